@@ -1,0 +1,180 @@
+"""MIG-Bench: 4,295 questions over several images, one box each, in ten tasks.
+
+A row of the file: {"task": "diff", "images": ["./MIG-Bench/images/...", ...], "question": "...",
+"answer": [x1, y1, x2, y2], "additional_info": "", "need_format": true}. The original file writes
+answers as fractions, the revised one (published with UniVG-R1) as integers of 0..1000; averages
+over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from migician.boxes import Box
+from migician.boxtext import parse_boxes
+from migician.errors import UserError
+from migician.imagenames import named_image
+
+NAME = "mig-bench"
+Kind = Literal["original", "revised"]
+
+# The files that papers' figures are from; any other file of the same form is scored and said to be another.
+RELEASED = {
+    "8f6e8fce3720dc6e17462533426d455463cda38b441edc2d70d65afa15681300": "MIG_data.json of Michael4933/MIG-Bench",
+    "69aea94deef1bd2a9f5e117068b7a325a82bc9c0d11881f98f29338fbe779791": "revised_MIG_bench.json of UniVG-R1",
+}
+
+# What follows the question. The published script asks this of every row, with two slips of its own
+# (the closing token, the spelling); "corrected" mends them and leaves out the rows whose
+# `need_format` is false, as the published chain-of-thought script does.
+PROMPTS = {
+    "corrected": "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words.",
+    "published": "Format:<|box_start|>(x1,y1),(x2,y2)<|box_start|>. Don't generate addtional words.",
+}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One question as the file has it."""
+
+    task: str
+    images: list[str]
+    question: str
+    answer: tuple[int | float, int | float, int | float, int | float]
+    additional_info: str = ""
+    need_format: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One row, ready to be asked and scored."""
+
+    index: int
+    task: str
+    images: tuple[str, ...]
+    text: str
+    truth: Box
+    """As written in the file, malformed or not."""
+    target: int | None
+    """The image (0-based) that the true box is in; None where the file does not tell."""
+    need_format: bool
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether the file's own box is impossible."""
+        return not self.truth.is_proper
+
+
+@dataclass(frozen=True, slots=True)
+class MigBench:
+    """One MIG-Bench file."""
+
+    path: Path
+    sha256: str
+    kind: Kind
+    questions: tuple[Question, ...]
+
+    @property
+    def released_as(self) -> str | None:
+        """Which released file this is, byte for byte; None for any other."""
+        return RELEASED.get(self.sha256)
+
+    @property
+    def malformed(self) -> list[int]:
+        """Rows whose true box is impossible."""
+        return [question.index for question in self.questions if question.is_malformed]
+
+    @property
+    def duplicates(self) -> list[tuple[int, int]]:
+        """(row, the earlier row it repeats) for rows that ask the same of the same images, with the same answer."""
+        first: dict[tuple[str, tuple[str, ...], str, Box], int] = {}
+        repeats = []
+        for question in self.questions:
+            key = (question.task, question.images, question.text, question.truth)
+            earlier = first.setdefault(key, question.index)
+            if earlier != question.index:
+                repeats.append((question.index, earlier))
+        return repeats
+
+
+def load(path: str | Path) -> MigBench:
+    """The benchmark in a JSON file of either form, which is told from how its numbers are written.
+
+    Answers that are all whole numbers are thousandths (the revised form), all else fractions
+    (the original). Raises `UserError` naming the file and the row of what is not a question.
+    """
+    file = Path(path)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
+    try:
+        rows = msgspec.json.decode(content, type=list[Row])
+    except msgspec.DecodeError as error:
+        raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
+    if not rows:
+        raise UserError(f"{file}: holds no question")
+    revised = all(isinstance(value, int) for row in rows for value in row.answer)
+    questions = tuple(_question(index, row, revised, file) for index, row in enumerate(rows))
+    return MigBench(file, hashlib.sha256(content).hexdigest(), "revised" if revised else "original", questions)
+
+
+def _question(index: int, row: Row, revised: bool, file: Path) -> Question:
+    if not row.images:
+        raise UserError(f"{file}: row {index} has no images")
+    truth = Box.from_permille(*row.answer) if revised else Box(*row.answer)
+    target = _target_image(row, truth)
+    if target is not None and target >= len(row.images):
+        target = None
+    return Question(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
+
+
+def _target_image(row: Row, truth: Box) -> int | None:
+    """The image the true box is in, where the row tells."""
+    if row.task == "region":
+        return 0  # the source image comes first, its regions follow
+    if row.task == "correspondence":
+        return 1  # asked about the second, though the sentence goes on
+    if row.task == "group_grounding":
+        # The revised file moved boxes without this text: it counts only where it still has the same box.
+        parsed = parse_boxes(row.additional_info)
+        same = parsed.boxes and max(_gaps(parsed.boxes[0], truth)) < 0.0055
+        return named_image(row.additional_info) if same else None
+    return named_image(row.question)
+
+
+def _gaps(a: Box, b: Box) -> list[float]:
+    return [abs(x - y) for x, y in zip(a.as_tuple(), b.as_tuple(), strict=True)]
+
+
+def prompt(question: Question, wording: str = "corrected") -> str:
+    """What a model is asked: the question, then how to write the box (see `PROMPTS`)."""
+    if wording == "corrected" and not question.need_format:
+        return question.text.rstrip()
+    return f"{question.text.rstrip()} {PROMPTS[wording]}"
+
+
+def resolve_images(question: Question, root: Path) -> list[Path]:
+    """Where the images of a question lie below `root`.
+
+    `root` may be the folder that holds `MIG-Bench/` or that folder itself. Raises `UserError`
+    naming the first image that is not there; a path that leads out of `root` is not there.
+    """
+    return [_resolve(name, question.index, root) for name in question.images]
+
+
+def _resolve(name: str, index: int, root: Path) -> Path:
+    relative = Path(name.removeprefix("./"))
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f"row {index}: image path {name!r} leads out of {root}: refused")
+    shorter = Path(*relative.parts[1:]) if len(relative.parts) > 1 else relative
+    for candidate in (root / relative, root / shorter):
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"row {index}: image {name} is not below {root}. --images must name the folder that holds {relative.parts[0]}/"
+    )

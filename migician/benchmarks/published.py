@@ -1,0 +1,51 @@
+"""The scoring of the published evaluation script, to compare with figures in papers.
+
+Its rules are odd on purpose of fidelity (numbers are scaled by their size, the first of six
+spellings wins, an off-scale box counts); use the `strict` protocol for everything else.
+Source: eval/MIG_bench_eval.py and utils.py of thunlp/Migician.
+"""
+
+from __future__ import annotations
+
+import re
+
+from migician.boxes import Box
+
+_I, _F = r"([0-9]++)", r"([0-9]++\.[0-9]++)"
+_SPELLINGS = [
+    re.compile(pattern)
+    for pattern in (
+        rf"\({_I},\s*+{_I}\),\s*+\({_I},\s*+{_I}\)",
+        rf"\[{_F},\s*+{_F},\s*+{_F},\s*+{_F}\]",
+        rf"\({_F},{_F}\),\({_F},{_F}\)",
+        rf"\({_F},\s*+{_F},\s*+{_F},\s*+{_F}\)",
+        rf"\[{_I},\s*+{_I},\s*+{_I},\s*+{_I}\]",
+        rf"<box>{_I}\s++{_I}\s++{_I}\s++{_I}</box>",
+    )
+]
+
+
+def find_boxes(reply: str) -> list[Box]:
+    """The boxes the published script finds: all matches of the first of six spellings that matches.
+
+    A single box divides its numbers >= 1 by 1000, several divide those > 1: the script's own
+    difference.
+
+    >>> find_boxes("(1,20),(300,400)")
+    [Box(x1=0.001, y1=0.02, x2=0.3, y2=0.4)]
+    """
+    for spelling in _SPELLINGS:
+        found = [[float(number) for number in match.groups()] for match in spelling.finditer(reply)]
+        if len(found) == 1:
+            return [Box(*(value / 1000 if value >= 1 else value for value in found[0]))]
+        if found:
+            return [Box(*(value / 1000 if value > 1 else value for value in numbers)) for numbers in found]
+    return []
+
+
+def stretch_y(box: Box) -> Box:
+    """The box moved down as the published script does for the released Migician weights alone.
+
+    The authors suspect a fault in training; it costs any unbiased model 4 to 8 points.
+    """
+    return Box(box.x1, round(min(1.05 * box.y1, 0.999), 3), box.x2, round(min(1.10 * box.y2, 0.999), 3))

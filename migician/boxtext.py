@@ -1,0 +1,262 @@
+"""How each model family spells a box: write one, read a reply.
+
+A family's scale is declared here and never guessed from the size of a number. Reading is one
+pass of expressions without backtracking, so a megabyte of brackets costs milliseconds, and it
+never raises: what could not be read is part of the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from migician.boxes import Box, Size
+from migician.imagenames import ImageName, clear_names
+
+BOX_START, BOX_END = "<|box_start|>", "<|box_end|>"
+REF_START, REF_END = "<|object_ref_start|>", "<|object_ref_end|>"
+
+Scale = Literal["permille", "fraction", "pixel"]
+Status = Literal["read", "no_box", "garbled", "off_scale"]
+
+_NUMBER = r"(-?+(?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++))"
+_GAP = r"\s*+,\s*+"
+_FOUR = _GAP.join([_NUMBER] * 4)
+_FORMS = {
+    "pairs": rf"\(\s*+{_NUMBER}{_GAP}{_NUMBER}\s*+\){_GAP}\(\s*+{_NUMBER}{_GAP}{_NUMBER}\s*+\)",
+    "tuple": rf"\(\s*+{_FOUR}\s*+\)",
+    "list": rf"\[\s*+{_FOUR}\s*+\]",
+    "blanks": rf"<box>\s*+{_NUMBER}\s++{_NUMBER}\s++{_NUMBER}\s++{_NUMBER}\s*+</box>",
+}
+_READERS = {form: re.compile(pattern) for form, pattern in _FORMS.items()}
+_SCALES = {"permille": 1000.0, "fraction": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class BoxStyle:
+    """One way to spell a box.
+
+    `template` has the four fields x1 y1 x2 y2; `form` says which brackets are read back;
+    `scale` is what 1.0 of the image is written as (1000, 1, or the image's own pixels);
+    `decimals` is how many digits stand behind the point when writing. A style with no
+    decimals reads whole numbers only.
+    """
+
+    name: str
+    template: str
+    form: Literal["pairs", "tuple", "list", "blanks"]
+    scale: Scale
+    decimals: int = 0
+
+    def write(self, box: Box, size: Size | None = None) -> str:
+        """`box` in this spelling; `size` (width, height) is needed by pixel styles only.
+
+        >>> QWEN.write(Box(0.316, 0.058, 0.764, 0.999))
+        '<|box_start|>(316,58),(764,999)<|box_end|>'
+        >>> STYLES["llava-onevision"].write(Box(0.316, 0.058, 0.764, 0.999))
+        '<box>[0.316, 0.058, 0.764, 0.999]</box>'
+        """
+        if self.scale == "pixel":
+            if size is None:
+                raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
+            values: Sequence[float] = box.to_pixels(size)
+        else:
+            values = box.to_permille() if self.scale == "permille" else box.as_tuple()
+        spelled = [f"{value:.{self.decimals}f}" for value in values]
+        return self.template.format(*spelled)
+
+    def extent(self, size: Size | None) -> tuple[float, float]:
+        """What the right and the bottom edge of the image are written as."""
+        if self.scale != "pixel":
+            return _SCALES[self.scale], _SCALES[self.scale]
+        if size is None:
+            raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
+        return float(size[0]), float(size[1])
+
+
+_PAIRS = BOX_START + "({},{}),({},{})" + BOX_END
+_BOXED_LIST = "<box>[{}, {}, {}, {}]</box>"
+
+STYLES: dict[str, BoxStyle] = {
+    style.name: style
+    for style in (
+        # What the families write; the scale of each is what it was trained on.
+        BoxStyle("qwen", _PAIRS, "pairs", "permille"),
+        BoxStyle("internvl", "<box>[[{}, {}, {}, {}]]</box>", "list", "permille"),
+        BoxStyle("minicpm", "<box>{} {} {} {}</box>", "blanks", "permille"),
+        BoxStyle("cogvlm", "[[{},{},{},{}]]", "list", "permille"),
+        BoxStyle("llava-onevision", _BOXED_LIST, "list", "fraction", 3),
+        BoxStyle("mplug-owl3", _BOXED_LIST, "list", "fraction", 3),
+        BoxStyle("mantis", _BOXED_LIST, "list", "fraction", 3),
+        BoxStyle("qwen2.5-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "pixel"),
+        BoxStyle("qwen3-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille"),
+        # The bare forms, for answers that come from elsewhere.
+        BoxStyle("pairs-fraction", "({},{}),({},{})", "pairs", "fraction", 3),
+        BoxStyle("pairs-pixel", "({},{}),({},{})", "pairs", "pixel"),
+        BoxStyle("tuple-fraction", "({}, {}, {}, {})", "tuple", "fraction", 3),
+        BoxStyle("list-permille", "[{}, {}, {}, {}]", "list", "permille"),
+        BoxStyle("list-fraction", "[{}, {}, {}, {}]", "list", "fraction", 3),
+        BoxStyle("list-pixel", "[{}, {}, {}, {}]", "list", "pixel", 1),
+    )
+}
+QWEN = STYLES["qwen"]
+
+
+def reference(text: str) -> str:
+    """`text` between Qwen2-VL's reference tokens, as MGrounding-630k marks what a box belongs to."""
+    return f"{REF_START}{text}{REF_END}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One box in a reply."""
+
+    box: Box
+    """As written, in fractions; an impossible box stays impossible."""
+    status: Literal["read", "garbled", "off_scale"]
+    image: int | None
+    """The image (0-based) that the reply clearly ties this box to; None where it does not say."""
+    span: tuple[int, int]
+    """Where the box stands in the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What became of a reply."""
+
+    mentions: tuple[Mention, ...]
+    status: Status
+    """Of the first box; without any, whether the reply tried to write one."""
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The boxes that could be read, in order."""
+        return tuple(mention.box for mention in self.mentions if mention.status == "read")
+
+    def pick(self, asked: int | None) -> Mention | None:
+        """The box that answers a question about image `asked`: one tied to that image, else the first."""
+        tied = (mention for mention in self.mentions if asked is not None and mention.image == asked)
+        return next(tied, self.mentions[0] if self.mentions else None)
+
+
+def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | None = None) -> Parsed:
+    """The boxes of a reply, each with the image it is tied to; never raises on any text.
+
+    Only the final answer is read (see `final_answer`). A box whose corners are in the wrong
+    order, or whose numbers do not fit the style (a decimal where whole numbers are declared),
+    is "garbled"; one beyond the scale is "off_scale"; neither is repaired. `size` (width,
+    height) is needed by pixel styles only.
+
+    >>> parsed = parse_boxes("It's in the third image. <|box_start|>(316,58),(764,999)<|box_end|>")
+    >>> parsed.status, parsed.mentions[0].image, parsed.boxes
+    ('read', 2, (Box(x1=0.316, y1=0.058, x2=0.764, y2=0.999),))
+    >>> parse_boxes("There is no such object.").status
+    'no_box'
+    """
+    begin, end = _final_span(text)
+    found = list(_READERS[style.form].finditer(text, begin, end))
+    if not found:
+        attempted = any(pattern.search(text, begin, end) for pattern in _ATTEMPTS)
+        return Parsed((), "garbled" if attempted else "no_box")
+    images = _tied(text, [match.span() for match in found], clear_names(text, begin, end))
+    mentions = tuple(_mention(match, style, size, image) for match, image in zip(found, images, strict=True))
+    return Parsed(mentions, mentions[0].status)
+
+
+def final_answer(text: str) -> str:
+    """The part of a reply that counts: behind the last `</think>`, and within the last `<answer>` where there is one.
+
+    A reply whose thinking never ends has no final answer.
+
+    >>> final_answer("<think>(1,1),(2,2)?</think><answer>(3,3),(4,4)</answer>")
+    '(3,3),(4,4)'
+    """
+    begin, end = _final_span(text)
+    return text[begin:end]
+
+
+def _final_span(text: str) -> tuple[int, int]:
+    begin, end = 0, len(text)
+    closed = text.rfind("</think>")
+    if closed >= 0:
+        begin = closed + len("</think>")
+    opened = text.rfind("<answer>", begin)
+    if opened >= 0:
+        begin = opened + len("<answer>")
+        shut = text.find("</answer>", begin)
+        return begin, shut if shut >= 0 else end
+    if closed < 0 and "<think>" in text:
+        return end, end
+    return begin, end
+
+
+# Signs that a box was meant though none could be read: a box token, one point, four numbers in
+# a row, a box cut off at the end. All repetitions are bounded, so each stays linear.
+_PART = r"-?[0-9]{1,12}(?:\.[0-9]{1,18})?"
+_ATTEMPTS = [
+    re.compile(pattern)
+    for pattern in (
+        r"<\|box_start\|>|<box>|bbox_2d",
+        rf"[(\[（]\s{{0,4}}{_PART}\s{{0,4}}[,，]\s{{0,4}}{_PART}\s{{0,4}}[)\]）]",
+        rf"{_PART}(?:[\s,，;()（）\[\]{{}}]{{1,6}}{_PART}){{3}}",
+        rf"[(\[]\s{{0,4}}{_PART}\s{{0,4}},[^()\[\]]{{0,60}}\Z",
+    )
+]
+
+
+def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: int | None) -> Mention:
+    width, height = style.extent(size)
+    written = match.groups()
+    x1, y1, x2, y2 = (float(number) for number in written)
+    box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
+    status: Literal["read", "garbled", "off_scale"] = "read"
+    if style.decimals == 0 and any("." in number for number in written):
+        status = "garbled"
+    elif not box.is_inside:
+        status = "off_scale"
+    elif not box.is_ordered:
+        status = "garbled"
+    return Mention(box, status, image, match.span())
+
+
+def _tied(text: str, boxes: list[tuple[int, int]], names: list[ImageName]) -> list[int | None]:
+    """The image each box belongs to, in one walk over both lists (spans and names in order).
+
+    A reply names the image before its boxes ("Image-2: (..)") or after each ("(..) in the
+    second image"); what comes first in it tells which. Before its boxes, a name holds for all
+    up to the next name.
+    """
+    if not names:
+        return [None] * len(boxes)
+    leading = names[0].span[0] < boxes[0][0]
+    stops = [start for start, _ in boxes] if leading else [start for start, _ in boxes[1:]] + [len(text)]
+    tied: list[int | None] = []
+    position, current = 0, None
+    for stop in stops:
+        since = position
+        while position < len(names) and names[position].span[0] < stop:
+            position += 1
+        between = names[since:position]
+        if not leading:
+            current = between[0].image if between else None
+        elif between:
+            current = _meant(text, between, stop)
+        tied.append(current)
+    return tied
+
+
+def _meant(text: str, names: list[ImageName], stop: int) -> int | None:
+    """The one image that `names`, all before the box at `stop`, speak of.
+
+    Where they differ ("in the first image it is full, in the second empty. It is at (..)"),
+    only a name in the box's own sentence is clear.
+    """
+    last = names[-1]
+    if all(name.image == last.image for name in names):
+        return last.image
+    return None if _SENTENCE_END.search(text, last.span[1], stop) else last.image
+
+
+_SENTENCE_END = re.compile(r"[.!?]\s|[。！？\n]")

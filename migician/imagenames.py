@@ -1,0 +1,107 @@
+"""Which image a text names: "the third image", "Image-2", "2th", "第二张图"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NOUN = r"(?:image|picture|photo|photograph|frame|img)"
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_CHINESE = "一二三四五六七八九十"
+
+# Every repetition is bounded: a reply can be a megabyte of anything.
+_NAME = re.compile(
+    rf"""
+    \b{_NOUN}[\ \t_#-]{{0,3}}(?P<after>[0-9]{{1,3}})(?![0-9]|[.,][0-9])       # Image-2, image 2
+    | \b(?P<nth>[0-9]{{1,3}})(?:st|nd|rd|th)\b
+      (?:[\ \t-]{{1,3}}(?:{_NOUN}|one)\b | (?=\s{{0,3}}(?:[:,.;()<\[]|\Z)))   # 2th image, and 2th alone
+    | \b(?P<word>{"|".join(_ORDINALS)})[\ \t-]{{1,3}}(?:{_NOUN}|one)\b        # third image
+    | 第\s?(?P<zh>[0-9]{{1,3}}|[{_CHINESE}])\s?[张幅个副]?\s?(?:图|照片)          # 第二张图
+    | 图[片像]?\s?(?P<zh2>[0-9]{{1,3}}|[{_CHINESE}])(?![0-9])                 # 图2
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+# A name is clear where a clause starts with it ("Image-2: ...", "In the third image, ..."), where
+# it follows a bracket ("(10,20),(30,40) in the second image") or a verb of being leads to it
+# ("It's in the third image"). "the object in the first image" describes the object, as questions
+# do, and says nothing of where the answer is.
+_LEAD = re.compile(
+    r"""
+    (?: \A | [\n.;:!?,，。；：！？(（\[)）\]>] | ['’]s[ ] | 在 | 是 | 于
+      | \b(?:and|but|while|whereas|is|are|was|were|be|lies|located|found|seen|visible|shown|appears?)[ ] )
+    \s{0,3} (?:(?:in|on|within|at)[ ])? (?:the[ ])? [*_"“]{0,2} \Z
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_COPULA = re.compile(r"[*_\"”]{0,2}[ ](?:is|at)[ ]", re.IGNORECASE)
+_REACH = 48
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """One place where a text names an image (0-based)."""
+
+    image: int
+    span: tuple[int, int]
+
+
+def image_names(text: str, begin: int = 0, end: int | None = None) -> list[ImageName]:
+    """Every image named in `text[begin:end]`, in order, whatever is said of it.
+
+    >>> [name.image for name in image_names("See Image-1. Find it in the 2th image, or the third picture.")]
+    [0, 1, 2]
+    """
+    limit = len(text) if end is None else end
+    names = (_read(match) for match in _NAME.finditer(text, begin, limit))
+    return [name for name in names if name.image >= 0]
+
+
+def clear_names(text: str, begin: int = 0, end: int | None = None) -> list[ImageName]:
+    """The images that a reply clearly says its answer is in, in order.
+
+    >>> [name.image for name in clear_names("It's in the third image.")]
+    [2]
+    >>> clear_names("the object marked with red bounding box in the first image")
+    []
+    """
+    return [name for name in image_names(text, begin, end) if _is_clear(text, name, begin)]
+
+
+def named_image(text: str) -> int | None:
+    """The image (0-based) a question asks about: the last one it names, None where it names none.
+
+    >>> named_image("For the object in the first image, please locate it in the 5th image.")
+    4
+    """
+    names = image_names(text)
+    return names[-1].image if names else None
+
+
+def ordinal(position: int) -> str:
+    """The English word for a 0-based position: 0 is "first"; from the eleventh on "11th".
+
+    >>> ordinal(1), ordinal(11), ordinal(21)
+    ('second', '12th', '22nd')
+    """
+    if position < len(_ORDINALS):
+        return _ORDINALS[position]
+    number = position + 1
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
+    return f"{number}{ending}"
+
+
+def _read(match: re.Match[str]) -> ImageName:
+    word = match["word"]
+    if word:
+        return ImageName(_ORDINALS.index(word.lower()), match.span())
+    digits = match["after"] or match["nth"] or match["zh"] or match["zh2"]
+    number = _CHINESE.index(digits) + 1 if digits in _CHINESE else int(digits)
+    return ImageName(number - 1, match.span())
+
+
+def _is_clear(text: str, name: ImageName, begin: int) -> bool:
+    start, stop = name.span
+    before = text[max(begin, start - _REACH) : start]
+    if start - begin > _REACH:
+        before = "~" + before  # so that \A only matches the true beginning
+    return bool(_LEAD.search(before) or _COPULA.match(text, stop))

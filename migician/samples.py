@@ -1,0 +1,90 @@
+"""The MGrounding record: several images, a conversation about them, boxes in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from migician.errors import UserError, writing
+
+IMAGE_MARK = "<image>"
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One utterance; `value` is plain text with `<image>` marks and box tokens."""
+
+    from_: Literal["human", "gpt", "system"] = msgspec.field(name="from")
+    value: str
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One training sample, exactly as MGrounding-630k releases it.
+
+    `images` are paths as the JSON holds them (`./MGrounding-630k/...`); the first human turn
+    has one `<image>` mark for each. Source: Michael4933/MGrounding-630k on the Hub.
+    """
+
+    id: str | int
+    images: list[str]
+    conversations: list[Turn]
+    type: str
+
+    def problems(self) -> list[str]:
+        """What is wrong with the structure of this sample, empty when nothing is."""
+        found = []
+        marks = sum(turn.value.count(IMAGE_MARK) for turn in self.conversations)
+        if marks != len(self.images):
+            found.append(f"{marks} {IMAGE_MARK} marks for {len(self.images)} images")
+        spoken = [turn for turn in self.conversations if turn.from_ != "system"]
+        if not spoken or len(spoken) % 2:
+            found.append("turns must come in pairs of human and gpt")
+        for position, turn in enumerate(spoken):
+            expected = ("human", "gpt")[position % 2]
+            if turn.from_ != expected:
+                found.append(f"turn {position} is from {turn.from_}, expected {expected}")
+            if not turn.value.replace(IMAGE_MARK, "").strip():
+                found.append(f"turn {position} has no text")
+        return found
+
+
+def sample(id: str | int, images: list[str], turns: Iterable[tuple[str, str]], type: str) -> Sample:
+    """A sample from (question, answer) pairs; the first question must carry the `<image>` marks."""
+    conversation = [Turn(speaker, text) for pair in turns for speaker, text in zip(("human", "gpt"), pair, strict=True)]
+    return Sample(id, images, conversation, type)
+
+
+def read_samples(path: str | Path) -> list[Sample]:
+    """The samples of one JSON file (a list of records, as released).
+
+    Raises `UserError` naming the file and the place of what is not a sample.
+    """
+    file = Path(path)
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[Sample])
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{file}: not a list of samples: {error}") from None
+
+
+def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
+    """Write samples as one JSON list, one record a line, streaming; gives how many.
+
+    The file appears whole or not at all.
+    """
+    count = 0
+    with writing(path) as stream:
+        for line in _lines(samples):
+            stream.write(line)
+            count += 1
+        stream.write(b"\n]\n" if count else b"[]\n")
+    return count
+
+
+def _lines(samples: Iterable[Sample]) -> Iterator[bytes]:
+    encoder = msgspec.json.Encoder()
+    for position, one in enumerate(samples):
+        yield (b",\n" if position else b"[\n") + encoder.encode(one)

@@ -1,0 +1,77 @@
+"""What every source yields: pictures with known boxes, ready for any task builder.
+
+A scene stands between sources and tasks, so that a new source or a new task is one file.
+Boxes are fractions of their image and proper; sizes are (width, height) in pixels; paths
+are where the source has the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from migician.boxes import Box, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One annotated object or region of an image."""
+
+    box: Box
+    label: str
+    """The category's name, or a free phrase where the source has phrases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One image with the things annotated in it."""
+
+    id: str
+    image: Path
+    size: Size
+    things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePair:
+    """Two nearly equal images and where they differ."""
+
+    id: str
+    before: Path
+    after: Path
+    box_before: Box | None
+    """The change in the first image; None where the changed thing is not in it."""
+    box_after: Box | None
+    description: str = ""
+    """What changed, in the source's words; empty where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a sequence; `box` is None where the object cannot be seen."""
+
+    image: Path
+    box: Box | None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One object followed through the frames of a sequence, in order of time."""
+
+    id: str
+    frames: tuple[Frame, ...]
+    label: str = ""
+
+
+AnyScene = Scene | ImagePair | Track
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of what was dropped or clipped and why; part of the dataset card."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """Count one more for `reason`, a short phrase that ends up in the card."""
+        self.counts[reason] = self.counts.get(reason, 0) + count

@@ -1,0 +1,30 @@
+"""Fixtures shared by the tests: where real samples lie, and one tiny model for the whole run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder that holds `data/` with real benchmark files and samples; skips where it is not."""
+    folder = Path(os.environ.get("MIGICIAN_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real samples are not here: {folder / 'data'} (set MIGICIAN_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random-start Qwen2-VL of true class, small enough to answer in a blink."""
+    pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
+    from migician.models.tiny import make_tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny(folder, seed=0)
+    return folder
