@@ -1,0 +1,213 @@
+"""Reading and writing boxes in text: every spelling, every way to go wrong."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migician import STYLES, Box, parse_boxes
+from migician.boxtext import QWEN, final_answer
+from migician.imagenames import named_image, ordinal
+
+permille = st.integers(0, 1000)
+
+
+@st.composite
+def ordered(draw):
+    x1, x2 = sorted((draw(permille), draw(permille)))
+    y1, y2 = sorted((draw(permille), draw(permille)))
+    return Box.from_permille(x1, y1, x2, y2)
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=lambda style: style.name)
+@given(box=ordered())
+def test_what_is_written_is_read_back(style, box):
+    size = (1000, 1000)
+    parsed = parse_boxes(f"Here: {style.write(box, size)} and so on", style, size)
+    assert parsed.status == "read"
+    assert parsed.boxes[0].as_tuple() == pytest.approx(box.as_tuple(), abs=1e-9)
+
+
+@given(st.text())
+def test_reading_never_raises(text):
+    for style in STYLES.values():
+        parse_boxes(text, style, (640, 480))
+
+
+@given(st.text(alphabet="()[]<>,.0123456789- \n|/boxthinkanswerimage第二张图"))
+def test_reading_never_raises_on_almost_boxes(text):
+    for style in STYLES.values():
+        parsed = parse_boxes(text, style, (640, 480))
+        assert (parsed.status == "no_box") <= (not parsed.mentions)
+
+
+# (reply, status, first box in permille or None, image the box is tied to)
+REPLIES = [
+    ("(20,93),(998,684)", "read", (20, 93, 998, 684), None),
+    ("<|box_start|>(20,93),(998,684)<|box_end|>", "read", (20, 93, 998, 684), None),
+    ("<|box_start|>( 20 , 93 ) , ( 998 , 684 )<|box_start|>", "read", (20, 93, 998, 684), None),
+    ("flamingo(369,94),(483,321)", "read", (369, 94, 483, 321), None),
+    ("(0,0),(1000,1000)", "read", (0, 0, 1000, 1000), None),
+    ("(5,5),(5,5)", "read", (5, 5, 5, 5), None),
+    # several, the last one cut off
+    ("(231,299),(301,360)(325,319),(451,419)(24,", "read", (231, 299, 301, 360), None),
+    # no box
+    ("", "no_box", None, None),
+    ("There are no differences between these two images.", "no_box", None, None),
+    ("The 2 images show 3 dogs, 4 cats and 5 birds.", "no_box", None, None),
+    # garbled: cut off, foreign spelling, decimals, reversed corners, half a box
+    ("(546,0", "garbled", None, None),
+    ("(59,307),(259,691", "garbled", None, None),
+    ("[0.32, 0.19, 0.57, 0.56]", "garbled", None, None),
+    ("[321, 190, 570, 560]", "garbled", None, None),
+    ("<|box_start|>(none)<|box_end|>", "garbled", None, None),
+    ("(0.32,0.19),(0.57,0.56)", "garbled", (0.32, 0.19, 0.57, 0.56), None),
+    ("(714,640),(526,835)", "garbled", (714, 640, 526, 835), None),
+    ("(100,835),(526,640)", "garbled", (100, 835, 526, 640), None),
+    # off the scale, never clipped
+    ("(100,100),(1001,500)", "off_scale", (100, 100, 1001, 500), None),
+    ("(1200,100),(300,400)", "off_scale", (1200, 100, 300, 400), None),
+    ("(-3,10),(300,400)", "off_scale", (-3, 10, 300, 400), None),
+    # only the final answer counts
+    ("<think>maybe (1,2),(3,4)</think><answer>(10,20),(30,40)</answer>", "read", (10, 20, 30, 40), None),
+    ("<think>maybe (1,2),(3,4)</think>(10,20),(30,40)", "read", (10, 20, 30, 40), None),
+    ("(1,2),(3,4) <answer>(10,20),(30,40)", "read", (10, 20, 30, 40), None),
+    ("<answer>(1,2),(3,4)</answer> no: <answer>(10,20),(30,40)</answer>(5,6),(7,8)", "read", (10, 20, 30, 40), None),
+    ("<think>it may be at (1,2),(3,4) but then", "no_box", None, None),
+    ("<think>(1,2),(3,4)</think> I cannot tell.", "no_box", None, None),
+    ("<think>Image-3: x</think> Image-2: (10,20),(30,40)", "read", (10, 20, 30, 40), 1),
+    # the image a box is tied to
+    ("It's in the third image. <|box_start|>(316,58),(764,999)<|box_end|>", "read", (316, 58, 764, 999), 2),
+    ("It’s in the third image. (316,58),(764,999)", "read", (316, 58, 764, 999), 2),
+    ("Image-2: (316,58),(764,999)", "read", (316, 58, 764, 999), 1),
+    ("**Image 2**: (316,58),(764,999)", "read", (316, 58, 764, 999), 1),
+    ("2th (316,58),(764,999)", "read", (316, 58, 764, 999), 1),
+    ("3th image(3,2),(999,989)", "read", (3, 2, 999, 989), 2),
+    ("The dog is in the 2nd picture: (3,2),(999,989)", "read", (3, 2, 999, 989), 1),
+    ("(316,58),(764,999) in the second image", "read", (316, 58, 764, 999), 1),
+    ("The bird in image 3 is at (316,58),(764,999)", "read", (316, 58, 764, 999), 2),
+    ("目标在第二张图中：(316,58),(764,999)", "read", (316, 58, 764, 999), 1),
+    ("第3张图片：(316,58),(764,999)", "read", (316, 58, 764, 999), 2),
+    # the question's own words are not an answer
+    ("the object marked with red bounding box in the first image(1,2),(3,4)", "read", (1, 2, 3, 4), None),
+    ("the object in image-1(1,2),(3,4)", "read", (1, 2, 3, 4), None),
+    ("the second region(1,2),(3,4)", "read", (1, 2, 3, 4), None),
+    ("2th region(1,2),(3,4)", "read", (1, 2, 3, 4), None),
+    ("In the first image it is full, in the second image empty. It is at (1,2),(3,4)", "read", (1, 2, 3, 4), None),
+    ("The calculator at(151,538),(431,715) suits the scene presented in Image-1.", "read", (151, 538, 431, 715), None),
+]
+
+
+@pytest.mark.parametrize(("reply", "status", "corners", "image"), REPLIES)
+def test_real_and_difficult_replies(reply, status, corners, image):
+    parsed = parse_boxes(reply)
+    assert parsed.status == status
+    if corners is None:
+        assert parsed.mentions == ()
+        return
+    first = parsed.mentions[0]
+    assert first.box == Box.from_permille(*corners)
+    assert first.image == image
+    assert (first.box in parsed.boxes) == (status == "read")
+
+
+@pytest.mark.parametrize(
+    ("reply", "tied"),
+    [
+        ("First image: (1,2),(3,4). Second image: (5,6),(7,8)", [0, 1]),
+        ("(1,2),(3,4) in the first image, (5,6),(7,8) in the second image", [0, 1]),
+        ("Image-2: (1,2),(3,4) and (5,6),(7,8). Image-3: (9,9),(10,10)", [1, 1, 2]),
+        ("the boat(1,2),(3,4) in the first image is located at (5,6),(7,8) in the 2th image.", [0, 1]),
+        ("(1,2),(3,4)(5,6),(7,8)", [None, None]),
+    ],
+)
+def test_each_box_has_its_image(reply, tied):
+    assert [mention.image for mention in parse_boxes(reply).mentions] == tied
+
+
+def test_the_box_of_the_asked_image_is_picked():
+    parsed = parse_boxes("First image: (1,2),(3,4). Second image: (5,6),(7,8)")
+    assert parsed.pick(1).box == Box.from_permille(5, 6, 7, 8)
+    assert parsed.pick(2).box == Box.from_permille(1, 2, 3, 4)  # none is tied to it: the first
+    assert parsed.pick(None).box == Box.from_permille(1, 2, 3, 4)
+    assert parse_boxes("nothing").pick(0) is None
+
+
+@pytest.mark.parametrize(
+    ("style", "reply", "status"),
+    [
+        ("internvl", "<box>[[316, 58, 764, 999]]</box>", "read"),
+        ("internvl", "[[316,58,764,999]]", "read"),
+        ("internvl", "[[0.3, 0.1, 0.7, 0.9]]", "garbled"),
+        ("minicpm", "<box>316 58 764 999</box>", "read"),
+        ("minicpm", "316 58 764 999", "garbled"),
+        ("llava-onevision", "[0.3, 0.1, 0.7, 0.9]", "read"),
+        ("llava-onevision", "[0, .1, 0.7, 1]", "read"),
+        ("llava-onevision", "[300, 100, 700, 900]", "off_scale"),  # never taken for permille by its size
+        ("tuple-fraction", "(0.3, 0.1, 0.7, 0.9)", "read"),
+        ("pairs-fraction", "(0.3,0.1),(0.7,0.9)", "read"),
+        ("qwen2.5-vl", '```json\n[{"bbox_2d": [10, 20, 630, 470], "label": "cat"}]\n```', "read"),
+        ("qwen2.5-vl", '{"bbox_2d": [10, 20, 700, 470]}', "off_scale"),  # the picture is 640 wide
+        ("qwen3-vl", '{"bbox_2d": [10, 20, 700, 470]}', "read"),
+        ("cogvlm", "[[058,123,400,999]]", "read"),
+    ],
+)
+def test_the_families_own_spellings(style, reply, status):
+    assert parse_boxes(reply, STYLES[style], (640, 480)).status == status
+
+
+def test_leading_zeros_are_not_decimals():
+    parsed = parse_boxes("[[058,123,400,999]]", STYLES["cogvlm"])
+    assert parsed.boxes == (Box(0.058, 0.123, 0.4, 0.999),)
+
+
+def test_pixels_need_a_size():
+    with pytest.raises(ValueError, match="size"):
+        parse_boxes("[1, 2, 3, 4]", STYLES["list-pixel"])
+    with pytest.raises(ValueError, match="size"):
+        STYLES["list-pixel"].write(Box(0, 0, 1, 1))
+
+
+_MILLION = 1_000_000
+HOSTILE = {
+    "brackets": "(" * _MILLION,
+    "half pairs": "(1," * (_MILLION // 3),
+    "blanks in a box": "(1,1)" + " " * _MILLION + ",",
+    "digits": "(" + "9" * _MILLION + ",1),(2,2)",
+    "many boxes": "(1,1),(2,2) in the third image " * (_MILLION // 31),
+    "many names": "image " * (_MILLION // 6),
+    "tags": "<box> " * (_MILLION // 6),
+    "thoughts": "<think>" * (_MILLION // 7) + "</think>",
+}
+
+
+@pytest.mark.parametrize("reply", HOSTILE.values(), ids=HOSTILE)
+def test_time_grows_with_the_length_only(reply):
+    """The work on four times the text is at most about four times as much, counted, not timed."""
+    for style in ("qwen", "internvl", "minicpm"):
+        parse_boxes(reply, STYLES[style])  # a quadratic reading of a megabyte would take hours
+
+
+def test_a_number_beyond_any_float_is_off_the_scale():
+    assert parse_boxes("(1,1),(" + "9" * 5000 + ",2)").status == "off_scale"
+
+
+def test_final_answer_of_plain_text_is_the_text():
+    assert final_answer("plain") == "plain"
+
+
+@pytest.mark.parametrize(
+    ("question", "image"),
+    [
+        ("Recognize and locate this object in the 2th image. ", 1),
+        ("For the object in the first image marked with red bounding box, please locate it in the 6th image. ", 5),
+        ("Find and locate where does the object in image-1 locate in the image-2.", 1),
+        ("Compare these two images carefully and give me the coordinates of their difference. ", None),
+    ],
+)
+def test_the_image_a_question_asks_about(question, image):
+    assert named_image(question) == image
+
+
+@given(st.integers(0, 98))
+def test_ordinals_are_read_back(position):
+    assert named_image(f"the {ordinal(position)} image") == position
