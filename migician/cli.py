@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from migician.boxtext import STYLES
 from migician.errors import UserError, writing
+
+if TYPE_CHECKING:
+    from migician.benchmarks.mig_bench import Question
 
 app = typer.Typer(
     name="migician",
@@ -38,6 +43,13 @@ class ProtocolName(StrEnum):
     """How replies are read."""
 
     strict = "strict"
+    published = "published"
+
+
+class PromptName(StrEnum):
+    """What follows each question."""
+
+    corrected = "corrected"
     published = "published"
 
 
@@ -83,6 +95,109 @@ def score(
         spec={"answers": answers.name, "answers_sha256": hashlib.sha256(answers.read_bytes()).hexdigest()},
     )
     _show(report, out, as_json)
+
+
+@app.command(
+    name="eval",
+    epilog="Example: migician eval mig-bench --model Michael4933/Migician --data MIG-Bench/MIG_data.json "
+    "--images . --out outputs/migician",
+)
+def evaluate(
+    benchmark: Annotated[Benchmark, typer.Argument(help="What to ask.")],
+    model: Annotated[str, typer.Option(help="A known name, a folder with config.json, or a Hub id.")],
+    data: DataFile,
+    images: Annotated[Path, typer.Option(help="The folder that holds MIG-Bench/, or that folder itself.")],
+    out: OutFolder,
+    protocol: Protocol = ProtocolName.strict,
+    y_stretch: YStretch = False,
+    prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
+        PromptName.corrected
+    ),
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 128,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a model every question and report; the same command again goes on where it stopped."""
+    from migician.benchmarks import mig_bench
+    from migician.evaluation import Plan, choose
+    from migician.evaluation import evaluate as run
+    from migician.models import load_model
+    from migician.scoring import Reading
+
+    bench = mig_bench.load(data)
+    plan = Plan(prompt.value, batch_size, max_new_tokens, tuple(tasks or ()), limit)
+    if dry_run:
+        _print_prompts(choose(bench, plan), plan.wording)
+        return
+    mig_bench.check_images(choose(bench, plan), images)
+    options = {"max_pixels": max_pixels, "revision": revision}
+    asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
+    reading = Reading(protocol.value, asked.box_style, y_stretch)
+    with _progress(f"asking {asked.name}") as progress:
+        report = run(bench, asked, images, out, reading=reading, plan=plan, progress=progress)
+    _show(report, out, as_json)
+
+
+@app.command(epilog="Example: migician baseline mig-bench --data MIG_data.json --out outputs/constant")
+def baseline(
+    benchmark: Annotated[Benchmark, typer.Argument(help="What to answer without looking.")],
+    data: DataFile,
+    out: OutFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Score the best constant box of each task, fitted on the questions themselves: the floor for any model."""
+    from migician.baseline import constant_answers
+    from migician.benchmarks import mig_bench
+    from migician.boxtext import QWEN
+    from migician.report import score_answers
+    from migician.scoring import Reading
+
+    bench = mig_bench.load(data)
+    spec = {"model": {"name": "best constant box of each task"}}
+    report = score_answers(
+        bench, constant_answers(bench), Reading("strict", QWEN), out, images=None, partial=False, spec=spec
+    )
+    _show(report, out, as_json)
+
+
+@app.command(epilog="Example: migician report outputs/stage-1 outputs/merged --images data")
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")],
+    images: Annotated[Path | None, typer.Option(help="The image folder; without it, the one eval used.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the page goes: by default into the first.")] = None,
+    per_task: Annotated[int, typer.Option(min=1, help="Questions of each task to show.")] = 60,
+) -> None:
+    """The table and the page over one or several runs of the same benchmark file."""
+    from migician.evaluation import images_of
+    from migician.page import write_page
+    from migician.report import read_report, side_by_side
+
+    names = [folder.resolve().name for folder in folders]
+    _console().print(side_by_side({name: read_report(one) for name, one in zip(names, folders, strict=True)}))
+    root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
+    if root is None:
+        raise UserError(f"{folders[0]} does not say where its images are: add --images")
+    page = write_page(folders, names, root, out or folders[0] / "page", per_task=per_task)
+    _note(f"open {page}")
+
+
+@app.command(epilog="Example: migician merge saves/stage-1 saves/stage-2 --out saves/migician")
+def merge(
+    first: Annotated[Path, typer.Argument(help="A checkpoint folder.")],
+    second: Annotated[Path, typer.Argument(help="Another of the same shape.")],
+    out: OutFolder,
+    weight: Annotated[float, typer.Option(min=0, max=1, help="The share of the second.")] = 0.5,
+) -> None:
+    """Average two checkpoints, a tensor at a time."""
+    from migician.merging import merge as average
+
+    average(first, second, out, weight)
+    _note(f"written: {out}")
 
 
 @app.command(epilog="Example: migician compare outputs/qwen2-vl outputs/migician")
@@ -141,6 +256,36 @@ def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     for sentence in notes(report):
         _note(sentence)
     _note(f"written: {out / 'report.json'}, {out / 'records.jsonl'}")
+
+
+def _print_prompts(questions: Sequence[Question], wording: str) -> None:
+    from migician.benchmarks.mig_bench import prompt
+
+    first = {question.task: question for question in reversed(questions)}
+    for question in sorted(first.values(), key=lambda one: one.index):
+        print(f"--- row {question.index}, {question.task}, {len(question.images)} images\n{prompt(question, wording)}")
+    _note(f"{len(questions)} questions; shown is the first of each task")
+
+
+@contextlib.contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on a terminal; elsewhere nothing but the result."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _console() -> Console:

@@ -79,7 +79,7 @@ def evaluate(
         "model": model.describe(),
         "plan": msgspec.to_builtins(plan),
     }
-    log = AnswerLog(out, identity)
+    log = AnswerLog(out, identity, images)
     batches = [questions[at : at + plan.batch_size] for at in range(0, len(questions), plan.batch_size)]
     answers = log.resume(batches)
     progress(len(answers), len(questions))
@@ -100,9 +100,8 @@ def evaluate(
 class AnswerLog:
     """The answers of one run on disk, whole batches only."""
 
-    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, identity: dict[str, Any], images: Path) -> None:
         self._path = out / "answers.jsonl"
-        known = msgspec.json.encode(identity, order="sorted")
         run = out / "run.json"
         if run.exists():
             _compare_runs(run, identity)
@@ -112,7 +111,8 @@ class AnswerLog:
             )
         else:
             with writing(run) as stream:
-                stream.write(msgspec.json.format(known, indent=2) + b"\n")
+                content = msgspec.json.encode({**identity, "images": str(images.resolve())})
+                stream.write(msgspec.json.format(content, indent=2) + b"\n")
 
     def resume(self, batches: Sequence[Sequence[Question]]) -> dict[int, Answer]:
         """The answers kept from an earlier start, by row.
@@ -154,6 +154,14 @@ class AnswerLog:
             raise UserError(f"{self._path}: cannot be written: {error.strerror}. What was answered is kept") from None
         finally:
             os.close(handle)
+
+
+def images_of(out: Path) -> Path | None:
+    """The image folder of the run in `out`; None where it holds no run."""
+    run = out / "run.json"
+    if not run.exists():
+        return None
+    return Path(msgspec.json.decode(run.read_bytes())["images"])
 
 
 def _line(answer: Answer) -> bytes:

@@ -85,6 +85,7 @@ class Rows:
         return {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
 
     def task_names(self) -> list[str]:
+        """The tasks, in order of first appearance."""
         return list(dict.fromkeys(self.tasks.tolist()))
 
 
@@ -155,28 +156,46 @@ def read_report(folder: Path) -> Report:
 
 def table(report: Report) -> Table:
     """The report as a table for the terminal: each figure with its 95% interval."""
-    from rich.table import Table
-
-    result = Table(title=_title(report), title_justify="left", box=None, header_style="bold", pad_edge=False)
-    result.add_column("task")
-    result.add_column("n", justify="right")
-    for name in METRICS:
-        result.add_column(HEADINGS[name], justify="right")
+    result = _figure_table(_title(report), ["task", "n"])
     for task, figures in report["per_task"].items():
-        result.add_row(task, str(figures["n"]), *(cell(figures, name) for name in METRICS))
+        result.add_row(task, str(figures["n"]), *_cells(figures))
     for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
-        figures = report[key]
-        result.add_row(label, str(figures["n"]), *(cell(figures, name) for name in METRICS), style="bold")
+        result.add_row(label, str(report[key]["n"]), *_cells(report[key]), style="bold")
     return result
 
 
+def side_by_side(reports: Mapping[str, Report]) -> Table:
+    """Several reports over one benchmark file as one table, by name: task by task, a row for each."""
+    some = next(iter(reports.values()))
+    result = _figure_table(_title(some), ["task", "n", "model"])
+    for task in [*some["per_task"], "average"]:
+        for position, (name, report) in enumerate(reports.items()):
+            figures = report["average"] if task == "average" else report["per_task"][task]
+            label = ("", "") if position else (task if task != "average" else "average", str(figures["n"]))
+            result.add_row(*label, name, *_cells(figures), style="bold" if task == "average" else None)
+        result.add_section()
+    return result
+
+
+def _figure_table(title: str, leading: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in leading:
+        result.add_column(name, justify="right" if name == "n" else "left")
+    for name in METRICS:
+        result.add_column(HEADINGS[name], justify="right")
+    return result
+
+
+def _cells(figures: Mapping[str, Any]) -> list[str]:
+    """Each metric as "63.37 61-66": the value and its interval, in percent."""
+    spans = ((figures[name], *figures["interval"][name]) for name in METRICS)
+    return [f"{value:.2f} [dim]{low:.0f}-{high:.0f}[/dim]" for value, low, high in spans]
+
+
 HEADINGS = {"acc@0.3": "Acc@0.3", "acc@0.5": "Acc@0.5", "acc@0.7": "Acc@0.7", "mean_iou": "mean IoU"}
-
-
-def cell(figures: dict[str, Any], name: str) -> str:
-    """One figure as "63.4 60-67": the value and its interval, in percent."""
-    low, high = figures["interval"][name]
-    return f"{figures[name]:.2f} [dim]{low:.0f}-{high:.0f}[/dim]"
 
 
 def notes(report: Report) -> list[str]:
@@ -215,8 +234,8 @@ def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
 
 
 def _title(report: Report) -> str:
-    protocol = report["protocol"] + (" with y-stretch" if report["y_stretch"] else "")
-    return f"MIG-Bench, {report['file_kind']} form ({report['data']}), {protocol} protocol, percent with 95% interval"
+    protocol = f"{report['protocol']} protocol" + (" with y-stretch" if report["y_stretch"] else "")
+    return f"MIG-Bench, {report['file_kind']} form ({report['data']}), {protocol}; percent, 95% interval"
 
 
 def _cluster_labels(records: Sequence[Record]) -> NDArray[np.intp]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician import STYLES, Box, parse_boxes
-from migician.boxtext import QWEN, final_answer
+from migician.boxtext import final_answer
 from migician.imagenames import named_image, ordinal
 
 permille = st.integers(0, 1000)

@@ -123,5 +123,5 @@ def test_paths_that_lead_out_are_refused(tmp_path, name):
     bench = mig_bench.load(write(tmp_path / "a.json", [ROW | {"images": [name]}]))
     root = tmp_path / "root" / "deeper"
     root.mkdir(parents=True)
-    with pytest.raises(UserError, match="leads out of"):
+    with pytest.raises(UserError, match="is not below"):
         mig_bench.resolve_images(bench.questions[0], root)

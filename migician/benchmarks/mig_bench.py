@@ -9,6 +9,7 @@ over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -164,17 +165,41 @@ def resolve_images(question: Question, root: Path) -> list[Path]:
     `root` may be the folder that holds `MIG-Bench/` or that folder itself. Raises `UserError`
     naming the first image that is not there; a path that leads out of `root` is not there.
     """
-    return [_resolve(name, question.index, root) for name in question.images]
+    found = []
+    for name in question.images:
+        path = find_image(name, root)
+        if path is None:
+            raise UserError(
+                f"row {question.index}: image {name} is not below {root}. --images must name the folder that holds "
+                f"{Path(name).parts[0]}/"
+            )
+        found.append(path)
+    return found
 
 
-def _resolve(name: str, index: int, root: Path) -> Path:
-    relative = Path(name.removeprefix("./"))
+def find_image(name: str, root: Path) -> Path | None:
+    """Where one image, named as the file names it, lies below `root`; None where it does not."""
+    relative = Path(name)
     if relative.is_absolute() or ".." in relative.parts:
-        raise UserError(f"row {index}: image path {name!r} leads out of {root}: refused")
-    shorter = Path(*relative.parts[1:]) if len(relative.parts) > 1 else relative
-    for candidate in (root / relative, root / shorter):
-        if candidate.is_file():
-            return candidate
-    raise UserError(
-        f"row {index}: image {name} is not below {root}. --images must name the folder that holds {relative.parts[0]}/"
-    )
+        return None
+    candidates = (root / relative, root.joinpath(*relative.parts[1:]))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def check_images(questions: Sequence[Question], root: Path) -> None:
+    """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
+    from PIL import Image, UnidentifiedImageError
+
+    seen: set[Path] = set()
+    for question in questions:
+        for path in resolve_images(question, root):
+            if path in seen:
+                continue
+            seen.add(path)
+            try:
+                with Image.open(path):
+                    pass
+            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                raise UserError(
+                    f"row {question.index}: {path} cannot be read as an image ({type(error).__name__}). Fetch it again"
+                ) from None

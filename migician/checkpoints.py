@@ -1,0 +1,222 @@
+"""A folder of weights: where it is, what its files hold, and a fingerprint; reads headers, never loads a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from migician.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1} | {
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+"""Bytes of one element, by safetensors' names of dtypes."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# What a model needs to run. Pickled weights are never fetched.
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+_HEADER_LIMIT = 100_000_000  # safetensors' own limit on the header's bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a checkpoint and where its bytes stand."""
+
+    name: str
+    dtype: str
+    """As safetensors spells it: "BF16", "F32"."""
+    shape: tuple[int, ...]
+    file: Path
+    begin: int
+    """First byte in the file; the elements are row-major and little-endian."""
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder with `config.json` and safetensors files, one or several."""
+
+    folder: Path
+    config: dict[str, Any]
+    shards: tuple[Path, ...]
+    tensors: dict[str, Tensor]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(tensor.n_bytes for tensor in self.tensors.values())
+
+    @property
+    def n_parameters(self) -> int:
+        """Elements of all tensors together."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    def fingerprint(self) -> str:
+        """A sha256 that tells two sets of weights apart without reading all of them.
+
+        Over every tensor's name, dtype, shape and 16 KiB from its start, middle and end, in order
+        of name: the same weights in other shards have the same fingerprint. It is not proof
+        against a change made to deceive.
+        """
+        digest = hashlib.sha256()
+        for _, tensor in sorted(self.tensors.items()):
+            digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
+            with tensor.file.open("rb") as stream:
+                for part in _samples(tensor.n_bytes):
+                    stream.seek(tensor.begin + part)
+                    digest.update(stream.read(min(_SAMPLE, tensor.n_bytes - part)))
+        return digest.hexdigest()
+
+
+def locate(reference: str | Path, revision: str | None = None) -> Path:
+    """The local folder of a checkpoint: `reference` itself, or the Hub's cache after a download.
+
+    `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician";
+    `revision` is a branch, tag or commit of the Hub's. Raises `UserError` for anything else.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise UserError(f"{folder}: a folder has no revision {revision!r}; leave it out or name a Hub id")
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: not a model: it holds no config.json")
+        return folder
+    # A path such as out/stage-1 has the form of a Hub id; nobody is asked about those.
+    if folder.exists() or not _HUB_ID.fullmatch(str(reference)) or folder.parent.is_dir():
+        raise UserError(f"{folder}: no such model folder")
+    return _fetched(str(reference), revision)
+
+
+def commit_of(folder: Path) -> str | None:
+    """The Hub's commit a folder was downloaded at, None for a folder that is not in the Hub's cache."""
+    in_cache = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
+    return folder.name if in_cache else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's `config.json`; `UserError` where it is missing or not a JSON object."""
+    config = read_object(folder / "config.json")
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f"{folder / 'config.json'}: no 'model_type'; this is not the config of a transformers model")
+    return config
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`; `UserError` naming the file where it is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """What a folder of safetensors holds, from the headers alone.
+
+    Raises `UserError` for a missing or cut shard, a header that lies about its file, a tensor that
+    stands twice, and for weights that are not safetensors.
+    """
+    shards = _shards(folder)
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        for tensor in read_header(shard):
+            if tensor.name in tensors:
+                raise UserError(f"{shard}: tensor {tensor.name!r} is also in {tensors[tensor.name].file.name}")
+            tensors[tensor.name] = tensor
+    return Checkpoint(folder, read_config(folder), shards, tensors)
+
+
+def read_header(file: Path) -> list[Tensor]:
+    """The tensors of one safetensors file, in the order of their bytes; `UserError` if the file is damaged."""
+    damaged = f"{file}: damaged safetensors file, download or write it again: "
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > _HEADER_LIMIT:
+                raise UserError(f"{damaged}its header claims {length} bytes")
+            header = json.loads(stream.read(length))
+        tensors = [
+            Tensor(name, entry["dtype"], tuple(entry["shape"]), file, 8 + length + begin, end - begin)
+            for name, entry in header.items()
+            if name != "__metadata__"
+            for begin, end in [entry["data_offsets"]]
+        ]
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{damaged}its header is not readable ({type(error).__name__})") from None
+    tensors.sort(key=lambda tensor: (tensor.begin, tensor.n_bytes))
+    position = 8 + length
+    for tensor in tensors:
+        if tensor.begin != position or tensor.n_bytes != math.prod(tensor.shape) * ITEM_BYTES.get(tensor.dtype, 0):
+            raise UserError(f"{damaged}the place of tensor {tensor.name!r} ({tensor.dtype}) does not fit its shape")
+        position += tensor.n_bytes
+    if position != file.stat().st_size:
+        raise UserError(f"{damaged}{file.stat().st_size} bytes where its header speaks of {position}")
+    return tensors
+
+
+def _shards(folder: Path) -> tuple[Path, ...]:
+    index = folder / INDEX
+    if index.is_file():
+        places = read_object(index).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise UserError(f"{index}: no 'weight_map'")
+        names = sorted({Path(str(name)).name for name in places.values()})
+    else:
+        names = ["model.safetensors"]
+        if not (folder / names[0]).is_file():
+            raise UserError(f"{folder}: holds no model.safetensors and no {INDEX}; save the model as safetensors first")
+    shards = tuple(folder / name for name in names)
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise UserError(f"{folder}: {len(missing)} of {len(shards)} shards are missing: {', '.join(missing[:5])}")
+    return shards
+
+
+_SAMPLE = 16 * 1024
+
+
+def _samples(n_bytes: int) -> Iterator[int]:
+    """Where the sampled pieces of a tensor start, without overlap."""
+    if n_bytes <= 3 * _SAMPLE:
+        yield from range(0, n_bytes, _SAMPLE)
+    else:
+        yield from (0, n_bytes // 2, n_bytes - _SAMPLE)
+
+
+def _fetched(hub_id: str, revision: str | None) -> Path:
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError:
+        raise UserError(
+            f"{hub_id}: no such folder, and the Hub's client is not installed: pip install 'migician[models]'"
+        ) from None
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=_WANTED))
+    except errors.GatedRepoError:
+        raise UserError(f"{hub_id}: asks for permission; accept its terms on the Hub and run: hf auth login") from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{hub_id}: the Hub knows no revision {revision!r} of it") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(f"{hub_id}: neither a folder here nor a public model on the Hub") from None
+    except (errors.HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{hub_id}: no such folder here, and the Hub does not give it: {reason[0]}") from None

@@ -1,0 +1,195 @@
+"""The average of two checkpoints, shard by shard, in memory that does not grow with the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint, read_object
+from migician.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+# Elements averaged at a time: 16 MB as float32. The memory of a merge is a handful of such pieces,
+# however large the model and its largest tensor.
+PIECE = 4 * 1024 * 1024
+
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+)
+"""What is copied from A. The list is closed, so no trainer or optimizer state slips in."""
+
+# Written by the tools about themselves; they say nothing of what the weights mean.
+_HARMLESS = {"transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config"}
+# How replies are drawn may differ between stages, and is copied from A.
+_NOT_COMPARED = {"generation_config.json"}
+
+_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def merge(
+    a: str | Path,
+    b: str | Path,
+    out: str | Path,
+    weight: float = 0.5,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the weighted average of two checkpoints to the new folder `out` and give its path.
+
+    Every tensor becomes `(1 - weight) * A + weight * B`: `weight` is B's share, 0..1, and 0.5 is
+    the average the paper ends with (A stage 1, B stage 2; arXiv 2501.05767). Sums are
+    made in float32 (float64 where the tensors are float32) and rounded once to the tensors' own
+    dtype; tensors that are not floating point must be equal. A and B are folders or Hub ids, in one file or
+    several, cut alike or not; the result is cut like A, and takes tokenizer, processor and other
+    small files from A. `merge.json` in it says what it was made from.
+
+    `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
+    appears whole or not at all. Raises `UserError`, before anything is written, where the two do
+    not fit together, `out` exists or the disk is too small; and naming the tensor where a value
+    is not finite.
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise UserError(f"weight {weight}: expected B's share, from 0 (only A) to 1 (only B)")
+    target = Path(out)
+    if target.exists():
+        raise UserError(f"{target}: exists already; remove it or choose another folder")
+    first, second = read_checkpoint(locate(a)), read_checkpoint(locate(b))
+    problems = differences(first, second)
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise UserError(f"{first.folder} and {second.folder} cannot be averaged: {shown}")
+
+    # Beside the target and under a fixed name: what a killed merge left behind is taken away by the next.
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        _check_space(partial, first.n_bytes)
+        _write(first, second, partial, weight, on_progress)
+        return partial.rename(target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
+    """What keeps two checkpoints from being averaged: tensors, config and tokenizer; empty if nothing does."""
+    found = [f"tensor {name} is only in A" for name in sorted(a.tensors.keys() - b.tensors.keys())]
+    found += [f"tensor {name} is only in B" for name in sorted(b.tensors.keys() - a.tensors.keys())]
+    for name, one in sorted(a.tensors.items()):
+        other = b.tensors.get(name, one)
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            kinds = [f"{tensor.dtype} {list(tensor.shape)}" for tensor in (one, other)]
+            found.append(f"tensor {name} is {kinds[0]} in A and {kinds[1]} in B")
+    found += [f"config.json: {line}" for line in _changed(a.config, b.config)]
+    for name in COMPANIONS:
+        if name == "config.json" or name in _NOT_COMPARED:
+            continue
+        ours, theirs = a.folder / name, b.folder / name
+        # A file only one of them has is no contradiction: older and newer tools split them differently.
+        if ours.is_file() and theirs.is_file() and not _same_file(ours, theirs):
+            found.append(f"{name} differs")
+    return found
+
+
+def _changed(a: dict[str, Any], b: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Each setting in which two configs disagree, as "name: value in A, value in B"."""
+    for key in sorted((a.keys() | b.keys()) - _HARMLESS):
+        ours, theirs = a.get(key), b.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            yield from _changed(ours, theirs, f"{path}{key}.")
+        elif ours != theirs:
+            yield f"{path}{key} is {ours!r:.60} in A and {theirs!r:.60} in B"
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    if a.read_bytes() == b.read_bytes():
+        return True
+    return a.suffix == ".json" and not any(_changed(read_object(a), read_object(b)))
+
+
+def _check_space(folder: Path, n_bytes: int) -> None:
+    free, needed = shutil.disk_usage(folder).free, int(n_bytes * 1.01) + 64 * 1024 * 1024
+    if free < needed:
+        raise UserError(f"{folder.parent}: {free / 1e9:.1f} GB free, the merged model needs {needed / 1e9:.1f} GB")
+
+
+def _write(
+    a: Checkpoint, b: Checkpoint, folder: Path, weight: float, on_progress: Callable[[int, int], None] | None
+) -> None:
+    done, total = 0, a.n_bytes
+    for shard in a.shards:
+        with (folder / shard.name).open("wb") as stream:
+            # Same tensors, same dtypes: the header of A's shard, byte for byte, is the header of the result's.
+            stream.write(_header_bytes(shard))
+            for tensor in sorted((one for one in a.tensors.values() if one.file == shard), key=lambda one: one.begin):
+                for written in _average(tensor, b.tensors[tensor.name], weight, stream):
+                    done += written
+                    if on_progress is not None:
+                        on_progress(done, total)
+            stream.flush()
+            os.fsync(stream.fileno())
+    for name in (*COMPANIONS, INDEX):
+        if (a.folder / name).is_file():
+            shutil.copyfile(a.folder / name, folder / name)
+    sources = {side: {"path": str(one.folder), "fingerprint": one.fingerprint()} for side, one in (("a", a), ("b", b))}
+    text = json.dumps({"formula": "(1 - weight) * a + weight * b", "weight": weight, **sources}, indent=2)
+    (folder / "merge.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _header_bytes(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        length = stream.read(8)
+        return length + stream.read(int.from_bytes(length, "little"))
+
+
+def _average(a: Tensor, b: Tensor, weight: float, stream: BinaryIO) -> Iterator[int]:
+    """Write the average of one tensor piece by piece; yields the bytes of each piece."""
+    step = PIECE * ITEM_BYTES[a.dtype]
+    with a.file.open("rb") as ours, b.file.open("rb") as theirs:
+        ours.seek(a.begin)
+        theirs.seek(b.begin)
+        for start in range(0, a.n_bytes, step):
+            length = min(step, a.n_bytes - start)
+            pieces = bytearray(ours.read(length)), bytearray(theirs.read(length))
+            if a.dtype in _TORCH_NAMES:
+                stream.write(_averaged(pieces, a, b, weight))
+            elif pieces[0] == pieces[1]:
+                stream.write(pieces[0])
+            else:
+                raise UserError(f"tensor {a.name} ({a.dtype}) differs, and only F64, F32, F16 and BF16 can be averaged")
+            yield length
+
+
+def _averaged(pieces: tuple[bytearray, bytearray], a: Tensor, b: Tensor, weight: float) -> bytes:
+    import torch
+
+    kind: torch.dtype = getattr(torch, _TORCH_NAMES[a.dtype])
+    wide = torch.float32 if ITEM_BYTES[a.dtype] == 2 else torch.float64
+    ours, theirs = (torch.frombuffer(piece, dtype=kind).to(wide) for piece in pieces)
+    for values, tensor in ((ours, a), (theirs, b)):
+        if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):
+            raise UserError(f"{tensor.file}: tensor {tensor.name} holds NaN or infinite values; that training diverged")
+    mean = ours.mul_(1 - weight).add_(theirs, alpha=weight).to(kind)
+    return mean.view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,200 @@
+"""Ask a model about a few images and see its boxes on them: one question, or a conversation."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from migician.boxes import Box
+from migician.boxtext import Mention, Parsed, Status, parse_boxes
+from migician.draw import PALETTE, Mark, contact_sheet
+from migician.errors import UserError, writing
+from migician.imagenames import named_image
+from migician.models import Model, Request
+from migician.models.pictures import ImageInputs, as_list, load_pictures
+from migician.samples import IMAGE_MARK
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One box of a reply."""
+
+    box: Box
+    """In fractions of its image."""
+    image: int | None
+    """Which image (0-based); None where neither the reply nor the question says."""
+    pixels: tuple[int, int, int, int] | None
+    """(x1, y1, x2, y2) in that image, ready for `image.crop`; None with `image`."""
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What a model answered, its boxes, and a picture of them; in a notebook it shows itself."""
+
+    query: str
+    reply: str
+    """Whole, with its box tokens."""
+    boxes: tuple[Found, ...]
+    """The boxes that could be read, in the order of the reply."""
+    status: Status
+    """What became of the reply: "read", "no_box", "garbled" or "off_scale" (see `parse_boxes`)."""
+    images: tuple[Image.Image, ...] = field(repr=False)
+    """The images asked about, upright and in RGB."""
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """All images side by side, each box on its image; a box of no known image stands in the text below."""
+        marks: list[list[Mark]] = [[] for _ in self.images]
+        lost = []
+        for number, found in enumerate(self.boxes):
+            label = str(number + 1) if len(self.boxes) > 1 else ""
+            if found.image is None:
+                lost.append(str(found.box.to_permille()))
+            else:
+                marks[found.image].append(Mark(found.box, label, PALETTE[number % len(PALETTE)]))
+        note = self.reply.strip()[:600]
+        if lost:
+            note += f"\nNot drawn, for it is not said in which image: {', '.join(lost)} (thousandths)"
+        elif not self.boxes:
+            note += f"\n{_WITHOUT_BOX[self.status]}"
+        return contact_sheet(self.images, marks, title=self.query.replace(IMAGE_MARK, "").strip(), note=note)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to `path` (its ending says the format, PNG or JPEG) and give the path."""
+        formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+        kind = formats.get(Path(path).suffix.lower())
+        if kind is None:
+            raise UserError(f"{path}: unknown picture format; end the name in one of {', '.join(formats)}")
+        with writing(path) as stream:
+            self.picture.save(stream, kind)
+        return Path(path)
+
+    def __repr__(self) -> str:
+        if not self.boxes:
+            return f"Grounding({self.status}, reply={self.reply!r:.120})"
+        named = [f"{_name(found.image)} {found.box.to_permille()}" for found in self.boxes]
+        return f"Grounding({'; '.join(named)})"
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.picture.save(stream, "PNG")
+        return stream.getvalue()
+
+
+_WITHOUT_BOX: dict[Status, str] = {
+    "read": "",
+    "no_box": "(the reply holds no box)",
+    "garbled": "(the reply tries a box that cannot be read)",
+    "off_scale": "(the box leaves the image)",
+}
+
+
+def ground(model: Model, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
+    """Ask `model` to find what `query` describes in `images`.
+
+    `images` is one image or several: paths, PIL images or uint8 arrays, mixed at will. A box
+    belongs to the image that the reply ties it to, else the only one there is, else the last one
+    the query names, else to none (`Found.image` is None). Raises `UserError` naming the image
+    that cannot be used.
+    """
+    return Chat(model, images).say(query, max_new_tokens=max_new_tokens)
+
+
+class Chat:
+    """A conversation about some images, kept turn by turn.
+
+    >>> from migician.models import load_model
+    >>> chat = Chat(load_model("constant:100,200,500,600"), [Image.new("RGB", (64, 64))])
+    >>> chat.say("Where is the dog?")
+    Grounding(Image-1 (100, 200, 500, 600))
+    >>> chat.say("And in this one?", images=Image.new("RGB", (32, 32))).boxes[0].image is None
+    True
+    >>> len(chat.history)
+    2
+    """
+
+    def __init__(self, model: Model, images: ImageInputs = ()) -> None:
+        self.model = model
+        self.history: list[tuple[str, str]] = []
+        """(what was said, what was replied) so far, with an `<image>` mark where each image stands."""
+        self._pictures = load_pictures(as_list(images))
+        self._unplaced = len(self._pictures)
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """All images shown so far; "Image-1" is the first of them."""
+        return tuple(self._pictures)
+
+    def say(self, text: str, images: ImageInputs = (), *, max_new_tokens: int = 128) -> Grounding:
+        """Say something, with more images if wanted, and get the reply with its boxes.
+
+        New images stand before the text, or where it holds `<image>` marks. The turn is kept only
+        if it was answered, so one that failed can be said again.
+        """
+        fresh = load_pictures(as_list(images))
+        pictures, waiting = [*self._pictures, *fresh], self._unplaced + len(fresh)
+        if not pictures:
+            raise UserError("no image to look at: give at least one")
+        marks = text.count(IMAGE_MARK)
+        if marks not in (0, waiting):
+            raise UserError(
+                f"{marks} {IMAGE_MARK} marks in the text for {waiting} new images; give one for each or none"
+            )
+        said = text if marks else IMAGE_MARK * waiting + text
+        request = Request(tuple(pictures), said, max_new_tokens, tuple(self.history))
+        reply = _answer(self.model, request)
+        self._pictures, self._unplaced = pictures, 0
+        self.history.append((said, reply))
+        parsed = parse_boxes(reply, self.model.box_style)
+        return Grounding(text, reply, _located(parsed, text, pictures), parsed.status, tuple(pictures))
+
+    def _repr_html_(self) -> str:
+        shown = (
+            (html.escape(said.replace(IMAGE_MARK, "[image] ")), html.escape(reply)) for said, reply in self.history
+        )
+        lines = [f"<p><b>you</b> {said}<br><b>model</b> {reply}</p>" for said, reply in shown]
+        return "".join(lines) or "<p>(nothing said yet)</p>"
+
+    def __repr__(self) -> str:
+        return f"Chat({self.model.name}, {len(self._pictures)} images, {len(self.history)} turns)"
+
+
+def _answer(model: Model, request: Request) -> str:
+    try:
+        return model.answer([request])[0]
+    except RuntimeError as error:
+        # torch's class, told by its name: this module serves models without torch too.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise UserError(
+            f"out of memory on {len(request.images)} images; load with a lower max_pixels, or give fewer images"
+        ) from None
+
+
+def _located(parsed: Parsed, query: str, pictures: list[Image.Image]) -> tuple[Found, ...]:
+    asked = named_image(query)
+    readable = [mention for mention in parsed.mentions if mention.status == "read"]
+    found = []
+    for mention in readable:
+        image = _image_of(mention, asked, len(pictures))
+        pixels = None
+        if image is not None:
+            x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[image].size))
+            pixels = (x1, y1, x2, y2)
+        found.append(Found(mention.box, image, pixels))
+    return tuple(found)
+
+
+def _image_of(mention: Mention, asked: int | None, count: int) -> int | None:
+    """The image a box is in: as the reply says, the only one, or as the question says; never one that is not there."""
+    named = mention.image if mention.image is not None else (0 if count == 1 else asked)
+    return named if named is not None and named < count else None
+
+
+def _name(image: int | None) -> str:
+    return "image not named" if image is None else f"Image-{image + 1}"

@@ -1,0 +1,307 @@
+"""Qwen2-VL and what is trained from it, Migician above all, through transformers.
+
+Prompts are the processor's own chat template, replies keep the box tokens, decoding is greedy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from migician.boxtext import BOX_END, BOX_START, QWEN
+from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
+from migician.errors import UserError
+from migician.models import Request, missing_extra
+from migician.models.grounding import Chat, Grounding, ground
+from migician.models.pictures import ImageInputs, load_pictures
+from migician.samples import IMAGE_MARK
+
+try:
+    import torch
+    import transformers
+    from transformers import GenerationConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
+    from transformers.image_utils import SizeDict
+
+    from migician.models.machine import Machine
+except ModuleNotFoundError as error:
+    raise UserError(missing_extra(error)) from None
+
+log = logging.getLogger(__name__)
+
+TRAINED_PIXELS = 768 * 768
+"""The most pixels an image was trained with: the default of LLaMA-Factory's `image_max_pixels`."""
+
+STOPS = ("<|im_end|>", "<|endoftext|>")
+# Tokens that stand for pixels; in a text they would be taken for an image that is not there.
+_PIXEL_TOKENS = ("<|image_pad|>", "<|video_pad|>")
+_LONGEST_TO_SHORTEST = 200  # smart_resize of transformers' Qwen2-VL image processor refuses more
+
+
+class Migician:
+    """A Qwen2-VL checkpoint that grounds, chats and answers benchmark questions.
+
+    >>> model = Migician.from_pretrained("Michael4933/Migician")   # doctest: +SKIP
+    >>> found = model.ground(["a.jpg", "b.jpg"], "Find the dog of Image-1 in Image-2.")   # doctest: +SKIP
+    >>> found.boxes[0].image, found.boxes[0].pixels   # doctest: +SKIP
+    (1, (202, 28, 489, 480))
+    >>> found.picture   # doctest: +SKIP
+    """
+
+    box_style = QWEN
+
+    def __init__(
+        self,
+        model: Qwen2VLForConditionalGeneration,
+        processor: Qwen2VLProcessor,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Wrap a loaded model; use `from_pretrained`."""
+        self.model, self.processor, self.checkpoint, self.name = model, processor, checkpoint, name
+        self.notes = tuple(notes)
+        """What was chosen for this machine and would not be expected."""
+        tokenizer = processor.tokenizer
+        tokenizer.padding_side = "left"  # on the right, padding would stand between a prompt and its reply
+        self._stops = [tokenizer.convert_tokens_to_ids(token) for token in STOPS]
+        # The checkpoint's own settings would be mixed into ours: Qwen2-VL's sample, and penalise repeated digits.
+        model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=self._stops, pad_token_id=tokenizer.pad_token_id
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | Path,
+        *,
+        dtype: str | None = None,
+        attention: str | None = None,
+        device: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        revision: str | None = None,
+    ) -> Migician:
+        """The model of a folder or a Hub id, with what suits this machine unless told otherwise.
+
+        `dtype`: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU that has it,
+        float32 on the CPU if it fits. `attention`: "flash_attention_2", "sdpa" or "eager"; the
+        first where its package and a GPU are there. `device`: "cuda", "cuda:1", "mps", "cpu", or
+        "auto" to spread over all GPUs. `min_pixels`, `max_pixels`: of one image, which is scaled
+        into them; by default the checkpoint's own, at most 768 x 768, less on a small machine.
+        `revision`: branch, tag or commit on the Hub. `print(model)` says what was chosen.
+
+        Raises `UserError` if there is no such checkpoint, or a damaged or incomplete one.
+        """
+        folder = locate(path_or_hub_id, revision)
+        checkpoint = read_checkpoint(folder)
+        if checkpoint.config["model_type"] != "qwen2_vl":
+            raise UserError(f"{folder}: its model_type is {checkpoint.config['model_type']!r}, expected 'qwen2_vl'")
+        machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
+        processor = _processor(checkpoint)
+        limits = _pixel_limits(processor.image_processor.size, machine, min_pixels, max_pixels)
+        processor.image_processor.size = SizeDict(shortest_edge=limits.least, longest_edge=limits.most)
+        model, told = Qwen2VLForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=machine.dtype,
+            attn_implementation=machine.attention,
+            device_map=machine.device_map,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        # transformers only warns, and goes on with random weights in their place.
+        if lacking := sorted(told["missing_keys"]):
+            raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole Qwen2-VL")
+        embedding = model.model.visual.patch_embed
+        embedding.proj = PatchProduct(embedding.proj)
+        in_hub = folder.resolve() != Path(path_or_hub_id).expanduser().resolve()
+        name = str(path_or_hub_id) if in_hub else folder.resolve().name
+        wrapped = cls(model.eval(), processor, checkpoint, name=name, notes=(*machine.notes, *limits.notes))
+        log.info("%r", wrapped)
+        return wrapped
+
+    def answer(self, requests: Sequence[Request]) -> list[str]:
+        """One reply for each request, all in one batch, decoded greedily and whole but for the stop token.
+
+        In float32 a batch replies as its requests would alone; in bfloat16 rounding can differ.
+        Raises `UserError` for images or marks that do not fit, `torch.OutOfMemoryError` as torch does.
+        """
+        if not requests:
+            return []
+        inputs = self._inputs(requests).to(self.model.device)
+        length = inputs["input_ids"].shape[1]
+        longest = max(request.max_new_tokens for request in requests)
+        self._check_length(inputs, longest)
+        with torch.inference_mode():
+            output = self.model.generate(**inputs, max_new_tokens=longest)
+        # Greedy, so a reply cut to its own limit is what a run with that limit would give.
+        return [
+            self._decoded(row[length : length + request.max_new_tokens].tolist())
+            for row, request in zip(output, requests, strict=True)
+        ]
+
+    def prompt_text(self, request: Request) -> str:
+        """The whole prompt as the model gets it, one `<|image_pad|>` standing for all of an image's tokens."""
+        text: str = self.processor.apply_chat_template(_messages(request), tokenize=False, add_generation_prompt=True)
+        return text
+
+    def ground(self, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
+        """Find what `query` describes: boxes with their images, the reply, a picture; see `grounding.ground`."""
+        return ground(self, images, query, max_new_tokens=max_new_tokens)
+
+    def chat(self, images: ImageInputs = ()) -> Chat:
+        """A conversation about `images`: `chat.say("...")` gives what `ground` gives, and remembers; see `Chat`."""
+        return Chat(self, images)
+
+    def describe(self) -> dict[str, Any]:
+        """Weights, precision, limits, decoding and versions, for a report."""
+        size = self.processor.image_processor.size
+        return {
+            "name": self.name,
+            "family": "qwen2_vl",
+            "revision": commit_of(self.checkpoint.folder),
+            "weights_fingerprint": self.checkpoint.fingerprint(),
+            "parameters": self.checkpoint.n_parameters,
+            "device": self.model.device.type,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attention": self.model.config._attn_implementation,
+            "min_pixels": size.shortest_edge,
+            "max_pixels": size.longest_edge,
+            "image_processor": type(self.processor.image_processor).__name__,
+            "decoding": {"method": "greedy", "repetition_penalty": 1.0, "stop": list(STOPS)},
+            "box_style": self.box_style.name,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    def __repr__(self) -> str:
+        size = self.processor.image_processor.size
+        parts = [
+            self.name,
+            _count(self.checkpoint.n_parameters),
+            f"{self.model.device} {str(self.model.dtype).removeprefix('torch.')}",
+            self.model.config._attn_implementation,
+            f"{size.shortest_edge}..{size.longest_edge} px an image",
+            *self.notes,
+        ]
+        return f"Migician({', '.join(parts)})"
+
+    def _inputs(self, requests: Sequence[Request]) -> Any:
+        texts = [self.prompt_text(request) for request in requests]
+        pictures = [picture for request in requests for picture in load_pictures(request.images)]
+        for picture in pictures:
+            if max(picture.size) > _LONGEST_TO_SHORTEST * min(picture.size):
+                raise UserError(f"an image of {picture.width} x {picture.height} is too thin for Qwen2-VL; cut it up")
+        return self.processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
+
+    def _check_length(self, inputs: Any, new_tokens: int) -> None:
+        limit = self.model.config.text_config.max_position_embeddings
+        lengths = inputs["attention_mask"].sum(dim=1)
+        if int(lengths.max()) + new_tokens > limit:
+            raise UserError(
+                f"a prompt of {int(lengths.max())} tokens and {new_tokens} new ones exceed the model's {limit}: "
+                "load it with a lower max_pixels, or give fewer images"
+            )
+
+    def _decoded(self, tokens: list[int]) -> str:
+        """The text of a reply up to its first stop token; what follows that is padding."""
+        ends = [tokens.index(stop) for stop in self._stops if stop in tokens]
+        kept = tokens[: min(ends)] if ends else tokens
+        text: str = self.processor.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+
+class PatchProduct(torch.nn.Module):
+    """Qwen2-VL's patch embedding as the matrix product it is: kernel and stride of its Conv3d are one patch.
+
+    Measured with torch 2.11 on one CPU core in float32: 27 instead of 193 ms for 784 patches; on
+    GPUs the bfloat16 Conv3d of torch >= 2.9 is reported to be slower still.
+    """
+
+    def __init__(self, convolution: torch.nn.Conv3d) -> None:
+        super().__init__()
+        self.weight = convolution.weight
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """(N, channels, frames, height, width) gives (N, width of the embedding)."""
+        return torch.nn.functional.linear(patches.flatten(1), self.weight.flatten(1))
+
+
+def load(reference: str, **options: Any) -> Migician:
+    """The loader behind `load_model`: `reference` is a folder or a Hub id."""
+    return Migician.from_pretrained(reference, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class _PixelLimits:
+    least: int
+    most: int
+    notes: tuple[str, ...] = ()
+
+
+def _pixel_limits(own: Any, machine: Machine, least: int | None, most: int | None) -> _PixelLimits:
+    notes: tuple[str, ...] = ()
+    if most is None:
+        affordable = machine.affordable_pixels(TRAINED_PIXELS)
+        most = min(int(own.longest_edge), affordable)
+        if most < min(int(own.longest_edge), TRAINED_PIXELS):
+            notes = (f"max_pixels lowered for {machine.room_bytes / 1e9:.0f} GB beside the weights",)
+    if least is None:
+        least = min(int(own.shortest_edge), most)
+    if most < 28 * 28 or not 1 <= least <= most:
+        raise UserError(f"min_pixels {least} and max_pixels {most}: expected 1 <= min <= max, and max at least 784")
+    return _PixelLimits(least, most, notes)
+
+
+def _processor(checkpoint: Checkpoint) -> Qwen2VLProcessor:
+    """Tokenizer, chat template and image processor; training scripts often save the weights without them."""
+    folder, cure = checkpoint.folder, "copy the small files of the model it was trained from"
+    try:
+        processor = Qwen2VLProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: tokenizer or image processor cannot be loaded ({reason:.120}); {cure}") from None
+    # A folder without a tokenizer gives an empty one, with no more than a warning.
+    image_token = processor.tokenizer.convert_tokens_to_ids(_PIXEL_TOKENS[0])
+    known = processor.tokenizer.get_vocab().keys()
+    if image_token != checkpoint.config.get("image_token_id") or not {*STOPS, BOX_START, BOX_END} <= known:
+        raise UserError(f"{folder}: its tokenizer does not have Qwen2-VL's tokens; {cure}")
+    if not processor.chat_template:
+        raise UserError(f"{folder}: no chat template; {cure}")
+    return processor
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    """The conversation in the form chat templates take, each image at its mark, or all before the first text."""
+    questions = [*(question for question, _ in request.history), request.prompt]
+    marks = sum(question.count(IMAGE_MARK) for question in questions)
+    if marks == 0:
+        questions[0] = IMAGE_MARK * len(request.images) + questions[0]
+    elif marks != len(request.images):
+        raise UserError(f"{marks} {IMAGE_MARK} marks for {len(request.images)} images in {request.prompt!r:.80}")
+    messages = []
+    for position, question in enumerate(questions):
+        if bad := next((token for token in _PIXEL_TOKENS if token in question), None):
+            raise UserError(f"the text holds {bad}, which stands for pixels; write {IMAGE_MARK} where an image belongs")
+        messages.append({"role": "user", "content": _parts(question)})
+        if position < len(request.history):
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": request.history[position][1]}]})
+    return messages
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    parts: list[dict[str, str]] = []
+    for position, piece in enumerate(text.split(IMAGE_MARK)):
+        if position:
+            parts.append({"type": "image"})
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.1f}M"

@@ -1,0 +1,197 @@
+"""A true Qwen2-VL of about a million parameters, with random weights: for tests and the quickstart.
+
+It is the released architecture with its special tokens, chat template and image processor, only
+small, so that whatever loads Qwen2-VL (transformers, LLaMA-Factory, this package) loads it too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migician.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import Qwen2TokenizerFast, Qwen2VLConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TinyShape:
+    """All sizes of a tiny model; the defaults are what the quickstart trains."""
+
+    width: int = 128
+    """Of the language model; a multiple of `heads`, and width / heads a multiple of 4."""
+    layers: int = 4
+    heads: int = 8
+    key_value_heads: int = 4
+    feed_forward: int = 384
+    rope_theta: float = 30.0
+    """Far below Qwen2-VL's 1e6: the prompts are short, and small heads have few frequencies to spend."""
+    vision_width: int = 128
+    vision_layers: int = 3
+    vision_heads: int = 4
+    max_pixels: int = 112 * 112
+    """Of one image; 28 x 28 pixels become one token of the language model."""
+    merges: int = 256
+    """At most so many word pieces beside the 256 bytes; no piece holds a digit, so numbers are read digit by digit."""
+
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+"""Qwen2-VL's own, in the order of their ids."""
+
+# Gives the text of Qwen2-VL's own template for messages of texts and images.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if loop.first and message.role != 'system' -%}
+{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
+{%- endif -%}
+{{ '<|im_start|>' + message.role + '\n' }}
+{%- if message.content is string -%}
+{{ message.content }}
+{%- else -%}
+{%- for part in message.content -%}
+{{ '<|vision_start|><|image_pad|><|vision_end|>' if part.type == 'image' else part.text }}
+{%- endfor -%}
+{%- endif -%}
+{{ '<|im_end|>\n' }}
+{%- endfor -%}
+{{ '<|im_start|>assistant\n' if add_generation_prompt }}"""
+
+# What the word pieces are learned from, unless the caller has the real training text.
+WORDINGS = (
+    "system You are a helpful assistant. user assistant",
+    "Please locate the object in the first image, the second image, the third image, the fourth image.",
+    "Find and locate the object of Image-1 in Image-2. It's in the third image. It is in the second image.",
+    "Recognize the difference between the two images and give the bounding box of what changed.",
+    "What is the common object shown in all of these images? Where is the target in this frame of the sequence?",
+    "Format: Don't generate additional words. Which region of the image is this crop taken from?",
+    "red green blue yellow orange purple white black circle square triangle star ring cross shape colour background",
+)
+
+
+def make_tiny(
+    folder: str | Path, *, seed: int, shape: TinyShape | None = None, texts: Iterable[str] = WORDINGS
+) -> Path:
+    """Write a randomly initialised tiny Qwen2-VL to `folder` and give its path.
+
+    The folder holds what a released checkpoint holds: config, safetensors, tokenizer, chat
+    template, image processor. The word pieces are learned from `texts`. Same arguments, same
+    bytes, on any number of threads. Raises `UserError` if the folder exists and is not empty.
+    """
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+    shape = shape or TinyShape()
+    target = Path(folder)
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"{target}: exists and is not empty; remove it or choose another folder")
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+
+    tokenizer = _tokenizer(texts, shape.merges)
+    # The generator is the only source of chance; it is put back, since the caller may be in a seeded run.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2VLForConditionalGeneration(_config(shape, tokenizer))
+    model.generation_config.eos_token_id = [
+        tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")
+    ]
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(partial)
+    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
+    Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        chat_template=CHAT_TEMPLATE,
+    ).save_pretrained(partial)
+    if target.exists():
+        target.rmdir()
+    return partial.rename(target)
+
+
+def _config(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> Qwen2VLConfig:
+    from transformers import Qwen2VLConfig
+
+    half = shape.width // shape.heads // 2
+    # How many rotary frequencies go to time, height and width; Qwen2-VL's own ratio is 16 : 24 : 24.
+    space = half * 3 // 8
+    token = tokenizer.convert_tokens_to_ids
+    return Qwen2VLConfig(
+        text_config={
+            "vocab_size": -(-len(tokenizer) // 64) * 64,
+            "hidden_size": shape.width,
+            "intermediate_size": shape.feed_forward,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.key_value_heads,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": shape.rope_theta,
+                "mrope_section": [half - 2 * space, space, space],
+            },
+            "bos_token_id": token("<|endoftext|>"),
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+        },
+        vision_config={
+            "depth": shape.vision_layers,
+            "embed_dim": shape.vision_width,
+            "hidden_size": shape.width,
+            "num_heads": shape.vision_heads,
+            "mlp_ratio": 2,
+        },
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=False,
+        dtype="float32",
+    )
+
+
+def _tokenizer(texts: Iterable[str], merges: int) -> Qwen2TokenizerFast:
+    """Qwen2's byte-level tokenizer with `merges` word pieces learned from `texts`."""
+    import json
+
+    from tokenizers import pre_tokenizers, trainers
+    from transformers import Qwen2TokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    blank = Qwen2TokenizerFast(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[])
+    learner = blank.backend_tokenizer
+    trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    learned = json.loads(learner.to_str())["model"]
+    words = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
+    tokenizer = Qwen2TokenizerFast(
+        vocab={word: index for index, word in enumerate((*words, *SPECIAL_TOKENS))},
+        merges=[tuple(pair) for pair in learned["merges"]],
+        eos_token="<|im_end|>",  # noqa: S106 - a word piece, not a secret
+        pad_token="<|endoftext|>",  # noqa: S106
+        unk_token=None,
+        model_max_length=4096,
+    )
+    tokenizer.add_tokens(list(SPECIAL_TOKENS), special_tokens=True)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

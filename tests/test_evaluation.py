@@ -1,0 +1,268 @@
+"""Running a model over a benchmark: resume, faults, and what ends in the report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from migician.benchmarks import mig_bench
+from migician.boxtext import QWEN
+from migician.errors import UserError
+from migician.evaluation import AnswerLog, Plan, evaluate
+from migician.models.scripted import Scripted
+from migician.scoring import Reading
+
+STRICT = Reading("strict", QWEN)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Twelve questions over pairs of grey images: (data file, image root)."""
+    rows = []
+    for number in range(12):
+        names = [f"./MIG-Bench/images/{number // 2}_{side}.png" for side in range(2)]
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 24), (number * 9, 90, 90)).save(path)
+        rows.append(
+            {
+                "task": ("diff", "region", "reasoning")[number % 3],
+                "images": names,
+                "question": f"Question {number}: find it in the 2th image. ",
+                "answer": [0.1, 0.1, 0.5, 0.5],
+                "additional_info": "",
+                "need_format": False,
+            }
+        )
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(rows))
+    return data, tmp_path
+
+
+def without_times(report):
+    return {name: value for name, value in report.items() if name not in ("date", "model_seconds")}
+
+
+def untimed_lines(path):
+    return [{**json.loads(line), "seconds": None} for line in path.read_text().splitlines()]
+
+
+class Counting(Scripted):
+    """Remembers what it was asked."""
+
+    def __init__(self, reply="(100,100),(500,500)"):
+        super().__init__(lambda request: reply if isinstance(reply, str) else reply(request))
+        self.asked = []
+
+    def answer(self, requests):
+        self.asked += [request.prompt for request in requests]
+        return super().answer(requests)
+
+
+def run(world, out, model, **plan):
+    data, root = world
+    return evaluate(mig_bench.load(data), model, root, out, reading=STRICT, plan=Plan(**plan))
+
+
+def test_a_whole_run(world, tmp_path):
+    model = Counting()
+    seen = []
+    data, root = world
+    report = evaluate(
+        mig_bench.load(data), model, root, tmp_path / "out", reading=STRICT, plan=Plan(batch_size=5),
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert report["n"] == 12 and report["average"]["acc@0.5"] == 100
+    assert report["model"]["name"] == "scripted" and report["plan"]["batch_size"] == 5
+    assert len(model.asked) == 12 and seen == [(0, 12), (5, 12), (10, 12), (12, 12)]
+    again = run(world, tmp_path / "out", model, batch_size=5)
+    assert len(model.asked) == 12  # nothing is asked twice
+    assert without_times(again) == without_times(report)
+
+
+KILLED = """
+import os, signal, sys
+from migician.benchmarks import mig_bench
+from migician.boxtext import QWEN
+from migician.evaluation import Plan, evaluate
+from migician.models.scripted import Scripted
+from migician.scoring import Reading
+data, root, out, log, fatal = sys.argv[1:]
+from pathlib import Path
+def reply(request):
+    with open(log, "a") as stream:
+        stream.write(request.prompt + "\\n")
+    if sum(1 for _ in open(log)) == int(fatal):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "(100,100),(500,500)" if "3" in request.prompt else "Image-1: (1,1),(9,9)"
+evaluate(mig_bench.load(data), Scripted(reply), Path(root), Path(out), reading=Reading("strict", QWEN), plan=Plan())
+"""
+
+
+def test_a_kill_in_the_middle_changes_nothing(world, tmp_path):
+    data, root = world
+
+    def start(out, log, fatal):
+        command = [
+            sys.executable,
+            "-c",
+            KILLED,
+            str(data),
+            str(root),
+            str(tmp_path / out),
+            str(tmp_path / log),
+            str(fatal),
+        ]
+        return subprocess.run(command, check=False).returncode
+
+    assert start("cut", "cut.log", 7) == -signal.SIGKILL
+    assert not (tmp_path / "cut/report.json").exists()
+    assert len((tmp_path / "cut/answers.jsonl").read_text().splitlines()) == 6
+    assert start("cut", "again.log", 0) == 0
+    assert start("whole", "whole.log", 0) == 0
+    cut, whole = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("cut", "whole"))
+    assert without_times(cut) == without_times(whole)
+    assert untimed_lines(tmp_path / "cut/records.jsonl") == untimed_lines(tmp_path / "whole/records.jsonl")
+    # Six answered before the kill; the seventh died with the process, so it alone is asked again.
+    before, after = ((tmp_path / name).read_text().splitlines() for name in ("cut.log", "again.log"))
+    assert before[:6] + after == (tmp_path / "whole.log").read_text().splitlines()
+
+
+def test_a_batch_cut_while_it_was_written_is_asked_again_whole(world, tmp_path):
+    out = tmp_path / "out"
+    run(world, out, Counting(), batch_size=4)
+    answers = out / "answers.jsonl"
+    whole = answers.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    answers.write_bytes(b"".join(lines[:6]) + lines[6][:10])
+    model = Counting()
+    run(world, out, model, batch_size=4)
+    assert len(model.asked) == 8  # the batch of rows 4 to 7 again, and the last
+    assert untimed_lines(answers) == [{**json.loads(line), "seconds": None} for line in lines]
+
+
+def test_a_folder_holds_one_run_only(world, tmp_path):
+    run(world, tmp_path / "out", Counting(), limit=1)
+    with pytest.raises(UserError, match=r"another run: plan\.limit was 1 and is now 2.*--out"):
+        run(world, tmp_path / "out", Counting(), limit=2)
+    (tmp_path / "out/run.json").unlink()
+    with pytest.raises(UserError, match=r"choose another --out"):
+        run(world, tmp_path / "out", Counting(), limit=1)
+
+
+def test_some_tasks_and_some_questions(world, tmp_path):
+    model = Counting()
+    report = run(world, tmp_path / "out", model, tasks=("diff", "region"), limit=2)
+    assert (report["n"], report["rows_in_file"], report["average"]["tasks"]) == (4, 12, 2)
+    with pytest.raises(UserError, match="'dif' is not in .*Its tasks: diff, region, reasoning"):
+        run(world, tmp_path / "other", model, tasks=("dif",))
+
+
+def test_one_failing_question_is_an_outcome_not_the_end(world, tmp_path):
+    def reply(request):
+        if "Question 5" in request.prompt:
+            raise RuntimeError("out of memory\nand more")
+        return "(100,100),(500,500)"
+
+    report = run(world, tmp_path / "out", Counting(reply), batch_size=4)
+    outcomes = [figures["outcomes"] for figures in report["per_task"].values()]
+    assert sum(one.get("failed", 0) for one in outcomes) == 1 and report["n"] == 12
+    record = json.loads((tmp_path / "out/records.jsonl").read_text().splitlines()[5])
+    assert record["error"] == "RuntimeError: out of memory" and record["iou"] == 0
+
+
+def test_a_model_that_always_fails_is_an_error(world, tmp_path):
+    def reply(request):
+        raise RuntimeError("no")
+
+    with pytest.raises(UserError, match="failed on every question"):
+        run(world, tmp_path / "out", Counting(reply))
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda path: path.unlink(), "is not below"),
+        (lambda path: path.write_bytes(b"not an image"), "cannot be read as an image"),
+        (lambda path: path.write_bytes(b""), "cannot be read as an image"),
+    ],
+)
+def test_images_are_checked_before_the_model_is_asked(world, tmp_path, harm, says):
+    data, root = world
+    harm(root / "MIG-Bench/images/3_1.png")
+    command = ["eval", "mig-bench", "--model", "constant", "--data", data, "--images", root, "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "migician.cli", *map(str, command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and says in done.stderr and "3_1.png" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_the_command_and_the_script_are_the_same(world, tmp_path):
+    data, root = world
+    options = ["--model", "constant:100,100,500,500", "--data", str(data), "--images", str(root), "--json"]
+    script = [sys.executable, "eval/MIG_bench_eval.py"]
+    command = [sys.executable, "-m", "migician.cli", "eval", "mig-bench"]
+    reports = []
+    for name, start in (("script", script), ("command", command)):
+        done = subprocess.run(
+            [*start, *options, "--out", str(tmp_path / name)], capture_output=True, text=True, check=True
+        )
+        reports.append(json.loads(done.stdout))
+    assert without_times(reports[0]) == without_times(reports[1])
+    assert reports[0]["average"]["acc@0.5"] == 100
+
+
+def test_a_dry_run_prints_the_prompts_and_writes_nothing(world, tmp_path):
+    data, root = world
+    command = ["eval", "mig-bench", "--model", "nowhere/nothing", "--data", data, "--images", root, "--out", tmp_path / "out", "--dry-run", "--prompt", "published"]  # fmt: skip # noqa: E501
+    done = subprocess.run(
+        [sys.executable, "-m", "migician.cli", *map(str, command)], capture_output=True, text=True, check=True
+    )
+    assert "row 0, diff, 2 images" in done.stdout and "Don't generate addtional words." in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_told_in_one_line_and_the_answers_stay(world, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    written = []
+
+    def full(handle, content):
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        written.append(content)
+        return os.writev(handle, [content])
+
+    monkeypatch.setattr("migician.evaluation.os.write", full)
+    with pytest.raises(UserError, match="No space left on device. What was answered is kept"):
+        run(world, out, Counting())
+    monkeypatch.undo()
+    model = Counting()
+    run(world, out, model)
+    assert len(model.asked) == 9
+
+
+def test_damaged_logs_are_named(world, tmp_path):
+    out = tmp_path / "out"
+    run(world, out, Counting())
+    (out / "answers.jsonl").write_text('{"index": "x"}\n')
+    with pytest.raises(UserError, match=r"answers\.jsonl: damaged"):
+        run(world, out, Counting())
+    (out / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json: damaged"):
+        AnswerLog(out, {}, tmp_path)
+
+
+def test_the_best_constant_box_beats_any_other(world, tmp_path):
+    from migician.baseline import best_constant_boxes, constant_answers
+    from migician.scoring import score
+
+    data, _ = world
+    bench = mig_bench.load(data)
+    assert set(best_constant_boxes(bench)) == {"diff", "region", "reasoning"}
+    assert all(record.iou == pytest.approx(1) for record in score(bench, constant_answers(bench), STRICT))
