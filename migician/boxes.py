@@ -152,8 +152,9 @@ def _corners(boxes: ArrayLike) -> NDArray[np.float64]:
 
 
 def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
-    sides = np.clip(corners[..., 2:] - corners[..., :2], 0, None)
-    return sides[..., 0] * sides[..., 1]
+    sides: NDArray[np.float64] = np.clip(corners[..., 2:] - corners[..., :2], 0, None)
+    areas: NDArray[np.float64] = sides[..., 0] * sides[..., 1]
+    return areas
 
 
 def _thousandth(value: float) -> int:

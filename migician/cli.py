@@ -188,15 +188,16 @@ def report(
 
 @app.command(epilog="Example: migician merge saves/stage-1 saves/stage-2 --out saves/migician")
 def merge(
-    first: Annotated[Path, typer.Argument(help="A checkpoint folder.")],
-    second: Annotated[Path, typer.Argument(help="Another of the same shape.")],
+    first: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
+    second: Annotated[str, typer.Argument(help="Another of the same shape.")],
     out: OutFolder,
     weight: Annotated[float, typer.Option(min=0, max=1, help="The share of the second.")] = 0.5,
 ) -> None:
     """Average two checkpoints, a tensor at a time."""
     from migician.merging import merge as average
 
-    average(first, second, out, weight)
+    with _progress("averaging (bytes)") as progress:
+        average(first, second, out, weight, on_progress=progress)
     _note(f"written: {out}")
 
 

@@ -1,14 +1,13 @@
-"""The model protocol, the registry, the Qwen2-VL wrapper on a tiny random model, grounding and chat."""
+"""The registry, the tiny model, and the Qwen2-VL wrapper on it."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from migician.boxes import Box
 from migician.checkpoints import commit_of, read_checkpoint
-from migician.draw import PREDICTION
 from migician.errors import UserError
 from migician.models import CHECKPOINTS, FAMILIES, MODELS, Model, Request, load_model
-from migician.models.grounding import Chat, ground
-from migician.models.pictures import as_list, load_picture, load_pictures
-from migician.models.scripted import Scripted
+from migician.models.tiny import TinyShape
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 Migician = pytest.importorskip("migician.models.qwen2_vl").Migician
@@ -97,6 +92,11 @@ def test_models_by_name_and_by_folder(tiny_folder: Path) -> None:
 def test_a_wrong_name_says_what_to_do(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_model(name)
+
+
+def test_models_without_weights_take_no_options() -> None:
+    with pytest.raises(UserError, match="constant looks at nothing, so it takes no max_pixels"):
+        load_model("constant", max_pixels=1000)
 
 
 def test_a_wrong_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +238,44 @@ def test_the_checkpoints_own_sampling_settings_are_not_used(model: Any, copy: Pa
     assert loaded.describe() | {"name": "tiny"} == model.describe()
 
 
+def test_a_folder_in_the_layout_of_the_released_weights_replies_alike(model: Any, copy: Path) -> None:
+    """As transformers 4.45 wrote them: flat config, three tokenizer files, template and pixel limits in JSON."""
+    config = json.loads((copy / "config.json").read_text())
+    text, vision = config.pop("text_config"), config["vision_config"]
+    rope = text.pop("rope_parameters")
+    flat = {name: text[name] for name in text if name not in ("model_type", "layer_types")}
+    config |= flat | {"rope_theta": rope["rope_theta"], "torch_dtype": config.pop("dtype")}
+    config["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    config["vision_config"] = {"in_chans": 3, "spatial_patch_size": 14} | vision
+    (copy / "config.json").write_text(json.dumps(config))
+
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    added = {str(token["id"]): {**token, "id": None} for token in tokenizer["added_tokens"]}
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    words = {word: index for word, index in tokenizer["model"]["vocab"].items() if word not in special}
+    (copy / "vocab.json").write_text(json.dumps(words))
+    merges = ["#version: 0.2", *(" ".join(pair) for pair in tokenizer["model"]["merges"])]
+    (copy / "merges.txt").write_text("\n".join(merges) + "\n", encoding="utf-8")
+    (copy / "tokenizer.json").unlink()
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    added = {index: {name: value for name, value in one.items() if name != "id"} for index, one in added.items()}
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"added_tokens_decoder": added}))
+
+    (copy / "chat_template.json").write_text(json.dumps({"chat_template": (copy / "chat_template.jinja").read_text()}))
+    (copy / "chat_template.jinja").unlink()
+    pictures = json.loads((copy / "processor_config.json").read_text())["image_processor"]
+    limits = pictures.pop("size")
+    pictures |= {"min_pixels": limits["shortest_edge"], "max_pixels": limits["longest_edge"]}
+    (copy / "preprocessor_config.json").write_text(json.dumps(pictures | {"processor_class": "Qwen2VLProcessor"}))
+    (copy / "processor_config.json").unlink()
+
+    loaded = Migician.from_pretrained(copy, device="cpu")
+    assert loaded.answer(requests()) == model.answer(requests())
+    assert repr(loaded) == repr(model).replace("tiny", "copy")
+
+
 def test_what_was_chosen_is_said(model: Any) -> None:
-    assert repr(model) == "Migician(tiny, 1.8M, cpu float32, sdpa, 3136..12544 px an image)"
+    assert re.fullmatch(r"Migician\(tiny, \d\.\dM, cpu float32, sdpa, 3136\.\.\d+ px an image\)", repr(model))
     described = model.describe()
     assert json.loads(json.dumps(described)) == described
     assert (described["dtype"], described["decoding"]["method"]) == ("float32", "greedy")
@@ -249,7 +285,7 @@ def test_pixel_limits_decide_how_many_tokens_an_image_takes(tiny_folder: Path, m
     small = Migician.from_pretrained(tiny_folder, device="cpu", max_pixels=56 * 56)
     request = Request((noise(500, 500),), "?")
     tokens = [int((one._inputs([request])["mm_token_type_ids"]).sum()) for one in (small, model)]
-    assert tokens == [4, 16], "one token for 28 x 28 pixels"
+    assert tokens == [4, TinyShape().max_pixels // 28**2], "one token for 28 x 28 pixels"
     assert "3136..3136 px" in repr(small)
 
 
@@ -347,168 +383,3 @@ def test_the_fingerprint_knows_the_weights_not_the_files(copy: Path) -> None:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\x7f")
     assert read_checkpoint(copy).fingerprint() != before
-
-
-# ---- pictures ----
-
-
-def test_pictures_become_upright_rgb(tmp_path: Path) -> None:
-    wide = Image.new("RGB", (40, 20), "red")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn right
-    wide.save(tmp_path / "turned.jpg", exif=exif)
-    assert load_picture(tmp_path / "turned.jpg").size == (20, 40)
-    assert load_picture(str(tmp_path / "turned.jpg")).mode == "RGB"
-
-    clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
-    assert load_picture(clear).getpixel((0, 0)) == (255, 255, 255), "what is transparent stands on white"
-    palette = Image.new("P", (2, 2))
-    palette.info["transparency"] = 0
-    assert load_picture(palette).getpixel((0, 0)) == (255, 255, 255)
-
-    grey = np.array([[0, 65535], [32768, 257]], dtype=np.uint16)
-    Image.fromarray(grey).save(tmp_path / "grey16.png")
-    read = load_picture(tmp_path / "grey16.png")
-    assert [read.getpixel((x, y))[0] for y in range(2) for x in range(2)] == [0, 255, 128, 1]  # type: ignore[index]
-
-    for shape in [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)]:
-        assert load_picture(np.zeros(shape, np.uint8)).size == (7, 5)
-    assert load_picture(Image.new("CMYK", (3, 4))).mode == "RGB"
-
-
-def cut_jpeg(folder: Path) -> Path:
-    stream = io.BytesIO()
-    noise(200, 200).save(stream, "JPEG")
-    (folder / "cut.jpg").write_bytes(stream.getvalue()[:3000])
-    return folder / "cut.jpg"
-
-
-def text_file(folder: Path) -> Path:
-    (folder / "text.png").write_text("not an image")
-    return folder / "text.png"
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda folder: folder / "gone.jpg", r"image 2 of 2, .*gone.jpg: no such file"),
-        (lambda folder: folder, "image 2 of 2, .*: cannot be read: Is a directory"),
-        (text_file, "not an image that Pillow can read"),
-        (cut_jpeg, "cut.jpg: damaged or cut off"),
-        (lambda folder: "https://example.org/a.jpg", "download it"),
-        (lambda folder: np.zeros((4, 4, 3)), r"float64 .*\(array \* 255\)"),
-        (lambda folder: np.zeros((4, 4), np.int64), "int64 with shape"),
-        (lambda folder: np.zeros((3, 40, 50), np.uint8), r"channels first; give array.transpose\(1, 2, 0\)"),
-        (lambda folder: np.zeros((5, 4, 2), np.uint8), r"expected \(height, width\)"),
-        (lambda folder: np.zeros((0, 4), np.uint8), r"expected \(height, width\)"),
-        (lambda folder: Image.new("F", (4, 4)), "holds decimals"),
-        (lambda folder: None, "NoneType is not an image"),
-    ],
-)
-def test_what_is_no_image_is_named(tmp_path: Path, make: Callable[[Path], Any], said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
-        load_pictures([IMAGES[0], make(tmp_path)])
-    assert str(caught.value).startswith("image 2 of 2")
-
-
-def test_too_large_an_image_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.new("1", (2000, 2000)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
-    with pytest.raises(UserError, match=r"bomb.png: more than 2 million pixels"):
-        load_picture(tmp_path / "bomb.png")
-
-
-def test_one_image_or_several() -> None:
-    assert len(as_list("a.jpg")) == len(as_list(IMAGES[0])) == len(as_list(np.zeros((4, 4, 3), np.uint8))) == 1
-    assert len(as_list(np.zeros((5, 4, 4, 3), np.uint8))) == 5
-    assert len(as_list([Path("a.jpg"), IMAGES[0], np.zeros((4, 4), np.uint8)])) == 3
-
-
-# ---- grounding and chat ----
-
-BOX = "<|box_start|>(100,200),(500,600)<|box_end|>"
-
-
-@pytest.mark.parametrize(
-    ("reply", "query", "count", "expected"),
-    [
-        (f"It's in the third image. {BOX}", "Find it.", 3, 2),
-        (f"It's in the third image. {BOX}", "Find it in Image-1.", 3, 2),
-        (BOX, "Find the object of the first image in Image-2.", 3, 1),
-        (BOX, "locate it in the 3th image", 3, 2),
-        (BOX, "Find it.", 1, 0),
-        (BOX, "Find it.", 3, None),
-        (BOX, "Find it in Image-7.", 3, None),
-        (f"It's in the ninth image. {BOX}", "Find it in Image-2.", 3, None),
-    ],
-)
-def test_a_box_belongs_to_the_image_that_is_named(reply: str, query: str, count: int, expected: int | None) -> None:
-    answered = ground(Scripted(lambda _: reply), IMAGES[:count], query)
-    assert [found.image for found in answered.boxes] == [expected]
-    assert answered.boxes[0].box == Box(0.1, 0.2, 0.5, 0.6)
-    drawn = (np.asarray(answered.picture) == (0xD5, 0x5E, 0x00)).all(axis=-1).any()
-    assert drawn == (expected is not None), f"{PREDICTION} only where the image is known"
-    if expected is not None:
-        width, height = IMAGES[expected].size
-        assert answered.boxes[0].pixels == (round(width / 10), round(height / 5), round(width / 2), round(height * 0.6))
-
-
-def test_several_boxes_each_on_their_image() -> None:
-    reply = f"Image-1: {BOX}, Image-3: <|box_start|>(0,0),(900,900)<|box_end|><|box_start|>(9,9),(1,1)<|box_end|>"
-    answered = ground(Scripted(lambda _: reply), IMAGES, "Find the dogs.")
-    assert [found.image for found in answered.boxes] == [0, 2]
-    assert repr(answered) == "Grounding(Image-1 (100, 200, 500, 600); Image-3 (0, 0, 900, 900))"
-
-
-@pytest.mark.parametrize(
-    ("reply", "status"),
-    [("Nothing there.", "no_box"), ("(900,900),(100,100)", "garbled"), ("(1,1),(1200,900)", "off_scale")],
-)
-def test_a_reply_without_a_box_is_shown_too(reply: str, status: str, tmp_path: Path) -> None:
-    answered = ground(Scripted(lambda _: reply), IMAGES[0], "Find it.")
-    assert (answered.boxes, answered.status, answered.reply) == ((), status, reply)
-    assert Image.open(io.BytesIO(answered._repr_png_())).size == answered.picture.size
-    for name in ("a.png", "b.jpg"):
-        assert Image.open(answered.save(tmp_path / name)).size == answered.picture.size
-    with pytest.raises(UserError, match="unknown picture format"):
-        answered.save(tmp_path / "a.tiff")
-
-
-def test_grounding_with_the_real_wrapper(model: Any, tmp_path: Path) -> None:
-    IMAGES[1].save(tmp_path / "b.png")
-    answered = model.ground([IMAGES[0], tmp_path / "b.png", np.asarray(IMAGES[2])], "Find it.", max_new_tokens=8)
-    assert answered.reply == model.answer([Request(IMAGES, "Find it.", 8)])[0]
-    with pytest.raises(UserError, match="no image to look at"):
-        model.ground([], "Find it.")
-
-
-def test_a_chat_remembers_and_takes_more_images(model: Any) -> None:
-    chat = model.chat(IMAGES[:2])
-    first = chat.say("Find it.", max_new_tokens=5)
-    second = chat.say("And here?", images=IMAGES[2], max_new_tokens=5)
-    assert chat.images == second.images
-    assert len(chat.images) == 3
-    assert chat.history == [("<image><image>Find it.", first.reply), ("<image>And here?", second.reply)]
-    same = Request(IMAGES, "<image>And here?", 5, (("<image><image>Find it.", first.reply),))
-    assert model.answer([same]) == [second.reply]
-    assert "And here?" in chat._repr_html_()
-
-
-def test_a_turn_that_failed_can_be_said_again() -> None:
-    class OutOfMemoryError(RuntimeError):
-        """As torch names its own."""
-
-    failures = [OutOfMemoryError("CUDA out of memory")]
-
-    def reply(request: Request) -> str:
-        if failures:
-            raise failures.pop()
-        return f"{request.prompt.count('<image>')} images"
-
-    chat = Chat(Scripted(reply), IMAGES[:2])
-    with pytest.raises(UserError, match="out of memory on 3 images; load with a lower max_pixels"):
-        chat.say("Find it.", images=IMAGES[2])
-    assert (chat.history, len(chat.images)) == ([], 2)
-    assert chat.say("Find it.", images=IMAGES[2]).reply == "3 images"
-    with pytest.raises(UserError, match="1 <image> marks in the text for 0 new images"):
-        chat.say("and <image>?")

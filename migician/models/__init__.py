@@ -75,13 +75,15 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
 
     `name_or_path` is a name in `MODELS` (with what it needs behind a colon), a name in
     `CHECKPOINTS`, a folder with `config.json`, or a Hub id such as "Qwen/Qwen2-VL-7B-Instruct".
-    `options` go to the loader (`max_pixels=...`, `revision=...`). Raises `UserError` for anything
+    `options` go to the loader of a checkpoint (`max_pixels=...`, `revision=...`). Raises `UserError` for anything
     else, and where the packages a model needs are not installed.
     """
     given = str(name_or_path)
     name, _, argument = given.partition(":")
     if name in MODELS:
-        return _loader(MODELS[name])(argument, **options)
+        if options:
+            raise UserError(f"{name} looks at nothing, so it takes no {', '.join(sorted(options))}")
+        return _loader(MODELS[name])(argument)
     reference = CHECKPOINTS.get(given, given)
     if "/" not in reference and not Path(reference).exists():
         raise UserError(_unknown(given))

@@ -33,6 +33,10 @@ class TinyShape:
     vision_width: int = 128
     vision_layers: int = 3
     vision_heads: int = 4
+    spread: float = 0.02
+    """Standard deviation of the random weights of the language model."""
+    vision_spread: float = 0.02
+    """The same for the vision tower, which stays as it starts where training freezes it."""
     max_pixels: int = 112 * 112
     """Of one image; 28 x 28 pixels become one token of the language model."""
     merges: int = 256
@@ -112,6 +116,9 @@ def make_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2VLForConditionalGeneration(_config(shape, tokenizer))
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:  # norms and biases keep their ones and zeros
+                torch.nn.init.normal_(weight, std=shape.vision_spread if "visual" in name else shape.spread)
     model.generation_config.eos_token_id = [
         tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")
     ]
