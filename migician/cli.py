@@ -186,6 +186,82 @@ def report(
     _note(f"open {page}")
 
 
+@app.command(
+    epilog="Example: migician build all --source coco=/data/coco --source got10k=/data/GOT-10k --out data/MGrounding"
+)
+def build(
+    tasks: Annotated[list[str], typer.Argument(help="Task families, or all.")],
+    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset; may be repeated.")],
+    out: OutFolder,
+    count: Annotated[int | None, typer.Option(min=1, help="Samples a task; as many as there are without it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that make images.")] = 2,
+    config: Annotated[Path | None, typer.Option(help="A recipe, such as configs/mgrounding-630k.yaml.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier build.")] = False,
+) -> None:
+    """Build an MGrounding-style dataset from source datasets in their native formats."""
+    from migician.build import build as build_dataset
+
+    roots = {name: Path(root) for name, root in (_named(given, "--source") for given in source)}
+    built = build_dataset(
+        tasks, roots, out, count=count, seed=seed, workers=workers, config=config, overwrite=overwrite
+    )
+    for part in built.short:
+        _note(f"{part.task} from {part.source}: {part.made} of {part.asked} samples; the card counts why")
+    _note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
+
+
+@app.command(
+    epilog="Example: migician mix --part Difference.json=1 --part Free-Form.json=2 --count 3000 --out stage2.json"
+)
+def mix(
+    part: Annotated[list[str], typer.Option(help="FILE=WEIGHT, a JSON file of samples and its share; repeated.")],
+    count: Annotated[int, typer.Option(min=1, help="Samples in all.")],
+    out: Annotated[Path, typer.Option("--out", help="The JSON file to write; dataset_info.json goes beside it.")],
+    seed: Annotated[int, typer.Option(help="Which samples, and in which order.")] = 0,
+) -> None:
+    """Mix files of samples by share, for LLaMA-Factory."""
+    from migician.mixture import Part, add_dataset
+    from migician.mixture import mix as mix_files
+
+    parts = {}
+    for file, weight in (_named(given, "--part") for given in part):
+        try:
+            parts[Path(file).stem] = Part(Path(file), float(weight))
+        except ValueError:
+            raise UserError(f"--part {file}={weight}: the weight must be a number, such as 0.5") from None
+    counts = mix_files(parts, out, count, seed)
+    add_dataset(out)
+    _note(f"{out}: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
+
+
+@app.command(epilog="Example: migician miniature --out outputs/world")
+def miniature(
+    out: OutFolder,
+    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+) -> None:
+    """Draw a small world in the native formats of the sources, with a held-out set in MIG-Bench's."""
+    from migician.miniature import make_world
+
+    make_world(out, seed)
+    _note(f"sources in {out / 'sources'}, held-out questions in {out / 'MIG-Bench/MIG_data.json'}")
+
+
+@app.command(epilog="Example: migician tiny --texts outputs/stage1.json --out outputs/untrained")
+def tiny(
+    out: OutFolder,
+    texts: Annotated[list[Path], typer.Option(help="JSON files of samples: the tokenizer learns from their text.")],
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+) -> None:
+    """Make a tiny Qwen2-VL with random weights, to train without a download."""
+    from migician.models.tiny import make_tiny
+    from migician.samples import read_samples
+
+    words = (turn.value for file in texts for one in read_samples(file) for turn in one.conversations)
+    make_tiny(out, seed=seed, texts=words)
+    _note(f"written: {out}")
+
+
 @app.command(epilog="Example: migician merge saves/stage-1 saves/stage-2 --out saves/migician")
 def merge(
     first: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
@@ -236,6 +312,13 @@ def _reading(protocol: ProtocolName, style: str | None, y_stretch: bool) -> Any:
     if name not in STYLES:
         raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{_closest(name, STYLES)}")
     return Reading(protocol.value, STYLES[name], y_stretch)
+
+
+def _named(given: str, option: str) -> tuple[str, str]:
+    name, separator, value = given.partition("=")
+    if not (name and separator and value):
+        raise UserError(f"{option} {given!r}: expected two parts joined by =")
+    return name, value
 
 
 def _closest(name: str, known: Any) -> str:

@@ -52,7 +52,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 def sample(id: str | int, images: list[str], turns: Iterable[tuple[str, str]], type: str) -> Sample:
     """A sample from (question, answer) pairs; the first question must carry the `<image>` marks."""
-    conversation = [Turn(speaker, text) for pair in turns for speaker, text in zip(("human", "gpt"), pair, strict=True)]
+    conversation = [turn for asked, answered in turns for turn in (Turn("human", asked), Turn("gpt", answered))]
     return Sample(id, images, conversation, type)
 
 

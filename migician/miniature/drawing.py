@@ -1,0 +1,232 @@
+"""Draws the pictures of the miniature world; every number that decides how they look is in `Style`.
+
+Boxes are x1 y1 x2 y2 in whole pixels, right and bottom edge not included. They are exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+PixelBox = tuple[int, int, int, int]
+Colour = tuple[int, int, int]
+
+SHAPES = ("disc", "square", "triangle", "star", "cross", "ring", "diamond", "house")
+COLOURS: dict[str, Colour] = {  # all of them brighter than any ground
+    "red": (255, 70, 70),
+    "green": (70, 235, 80),
+    "blue": (90, 130, 255),
+    "yellow": (255, 235, 60),
+    "pink": (255, 130, 225),
+    "cyan": (80, 240, 240),
+    "white": (250, 250, 250),
+    "orange": (255, 160, 40),
+}
+MAT = "mat"
+"""A framed part of the ground: what regions are cut from."""
+KINDS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How pictures look."""
+
+    size: int = 112
+    """Side of a picture in pixels: 4 x 4 tokens of Qwen2-VL."""
+    cell: int = 14
+    """Targets lie on a grid of so many pixels, one patch of the vision tower; it divides `size`."""
+    sides: tuple[int, ...] = (2, 3, 4)
+    """Sides a target may have, in cells."""
+    clutter_px: tuple[int, int] = (6, 10)
+    """Smallest and largest side of the small shapes around it."""
+    clutter: tuple[int, int] = (0, 2)
+    """How many there are."""
+    crowd: int = 11
+    """How many in a crowded picture, beside its mat."""
+    mat_area: tuple[float, float] = (0.2, 0.32)
+    mat_aspect: tuple[float, float] = (0.5, 2.0)
+    step: int = 3
+    """Furthest a tracked object moves from one frame to the next, in cells."""
+    frames: int = 3
+    """Of a sequence."""
+    slope: float = 110.0
+    """How much redder the ground gets to the right, and greener to the bottom."""
+    noise: int = 6
+
+
+STYLE = Style()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One object in a picture: a shape such as "red disc", or a mat."""
+
+    label: str
+    box: PixelBox
+
+
+def still(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
+    """A picture of one large object among a few small shapes, and this object."""
+    target = Drawn(kind(rng), target_box(rng, style))
+    return with_clutter(rng, target, style), target
+
+
+def sequence(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], list[Drawn]]:
+    """The frames of one moving object, and the object in each of them."""
+    label, box, small = kind(rng), target_box(rng, style), _clutter(rng, style)
+    frames, objects = [], []
+    for _ in range(style.frames):
+        objects.append(Drawn(label, box))
+        frames.append(picture(rng, [*small, objects[-1]], style))
+        box = _moved(rng, box, style)
+    return frames, objects
+
+
+def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
+    """A picture of many small shapes and one mat, and its objects, the mat last."""
+    small = [Drawn(kind(rng), _small_box(rng, style)) for _ in range(style.crowd)]
+    mat = Drawn(MAT, _mat_box(rng, style))
+    image = picture(rng, small, style)
+    x1, y1, x2, y2 = mat.box
+    ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(150, 150, 150))
+    return image, [*small, mat]
+
+
+def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, Image.Image, PixelBox, str]:
+    """A picture, the same with one large object added, removed or recoloured, its box, and the instruction."""
+    small, label, box = _clutter(rng, style), kind(rng), target_box(rng, style)
+    with_object, without = [*small, Drawn(label, box)], small
+    how = int(rng.integers(3))
+    if how == 0:
+        before, after, instruction = without, with_object, f"add a {label}"
+    elif how == 1:
+        before, after, instruction = with_object, without, f"remove the {label}"
+    else:
+        colour, shape = label.split()
+        others = [name for name in COLOURS if name != colour]
+        other = others[int(rng.integers(len(others)))]
+        before, after = with_object, [*small, Drawn(f"{other} {shape}", box)]
+        instruction = f"make the {label} {other}"
+    ground = _ground(rng, style)
+    return _painted(ground, before), _painted(ground, after), box, instruction
+
+
+def kind(rng: np.random.Generator) -> str:
+    """The label of an object, such as "red disc"."""
+    return KINDS[int(rng.integers(len(KINDS)))]
+
+
+def with_clutter(rng: np.random.Generator, target: Drawn, style: Style = STYLE) -> Image.Image:
+    """A picture of `target` among a few small shapes, which never hide it."""
+    return picture(rng, [*_clutter(rng, style), target], style)
+
+
+def picture(rng: np.random.Generator, objects: Sequence[Drawn], style: Style = STYLE) -> Image.Image:
+    """A ground with `objects` painted on it in order."""
+    return _painted(_ground(rng, style), objects)
+
+
+def target_box(rng: np.random.Generator, style: Style = STYLE) -> PixelBox:
+    """Where a large object may be: anywhere on the grid."""
+    width, height = (style.sides[int(side)] for side in rng.integers(len(style.sides), size=2))
+    return _on_grid(rng, width, height, style)
+
+
+def _on_grid(rng: np.random.Generator, width: int, height: int, style: Style) -> PixelBox:
+    cells = style.size // style.cell
+    x, y = int(rng.integers(cells - width + 1)), int(rng.integers(cells - height + 1))
+    return x * style.cell, y * style.cell, (x + width) * style.cell, (y + height) * style.cell
+
+
+def _mat_box(rng: np.random.Generator, style: Style) -> PixelBox:
+    cells = style.size // style.cell
+    fitting = [
+        (width, height)
+        for width in range(1, cells + 1)
+        for height in range(1, cells + 1)
+        if style.mat_area[0] <= width * height / cells**2 <= style.mat_area[1]
+        and style.mat_aspect[0] <= width / height <= style.mat_aspect[1]
+    ]
+    return _on_grid(rng, *fitting[int(rng.integers(len(fitting)))], style)
+
+
+def _small_box(rng: np.random.Generator, style: Style) -> PixelBox:
+    width, height = rng.integers(style.clutter_px[0], style.clutter_px[1], size=2, endpoint=True).tolist()
+    x, y = int(rng.integers(style.size - width + 1)), int(rng.integers(style.size - height + 1))
+    return x, y, x + width, y + height
+
+
+def _clutter(rng: np.random.Generator, style: Style) -> list[Drawn]:
+    count = int(rng.integers(style.clutter[0], style.clutter[1], endpoint=True))
+    return [Drawn(kind(rng), _small_box(rng, style)) for _ in range(count)]
+
+
+def _moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
+    x1, y1, x2, y2 = box
+    across, down = (rng.integers(-style.step, style.step, size=2, endpoint=True) * style.cell).tolist()
+    x = min(max(x1 + across, 0), style.size - (x2 - x1))
+    y = min(max(y1 + down, 0), style.size - (y2 - y1))
+    return x, y, x + x2 - x1, y + y2 - y1
+
+
+def _ground(rng: np.random.Generator, style: Style) -> Image.Image:
+    light = rng.uniform(-style.noise, style.noise)
+    grain = rng.integers(-style.noise, style.noise, (style.size, style.size, 1), dtype=np.int8, endpoint=True)
+    return Image.fromarray((_slope(style) + np.float32(light) + grain).clip(0, 255).astype(np.uint8))
+
+
+def _painted(ground: Image.Image, objects: Sequence[Drawn]) -> Image.Image:
+    image = ground.copy()
+    draw = ImageDraw.Draw(image)
+    for drawn in objects:
+        colour, shape = drawn.label.split()
+        _paint(draw, shape, drawn.box, COLOURS[colour])
+    return image
+
+
+@functools.cache
+def _slope(style: Style) -> NDArray[np.float32]:
+    """The ground without noise, (size, size, 3): its colour tells the place."""
+    y, x = np.mgrid[0 : style.size, 0 : style.size] / (style.size - 1)
+    base = np.stack([10 + style.slope * x, 10 + style.slope * y, 60 - 25 * x - 25 * y], axis=-1)
+    return base.astype(np.float32)
+
+
+def _paint(draw: ImageDraw.ImageDraw, shape: str, box: PixelBox, colour: Colour) -> None:
+    """Paint `shape` so that it touches all four sides of `box`."""
+    x1, y1, x2, y2 = box[0], box[1], box[2] - 1, box[3] - 1  # ImageDraw includes the last pixel
+    width, height = x2 - x1, y2 - y1
+    if shape == "disc":
+        draw.ellipse((x1, y1, x2, y2), fill=colour)
+    elif shape == "square":
+        draw.rectangle((x1, y1, x2, y2), fill=colour)
+    elif shape == "ring":
+        draw.ellipse((x1, y1, x2, y2), outline=colour, width=max(3, min(width, height) // 4))
+    elif shape == "cross":
+        draw.rectangle((x1 + width // 3, y1, x2 - width // 3, y2), fill=colour)
+        draw.rectangle((x1, y1 + height // 3, x2, y2 - height // 3), fill=colour)
+    else:
+        draw.polygon([(x1 + x * width, y1 + y * height) for x, y in _OUTLINES[shape]], fill=colour)
+
+
+def _star() -> tuple[tuple[float, float], ...]:
+    """A five-pointed star stretched to touch the four sides of the unit square."""
+    angles = [math.pi * (corner / 5 - 0.5) for corner in range(10)]
+    points = [((1 - corner % 2 / 2) * np.array([math.cos(a), math.sin(a)])) for corner, a in enumerate(angles)]
+    corners = np.array(points)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return tuple((float(x), float(y)) for x, y in (corners - low) / (high - low))
+
+
+_OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
+    "triangle": ((0.5, 0), (1, 1), (0, 1)),
+    "diamond": ((0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)),
+    "house": ((0.5, 0), (1, 0.45), (1, 1), (0, 1), (0, 0.45)),
+    "star": _star(),
+}

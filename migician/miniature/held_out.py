@@ -1,0 +1,122 @@
+"""The held-out set of the miniature world, in MIG-Bench's format and wording.
+
+A row: {"task": "object_tracking", "images": ["./MIG-Bench/images/object_tracking/000000_1.jpg", ...],
+"question": "...", "answer": [0.082, 0.338, 0.54, 0.812], "additional_info": "", "need_format": false}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from migician.boxes import Box
+from migician.boxtext import QWEN
+from migician.miniature import drawing
+from migician.miniature.drawing import Drawn, PixelBox, Style
+from migician.tasks import common_object, difference, free_form, object_tracking, region_locating
+from migician.tasks.draft import image_fields
+
+Streams = Callable[..., np.random.Generator]
+"""One generator a key, of the streams that belong to the held-out set."""
+GROUP = 3
+"""Images of a common_object or group_grounding question."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One question, its fields in the released order."""
+
+    task: str
+    images: list[str]
+    question: str
+    answer: tuple[float, float, float, float]
+    additional_info: str = ""
+    need_format: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question before its pictures are saved."""
+
+    pictures: list[Image.Image]
+    question: str
+    box: PixelBox
+    info: str = ""
+    need_format: bool = True
+
+
+def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> None:
+    """Write `folder/MIG-Bench/MIG_data.json` and its images: `count` questions of each task."""
+    rows = []
+    for task, ask in QUESTIONS.items():
+        place = f"MIG-Bench/images/{task}"
+        (folder / place).mkdir(parents=True)
+        for position in range(count):
+            asked = ask(streams(task, position), style)
+            names = [f"{place}/{position:06d}_{number}.jpg" for number in range(1, len(asked.pictures) + 1)]
+            for name, picture in zip(names, asked.pictures, strict=True):
+                picture.save(folder / name, format="JPEG", quality=95, subsampling=0)
+            paths = [f"./{name}" for name in names]
+            answer = _fractions(asked.box, style)
+            rows.append(Row(task, paths, asked.question, answer, asked.info, asked.need_format))
+    file = folder / "MIG-Bench" / "MIG_data.json"
+    file.write_bytes(msgspec.json.encode(rows))
+
+
+def _object_tracking(rng: np.random.Generator, style: Style) -> Asked:
+    frames, objects = drawing.sequence(rng, style)
+    asked = int(rng.integers(1, len(frames)))
+    first = QWEN.write(Box.from_pixels(*objects[0].box, (style.size, style.size)))
+    question = object_tracking.ONE.benchmark[0].format(box=first, **image_fields(asked))
+    return Asked(frames, question, objects[asked].box, need_format=False)
+
+
+def _common_object(rng: np.random.Generator, style: Style) -> Asked:
+    label = drawing.kind(rng)
+    objects = [Drawn(label, drawing.target_box(rng, style)) for _ in range(GROUP)]
+    asked = int(rng.integers(GROUP))
+    question = common_object.QUESTIONS.benchmark[0].format(**image_fields(asked))
+    return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, objects[asked].box)
+
+
+def _region(rng: np.random.Generator, style: Style) -> Asked:
+    image, objects = drawing.crowded(rng, style)
+    mat = objects[-1].box
+    question = region_locating.QUESTIONS.benchmark[0].format(**image_fields(0))
+    return Asked([image, image.crop(mat)], question, mat)
+
+
+def _difference(rng: np.random.Generator, style: Style) -> Asked:
+    before, after, box, _ = drawing.edit(rng, style)
+    return Asked([before, after], difference.EITHER.benchmark[0], box)
+
+
+def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
+    labels = [drawing.KINDS[int(k)] for k in rng.choice(len(drawing.KINDS), GROUP, replace=False)]
+    objects = [Drawn(label, drawing.target_box(rng, style)) for label in labels]
+    asked = int(rng.integers(GROUP))
+    wordings = free_form.PHRASES.benchmark
+    question = wordings[int(rng.integers(len(wordings)))].format(object=free_form.phrase(labels[asked]))
+    box = objects[asked].box
+    written = QWEN.write(Box.from_pixels(*box, (style.size, style.size)))
+    info = f"It is in the {image_fields(asked)['ordinal']} image. {written}. "
+    return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info, need_format=False)
+
+
+QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
+    "object_tracking": _object_tracking,
+    "common_object": _common_object,
+    "region": _region,
+    "diff": _difference,
+    "group_grounding": _group_grounding,
+}
+
+
+def _fractions(box: PixelBox, style: Style) -> tuple[float, float, float, float]:
+    """In MIG-Bench's three decimals."""
+    x1, y1, x2, y2 = (value / 1000 for value in Box.from_pixels(*box, (style.size, style.size)).to_permille())
+    return x1, y1, x2, y2

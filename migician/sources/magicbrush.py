@@ -1,0 +1,132 @@
+"""MagicBrush in its folder form: photographs edited in turns, each turn with a mask.
+
+`<split>/edit_sessions.json` holds {"392687": [{"input": "392687-input.png", "mask":
+"392687-mask1.png", "output": "392687-output1.png", "instruction": "change the scooter into a
+skateboard"}, ...]}, the images lie in `<split>/images/392687/`. Source:
+https://github.com/OSU-NLP-Group/MagicBrush (train and dev CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from migician.boxes import Box
+from migician.errors import UserError
+from migician.scenes import ImagePair, Tally
+from migician.sources.reading import Listing
+
+_WHITE = 250
+_SPECK = 0.02
+"""A patch of the mask below this share of the largest one is a slip of the brush."""
+_CHANGE = 2.0
+"""Mean absolute difference, of 255, below which nothing can be seen to change."""
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    input: str
+    mask: str
+    output: str
+    instruction: str
+
+
+def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePair]:
+    """Input and output of every turn of a split (`train` or `dev`), with the box around the mask.
+
+    The box holds for both images, which are aligned. Counted and left out: turns whose images
+    are missing or differ in size, whose mask marks nothing, and where nothing changes inside the
+    box. Raises `UserError` naming the file of what cannot be read, and for the split `test`.
+    """
+    if split == "test":
+        raise UserError(
+            "magicbrush: split 'test' is refused: its authors ask that it never be redistributed or enter a training "
+            "set. Use 'train' or 'dev'"
+        )
+    file = root / split / "edit_sessions.json"
+    sessions = _sessions(file)
+    listing = Listing()
+    present = 0
+    for session, turns in sessions.items():
+        folder = root / split / "images" / session
+        for number, turn in enumerate(turns, start=1):
+            paths = [folder / name for name in (turn.input, turn.mask, turn.output)]
+            if not all(listing.holds(path) for path in paths):
+                tally.add("turn annotated but an image is missing")
+                continue
+            present += 1
+            before, mask, after = paths
+            box = _change(before, mask, after, tally)
+            if box:
+                yield ImagePair(f"{session}-{number}", before, after, box, box, turn.instruction)
+    if sessions and not present:
+        raise UserError(f"{file}: none of its images are there; they belong in {root / split / 'images'}/<session>/")
+
+
+def _sessions(file: Path) -> dict[str, list[_Turn]]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, list[_Turn]])
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{file}: not MagicBrush sessions: {error}") from None
+
+
+def _change(before: Path, mask: Path, after: Path, tally: Tally) -> Box | None:
+    first, second, painted = _pixels(before, "RGB"), _pixels(after, "RGB"), _pixels(mask, "RGBA")
+    if not first.shape[:2] == second.shape[:2] == painted.shape[:2]:
+        tally.add("images of a turn differ in size")
+        return None
+    marked = _largest(_marked(painted, first))
+    if not marked.any():
+        tally.add("mask marks nothing")
+        return None
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    inside = np.s_[top:bottom, left:right]
+    if np.abs(first[inside].astype(np.int16) - second[inside]).mean() < _CHANGE:
+        tally.add("nothing changes inside the mask")
+        return None
+    height, width = marked.shape
+    return Box.from_pixels(left, top, right, bottom, (width, height))
+
+
+def _pixels(image: Path, mode: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(image) as opened:
+            return np.asarray(opened.convert(mode))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{image}: cannot be read as an image: {error}") from None
+
+
+def _marked(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pixels (H, W) a mask (H, W, 4) marks on its image (H, W, 3).
+
+    Masks are the image with the region painted white or cut out, or white on black. What is as
+    white in the image (a sky) is not painted.
+    """
+    alpha = mask[..., 3]
+    if alpha.min() < 128:
+        return np.asarray(alpha < 128)
+    white = (mask[..., :3] >= _WHITE).all(axis=2)
+    rest = mask[~white][:, :3]
+    on_black = rest.size and rest.max() < 255 - _WHITE + 1
+    painted = white if on_black else white & (mask[..., :3] != image).any(axis=2)
+    return np.asarray(painted)
+
+
+def _largest(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`marked` (H, W) without its specks."""
+    labels: Any
+    labels, count = ndimage.label(marked, structure=np.ones((3, 3)))
+    if count < 2:
+        return marked
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    return np.asarray((areas >= _SPECK * areas.max())[labels] & marked)

@@ -1,0 +1,48 @@
+"""Objects365, v2 (`zhiyuan_objv2_<split>.json`) or v1 (`objects365_<split>.json`).
+
+Example of v2: {"file_name": "images/v2/patch16/objects365_v2_00900613.jpg", "id": 900613, ...}
+with boxes such as {"bbox": [-0.24, 230.94, 153.03, 281.16], "iscrowd": 0, "isfake": 0,
+"isreflected": 0, "category_id": 51, ...}: slightly beyond the image, so they are clipped. The two
+releases number their categories differently; names come from the file read, so they never mix.
+Source: https://www.objects365.org (annotations CC BY 4.0, images not to be passed on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from migician.errors import UserError
+from migician.scenes import Scene, Tally
+from migician.sources.cocojson import read_instances
+from migician.sources.reading import Listing
+
+_FILES = ("zhiyuan_objv2_{split}.json", "objects365_{split}.json")
+
+
+def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:
+    """The images of a split (`train` or `val`) with their objects; see `read_instances`.
+
+    The file is looked for in `root`, `annotations/` and `<split>/`; images by their last two
+    parts (`patchN/<name>`, as the archives unpack) or their name alone, in `<split>/`,
+    `images/<split>/`, `images/`, `images/v1|v2/` and `root`.
+    """
+    listing = Listing()
+    file = _annotations(root, split, listing)
+    folders = [root / split, root / "images" / split, root / "images", root]
+
+    def locate(name: str) -> Path | None:
+        path = Path(name)
+        short = Path(*path.parts[-2:])
+        places = [root / path, *(folder / short for folder in folders), *(folder / path.name for folder in folders)]
+        return listing.first(places)
+
+    return read_instances(file, locate, tally)
+
+
+def _annotations(root: Path, split: str, listing: Listing) -> Path:
+    names = [form.format(split=split) for form in _FILES]
+    file = listing.first([folder / name for name in names for folder in (root, root / "annotations", root / split)])
+    if file is None:
+        raise UserError(f"{root}: holds neither {names[0]} nor {names[1]}, nor do annotations/ and {split}/ in it")
+    return file

@@ -1,0 +1,135 @@
+"""A sample before its pictures are made, and how its questions and answers are phrased."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from migician.boxes import Box, Size
+from migician.boxtext import QWEN
+from migician.imagenames import ordinal
+from migician.samples import IMAGE_MARK
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+"""A probability, or a part of something: 0..1."""
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image of a sample: a source's file, whole or a part of it."""
+
+    image: Path
+    size: Size | None = None
+    """What its annotation says (width, height), where it says so; a file of another size is refused."""
+    crop: tuple[int, int, int, int] | None = None
+    """x1, y1, x2, y2 in whole pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a task builder yields: pictures, and (question, answer) pairs without the `<image>` marks."""
+
+    pictures: tuple[Picture, ...]
+    turns: tuple[tuple[str, str], ...]
+    labelled: bool
+    """Whether each image is introduced by its name, "Image-1: "."""
+
+    def conversation(self) -> list[tuple[str, str]]:
+        """The turns, with one `<image>` mark an image in the first question."""
+        count = len(self.pictures)
+        if self.labelled:
+            marks = "".join(f"Image-{number}: {IMAGE_MARK}\n" for number in range(1, count + 1))
+        else:
+            marks = IMAGE_MARK * count
+        (question, answer), *others = self.turns
+        return [(marks + question, answer), *others]
+
+
+class Wordings(msgspec.Struct, frozen=True):
+    """The ways a question is put; `benchmark` is MIG-Bench's own spelling, character for character."""
+
+    benchmark: tuple[str, ...]
+    own: tuple[str, ...]
+
+
+class Manner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often which style of asking and answering is used."""
+
+    benchmark: Share = 0.1
+    """Questions in MIG-Bench's own wording."""
+    brief: Share = 0.3
+    """Questions that end by asking for the box alone, and get it."""
+    sentence: Share = 0.5
+    """Of the other answers: those with a short sentence before the box."""
+    labelled: Share = 0.5
+    """Samples whose images are introduced as "Image-1: "; the others show the images, then ask."""
+
+
+# The first is what evaluation appends to MIG-Bench questions.
+FORMATS = (
+    "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words.",
+    "Answer with the bounding box only.",
+    "Reply with <|box_start|>(x1,y1),(x2,y2)<|box_end|> and nothing else.",
+    "Output just the coordinates of the box.",
+    "Only the box, please.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Puts questions and answers in words, by one generator."""
+
+    rng: np.random.Generator
+    manner: Manner
+
+    def chance(self, share: float) -> bool:
+        """True with probability `share`."""
+        return bool(self.rng.random() < share)
+
+    def pick(self, options: Sequence[str]) -> str:
+        """One of `options`, each as likely."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def exchange(
+        self, wordings: Wordings, sentences: Sequence[str], box: Box, fields: dict[str, str]
+    ) -> tuple[str, str]:
+        """A question about one box, and its answer: the box alone or after one of `sentences`."""
+        as_benchmark = self.chance(self.manner.benchmark)
+        question = self.pick(wordings.benchmark if as_benchmark else wordings.own).format(**fields).strip()
+        answer = QWEN.write(box)
+        if self.chance(self.manner.brief):
+            return f"{question} {FORMATS[0] if as_benchmark else self.pick(FORMATS)}", answer
+        if self.chance(self.manner.sentence):
+            answer = f"{self.pick(sentences).format(**fields)} {answer}"
+        return question, answer
+
+    def draft(self, pictures: Sequence[Picture], turns: Sequence[tuple[str, str]]) -> Draft:
+        """The finished draft."""
+        return Draft(tuple(pictures), tuple(turns), self.chance(self.manner.labelled))
+
+
+def image_fields(position: int) -> dict[str, str]:
+    """How texts name the image at a 0-based position.
+
+    >>> image_fields(1)
+    {'number': '2', 'nth': '2th', 'ordinal': 'second'}
+    """
+    # MIG-Bench writes "1th" and "2th".
+    return {"number": str(position + 1), "nth": f"{position + 1}th", "ordinal": ordinal(position)}
+
+
+def is_writable(box: Box) -> bool:
+    """Whether a box still covers some area once written in whole thousandths."""
+    return Box.from_permille(*box.to_permille()).is_proper
+
+
+def ordered(name: str, pair: tuple[float, float]) -> None:
+    """Raises ValueError, naming the setting, where a (lowest, highest) pair is the wrong way round."""
+    if pair[0] > pair[1]:
+        raise ValueError(f"{name} must be [lowest, highest], not {list(pair)}")

@@ -1,0 +1,162 @@
+"""Object tracking: a few frames of one sequence, the first frame's box given, another frame's asked.
+
+Sources: GOT-10k, LaSOT, TrackingNet, MOT17 (arXiv 2501.05767, section 4.1: 4-6 frames at
+intervals, a small share of "put these frames in order" questions). Example:
+images: 00000001.jpg 00000011.jpg 00000021.jpg 00000031.jpg
+human: ... For the object in the first image marked with red bounding box(<|box_start|>(139,305),
+       (495,743)<|box_end|>), please locate it in the 2th image.
+gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import numpy as np
+
+from migician.boxes import Box
+from migician.boxtext import QWEN
+from migician.scenes import Frame, Tally, Track
+from migician.seeds import stream
+from migician.tasks.draft import (
+    Count,
+    Draft,
+    Manner,
+    Picture,
+    Share,
+    Speaker,
+    Wordings,
+    image_fields,
+    is_writable,
+    ordered,
+)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a tracking sample looks like."""
+
+    frames: tuple[Count, Count] = (4, 6)
+    interval: tuple[Count, Count] = (5, 20)
+    """Frames of the sequence from one shown to the next; less where the sequence is short."""
+    passes: Count = 2
+    """Samples one sequence may give."""
+    ordering: Share = 0.02
+    """Samples that ask for the order in time instead of a box."""
+    whole: Share = 0.3
+    """Of the others: samples that ask for the object in every later frame."""
+    manner: Manner = Manner()
+
+    def __post_init__(self) -> None:
+        ordered("frames", self.frames)
+        ordered("interval", self.interval)
+        if self.frames[0] < 2:
+            raise ValueError(f"frames must be two or more, not {list(self.frames)}")
+
+
+def build(scenes: Iterable[Track], seed: int, tally: Tally, settings: Settings) -> Iterator[Draft]:
+    """Drafts from sequences in random order, pass after pass until `settings.passes`."""
+    tracks = list(scenes)
+    for turn in range(settings.passes):
+        for position in stream(seed, "order", turn).permutation(len(tracks)).tolist():
+            draft = _draft(tracks[position], stream(seed, turn, position), tally, settings)
+            if draft:
+                yield draft
+
+
+def _draft(track: Track, rng: np.random.Generator, tally: Tally, settings: Settings) -> Draft | None:
+    count = int(rng.integers(settings.frames[0], settings.frames[1], endpoint=True))
+    step = int(rng.integers(settings.interval[0], settings.interval[1], endpoint=True))
+    step = min(step, (len(track.frames) - 1) // (count - 1))
+    if step < 1:
+        tally.add("sequence shorter than a sample")
+        return None
+    span = step * (count - 1)
+    starts = [start for start in range(len(track.frames) - span) if _seen(track.frames[start])]
+    if not starts:
+        tally.add("object not seen in any first frame")
+        return None
+    start = starts[int(rng.integers(len(starts)))]
+    frames = track.frames[start : start + span + 1 : step]
+    speaker = Speaker(rng, settings.manner)
+    if speaker.chance(settings.ordering):
+        return _ordering(frames, speaker)
+    boxes = [_seen(frame) for frame in frames]
+    if not any(boxes[1:]):
+        tally.add("object not seen after the first frame")
+        return None
+    asked = _everywhere(boxes, speaker) if speaker.chance(settings.whole) else _once(boxes, speaker)
+    return speaker.draft([Picture(frame.image) for frame in frames], [asked])
+
+
+def _seen(frame: Frame) -> Box | None:
+    return frame.box if frame.box is not None and is_writable(frame.box) else None
+
+
+def _once(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
+    later = [(position, box) for position, box in enumerate(boxes) if position and box]
+    position, box = later[int(speaker.rng.integers(len(later)))]
+    return speaker.exchange(ONE, SENTENCES, box, image_fields(position) | {"box": _written(boxes[0])})
+
+
+def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
+    question = speaker.pick(ALL).format(box=_written(boxes[0]))
+    return question, "\n".join(f"Image-{number}: {_written(box)}" for number, box in enumerate(boxes[1:], start=2))
+
+
+def _ordering(frames: tuple[Frame, ...], speaker: Speaker) -> Draft:
+    # Motion looks as likely backwards, so the earliest frame is given.
+    shown = [0, *(1 + speaker.rng.permutation(len(frames) - 1)).tolist()]
+    in_time = ", ".join(f"Image-{shown.index(time) + 1}" for time in range(len(frames)))
+    return speaker.draft([Picture(frames[time].image) for time in shown], [(speaker.pick(ORDER), in_time)])
+
+
+def _written(box: Box | None) -> str:
+    return QWEN.write(box) if box else "not visible"
+
+
+ONE = Wordings(
+    benchmark=(
+        "These are a sequence of images containing moving objects. For the object in the first image marked with red "
+        "bounding box({box}), please locate it in the {nth} image. ",
+    ),
+    own=(
+        "The object at {box} in the first image moves through this sequence. Where is it in the {ordinal} image?",
+        "Image-1 shows a target at {box}. Find the same target in Image-{number}.",
+        "These frames come from one video. Track what is at {box} in the first frame to the {ordinal} frame.",
+        "Follow the object {box} of Image-1 and give its box in Image-{number}.",
+        "In the first picture, look at {box}. Locate that same thing in the {ordinal} picture.",
+        "The frames are in order of time. Given the object's box {box} in frame 1, what is its box in frame {number}?",
+        "Where has the object at {box} (first image) got to in the {ordinal} image?",
+        "You see a clip as single frames. Box in the {ordinal} image the object that the first image has at {box}.",
+        "Starting from {box} in Image-1, please track the object and report where it is in Image-{number}.",
+        "Please point out in the {ordinal} image the object marked by {box} in the first image.",
+        "The target of this tracking sequence is at {box} in the first frame. Locate it in the {ordinal} frame.",
+        "Which part of the {ordinal} image is covered by the object found at {box} in the first image?",
+        "A moving object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
+        "Look for the object of the first image, box {box}, in the {ordinal} image.",
+        "Object to track: {box} in Image-1. Its place in Image-{number}, please.",
+        "Over this image sequence something moves. It begins at {box} in the first image; find it in the {ordinal}.",
+        "Detect in Image-{number} the very object that {box} encloses in Image-1.",
+        "What is the bounding box in the {ordinal} image of the object that was at {box} in the first image?",
+        "The first image gives you the target, {box}. Search the {ordinal} image for it and draw its box.",
+        "Here are several moments of one scene. Locate in moment {number} what is at {box} in moment 1.",
+    ),
+)
+ALL = (
+    "Track the object at {box} in the first image through all the other images.",
+    "Image-1 shows the target at {box}. Give its box in every later image.",
+    "Follow what is at {box} in the first frame and report where it is in each of the following frames.",
+    "The object {box} of the first image moves. List its boxes in the images after it.",
+)
+ORDER = (
+    "Image-1 is the earliest frame of a video, the others are mixed up. Put the images in order of time.",
+    "The first image comes first in time. In which order were the images taken?",
+    "Sort these video frames by time, starting with Image-1.",
+)
+SENTENCES = (
+    "It's in the {ordinal} image.",
+    "In the {ordinal} image, the object is here:",
+    "The object in Image-{number}:",
+    "It has moved. In the {ordinal} image it is at",
+)

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# The whole main job on two cores, without a GPU, weights or datasets: draw a world, build a
+# training set, train a tiny Qwen2-VL in two stages, average them, evaluate, report.
+#
+#   bash scripts/quickstart.sh [folder]        default folder: outputs/quickstart
+#
+# Takes about a quarter of an hour with the installation. Run again, it goes on where it stopped:
+# a step whose result is there is skipped. To start anew, remove the folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+export PATH="$PWD/.venv/bin:$PATH"
+# Nothing is fetched from anywhere, and LLaMA-Factory keeps to this machine.
+export HF_HUB_OFFLINE=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false DISABLE_VERSION_CHECK=1 CUDA_VISIBLE_DEVICES=
+
+folder="${1:-outputs/quickstart}"
+case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blanks: choose a folder without" >&2; exit 2 ;; esac
+mkdir -p "$folder"
+SECONDS=0
+say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
+
+# train STAGE: LLaMA-Factory on the stage's YAML, its log in a file, its progress on one line.
+# A stage that was interrupted starts again from its beginning: without DeepSpeed, LLaMA-Factory
+# resumes the step and the optimizer but not the weights of Qwen2-VL.
+train() {
+  local stage="$1" out="$folder/$1" log="$folder/$1.log" pid
+  [ -f "$out/train_results.json" ] && return
+  rm -rf "$out"
+  llamafactory-cli train "configs/quickstart/$stage.yaml" \
+    dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
+    > "$log" 2>&1 &
+  pid=$!
+  trap 'kill "$pid" 2> /dev/null || true' EXIT INT TERM
+  while kill -0 "$pid" 2> /dev/null; do
+    sleep 3
+    [ -f "$out/trainer_log.jsonl" ] && python scripts/progress.py "$out/trainer_log.jsonl" >&2
+  done
+  trap - EXIT INT TERM
+  if ! wait "$pid"; then
+    tail -n 15 "$log" >&2
+    echo "quickstart.sh: training failed; the whole log is $log" >&2
+    exit 1
+  fi
+  printf '\n' >&2
+}
+
+# ask NAME: the held-out questions to one model; resumes by itself.
+ask() {
+  migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
+    --out "$folder/scores/$1" --batch-size 32 --max-new-tokens 48 --json > /dev/null 2> "$folder/$1-eval.log" ||
+    { cat "$folder/$1-eval.log" >&2; exit 1; }
+}
+
+world="$folder/world"
+say "drawing the world: GOT-10k, COCO, Objects365 and MagicBrush in small"
+[ -d "$world" ] || migician miniature --out "$world"
+
+say "building the training set with the real readers and builders"
+if [ ! -f "$folder/data/stage2.json" ]; then
+  rm -rf "$folder/data"
+  migician build all --config configs/miniature.yaml --out "$folder/data" \
+    --source got10k="$world/sources/got10k" --source coco="$world/sources/coco" \
+    --source objects365="$world/sources/objects365" --source magicbrush="$world/sources/magicbrush"
+  # Stage 1 is the four representative tasks; stage 2 is 27 parts of these and 49 of free form, as published.
+  migician mix --out "$folder/data/stage1.json" --count "$STAGE1" --part "$folder/data/Object_Tracking.json=1" \
+    --part "$folder/data/Common_Object.json=1" --part "$folder/data/Region_Locating.json=1" \
+    --part "$folder/data/Difference.json=1"
+  migician mix --out "$folder/data/stage2.json" --count "$STAGE2" --part "$folder/data/stage1.json=27" \
+    --part "$folder/data/Free-Form.json=49"
+fi
+
+say "making a tiny Qwen2-VL with random weights"
+[ -d "$folder/untrained" ] ||
+  migician tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
+
+say "stage 1 (configs/quickstart/stage-1.yaml)"
+train stage-1 untrained
+say "stage 2 (configs/quickstart/stage-2.yaml)"
+train stage-2 stage-1
+
+say "averaging the two stages"
+[ -d "$folder/merged" ] || migician merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
+
+say "asking the four models the held-out questions"
+for model in untrained stage-1 stage-2 merged; do ask "$model"; done
+migician baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
+  > /dev/null 2>&1
+
+say "done"
+scores=("$folder"/scores/{constant,untrained,stage-1,stage-2,merged})
+migician report "${scores[@]}" --images "$world" --out "$folder/page"
