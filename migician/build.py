@@ -93,7 +93,7 @@ def build(
         parts = _fill(partial, recipe, sources, workers)
         _swap(partial, target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Built(target, tuple(parts))
@@ -154,8 +154,13 @@ def _swap(partial: Path, target: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old.part", dir=target.parent))
     target.rename(old / target.name)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        partial.rename(target)
+    except OSError:
+        (old / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _fill(folder: Path, recipe: Recipe, sources: Mapping[str, Path], workers: int) -> list[Part]:

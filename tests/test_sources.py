@@ -83,9 +83,13 @@ class TestCoco:
             (b'{"images": [{"id": 1, "file_na', "not an instances file"),
             (b'{"images": [], "annotations": [{"image_id": "x"}], "categories": []}', r"annotations\[0\]\.image_id"),
             (b"", "cannot be read"),
-            (b'{"images": [], "annotations": [{"image_id": 1, "category_id": 5, "bbox": [1,1,1,1]}], "categories": []}', "category 5"),
+            (
+                b'{"images": [], "categories": [],'
+                b' "annotations": [{"image_id": 1, "category_id": 5, "bbox": [1, 1, 1, 1]}]}',
+                "annotation 0 has category 5",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_broken_files_are_named(self, tmp_path: Path, content: bytes, said: str) -> None:
         file = tmp_path / "annotations" / "instances_train2017.json"
         file.parent.mkdir()
@@ -127,8 +131,9 @@ class TestObjects365:
         assert tally.counts["image without a usable box"] == 1
 
     @pytest.mark.parametrize(
-        "place", ["train/patch1/a.jpg", "patch1/a.jpg", "images/train/patch1/a.jpg", "images/v2/patch1/a.jpg", "train/a.jpg"]
-    )  # fmt: skip
+        "place",
+        ["train/patch1/a.jpg", "patch1/a.jpg", "images/train/patch1/a.jpg", "images/v2/patch1/a.jpg", "train/a.jpg"],
+    )
     def test_layouts_of_images(self, tmp_path: Path, place: str) -> None:
         picture(tmp_path / place)
         images = [{"id": 7, "file_name": "images/v2/patch1/a.jpg", "width": 100, "height": 50}]
@@ -258,7 +263,9 @@ class TestMagicBrush:
         (pair,) = magicbrush.read(tmp_path, Tally(), split="dev")
         assert pair.box_before == Box(0.2, 0.2, 0.6, 0.6)
 
-    @pytest.mark.parametrize("fault", ["mask marks nothing", "nothing changes inside the mask", "images of a turn differ in size"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "fault", ["mask marks nothing", "nothing changes inside the mask", "images of a turn differ in size"]
+    )
     def test_useless_turns_are_counted(self, tmp_path: Path, fault: str) -> None:
         mask, after = self.mask(), None
         if fault == "mask marks nothing":

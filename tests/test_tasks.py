@@ -47,7 +47,15 @@ def tracks() -> st.SearchStrategy[list[Track]]:
 
 
 def pairs() -> st.SearchStrategy[list[ImagePair]]:
-    pair = st.builds(ImagePair, st.just("p"), st.just(Path("/a")), st.just(Path("/b")), st.none() | boxes(), st.none() | boxes(), st.sampled_from(["", "Add a dog."]))  # fmt: skip
+    pair = st.builds(
+        ImagePair,
+        st.just("p"),
+        st.just(Path("/a")),
+        st.just(Path("/b")),
+        st.none() | boxes(),
+        st.none() | boxes(),
+        st.sampled_from(["", "Add a dog."]),
+    )
     return st.lists(pair, max_size=8)
 
 
@@ -86,7 +94,13 @@ def test_samples_are_well_formed_and_repeat(task: str, data: st.DataObject, seed
 
 
 def all_wordings(task: str) -> list[Wordings]:
-    module = {"object_tracking": object_tracking, "common_object": common_object, "region_locating": region_locating, "difference": difference, "free_form": free_form}[task]  # fmt: skip
+    module = {
+        "object_tracking": object_tracking,
+        "common_object": common_object,
+        "region_locating": region_locating,
+        "difference": difference,
+        "free_form": free_form,
+    }[task]
     return [value for value in vars(module).values() if isinstance(value, Wordings)]
 
 
@@ -274,7 +288,11 @@ class TestDifference:
 
 class TestFreeForm:
     def test_the_object_asked_for_is_in_one_image_only(self) -> None:
-        group = [scene(("dog", HALF), name="0"), scene(("dog", HALF), ("apple", Box(0, 0, 0.4, 0.4)), name="1"), scene(("dog", HALF), name="2")]  # fmt: skip
+        group = [
+            scene(("dog", HALF), name="0"),
+            scene(("dog", HALF), ("apple", Box(0, 0, 0.4, 0.4)), name="1"),
+            scene(("dog", HALF), name="2"),
+        ]
         made, _ = drafts("free_form", group, 0, images=(3, 3), relation=0)
         (draft,) = made
         question, answer = draft.turns[0]
@@ -284,7 +302,11 @@ class TestFreeForm:
         assert (parsed.mentions[0].image, parsed.boxes) == (image, (Box(0, 0, 0.4, 0.4),))
 
     def test_a_relation_picks_among_equals_by_their_company(self) -> None:
-        group = [scene(("dog", HALF), name="0"), scene(("dog", Box(0, 0, 0.4, 0.4)), ("apple", HALF), name="1"), scene(("dog", HALF), name="2")]  # fmt: skip
+        group = [
+            scene(("dog", HALF), name="0"),
+            scene(("dog", Box(0, 0, 0.4, 0.4)), ("apple", HALF), name="1"),
+            scene(("dog", HALF), name="2"),
+        ]
         made, _ = drafts("free_form", group, 0, images=(3, 3), relation=1)
         question, answer = made[0].turns[0]
         assert "a dog" in question

@@ -41,8 +41,8 @@ class Style:
     """Side of a picture in pixels: 4 x 4 tokens of Qwen2-VL."""
     cell: int = 14
     """Targets lie on a grid of so many pixels, one patch of the vision tower; it divides `size`."""
-    sides: tuple[int, ...] = (2, 3, 4)
-    """Sides a target may have, in cells."""
+    extents: tuple[tuple[int, int], ...] = tuple((width, height) for width in (2, 3, 4) for height in (2, 3, 4))
+    """Width and height a target may have, in cells."""
     clutter_px: tuple[int, int] = (6, 10)
     """Smallest and largest side of the small shapes around it."""
     clutter: tuple[int, int] = (0, 2)
@@ -134,7 +134,7 @@ def picture(rng: np.random.Generator, objects: Sequence[Drawn], style: Style = S
 
 def target_box(rng: np.random.Generator, style: Style = STYLE) -> PixelBox:
     """Where a large object may be: anywhere on the grid."""
-    width, height = (style.sides[int(side)] for side in rng.integers(len(style.sides), size=2))
+    width, height = style.extents[int(rng.integers(len(style.extents)))]
     return _on_grid(rng, width, height, style)
 
 

@@ -174,7 +174,7 @@ class Migician:
             "image_processor": type(self.processor.image_processor).__name__,
             "decoding": {"method": "greedy", "repetition_penalty": 1.0, "stop": list(STOPS)},
             "box_style": self.box_style.name,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "transformers": transformers.__version__,
         }
 

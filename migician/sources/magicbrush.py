@@ -114,7 +114,8 @@ def _marked(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.boo
     alpha = mask[..., 3]
     if alpha.min() < 128:
         return np.asarray(alpha < 128)
-    white = (mask[..., :3] >= _WHITE).all(axis=2)
+    red, green, blue = (mask[..., channel] for channel in range(3))
+    white = (red >= _WHITE) & (green >= _WHITE) & (blue >= _WHITE)
     rest = mask[~white][:, :3]
     on_black = rest.size and rest.max() < 255 - _WHITE + 1
     painted = white if on_black else white & (mask[..., :3] != image).any(axis=2)

@@ -1,0 +1,84 @@
+"""The whole chain on a handful of pictures: world, build, mix, two stages through LLaMA-Factory, merge, evaluate, report.
+
+The quickstart is the same chain at its full size (scripts/quickstart.sh).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = os.environ | {
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "WANDB_DISABLED": "true",
+    "OMP_NUM_THREADS": "2",
+}
+
+
+def run(*command):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    return done.stdout
+
+
+def migician(*command):
+    return run("-m", "migician.cli", *command)
+
+
+def train(stage, start, out, data):
+    """LLaMA-Factory on the quickstart's own YAML, for two steps."""
+    places = {"model_name_or_path": start, "output_dir": out, "dataset_dir": data, "media_dir": data}
+    overrides = [f"{name}={value}" for name, value in {**places, "max_steps": 2, "logging_steps": 1}.items()]
+    run("-m", "llamafactory.cli", "train", f"configs/quickstart/stage-{stage}.yaml", *overrides)
+
+
+def test_the_chain(tmp_path):
+    from migician.miniature import Amounts, make_world
+
+    world, data = tmp_path / "world", tmp_path / "data"
+    make_world(world, seed=3, amounts=Amounts(got10k=20, coco=400, objects365=20, magicbrush=20, held_out=3))
+    sources = [f"--source={name}={world / 'sources' / name}" for name in ("got10k", "coco", "objects365", "magicbrush")]
+    migician("build", "all", "--config", "configs/miniature.yaml", "--count", 12, "--out", data, *sources)
+    tasks = ["Object_Tracking", "Common_Object", "Region_Locating", "Difference"]
+    parts = [f"--part={data / name}.json=1" for name in tasks]
+    migician("mix", "--count", 40, "--out", data / "stage1.json", *parts)
+    shares = [f"--part={data / 'stage1'}.json=27", f"--part={data / 'Free-Form'}.json=27"]
+    migician("mix", "--count", 20, "--out", data / "stage2.json", *shares)
+    texts = ["--texts", data / "stage1.json", "--texts", data / "stage2.json"]
+    migician("tiny", *texts, "--out", tmp_path / "untrained")
+
+    train(1, tmp_path / "untrained", tmp_path / "stage-1", data)
+    train(2, tmp_path / "stage-1", tmp_path / "stage-2", data)
+    migician("merge", tmp_path / "stage-1", tmp_path / "stage-2", "--out", tmp_path / "merged")
+
+    bench = ["--data", world / "MIG-Bench/MIG_data.json"]
+    asked = [*bench, "--images", world, "--batch-size", 8, "--max-new-tokens", 24, "--json"]
+    scores = []
+    for model in ("untrained", "merged"):
+        scores.append(tmp_path / "scores" / model)
+        report = json.loads(migician("eval", "mig-bench", "--model", tmp_path / model, *asked, "--out", scores[-1]))
+        assert report["n"] == sum(figures["n"] for figures in report["per_task"].values())
+        assert report["model"]["name"]
+    assert weights_differ(tmp_path / "untrained", tmp_path / "merged", frozen="visual")
+    table = migician("report", *scores)
+    assert "untrained" in table and "merged" in table
+    assert (scores[0] / "page/index.html").is_file()
+
+
+def weights_differ(first, second, frozen):
+    """Whether training moved the language model and left the frozen tower as it was."""
+    from safetensors.torch import load_file
+
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not before[name].equal(after[name])}
+    return moved and not any(frozen in name for name in moved)
