@@ -1,6 +1,6 @@
 """Write eval/results.md: real answers scored under each protocol, with what makes them differ.
 
-python scripts/results.py --data revised_MIG_bench.json --answers Migician=migician.jsonl --answers Qwen2-VL-7B=qwen2_vl.jsonl
+python scripts/results.py --data revised_MIG_bench.json --answers Migician=migician.jsonl --answers Qwen2-VL=qwen2.jsonl
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WHY = {
     "wrong_image": "tied by the reply to another image, which `published` does not look at",
     "off_scale": "with a number beyond 1000, which `published` takes all the same",
     "no_box": "only in what is not the final answer",
-    "other box": "with several boxes, of which `strict` scores the one tied to the asked image and `published` the first",
+    "other box": "with several boxes, of which `strict` takes the one tied to the asked image and `published` the first",
 }
 
 

@@ -1,4 +1,4 @@
-"""The whole chain on a handful of pictures: world, build, mix, two stages through LLaMA-Factory, merge, evaluate, report.
+"""The whole chain on a handful of pictures: world, build, mix, two stages, merge, evaluate, report.
 
 The quickstart is the same chain at its full size (scripts/quickstart.sh).
 """

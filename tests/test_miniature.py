@@ -125,8 +125,8 @@ class TestHeldOut:
 
         for task in ("object_tracking", "common_object", "region", "diff"):
             assert skeletons(drawn, task) <= skeletons(real, task)
-        needs = {question.task: question.need_format for question in real.questions}
-        assert {question.task: question.need_format for question in drawn.questions}.items() <= needs.items()
+        # The tiny model is not taught the sentence about the format: it would be a third of every question.
+        assert not any(question.need_format for question in drawn.questions)
 
     def test_the_true_box_of_a_region_is_where_its_crop_came_from(self, world: dict[str, Path]) -> None:
         root = world["mig-bench"]

@@ -18,7 +18,7 @@ PixelBox = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
 
 SHAPES = ("disc", "square", "triangle", "star", "cross", "ring", "diamond", "house")
-COLOURS: dict[str, Colour] = {  # all of them brighter than any ground
+COLOURS: dict[str, Colour] = {  # all of them brighter than most of the ground
     "red": (255, 70, 70),
     "green": (70, 235, 80),
     "blue": (90, 130, 255),
@@ -39,9 +39,9 @@ class Style:
 
     size: int = 112
     """Side of a picture in pixels: 4 x 4 tokens of Qwen2-VL."""
-    cell: int = 14
-    """Targets lie on a grid of so many pixels, one patch of the vision tower; it divides `size`."""
-    extents: tuple[tuple[int, int], ...] = tuple((width, height) for width in (2, 3, 4) for height in (2, 3, 4))
+    cell: int = 28
+    """Targets lie on a grid of so many pixels, one token of the language model; it divides `size`."""
+    extents: tuple[tuple[int, int], ...] = ((1, 1), (1, 2), (2, 1), (2, 2))
     """Width and height a target may have, in cells."""
     clutter_px: tuple[int, int] = (6, 10)
     """Smallest and largest side of the small shapes around it."""
@@ -49,15 +49,15 @@ class Style:
     """How many there are."""
     crowd: int = 11
     """How many in a crowded picture, beside its mat."""
-    mat_area: tuple[float, float] = (0.2, 0.32)
+    mat_area: tuple[float, float] = (0.2, 0.4)
     mat_aspect: tuple[float, float] = (0.5, 2.0)
-    step: int = 3
+    step: int = 2
     """Furthest a tracked object moves from one frame to the next, in cells."""
     frames: int = 3
     """Of a sequence."""
-    slope: float = 110.0
+    slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
-    noise: int = 6
+    noise: int = 8
 
 
 STYLE = Style()
@@ -194,7 +194,9 @@ def _painted(ground: Image.Image, objects: Sequence[Drawn]) -> Image.Image:
 def _slope(style: Style) -> NDArray[np.float32]:
     """The ground without noise, (size, size, 3): its colour tells the place."""
     y, x = np.mgrid[0 : style.size, 0 : style.size] / (style.size - 1)
-    base = np.stack([10 + style.slope * x, 10 + style.slope * y, 60 - 25 * x - 25 * y], axis=-1)
+    x, y = x - 0.5, y - 0.5
+    # Middle grey, as image processors have it: a dark ground would be one large constant to the tower.
+    base = np.array([122, 116, 104]) + style.slope * np.stack([x, y, -(x + y) / 2], axis=-1)
     return base.astype(np.float32)
 
 

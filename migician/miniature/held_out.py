@@ -46,7 +46,6 @@ class Asked:
     question: str
     box: PixelBox
     info: str = ""
-    need_format: bool = True
 
 
 def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> None:
@@ -62,7 +61,7 @@ def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> Non
                 picture.save(folder / name, format="JPEG", quality=95, subsampling=0)
             paths = [f"./{name}" for name in names]
             answer = _fractions(asked.box, style)
-            rows.append(Row(task, paths, asked.question, answer, asked.info, asked.need_format))
+            rows.append(Row(task, paths, asked.question, answer, asked.info, need_format=False))
     file = folder / "MIG-Bench" / "MIG_data.json"
     file.write_bytes(msgspec.json.encode(rows))
 
@@ -72,7 +71,7 @@ def _object_tracking(rng: np.random.Generator, style: Style) -> Asked:
     asked = int(rng.integers(1, len(frames)))
     first = QWEN.write(Box.from_pixels(*objects[0].box, (style.size, style.size)))
     question = object_tracking.ONE.benchmark[0].format(box=first, **image_fields(asked))
-    return Asked(frames, question, objects[asked].box, need_format=False)
+    return Asked(frames, question, objects[asked].box)
 
 
 def _common_object(rng: np.random.Generator, style: Style) -> Asked:
@@ -104,7 +103,7 @@ def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
     box = objects[asked].box
     written = QWEN.write(Box.from_pixels(*box, (style.size, style.size)))
     info = f"It is in the {image_fields(asked)['ordinal']} image. {written}. "
-    return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info, need_format=False)
+    return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info)
 
 
 QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {

@@ -24,18 +24,18 @@ class TinyShape:
 
     width: int = 128
     """Of the language model; a multiple of `heads`, and width / heads a multiple of 4."""
-    layers: int = 4
+    layers: int = 3
     heads: int = 8
-    key_value_heads: int = 4
-    feed_forward: int = 384
+    key_value_heads: int = 8
+    feed_forward: int = 256
     rope_theta: float = 30.0
     """Far below Qwen2-VL's 1e6: the prompts are short, and small heads have few frequencies to spend."""
-    vision_width: int = 128
-    vision_layers: int = 3
+    vision_width: int = 64
+    vision_layers: int = 1
     vision_heads: int = 4
-    spread: float = 0.02
+    spread: float = 0.06
     """Standard deviation of the random weights of the language model."""
-    vision_spread: float = 0.02
+    vision_spread: float = 0.06
     """The same for the vision tower, which stays as it starts where training freezes it."""
     max_pixels: int = 112 * 112
     """Of one image; 28 x 28 pixels become one token of the language model."""
