@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 # Nothing is fetched from anywhere, and LLaMA-Factory keeps to this machine.
-export HF_HUB_OFFLINE=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false DISABLE_VERSION_CHECK=1 CUDA_VISIBLE_DEVICES=
+export HF_HUB_OFFLINE=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false CUDA_VISIBLE_DEVICES=
 
 folder="${1:-outputs/quickstart}"
 case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blanks: choose a folder without" >&2; exit 2 ;; esac
@@ -26,7 +26,8 @@ train() {
   local stage="$1" out="$folder/$1" log="$folder/$1.log" pid
   [ -f "$out/train_results.json" ] && return
   rm -rf "$out"
-  llamafactory-cli train "configs/quickstart/$stage.yaml" \
+  # One thread for the model and one for the worker that prepares images: more threads only wait for each other.
+  OMP_NUM_THREADS=1 llamafactory-cli train "configs/quickstart/$stage.yaml" \
     dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
     > "$log" 2>&1 &
   pid=$!
@@ -47,7 +48,7 @@ train() {
 # ask NAME: the held-out questions to one model; resumes by itself.
 ask() {
   migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
-    --out "$folder/scores/$1" --batch-size 32 --max-new-tokens 48 --json > /dev/null 2> "$folder/$1-eval.log" ||
+    --out "$folder/scores/$1" --batch-size 32 --max-new-tokens 32 --json > /dev/null 2> "$folder/$1-eval.log" ||
     { cat "$folder/$1-eval.log" >&2; exit 1; }
 }
 
@@ -62,10 +63,10 @@ if [ ! -f "$folder/data/stage2.json" ]; then
     --source got10k="$world/sources/got10k" --source coco="$world/sources/coco" \
     --source objects365="$world/sources/objects365" --source magicbrush="$world/sources/magicbrush"
   # Stage 1 is the four representative tasks; stage 2 is 27 parts of these and 49 of free form, as published.
-  migician mix --out "$folder/data/stage1.json" --count "$STAGE1" --part "$folder/data/Object_Tracking.json=1" \
-    --part "$folder/data/Common_Object.json=1" --part "$folder/data/Region_Locating.json=1" \
+  migician mix --out "$folder/data/stage1.json" --count 9000 --part "$folder/data/Object_Tracking.json=1" \
+    --part "$folder/data/Common_Object.json=1" --part "$folder/data/Region_Locating.json=0.6" \
     --part "$folder/data/Difference.json=1"
-  migician mix --out "$folder/data/stage2.json" --count "$STAGE2" --part "$folder/data/stage1.json=27" \
+  migician mix --out "$folder/data/stage2.json" --count 3800 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi
 

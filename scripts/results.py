@@ -26,7 +26,7 @@ WHY = {
     "wrong_image": "tied by the reply to another image, which `published` does not look at",
     "off_scale": "with a number beyond 1000, which `published` takes all the same",
     "no_box": "only in what is not the final answer",
-    "other box": "with several boxes, of which `strict` takes the one tied to the asked image and `published` the first",
+    "other box": "with several boxes, of which `strict` takes the one tied to the image and `published` the first",
 }
 
 

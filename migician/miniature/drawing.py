@@ -28,6 +28,8 @@ COLOURS: dict[str, Colour] = {  # all of them brighter than most of the ground
     "white": (250, 250, 250),
     "orange": (255, 160, 40),
 }
+MIDDLE_GREY = np.array([122, 116, 104], dtype=np.float32)
+"""What image processors subtract: on a dark ground all patches would look alike to a tower of random weights."""
 MAT = "mat"
 """A framed part of the ground: what regions are cut from."""
 KINDS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
@@ -57,6 +59,8 @@ class Style:
     """Of a sequence."""
     slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
+    light: float = 140.0
+    """How far the paint of objects runs the other way: what is painted tells its place too, and stands out."""
     noise: int = 8
 
 
@@ -114,7 +118,7 @@ def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, I
         before, after = with_object, [*small, Drawn(f"{other} {shape}", box)]
         instruction = f"make the {label} {other}"
     ground = _ground(rng, style)
-    return _painted(ground, before), _painted(ground, after), box, instruction
+    return _painted(ground, before, style), _painted(ground, after, style), box, instruction
 
 
 def kind(rng: np.random.Generator) -> str:
@@ -129,7 +133,7 @@ def with_clutter(rng: np.random.Generator, target: Drawn, style: Style = STYLE) 
 
 def picture(rng: np.random.Generator, objects: Sequence[Drawn], style: Style = STYLE) -> Image.Image:
     """A ground with `objects` painted on it in order."""
-    return _painted(_ground(rng, style), objects)
+    return _painted(_ground(rng, style), objects, style)
 
 
 def target_box(rng: np.random.Generator, style: Style = STYLE) -> PixelBox:
@@ -178,26 +182,29 @@ def _moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
 def _ground(rng: np.random.Generator, style: Style) -> Image.Image:
     light = rng.uniform(-style.noise, style.noise)
     grain = rng.integers(-style.noise, style.noise, (style.size, style.size, 1), dtype=np.int8, endpoint=True)
-    return Image.fromarray((_slope(style) + np.float32(light) + grain).clip(0, 255).astype(np.uint8))
+    ground = MIDDLE_GREY + style.slope * _slope(style) + np.float32(light) + grain
+    return Image.fromarray(ground.clip(0, 255).astype(np.uint8))
 
 
-def _painted(ground: Image.Image, objects: Sequence[Drawn]) -> Image.Image:
-    image = ground.copy()
-    draw = ImageDraw.Draw(image)
+def _painted(ground: Image.Image, objects: Sequence[Drawn], style: Style) -> Image.Image:
+    paint = Image.new("RGB", ground.size)
+    draw = ImageDraw.Draw(paint)
     for drawn in objects:
         colour, shape = drawn.label.split()
         _paint(draw, shape, drawn.box, COLOURS[colour])
-    return image
+    pixels = np.asarray(paint)
+    bare = ~pixels.any(axis=-1, keepdims=True)  # no colour is black
+    lit = np.where(bare, ground, pixels - style.light * _slope(style))
+    return Image.fromarray(lit.clip(0, 255).astype(np.uint8))
 
 
 @functools.cache
 def _slope(style: Style) -> NDArray[np.float32]:
-    """The ground without noise, (size, size, 3): its colour tells the place."""
+    """What the place adds to a colour, -0.5..0.5, (size, size, 3): redder to the right, greener to the bottom."""
     y, x = np.mgrid[0 : style.size, 0 : style.size] / (style.size - 1)
     x, y = x - 0.5, y - 0.5
-    # Middle grey, as image processors have it: a dark ground would be one large constant to the tower.
-    base = np.array([122, 116, 104]) + style.slope * np.stack([x, y, -(x + y) / 2], axis=-1)
-    return base.astype(np.float32)
+    slope = np.stack([x, y, -(x + y) / 2], axis=-1)
+    return slope.astype(np.float32)
 
 
 def _paint(draw: ImageDraw.ImageDraw, shape: str, box: PixelBox, colour: Colour) -> None:

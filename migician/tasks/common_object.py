@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Labels that usually come with others: the four that the paper names."""
     passes: Count = 2
     """Tries there are, per usable object of the source."""
+    turns: Count = 1
+    """Questions of one sample, each about another of its images."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -107,10 +109,11 @@ def _by_label(scenes: Iterable[Scene], tally: Tally, settings: Settings) -> dict
 
 def _draft(label: str, group: list[_Candidate], rng: np.random.Generator, settings: Settings) -> Draft:
     speaker = Speaker(rng, settings.manner)
-    asked = int(rng.integers(len(group)))
-    fields = image_fields(asked) | {"object": reference(label.lower())}
-    turn = speaker.exchange(QUESTIONS, SENTENCES, group[asked].box, fields)
-    return speaker.draft([Picture(one.scene.image, one.scene.size) for one in group], [turn])
+    turns = []
+    for asked in rng.permutation(len(group))[: settings.turns].tolist():
+        fields = image_fields(asked) | {"object": reference(label.lower())}
+        turns.append(speaker.exchange(QUESTIONS, SENTENCES, group[asked].box, fields))
+    return speaker.draft([Picture(one.scene.image, one.scene.size) for one in group], turns)
 
 
 QUESTIONS = Wordings(

@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of its image that the object asked for covers."""
     passes: Count = 1
     """Groups an image may be in."""
+    turns: Count = 1
+    """Questions of one sample that name different objects."""
     relation: Share = 0.3
     """Of the groups that allow it: those asked about by what else their image shows."""
     manner: Manner = Manner(brief=0.0, sentence=1.0)
@@ -63,7 +65,7 @@ def build(scenes: Iterable[Scene], seed: int, tally: Tally, settings: Settings) 
             start += count
             if len(group) < settings.images[0]:
                 tally.add("too few images left for a group")
-                return
+                break
             draft = _draft(group, Speaker(rng, settings.manner), settings)
             if draft:
                 yield draft
@@ -78,14 +80,16 @@ def _draft(group: list[Scene], speaker: Speaker, settings: Settings) -> Draft | 
     if related and (not named or speaker.chance(settings.relation)):
         image, thing, companion = related[int(speaker.rng.integers(len(related)))]
         fields = {"object": phrase(thing.label), "companion": phrase(companion)}
-        turn = speaker.exchange(RELATIONS, SENTENCES, thing.box, image_fields(image) | fields)
+        turns = [speaker.exchange(RELATIONS, SENTENCES, thing.box, image_fields(image) | fields)]
     elif named:
-        image, thing = named[int(speaker.rng.integers(len(named)))]
-        fields = image_fields(image) | {"object": phrase(thing.label)}
-        turn = speaker.exchange(PHRASES, SENTENCES, thing.box, fields)
+        chosen = (named[index] for index in speaker.rng.permutation(len(named))[: settings.turns].tolist())
+        turns = [
+            speaker.exchange(PHRASES, SENTENCES, thing.box, image_fields(image) | {"object": phrase(thing.label)})
+            for image, thing in chosen
+        ]
     else:
         return None
-    return speaker.draft([Picture(scene.image, scene.size) for scene in group], [turn])
+    return speaker.draft([Picture(scene.image, scene.size) for scene in group], turns)
 
 
 def _once(group: list[Scene], counts: list[Counter[str]], settings: Settings) -> list[tuple[int, Thing]]:

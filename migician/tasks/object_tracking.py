@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Samples that ask for the order in time instead of a box."""
     whole: Share = 0.3
     """Of the others: samples that ask for the object in every later frame."""
+    turns: Count = 1
+    """Questions of the rest, each about another later frame."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -85,18 +87,19 @@ def _draft(track: Track, rng: np.random.Generator, tally: Tally, settings: Setti
     if not any(boxes[1:]):
         tally.add("object not seen after the first frame")
         return None
-    asked = _everywhere(boxes, speaker) if speaker.chance(settings.whole) else _once(boxes, speaker)
-    return speaker.draft([Picture(frame.image) for frame in frames], [asked])
+    turns = [_everywhere(boxes, speaker)] if speaker.chance(settings.whole) else _singly(boxes, speaker, settings.turns)
+    return speaker.draft([Picture(frame.image) for frame in frames], turns)
 
 
 def _seen(frame: Frame) -> Box | None:
     return frame.box if frame.box is not None and is_writable(frame.box) else None
 
 
-def _once(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
+def _singly(boxes: list[Box | None], speaker: Speaker, count: int) -> list[tuple[str, str]]:
     later = [(position, box) for position, box in enumerate(boxes) if position and box]
-    position, box = later[int(speaker.rng.integers(len(later)))]
-    return speaker.exchange(ONE, SENTENCES, box, image_fields(position) | {"box": _written(boxes[0])})
+    first = {"box": _written(boxes[0])}
+    chosen = (later[index] for index in speaker.rng.permutation(len(later))[:count].tolist())
+    return [speaker.exchange(ONE, SENTENCES, box, image_fields(position) | first) for position, box in chosen]
 
 
 def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
