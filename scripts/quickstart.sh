@@ -23,7 +23,7 @@ say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; 
 # A stage that was interrupted starts again from its beginning: without DeepSpeed, LLaMA-Factory
 # resumes the step and the optimizer but not the weights of Qwen2-VL.
 train() {
-  local stage="$1" out="$folder/$1" log="$folder/$1.log" pid
+  local stage="$1" out="$folder/$1" log="$folder/$1.log" pid line last=""
   [ -f "$out/train_results.json" ] && return
   rm -rf "$out"
   # Launched as on 8 GPUs, with a process a core: 1.6 times as fast as one process with two threads.
@@ -34,7 +34,13 @@ train() {
   trap 'kill "$pid" 2> /dev/null || true' EXIT INT TERM
   while kill -0 "$pid" 2> /dev/null; do
     sleep 2
-    [ -f "$out/trainer_log.jsonl" ] && python scripts/progress.py "$out/trainer_log.jsonl" >&2
+    line=$(python scripts/progress.py "$out/trainer_log.jsonl")
+    if [ -t 2 ]; then
+      printf '\r%s   ' "$line" >&2
+    elif [ -n "$line" ] && [ "$line" != "$last" ]; then
+      printf '%s\n' "$line" >&2
+      last="$line"
+    fi
   done
   trap - EXIT INT TERM
   if ! wait "$pid"; then
@@ -63,9 +69,9 @@ if [ ! -f "$folder/data/stage2.json" ]; then
     --source got10k="$world/sources/got10k" --source coco="$world/sources/coco" \
     --source objects365="$world/sources/objects365" --source magicbrush="$world/sources/magicbrush"
   # Stage 1 is the four representative tasks; stage 2 is 27 parts of these and 49 of free form, as published.
-  migician mix --out "$folder/data/stage1.json" --count 9000 --part "$folder/data/Object_Tracking.json=1" \
-    --part "$folder/data/Common_Object.json=1" --part "$folder/data/Region_Locating.json=0.6" \
-    --part "$folder/data/Difference.json=1"
+  migician mix --out "$folder/data/stage1.json" --count 11000 --part "$folder/data/Object_Tracking.json=1" \
+    --part "$folder/data/Common_Object.json=1.1" --part "$folder/data/Region_Locating.json=0.5" \
+    --part "$folder/data/Difference.json=1.1"
   migician mix --out "$folder/data/stage2.json" --count 3800 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi

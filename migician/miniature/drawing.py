@@ -43,19 +43,21 @@ class Style:
     """Side of a picture in pixels: 4 x 4 tokens of Qwen2-VL."""
     cell: int = 28
     """Targets lie on a grid of so many pixels, one token of the language model; it divides `size`."""
-    extents: tuple[tuple[int, int], ...] = ((1, 1), (1, 2), (2, 1), (2, 2))
-    """Width and height a target may have, in cells."""
+    extents: tuple[tuple[int, int], ...] = ((1, 1), (1, 1), (1, 2), (2, 1))
+    """Width and height a target may have, in cells, each as likely."""
     clutter_px: tuple[int, int] = (6, 10)
     """Smallest and largest side of the small shapes around it."""
     clutter: tuple[int, int] = (0, 2)
     """How many there are."""
     crowd: int = 11
     """How many in a crowded picture, beside its mat."""
-    mat_area: tuple[float, float] = (0.2, 0.4)
+    mat_cell: int = 14
+    """Mats lie on a finer grid; it divides `size`."""
+    mat_area: tuple[float, float] = (0.1, 0.32)
     mat_aspect: tuple[float, float] = (0.5, 2.0)
     step: int = 2
     """Furthest a tracked object moves from one frame to the next, in cells."""
-    frames: int = 3
+    frames: int = 2
     """Of a sequence."""
     slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
@@ -139,17 +141,17 @@ def picture(rng: np.random.Generator, objects: Sequence[Drawn], style: Style = S
 def target_box(rng: np.random.Generator, style: Style = STYLE) -> PixelBox:
     """Where a large object may be: anywhere on the grid."""
     width, height = style.extents[int(rng.integers(len(style.extents)))]
-    return _on_grid(rng, width, height, style)
+    return _on_grid(rng, width, height, style.size, style.cell)
 
 
-def _on_grid(rng: np.random.Generator, width: int, height: int, style: Style) -> PixelBox:
-    cells = style.size // style.cell
-    x, y = int(rng.integers(cells - width + 1)), int(rng.integers(cells - height + 1))
-    return x * style.cell, y * style.cell, (x + width) * style.cell, (y + height) * style.cell
+def _on_grid(rng: np.random.Generator, width: int, height: int, size: int, cell: int) -> PixelBox:
+    """A box of `width` x `height` cells anywhere on the grid of a picture."""
+    x, y = int(rng.integers(size // cell - width + 1)), int(rng.integers(size // cell - height + 1))
+    return x * cell, y * cell, (x + width) * cell, (y + height) * cell
 
 
 def _mat_box(rng: np.random.Generator, style: Style) -> PixelBox:
-    cells = style.size // style.cell
+    cells = style.size // style.mat_cell
     fitting = [
         (width, height)
         for width in range(1, cells + 1)
@@ -157,7 +159,7 @@ def _mat_box(rng: np.random.Generator, style: Style) -> PixelBox:
         if style.mat_area[0] <= width * height / cells**2 <= style.mat_area[1]
         and style.mat_aspect[0] <= width / height <= style.mat_aspect[1]
     ]
-    return _on_grid(rng, *fitting[int(rng.integers(len(fitting)))], style)
+    return _on_grid(rng, *fitting[int(rng.integers(len(fitting)))], style.size, style.mat_cell)
 
 
 def _small_box(rng: np.random.Generator, style: Style) -> PixelBox:

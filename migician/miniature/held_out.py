@@ -23,7 +23,7 @@ from migician.tasks.draft import image_fields
 
 Streams = Callable[..., np.random.Generator]
 """One generator a key, of the streams that belong to the held-out set."""
-GROUP = 3
+GROUP = 2
 """Images of a common_object or group_grounding question."""
 
 

@@ -27,15 +27,15 @@ TRAIN, TEST = "train", "held-out"
 class Amounts:
     """How much of each source is drawn, and how many held-out questions a task."""
 
-    got10k: int = 1500
+    got10k: int = 3000
     """Sequences."""
     coco: int = 4000
     """Images with one large object."""
     objects365: int = 1000
     """Crowded images."""
-    magicbrush: int = 2500
+    magicbrush: int = 3400
     """Edits."""
-    held_out: int = 80
+    held_out: int = 100
 
 
 def make_world(out: str | Path, seed: int, amounts: Amounts | None = None, style: Style = STYLE) -> dict[str, Path]:
