@@ -196,7 +196,7 @@ def _painted(ground: Image.Image, objects: Sequence[Drawn], style: Style) -> Ima
         _paint(draw, shape, drawn.box, COLOURS[colour])
     pixels = np.asarray(paint)
     bare = ~pixels.any(axis=-1, keepdims=True)  # no colour is black
-    lit = np.where(bare, ground, pixels - style.light * _slope(style))
+    lit = np.where(bare, np.asarray(ground), pixels - style.light * _slope(style))
     return Image.fromarray(lit.clip(0, 255).astype(np.uint8))
 
 
