@@ -25,8 +25,8 @@ class Box:
     corner outside the image): benchmarks hold such boxes, and models write them. Ask
     `is_proper` before using one as a truth.
 
-    >>> Box.from_permille(316, 58, 764, 999).to_pixels((640, 480))
-    (202.24, 27.84, 488.96, 479.52)
+    >>> Box.from_permille(250, 500, 750, 1000).to_pixels((640, 480))
+    (160.0, 240.0, 480.0, 480.0)
     """
 
     x1: float
