@@ -40,6 +40,7 @@ SIZES = {
     "save_steps",
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
+    "num_train_epochs",
     "learning_rate",
 }
 LEFT_OUT = {"bf16", "deepspeed"}
