@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
 Size = tuple[int, int]
@@ -109,6 +107,17 @@ def iou(a: Box, b: Box) -> float:
     return intersection / (a.area + b.area - intersection)
 
 
+def is_writable(box: Box) -> bool:
+    """Whether a box still covers some area once written in whole thousandths."""
+    return Box.from_permille(*box.to_permille()).is_proper
+
+
+def writable(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """`is_writable` for boxes (n, 4) that lie inside their images, x1 y1 x2 y2 as fractions: (n,)."""
+    permille = np.floor(boxes * 1000 + 0.5)  # as `Box.to_permille` rounds
+    return (permille[:, 2] > permille[:, 0]) & (permille[:, 3] > permille[:, 1])
+
+
 def iou_pairs(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """IoU of boxes row by row: (N, 4) and (N, 4), x1 y1 x2 y2 in any common unit, give (N,).
 
@@ -128,18 +137,6 @@ def iou_pairs(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 def iou_matrix(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """IoU of every box of `a` (N, 4) with every box of `b` (M, 4), as (N, M)."""
     return iou_pairs(_corners(a)[:, None, :], _corners(b)[None, :, :])
-
-
-def enclosing(boxes: Sequence[Box]) -> Box:
-    """The smallest box around all of `boxes`; raises ValueError if there is none."""
-    if not boxes:
-        raise ValueError("no box to enclose")
-    return Box(
-        min(box.x1 for box in boxes),
-        min(box.y1 for box in boxes),
-        max(box.x2 for box in boxes),
-        max(box.y2 for box in boxes),
-    )
 
 
 def _corners(boxes: ArrayLike) -> NDArray[np.float64]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +15,28 @@ class UserError(Exception):
     """Something the user can mend; the text names the place, the value and the cure in one line."""
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is not known, to append to a sentence; empty where nothing is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence about a name that is not known.
+
+    >>> unknown("task", "diference", ["difference", "free_form"])
+    "unknown task 'diference'. Known: difference, free_form. Did you mean 'difference'?"
+    """
+    names = list(known)
+    return f"unknown {kind} {name!r}. Known: {', '.join(names)}.{closest(name, names)}"
+
+
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[BinaryIO]:
+def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` when the block ends well, and leaves nothing when it does not.
 
-    Writes beside the target and renames, so that a reader never sees half a file.
+    Writes beside the target and renames, so that a reader never sees half a file. `durable`
+    waits until the bytes are on the disk, so that not even a power cut leaves half a file.
     """
     target = Path(path)
     try:
@@ -31,7 +49,8 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         partial.chmod(0o666 & ~_umask())
         partial.replace(target)
     except OSError as error:

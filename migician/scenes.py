@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from migician.boxes import Box, Size
 
 
@@ -19,7 +22,9 @@ class Thing:
 
     box: Box
     label: str
-    """The category's name, or a free phrase where the source has phrases."""
+    """The category's name."""
+    phrase: str = ""
+    """What describes this very object ("a woman wearing an orange shirt"), where the source has such phrases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class Scene:
     image: Path
     size: Size
     things: tuple[Thing, ...]
+    unboxed: frozenset[str] = frozenset()
+    """Labels of what is in the image without a usable box (crowds, reflections): such a label is never the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class ImagePair:
     box_after: Box | None
     description: str = ""
     """What changed, in the source's words; empty where it has none."""
+    box_shown: bool = False
+    """Whether the source drew the box on the images: such a pair shows the answer to where it differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +84,8 @@ class Tally:
     def add(self, reason: str, count: int = 1) -> None:
         """Count one more for `reason`, a short phrase that ends up in the card."""
         self.counts[reason] = self.counts.get(reason, 0) + count
+
+    def add_marked(self, reason: str, marked: NDArray[np.bool_]) -> None:
+        """Count one more for each True; where there is none, the reason does not appear."""
+        if count := int(np.count_nonzero(marked)):
+            self.add(reason, count)

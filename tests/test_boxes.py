@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician import Box, iou, iou_matrix, iou_pairs
-from migician.boxes import enclosing
 
 fractions = st.floats(0, 1, allow_nan=False)
 boxes = st.builds(Box, fractions, fractions, fractions, fractions)
@@ -86,8 +85,6 @@ def test_malformed_shapes_and_sizes_are_refused():
         iou_pairs([[1, 2, 3]], [[1, 2, 3]])
     with pytest.raises(ValueError, match="positive"):
         Box.from_pixels(0, 0, 1, 1, (0, 10))
-    with pytest.raises(ValueError, match="no box"):
-        enclosing([])
 
 
 def test_impossible_boxes_keep_their_values():
@@ -98,7 +95,5 @@ def test_impossible_boxes_keep_their_values():
     assert outside.is_ordered and not outside.is_inside and outside.clipped() == Box(0.5, 0.2, 0.9, 1.0)
 
 
-def test_xywh_and_enclosing():
-    box = Box.from_xywh_pixels(10, 20, 30, 40, (100, 200))
-    assert box == Box(0.1, 0.1, 0.4, 0.3)
-    assert enclosing([box, Box(0, 0.2, 0.2, 0.9)]) == Box(0, 0.1, 0.4, 0.9)
+def test_xywh():
+    assert Box.from_xywh_pixels(10, 20, 30, 40, (100, 200)) == Box(0.1, 0.1, 0.4, 0.3)

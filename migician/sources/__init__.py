@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Protocol
 
 from migician.scenes import AnyScene, ImagePair, Scene, Tally, Track
-from migician.sources import coco, got10k, magicbrush, objects365
+from migician.sources import (
+    clevr_change,
+    coco,
+    got10k,
+    imagenet,
+    img_diff,
+    lasot,
+    magicbrush,
+    mot17,
+    objects365,
+    sa1b,
+    spot_the_diff,
+    trackingnet,
+)
 
 
 class Read(Protocol):
@@ -31,8 +44,16 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
+    "clevr_change": Source(clevr_change.read, "CLEVR-Change", ImagePair),
     "coco": Source(coco.read, "COCO", Scene),
     "got10k": Source(got10k.read, "GOT-10k", Track),
+    "imagenet": Source(imagenet.read, "ImageNet", Scene),
+    "img_diff": Source(img_diff.read, "Img-Diff", ImagePair),
+    "lasot": Source(lasot.read, "LaSOT", Track),
     "magicbrush": Source(magicbrush.read, "MagicBrush", ImagePair),
+    "mot17": Source(mot17.read, "MOT17", Track),
     "objects365": Source(objects365.read, "Objects365", Scene),
+    "sa1b": Source(sa1b.read, "SA-1B", Scene),
+    "spot_the_diff": Source(spot_the_diff.read, "Spot-the-Diff", ImagePair),
+    "trackingnet": Source(trackingnet.read, "TrackingNet", Track),
 }

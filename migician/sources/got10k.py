@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from migician.boxes import Box, Size
 from migician.errors import UserError
-from migician.scenes import Frame, Tally, Track
-from migician.sources.reading import clipped, size_of, text_lines
+from migician.scenes import Tally, Track
+from migician.sources.reading import text_lines
+from migician.sources.sequences import annotated, numbered_frames, read_flags, read_rows, sequence_names
 
 
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
@@ -27,7 +27,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
     if split == "test":
         raise UserError("got10k: split 'test' has no boxes after the first frame. Use 'train' or 'val'")
     folder = root / split
-    names = text_lines(folder / "list.txt")
+    names = sequence_names(folder / "list.txt")
     present = [name for name in names if (folder / name).is_dir()]
     if len(present) < len(names):
         tally.add("sequence in list.txt without a folder", len(names) - len(present))
@@ -38,47 +38,18 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
 
 
 def _track(folder: Path, tally: Tally) -> Track:
-    images = sorted(folder.glob("*.jpg"))
-    if not images:
+    frames = numbered_frames(folder)
+    if not frames:
         raise UserError(f"{folder}: holds no .jpg frames")
-    size = size_of(images[0])
-    count = len(images)
-    boxes = _boxes(folder / "groundtruth.txt", size, count)
-    absent = _labels(folder / "absence.label", count)
-    cover = _labels(folder / "cover.label", count)
-    frames = []
-    for image, box, missing, visible in zip(images, boxes, absent, cover, strict=True):
-        shown = clipped(box, tally) if not missing and visible else None
-        frames.append(Frame(image, shown))
-    return Track(folder.name, tuple(frames), _object_class(folder / "meta_info.ini"))
-
-
-def _boxes(file: Path, size: Size, count: int) -> list[Box]:
-    boxes = []
-    for number, line in enumerate(_rows(file, count), start=1):
-        try:
-            x, y, width, height = (float(value) for value in line.split(","))
-        except ValueError:
-            raise UserError(f"{file}: line {number} is not x,y,w,h: {line[:60]!r}") from None
-        boxes.append(Box.from_xywh_pixels(x, y, width, height, size))
-    return boxes
-
-
-def _labels(file: Path, count: int) -> list[int]:
-    labels = []
-    for number, line in enumerate(_rows(file, count), start=1):
-        try:
-            labels.append(int(line))
-        except ValueError:
-            raise UserError(f"{file}: line {number} is not a whole number: {line[:60]!r}") from None
-    return labels
-
-
-def _rows(file: Path, count: int) -> list[str]:
-    rows = text_lines(file)
-    if len(rows) != count:
-        raise UserError(f"{file}: {len(rows)} lines for {count} frames; unpack the sequence again")
-    return rows
+    count = len(frames)
+    file = folder / "groundtruth.txt"
+    xywh = read_rows(file, "x,y,w,h")
+    if len(xywh) != count:
+        raise UserError(f"{file}: {len(xywh)} lines for {count} frames; unpack the sequence again")
+    present = read_flags(folder / "absence.label", count) == 0
+    uncovered = read_flags(folder / "cover.label", count) > 0
+    tracked = annotated(frames, 1, xywh, present & uncovered, tally)
+    return Track(folder.name, tracked, _object_class(folder / "meta_info.ini"))
 
 
 def _object_class(file: Path) -> str:

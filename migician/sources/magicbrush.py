@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.scenes import ImagePair, Tally
+from migician.sources.pairs import box_of, decoded, extent, patches, pixels, relative
 from migician.sources.reading import Listing
 
 _WHITE = 250
@@ -50,12 +48,20 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
             "set. Use 'train' or 'dev'"
         )
     file = root / split / "edit_sessions.json"
-    sessions = _sessions(file)
+    if not file.is_file() and any((root / "data").glob("*.parquet")):
+        raise UserError(
+            f"{root}: holds MagicBrush as parquet, with the images inside; unpack it first: "
+            f"python -m migician.sources.magicbrush_parquet {root} {split} {root}"
+        )
+    sessions = decoded(file, dict[str, list[_Turn]], "MagicBrush sessions")
     listing = Listing()
     present = 0
     for session, turns in sessions.items():
         folder = root / split / "images" / session
         for number, turn in enumerate(turns, start=1):
+            if not all(relative(name) for name in (session, turn.input, turn.mask, turn.output)):
+                tally.add("name that leads out of the folder")
+                continue
             paths = [folder / name for name in (turn.input, turn.mask, turn.output)]
             if not all(listing.holds(path) for path in paths):
                 tally.add("turn annotated but an image is missing")
@@ -69,17 +75,8 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
         raise UserError(f"{file}: none of its images are there; they belong in {root / split / 'images'}/<session>/")
 
 
-def _sessions(file: Path) -> dict[str, list[_Turn]]:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, list[_Turn]])
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
-        raise UserError(f"{file}: not MagicBrush sessions: {error}") from None
-
-
 def _change(before: Path, mask: Path, after: Path, tally: Tally) -> Box | None:
-    first, second, painted = _pixels(before, "RGB"), _pixels(after, "RGB"), _pixels(mask, "RGBA")
+    first, second, painted = pixels(before), pixels(after), pixels(mask, "RGBA")
     if not first.shape[:2] == second.shape[:2] == painted.shape[:2]:
         tally.add("images of a turn differ in size")
         return None
@@ -87,22 +84,11 @@ def _change(before: Path, mask: Path, after: Path, tally: Tally) -> Box | None:
     if not marked.any():
         tally.add("mask marks nothing")
         return None
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    inside = np.s_[top:bottom, left:right]
+    inside = extent(marked)
     if np.abs(first[inside].astype(np.int16) - second[inside]).mean() < _CHANGE:
         tally.add("nothing changes inside the mask")
         return None
-    height, width = marked.shape
-    return Box.from_pixels(left, top, right, bottom, (width, height))
-
-
-def _pixels(image: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(image) as opened:
-            return np.asarray(opened.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{image}: cannot be read as an image: {error}") from None
+    return box_of(inside, marked.shape)
 
 
 def _marked(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -124,10 +110,5 @@ def _marked(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.boo
 
 def _largest(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """`marked` (H, W) without its specks."""
-    labels: Any
-    labels, count = ndimage.label(marked, structure=np.ones((3, 3)))
-    if count < 2:
-        return marked
-    areas = np.bincount(labels.ravel())
-    areas[0] = 0
+    labels, areas = patches(marked)
     return np.asarray((areas >= _SPECK * areas.max())[labels] & marked)

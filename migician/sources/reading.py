@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
 from migician.scenes import Tally
+
+ROUNDING = 0.0005
+"""Overhangs of up to half a thousandth of the image are rounding, and are not counted."""
 
 
 class Listing:
@@ -53,18 +58,32 @@ def text_lines(file: Path) -> list[str]:
         raise UserError(f"{file}: cannot be read: {error}") from None
 
 
-def clipped(box: Box, tally: Tally) -> Box | None:
-    """`box` within its image, None (counted) where no area is left; clipping is counted too.
+CLIPPING = ("", "box clipped to the image", "box without area in the image", "box that is not a number")
+"""What clipping finds of a box, as it is counted: nothing, and from the third on that it cannot be used."""
+CLIPPED = 1
+"""Position in `CLIPPING` of the last kind that can be used."""
 
-    Overhangs of less than half a thousandth of the image are rounding, and are not counted.
-    """
+
+def clipped(box: Box, tally: Tally) -> Box | None:
+    """`box` within its image, None (counted) where no area is left; clipping beyond `ROUNDING` is counted too."""
     if not all(math.isfinite(value) for value in box.as_tuple()):
-        tally.add("box that is not a number")
+        tally.add(CLIPPING[3])
         return None
     inside = box.clipped()
     if not (box.is_ordered and inside.is_proper):
-        tally.add("box without area in the image")
+        tally.add(CLIPPING[2])
         return None
-    if max(abs(a - b) for a, b in zip(box.as_tuple(), inside.as_tuple(), strict=True)) > 0.0005:
-        tally.add("box clipped to the image")
+    if max(abs(a - b) for a, b in zip(box.as_tuple(), inside.as_tuple(), strict=True)) > ROUNDING:
+        tally.add(CLIPPING[CLIPPED])
     return inside
+
+
+def all_clipped(boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`clipped` for many boxes (N, 4): within their images (N, 4), and positions in `CLIPPING` (N,)."""
+    with np.errstate(invalid="ignore"):
+        inside = boxes.clip(0.0, 1.0)
+        moved = np.abs(boxes - inside).max(axis=1, initial=0.0) > ROUNDING
+        ordered = (boxes[:, :2] <= boxes[:, 2:]).all(axis=1)
+        has_area = ordered & (inside[:, :2] < inside[:, 2:]).all(axis=1)
+    finite = np.isfinite(boxes).all(axis=1)
+    return inside, np.select([~finite, ~has_area, moved], [3, 2, CLIPPED], 0)

@@ -1,0 +1,33 @@
+"""A bar with the time left, on a terminal; elsewhere nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Report = Callable[[int, int | None], None]
+"""Told how much is done, and of how much (None where that is not known)."""
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, *, in_bytes: bool = False) -> Iterator[Report]:
+    """A bar on stderr for the length of the block; what is counted may be bytes."""
+    amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = [TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn()]
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,100 @@
+"""Spot-the-Diff: two moments of a surveillance camera, with sentences on what changed and no boxes.
+
+`data/annotations/<split>.json` lists {"img_id": "235", "sentences": ["the dark grey suv is gone in the photo
+on the right", ...]}, one record an annotator, so that an id may come several times;
+`data/resized_images/` holds 235.png and 235_2.png. The box is found from the pixels (see
+`changed_region`) and used only where every annotator names exactly one change. The pickled clusters (.obj) that come
+with the dataset are never opened: a pickle runs code. Source: https://github.com/harsh19/spot-the-diff (no licence).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from migician.errors import UserError
+from migician.scenes import ImagePair, Tally
+from migician.sources.changed_region import changed_region
+from migician.sources.pairs import data_folder, decoded, pixels, relative
+from migician.sources.reading import Listing
+
+_NO_DIFFERENCE = re.compile(
+    r"""
+    ^(?:none|nothing|(?:the[ ])?(?:same|identical)(?:[ ](?:image|picture|photo)s?)?)$
+    | \b(?:no|any|t[ ]see[ ]a)\b[ \w]{0,30}\b(?:differ?e?n\w*|chang\w*)     # "no differnces" is there too
+    | \bnothing\b[ \w]{0,50}\b(?:differen\w*|chang\w*)
+    | \b(?:images|pictures|photos|pics|both|everything)\b(?:(?!\bnot\b)[ \w]){0,20}\b(?:the[ ]same|identical|alike)$
+    """,
+    re.VERBOSE,
+)
+
+
+class _Record(msgspec.Struct, frozen=True):
+    img_id: str
+    sentences: list[str]
+
+
+def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePair]:
+    """The pairs of a split (`train`, `val` or `test`) with one change, in the order in which their ids first come.
+
+    The box holds for both images. Counted and left out: pairs where an annotator names no or several
+    changes, whose images are missing or differ in size, and where the pixels do not show one region that
+    changed. `root` is the folder that holds `data/`, or that folder. Raises `UserError` naming
+    the file of what cannot be read, and if no image is there.
+    """
+    folder = data_folder(root)
+    file = folder / "annotations" / f"{split}.json"
+    records = decoded(file, list[_Record], "annotations of Spot-the-Diff")
+    by_pair: dict[str, list[list[str]]] = {}
+    for record in records:
+        by_pair.setdefault(record.img_id, []).append([text.strip() for text in record.sentences if text.strip()])
+    images = folder / "resized_images"
+    listing = Listing()
+    present = 0
+    for name, annotators in by_pair.items():
+        before, after = images / f"{name}.png", images / f"{name}_2.png"
+        if relative(name) is None:
+            tally.add("name that leads out of the folder")
+            continue
+        if not (listing.holds(before) and listing.holds(after)):
+            tally.add("pair with an image missing")
+            continue
+        present += 1
+        reason = _refusal(annotators)
+        if reason:
+            tally.add(reason)
+            continue
+        first, second = pixels(before), pixels(after)
+        if first.shape != second.shape:
+            tally.add("images of a pair differ in size")
+            continue
+        box = changed_region(first, second, tally)
+        if box:
+            yield ImagePair(name, before, after, box, box, annotators[0][0])
+    if by_pair and not present:
+        raise UserError(f"{file}: none of its {len(by_pair)} pairs have images; they belong in {images}")
+
+
+def _refusal(annotators: list[list[str]]) -> str:
+    """Why the sentences of a pair's annotators do not speak of one change; empty where they do."""
+    if any(not sentences for sentences in annotators):
+        return "annotator wrote nothing"
+    if any(says_no_difference(text) for sentences in annotators for text in sentences):
+        return "annotator sees no difference"
+    if any(len(sentences) > 1 for sentences in annotators):
+        return "annotator names several changes"
+    return ""
+
+
+def says_no_difference(sentence: str) -> bool:
+    """Whether a sentence says that the images do not differ.
+
+    >>> says_no_difference("I see no differences between the two images")
+    True
+    >>> says_no_difference("the same people are in the group only they have moved")
+    False
+    """
+    return bool(_NO_DIFFERENCE.search(sentence.lower().strip(" .!")))
