@@ -1,0 +1,108 @@
+"""A source read once: its scenes in columns on disk, for any number of builds.
+
+An index is a folder: `index.json` (which source, split and root, what was left out and why) and
+the columns. It is mapped into memory, so that 25 million boxes cost no more than what is looked at.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.errors import UserError, unknown
+from migician.index.pairs import Pairs, write_pairs
+from migician.index.scenes import Scenes, write_scenes
+from migician.index.tracks import Tracks, write_tracks
+from migician.scenes import ImagePair, Scene, Tally, Track
+from migician.sources import SOURCES
+
+__all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
+
+VERSION = 1
+_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path], Any]]] = {
+    Scene: (write_scenes, Scenes),
+    Track: (write_tracks, Tracks),
+    ImagePair: (write_pairs, Pairs),
+}
+
+
+class _About(msgspec.Struct, frozen=True):
+    """`index.json`."""
+
+    version: int
+    source: str
+    split: str
+    root: str
+    count: int
+    left_out: dict[str, int]
+    excluded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An open index."""
+
+    source: str
+    split: str
+    root: Path
+    """Of the source; paths of images are relative to it."""
+    items: Scenes | Tracks | Pairs
+    left_out: dict[str, int]
+    """Rows of the source that were dropped or mended, by reason."""
+
+
+def make_index(source: str, root: str | Path, out: str | Path, *, split: str = "train") -> Index:
+    """Read `source` below `root` into the new folder `out`, which appears whole or not at all, and open it.
+
+    Memory does not grow with the source beyond what its reader needs. Raises `UserError` for an
+    unknown source, an `out` that exists, and what the reader cannot read.
+    """
+    if source not in SOURCES:
+        raise UserError(unknown("source", source, SOURCES))
+    target, base = Path(out), Path(root).resolve()
+    if not base.is_dir():
+        raise UserError(f"source {source!r}: {root} is not a folder")
+    if target.exists():
+        raise UserError(f"{target}: exists; remove it, or choose another folder for the index")
+    write, _ = _KINDS[SOURCES[source].gives]
+    left_out = Tally()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        try:
+            partial.chmod(0o755)
+            count = write(SOURCES[source].read(base, left_out, split=split), partial, base)
+            about = _About(VERSION, source, split, str(base), count, left_out.counts)
+            (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{error.filename or target}: {error.strerror or error}; the index was not made") from None
+    return open_index(target)
+
+
+def is_index(folder: str | Path) -> bool:
+    """Whether `folder` is what `make_index` writes."""
+    return (Path(folder) / "index.json").is_file()
+
+
+def open_index(folder: str | Path) -> Index:
+    """The index in a folder; raises `UserError` where it is none, of another version, or its source has moved."""
+    file = Path(folder) / "index.json"
+    try:
+        about = msgspec.json.decode(file.read_bytes(), type=_About)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{file}: not an index: {error}. Make it with migician index") from None
+    if about.version != VERSION or about.source not in SOURCES:
+        raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
+    if not Path(about.root).is_dir():
+        raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
+    _, opened = _KINDS[SOURCES[about.source].gives]
+    return Index(about.source, about.split, Path(about.root), opened(Path(folder)), about.left_out)

@@ -1,0 +1,73 @@
+"""Tracks in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from migician.boxes import Box, is_writable
+from migician.index.columns import (
+    SCALE,
+    Column,
+    Columns,
+    NumberedTexts,
+    PathColumn,
+    Paths,
+    Texts,
+    kept,
+    mapped,
+    view,
+)
+from migician.scenes import Track
+
+_UNSEEN = [0, 0, 0, 0]
+
+
+def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
+    """Write `tracks`, whose frames lie below `root`, as columns into `folder`; gives how many."""
+    paths = PathColumn(folder, root)
+    boxes, ends = Column(folder / "boxes.u32", "I"), Column(folder / "ends.i64", "q")
+    label_of, labels = Column(folder / "label_of.u32", "I"), NumberedTexts(folder / "labels.txt")
+    with Columns(paths, boxes, ends, label_of, labels):
+        ends.append(0)
+        for track in tracks:
+            for frame in track.frames:
+                paths.append(frame.image)
+                boxes.append(*(kept(frame.box) if frame.box and is_writable(frame.box) else _UNSEEN))
+            label_of.append(labels.number(track.label))
+            ends.append(len(paths))
+    return len(label_of)
+
+
+class Tracks:
+    """The tracks of one source. Tracks and frames are counted from 0; track i has the frames `span(i)`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = Paths(folder)
+        self.ends: NDArray[np.int64] = mapped(folder / "ends.i64", "i8")
+        self.corners: NDArray[np.uint32] = mapped(folder / "boxes.u32", "u4", 4)
+        """(frames, 4): x1 y1 x2 y2 in parts of 2**31; all 0 where the object cannot be seen."""
+        self._corners = view(self.corners.ravel())
+        self.label_of: NDArray[np.uint32] = mapped(folder / "label_of.u32", "u4")
+        self.labels = Texts(folder / "labels.txt").all()
+
+    def __len__(self) -> int:
+        return len(self.label_of)
+
+    def span(self, track: int) -> range:
+        """The frames of a track."""
+        return range(int(self.ends[track]), int(self.ends[track + 1]))
+
+    def seen(self, track: int) -> NDArray[np.bool_]:
+        """(frames of the track,): in which the object can be seen."""
+        frames = self.span(track)
+        seen: NDArray[np.bool_] = self.corners[frames.start : frames.stop].max(axis=1) > 0
+        return seen
+
+    def box(self, frame: int) -> Box:
+        """The object's box in a frame where it is seen."""
+        x1, y1, x2, y2 = self._corners[4 * frame : 4 * frame + 4].tolist()
+        return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)
