@@ -3,44 +3,46 @@
 `out/` is both `dataset_dir` and `media_dir` for LLaMA-Factory:
 
     MGrounding-630k/<Family>/<Source>/...   images; records name them "./MGrounding-630k/..."
+                                            (a link to the source's folder, or the images themselves)
     <Family>.json                           the samples of one family
     MGrounding-630k.json                    all of them
     dataset_info.json                       what LLaMA-Factory reads them by
     card.json, README.md                    counts, refusals by reason, seed, versions, sha256
 
-Same recipe, sources and seed, same bytes, on any number of workers.
+Same recipe, sources and seed, same bytes, on any number of workers, also after an interruption.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import msgspec
 
-from migician.card import Part, write_card
-from migician.errors import UserError
+from migician.card import Part, versions, write_card
+from migician.errors import UserError, writing
+from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
-from migician.placing import Placer
-from migician.recipe import Recipe, TaskRecipe, adjusted, fitting, plain_recipe, read_recipe, settings_of, unknown
-from migician.samples import Sample, sample, write_samples
+from migician.progress import Report, progress_bar
+from migician.recipe import Recipe, chosen, settings_of
+from migician.rendering import Job, Piece, Rendered, render
 from migician.scenes import Tally
 from migician.seeds import derived
 from migician.sources import SOURCES
 from migician.tasks import TASKS
-from migician.tasks.draft import Draft
+from migician.tasks.draft import Plan
+from migician.workers import Processes, Workers, here, on_ray
 
 NAME = "MGrounding-630k"
-_BATCH = 256
-Advance = Callable[[], None]
+_PIECE = 1024
+"""Plans of a piece: work for about a second where nothing but records is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,69 +71,198 @@ def build(
     count: int | None = None,
     seed: int | None = None,
     workers: int = 1,
+    ray: bool = False,
     config: str | Path | None = None,
+    collect: bool = False,
     overwrite: bool = False,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
-    `tasks` are names of `TASKS`, or just "all"; `sources` gives the root of each source by name.
-    With `config` the recipe says what is taken from where; without, every task takes from every
-    source that fits it, as much as there is. `count` is samples a task, `seed` overrides the recipe's
-    (0 without one), `workers` threads make images. `out` may exist only if it is empty, or with
-    `overwrite` if it holds an earlier build.
+    `tasks` are names of `TASKS`, or just "all"; `sources` gives, by name, the root of each source
+    or an index of it (`make_index`). With `config` the recipe says what is taken from where;
+    without, every task takes from every source that fits it, as much as there is. `count` is samples
+    a task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
+    `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
+    `collect` they are opened, compared with their annotations and brought into `out`.
+
+    `out` may exist only if it is empty, or with `overwrite` if it holds an earlier build. A build
+    that was killed leaves a folder beside `out`; the same call again goes on from it.
 
     Raises `UserError` naming what is unknown, missing or unreadable. Bad rows of a source and
     samples that fail a filter are counted on the card.
     """
     target = Path(out)
-    recipe = _recipe(tasks, sources, count, seed, config)
+    recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None)
     _refuse_occupied(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        partial.chmod(0o755)
-        parts = _fill(partial, recipe, sources, workers)
-        _swap(partial, target)
-    except OSError as error:
-        raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _workplace(target) as work:
+        _go_on_or_start_anew(work, recipe, sources, collect)
+        with _crew(workers, ray) as crew:
+            parts = [
+                _part(work, task, source, recipe, _index(work, source, Path(sources[source]), recipe), collect, crew)
+                for task, asked in recipe.tasks.items()
+                for source in asked.sources
+            ]
+        _assemble(work, recipe, parts)
+        _swap(work / "data", target)
     return Built(target, tuple(parts))
 
 
-def _recipe(
-    tasks: Sequence[str],
-    sources: Mapping[str, Path],
-    count: int | None,
-    seed: int | None,
-    config: str | Path | None,
-) -> Recipe:
-    """What to build; raises `UserError` where names, sources or numbers do not fit."""
-    names = None if "all" in tasks else list(dict.fromkeys(tasks))
-    bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
-    bad += [unknown("source", name, SOURCES) for name in sources if name not in SOURCES]
-    bad += [f"source {name!r}: {root} is not a folder" for name, root in sources.items() if not Path(root).is_dir()]
-    if count is not None and count < 1:
-        bad.append(f"count must be 1 or more, not {count}")
-    if bad:
-        raise UserError("; ".join(bad))
-    if config is not None:
-        recipe = adjusted(read_recipe(Path(config)), names, count, seed)
-    else:
-        recipe = adjusted(plain_recipe(names or TASKS, sources, count), None, None, seed)
-    bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
-    if bad:
-        raise UserError("; ".join(bad))
-    return recipe
+@contextlib.contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
+    work = target.with_name(f".{target.name}.part")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{target}: another build is writing it; wait for it, or choose another folder"
+                ) from None
+            try:
+                yield work
+            except (UserError, OSError):
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
 
 
-def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str]:
-    """What a task still needs, in at most one sentence."""
-    if name not in recipe.tasks:
-        usable = fitting(name)
-        return [f"task {name!r} needs one of these sources: {', '.join(usable)}. Give --source {usable[0]}=ROOT"]
-    lacking = [source for source in recipe.tasks[name].sources if source not in sources]
-    return [f"task {name!r} needs source {', '.join(lacking)}: give --source {lacking[0]}=ROOT"] if lacking else []
+def _go_on_or_start_anew(work: Path, recipe: Recipe, sources: Mapping[str, Path], collect: bool) -> None:
+    """Empty the workplace unless an interrupted build of the very same dataset left it."""
+    used = {name: str(sources[name]) for task in recipe.tasks.values() for name in task.sources}
+    plan: dict[str, Any] = {
+        "recipe": recipe,
+        "sources": {name: str(Path(root).resolve()) for name, root in used.items()},
+        "collect": collect,
+        "versions": versions(),
+    }
+    wanted = msgspec.json.encode(plan, order="sorted")
+    file = work / "plan.json"
+    if file.exists() and file.read_bytes() == wanted:
+        return
+    for entry in work.iterdir():
+        if entry.name != "lock":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with writing(file) as stream:
+        stream.write(wanted)
+
+
+@contextlib.contextmanager
+def _crew(workers: int, ray: bool) -> Iterator[Workers]:
+    if ray or workers <= 1:
+        yield on_ray if ray else here
+        return
+    processes = Processes(workers)
+    try:
+        yield processes
+    finally:
+        processes.close()
+
+
+def _index(work: Path, source: str, root: Path, recipe: Recipe) -> tuple[Path, Index]:
+    """The index of a source, made where `root` is none itself."""
+    if is_index(root):
+        index = open_index(root)
+        if (index.source, index.split) != (source, recipe.split):
+            raise UserError(f"{root}: is an index of {index.source} {index.split!r}, not of {source} {recipe.split!r}")
+        return root, index
+    folder = work / "index" / source
+    if folder.exists():
+        return folder, open_index(folder)
+    return folder, make_index(source, root, folder, split=recipe.split)
+
+
+def _part(
+    work: Path, name: str, source: str, recipe: Recipe, indexed: tuple[Path, Index], collect: bool, crew: Workers
+) -> Part:
+    """The samples of one task from one source, as files of records in `work`."""
+    folder, index = indexed
+    task, asked = TASKS[name], recipe.tasks[name].sources[source]
+    place = f"{NAME}/{task.folder}/{SOURCES[source].folder}"
+    if not collect:
+        link = work / "data" / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(index.root, target_is_directory=True)
+    job = Job(
+        name,
+        recipe.tasks[name].settings,
+        derived(recipe.seed, name, source),
+        str(folder.resolve()),
+        str((work / "data").resolve()),
+        place,
+        collect,
+    )
+    refused = Tally()
+    plans = task.plan(index.items, job.seed, refused, settings_of(name, recipe.tasks[name]))
+    records = work / "parts" / f"{name}-{source}"
+    with progress_bar(f"{name} from {source}") as report:
+        made = _render_all(job, plans, asked, records, refused, crew, report)
+    return Part(name, source, asked, made, index.left_out, refused.counts)
+
+
+def _render_all(
+    job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
+) -> int:
+    """Records of the first `asked` plans that give one; how many there are.
+
+    Never more plans are begun than samples are still wanted, so no picture is made in vain, and
+    what is made and counted does not depend on how many work on it.
+    """
+    made = begun = 0
+    while asked is None or made < asked:
+        wanted = itertools.islice(plans, None if asked is None else asked - made)
+        pieces = _pieces(job, wanted, begun, records)
+        before = begun
+        for done in crew(render, pieces):
+            made += done.made
+            begun += done.made + sum(done.refused.values())
+            for reason, count in done.refused.items():
+                refused.add(reason, count)
+            report(made, asked)
+        if begun == before:
+            break
+    return made
+
+
+def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Iterator[Piece]:
+    for start in itertools.count(first, _PIECE):
+        piece = list(itertools.islice(plans, _PIECE))
+        if not piece:
+            return
+        yield Piece(job, start, piece, str(records / f"{start:09d}.jsonl"))
+
+
+def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
+    """The dataset's own files, in `work/data`, of the records in `work/parts`."""
+    data = work / "data"
+    files = {name: f"{TASKS[name].stem}.json" for name in recipe.tasks}
+    with writing(data / f"{NAME}.json") as whole:
+        opened_whole = False
+        for name, file in files.items():
+            with writing(data / file) as family:
+                opened = False
+                for records in _records(work / "parts", name, recipe):
+                    family.write((b",\n" if opened else b"[\n") + records)
+                    whole.write((b",\n" if opened_whole else b"[\n") + records)
+                    opened = opened_whole = True
+                family.write(b"\n]\n" if opened else b"[]\n")
+        whole.write(b"\n]\n" if opened_whole else b"[]\n")
+    files["mgrounding"] = f"{NAME}.json"
+    write_dataset_info(data, files)
+    write_card(data, NAME, recipe, parts, list(files.values()))
+
+
+def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:
+    """The records of a task, piece after piece, joined as in a JSON list."""
+    for source in recipe.tasks[task].sources:
+        for file in sorted((parts / f"{task}-{source}").glob("*.jsonl")):
+            head, _, lines = file.read_bytes().partition(b"\n")
+            if msgspec.json.decode(head, type=Rendered).made:
+                yield lines.rstrip(b"\n").replace(b"\n", b",\n")
 
 
 def _refuse_occupied(target: Path, overwrite: bool) -> None:
@@ -161,90 +292,3 @@ def _swap(partial: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _fill(folder: Path, recipe: Recipe, sources: Mapping[str, Path], workers: int) -> list[Part]:
-    """Everything a dataset consists of, written into `folder`."""
-    Image.init()  # the plug-ins load once, before threads ask for them
-    parts: list[Part] = []
-    merged: list[Sample] = []
-    files: dict[str, str] = {}
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for name, task in recipe.tasks.items():
-            family: list[Sample] = []
-            for source in task.sources:
-                part, samples = _part(folder, name, source, task, Path(sources[source]), recipe, pool)
-                parts.append(part)
-                family.extend(samples)
-            files[name] = f"{TASKS[name].folder}.json"
-            write_samples(folder / files[name], family)
-            merged.extend(family)
-    files["mgrounding"] = f"{NAME}.json"
-    write_samples(folder / files["mgrounding"], merged)
-    write_dataset_info(folder, files)
-    write_card(folder, NAME, recipe, parts, list(files.values()))
-    return parts
-
-
-def _part(
-    folder: Path,
-    name: str,
-    source_name: str,
-    task_recipe: TaskRecipe,
-    root: Path,
-    recipe: Recipe,
-    pool: ThreadPoolExecutor,
-) -> tuple[Part, list[Sample]]:
-    """The samples of one task from one source, their images made."""
-    task, source = TASKS[name], SOURCES[source_name]
-    asked = task_recipe.sources[source_name]
-    left_out, refused = Tally(), Tally()
-    scenes = source.read(root, left_out, split=recipe.split)
-    seed = derived(recipe.seed, name, source_name)
-    drafts = task.build(scenes, seed, refused, settings_of(name, task_recipe))
-    place = f"{NAME}/{task.folder}/{source.folder}"
-    placer = Placer(root, folder / place, f"./{place}")
-    samples: list[Sample] = []
-    with _progress(f"{name} from {source_name}", asked) as advance:
-        for draft, paths in _placed(drafts, placer, asked, pool, refused):
-            number = f"{task.type}_{source_name}_{len(samples):06d}"
-            samples.append(sample(number, list(paths), draft.conversation(), task.type))
-            advance()
-    return Part(name, source_name, asked, len(samples), dict(left_out.counts), dict(refused.counts)), samples
-
-
-def _placed(
-    drafts: Iterator[Draft], placer: Placer, asked: int | None, pool: ThreadPoolExecutor, refused: Tally
-) -> Iterator[tuple[Draft, tuple[str, ...]]]:
-    """The first `asked` drafts whose pictures can be made, in order, with the paths of these.
-
-    A batch never holds more drafts than are still wanted, so no picture is made in vain, and
-    what is read, made and counted does not depend on how many work on it.
-    """
-    made = 0
-    while asked is None or made < asked:
-        batch = list(itertools.islice(drafts, _BATCH if asked is None else min(_BATCH, asked - made)))
-        if not batch:
-            return
-        for draft, placed in zip(batch, pool.map(placer.place, batch), strict=True):
-            if placed.refusal:
-                refused.add(placed.refusal)
-            else:
-                made += 1
-                yield draft, placed.paths
-
-
-@contextlib.contextmanager
-def _progress(label: str, total: int | None) -> Iterator[Advance]:
-    """A bar with the time left on stderr, if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(label, total=total)
-        yield lambda: progress.advance(bar)

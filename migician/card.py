@@ -33,15 +33,18 @@ class Part:
 
 def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], files: Sequence[str]) -> None:
     """Write `card.json` and `README.md` about the sample files of `folder`; no dates, so that builds compare."""
-    images = [path.stat().st_size for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    paths = sorted((folder / name).rglob("*"))
+    images = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
+    links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
     card: dict[str, Any] = {
         "name": name,
         "samples": sum(part.made for part in parts),
         "images": len(images),
         "image_bytes": sum(images),
+        "links": links,
         "seed": recipe.seed,
         "recipe": msgspec.to_builtins(recipe),
-        "versions": _versions(),
+        "versions": versions(),
         "files": {file: {"sha256": _sha256(folder / file), "bytes": (folder / file).stat().st_size} for file in files},
         "parts": [asdict(part) for part in parts],
     }
@@ -51,7 +54,7 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
         stream.write(_readme(card, parts).encode())
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Of what decides over the bytes."""
     versions = {"python": platform.python_version()}
     for package in ("migician", "numpy", "pillow"):

@@ -1,4 +1,4 @@
-"""Makes the images of a dataset: whole ones are linked or copied from the source, crops are cut."""
+"""Makes the images of a dataset: crops are cut, whole images are linked or copied where they are wanted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -22,78 +22,81 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
 }
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
+UNREADABLE = "image that cannot be read"
+OTHER_SIZE = "image of another size than its annotation says"
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """What became of a draft's pictures: their paths for the record, or why there are none."""
-
-    paths: tuple[str, ...] = ()
-    refusal: str = ""
-
-
 class Placer:
-    """Makes the pictures of one task and source; may be used by several threads at once.
+    """Makes the pictures of one task and source; several processes may do so at once.
 
-    `root` is the source's folder, `folder` where the images go, `prefix` what their paths begin
-    with in the records. An image keeps its path below `root`, so names never collide, and one
-    used by many samples is there once. A crop has its pixels in its name.
+    An image keeps its path below the source's root, so names never collide, and one used by many
+    samples is there once. A crop has its pixels in its name.
     """
 
-    def __init__(self, root: Path, folder: Path, prefix: str) -> None:
-        self._root = root
-        self._folder = folder
-        self._prefix = prefix
-        self._sizes: dict[Path, Size | None] = {}
+    root: Path
+    """The source's folder."""
+    data: Path
+    """The dataset's folder."""
+    place: str
+    """Where in it this task and source have their images; paths in the records begin with "./" and this."""
+    collect: bool
+    """Whether whole images are opened, compared with their annotation and brought into the dataset.
 
-    def place(self, draft: Draft) -> Placed:
-        """Make all pictures of `draft`, or none where one cannot be had."""
-        for picture in draft.pictures:
-            size = self._size(picture.image)
-            if size is None:
-                return Placed(refusal="image that cannot be read")
-            if picture.size and size != picture.size:
-                return Placed(refusal="image of another size than its annotation says")
-        # Crops come first: they are what can still fail, for want of a whole file.
-        if not self._cut([picture for picture in draft.pictures if picture.crop]):
-            return Placed(refusal="image that cannot be read")
-        for picture in draft.pictures:
-            if not picture.crop:
-                _link(picture.image, self._folder / self._name(picture))
-        return Placed(tuple(f"{self._prefix}/{self._name(picture).as_posix()}" for picture in draft.pictures))
+    Where not, `place` is a link to the root, whole images are not touched, and crops lie beside it.
+    """
+    _sizes: dict[str, Size | None] = field(default_factory=dict)
 
-    def _size(self, image: Path) -> Size | None:
-        if image not in self._sizes:
+    def place_all(self, draft: Draft) -> list[str] | str:
+        """The paths of a draft's pictures, all of them made; or why there are none."""
+        crops: dict[str, list[Picture]] = {}
+        for picture in draft.pictures:
+            if picture.crop:
+                crops.setdefault(picture.image, []).append(picture)
+            elif self.collect and (refusal := self._refusal(picture)):
+                return refusal
+        # Crops come first: they are what can still fail.
+        for image, pictures in crops.items():
+            if refusal := self._cut(image, pictures):
+                return refusal
+        if self.collect:
+            for picture in draft.pictures:
+                if not picture.crop:
+                    _link(self.root / picture.image, self.data / self.place / picture.image)
+        return [self._name(picture) for picture in draft.pictures]
+
+    def _refusal(self, picture: Picture) -> str:
+        if picture.image not in self._sizes:
             try:
-                with Image.open(image) as opened:
-                    self._sizes[image] = opened.size
+                with Image.open(self.root / picture.image) as opened:
+                    self._sizes[picture.image] = opened.size
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                self._sizes[image] = None
-        return self._sizes[image]
+                self._sizes[picture.image] = None
+        size = self._sizes[picture.image]
+        if size is None:
+            return UNREADABLE
+        return OTHER_SIZE if picture.size and size != picture.size else ""
 
-    def _name(self, picture: Picture) -> Path:
-        relative = picture.image.relative_to(self._root)
+    def _name(self, picture: Picture) -> str:
         if picture.crop is None:
-            return relative
+            return f"./{self.place}/{picture.image}"
+        path = PurePosixPath(picture.image)
         pixels = "-".join(str(value) for value in picture.crop)
-        return relative.with_name(f"{relative.stem}-{pixels}{_kind(relative)}")
+        name = path.with_name(f"{path.stem}-{pixels}{_KINDS.get(path.suffix.lower(), '.png')}")
+        return f"./{self.place}{'' if self.collect else '-crops'}/{name}"
 
-    def _cut(self, pictures: list[Picture]) -> bool:
-        """Whether all crops, which are of few images, could be made."""
-        for image in {picture.image: None for picture in pictures}:
-            try:
-                with Image.open(image) as opened:
-                    whole = opened.convert("RGB")
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                return False
-            for picture in pictures:
-                if picture.image == image:
-                    _save(whole.crop(picture.crop), self._folder / self._name(picture))
-        return True
-
-
-def _kind(image: Path) -> str:
-    return _KINDS.get(image.suffix.lower(), ".png")
+    def _cut(self, image: str, pictures: list[Picture]) -> str:
+        """Make the crops of one image; gives why not, empty where all is well."""
+        try:
+            with Image.open(self.root / image) as opened:
+                if pictures[0].size and opened.size != pictures[0].size:
+                    return OTHER_SIZE
+                whole = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return UNREADABLE
+        for picture in pictures:
+            _save(whole.crop(picture.crop), self.data / self._name(picture))
+        return ""
 
 
 def _link(source: Path, target: Path) -> None:
@@ -121,7 +124,7 @@ def _save(image: Image.Image, target: Path) -> None:
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """A path that becomes `target` when complete: another thread may look at the same moment."""
+    """A path that becomes `target` when complete: another process may look at the same moment."""
     handle, name = tempfile.mkstemp(suffix=".part", dir=target.parent)
     os.close(handle)
     partial = Path(name)

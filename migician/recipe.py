@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from migician.errors import UserError
+from migician.errors import UserError, closest, unknown
 from migician.mixture import shares
 from migician.sources import SOURCES
 from migician.tasks import TASKS
@@ -72,6 +71,41 @@ def problems(recipe: Recipe) -> list[str]:
     return found
 
 
+def chosen(
+    tasks: Sequence[str],
+    sources: Mapping[str, Path],
+    count: int | None,
+    seed: int | None,
+    config: Path | None,
+) -> Recipe:
+    """The recipe that `migician.build.build` is asked for; raises `UserError` for what does not fit together."""
+    names = None if "all" in tasks else list(dict.fromkeys(tasks))
+    bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
+    bad += [unknown("source", name, SOURCES) for name in sources if name not in SOURCES]
+    bad += [f"source {name!r}: {root} is not a folder" for name, root in sources.items() if not Path(root).is_dir()]
+    if count is not None and count < 1:
+        bad.append(f"count must be 1 or more, not {count}")
+    if bad:
+        raise UserError("; ".join(bad))
+    if config is not None:
+        recipe = adjusted(read_recipe(config), names, count, seed)
+    else:
+        recipe = adjusted(plain_recipe(names or TASKS, sources, count), None, None, seed)
+    bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
+    if bad:
+        raise UserError("; ".join(bad))
+    return recipe
+
+
+def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str]:
+    """What a task still needs, in at most one sentence."""
+    if name not in recipe.tasks:
+        usable = fitting(name)
+        return [f"task {name!r} needs one of these sources: {', '.join(usable)}. Give --source {usable[0]}=ROOT"]
+    lacking = [source for source in recipe.tasks[name].sources if source not in sources]
+    return [f"task {name!r} needs source {', '.join(lacking)}: give --source {lacking[0]}=ROOT"] if lacking else []
+
+
 def plain_recipe(tasks: Iterable[str], sources: Iterable[str], count: int | None) -> Recipe:
     """Every task of `tasks` from every fitting source of `sources`, `count` samples a task shared evenly."""
     given = list(sources)
@@ -106,18 +140,6 @@ def fitting(task: str) -> list[str]:
     return [name for name, source in SOURCES.items() if source.gives is TASKS[task].takes]
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A sentence about a name that is not known, with the closest one that is.
-
-    >>> unknown("task", "diference", ["difference", "free_form"])
-    "unknown task 'diference'. Known: difference, free_form. Did you mean 'difference'?"
-    """
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    suggestion = f" Did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {name!r}. Known: {', '.join(names)}.{suggestion}"
-
-
 def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
     if count is None:
         return task
@@ -132,8 +154,8 @@ def _suggestion(message: str, type_: type[msgspec.Struct]) -> str:
     if not field:
         return ""
     names = [*_fields(type_)]
-    close = difflib.get_close_matches(field[1], names, n=1)
-    return f". Did you mean {close[0]!r}?" if close else f". Known: {', '.join(names)}"
+    known = f" Known: {', '.join(names)}"
+    return f".{closest(field[1], names) or known}"
 
 
 def _fields(type_: type[msgspec.Struct]) -> Iterable[str]:

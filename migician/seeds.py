@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import zlib
 
 import numpy as np
@@ -14,6 +16,16 @@ def stream(seed: int, *key: str | int) -> np.random.Generator:
     np.True_
     """
     return np.random.default_rng(_sequence(seed, key))
+
+
+def dice(seed: int, *key: str | int) -> random.Random:
+    """As `stream`, for a few small choices: ten times as quick to make and to ask.
+
+    >>> dice(0, "train", 3).randrange(100) == dice(0, "train", 3).randrange(100)
+    True
+    """
+    digest = hashlib.blake2b("/".join(map(str, (seed, *key))).encode(), digest_size=8).digest()
+    return random.Random(int.from_bytes(digest))
 
 
 def derived(seed: int, *key: str | int) -> int:

@@ -1,45 +1,76 @@
-"""The task families: one builder each, from scenes to drafts of samples.
+"""The task families: one builder each, from the scenes of a source to drafts of samples.
 
-A new family is one module with `Settings` and `build`, and one line in `TASKS`. A builder
-only chooses and phrases; `migician.build` makes the pictures, numbers the samples and writes.
+A builder works in two steps, so that many processes can share the work and give the same bytes:
+`plan` chooses (quick, in one process), `draft` puts one choice in words (anywhere, in any order).
+A new family is one module with `Settings`, `plan` and `draft`, and one line in `TASKS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from migician.scenes import AnyScene, ImagePair, Scene, Tally, Track
-from migician.tasks import common_object, difference, free_form, object_tracking, region_locating
-from migician.tasks.draft import Draft
+from migician.tasks import (
+    common_object,
+    difference,
+    free_form,
+    group_grounding,
+    group_referring,
+    object_tracking,
+    referring_grounding,
+    region_locating,
+)
+from migician.tasks.draft import Draft, Plan
 
 
-class Build(Protocol):
-    """What every builder does: the same drafts for the same scenes, seed and settings, counting what it refuses."""
+class Planner(Protocol):
+    """The choices for as many samples as the source has, counting what is refused. Same arguments, same choices."""
 
-    def __call__(self, scenes: Iterable[Any], seed: int, tally: Tally, settings: Any) -> Iterator[Draft]: ...  # noqa: D102
+    def __call__(self, scenes: Any, seed: int, tally: Tally, settings: Any) -> Iterator[Plan]: ...  # noqa: D102
+
+
+class Drafter(Protocol):
+    """The draft of one choice, or why there is none. Same arguments, same draft."""
+
+    def __call__(self, scenes: Any, plan: Plan, seed: int, settings: Any) -> Draft | str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task family."""
+    """One task family, or one direction of it."""
 
-    build: Build
+    plan: Planner
+    draft: Drafter
     settings: type[msgspec.Struct]
     takes: type[AnyScene]
     folder: str
-    """Its name in the released layout; its JSON file has it too."""
+    """Its name in the released layout."""
     type: str
     """What its samples carry as `type`."""
+    file: str = ""
+    """The stem of its JSON file, where that is not the folder's name."""
+
+    @property
+    def stem(self) -> str:
+        """Of its JSON file."""
+        return self.file or self.folder
+
+
+def _task(module: Any, takes: type[AnyScene], folder: str, type_: str, file: str = "") -> Task:
+    return Task(module.plan, module.draft, module.Settings, takes, folder, type_, file)
 
 
 TASKS: dict[str, Task] = {
-    "object_tracking": Task(object_tracking.build, object_tracking.Settings, Track, "Object_Tracking", "ot_train"),
-    "common_object": Task(common_object.build, common_object.Settings, Scene, "Common_Object", "co_train"),
-    "region_locating": Task(region_locating.build, region_locating.Settings, Scene, "Region_Locating", "rl_train"),
-    "difference": Task(difference.build, difference.Settings, ImagePair, "Difference", "diff_train"),
-    "free_form": Task(free_form.build, free_form.Settings, Scene, "Free-Form", "ff_train"),
+    "object_tracking": _task(object_tracking, Track, "Object_Tracking", "ot_train"),
+    "group_grounding": _task(group_grounding, Scene, "Group_Grounding", "gg_train"),
+    "group_referring": _task(group_referring, Scene, "Group_Grounding", "gg_reg_train", "Group_Grounding_REG"),
+    "difference": _task(difference, ImagePair, "Difference", "diff_train"),
+    "common_object": _task(common_object, Scene, "Common_Object", "co_train"),
+    "referring_grounding": _task(referring_grounding, Scene, "Referring_Grounding", "rg_train"),
+    "region_locating": _task(region_locating, Scene, "Region_Locating", "rl_train"),
+    "free_form": _task(free_form, Scene, "Free-Form", "ff_train"),
 }

@@ -10,28 +10,27 @@ gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from migician.boxes import Box
 from migician.boxtext import reference
-from migician.scenes import Scene, Tally
-from migician.seeds import stream
+from migician.index.scenes import ALONE, Scenes
+from migician.scenes import Tally
+from migician.seeds import dice
 from migician.tasks.draft import (
     Count,
     Draft,
     Manner,
-    Picture,
+    Plan,
     Share,
     Speaker,
     Wordings,
     image_fields,
-    is_writable,
     ordered,
+    picture,
 )
 
 
@@ -56,64 +55,54 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"images must be two or more, not {list(self.images)}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A scene with the one object of a label that it has."""
-
-    scene: Scene
-    box: Box
-    labels: frozenset[str]
-
-
-def build(scenes: Iterable[Scene], seed: int, tally: Tally, settings: Settings) -> Iterator[Draft]:
-    """Drafts of one label each, every label as likely, never the same images twice for a label."""
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(attempt, things ...): of one label each, every label as likely, never the same images twice for a label."""
     by_label = _by_label(scenes, tally, settings)
-    labels = [label for label, candidates in sorted(by_label.items()) if len(candidates) >= settings.images[0]]
+    labels = [label for label, things in by_label.items() if len(things) >= settings.images[0]]
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
-    seen: set[tuple[str, frozenset[int]]] = set()
+    seen: set[frozenset[int]] = set()
     for attempt in range(settings.passes * sum(len(by_label[label]) for label in labels)):
-        rng = stream(seed, attempt)
-        label = labels[int(rng.integers(len(labels)))]
-        candidates = by_label[label]
-        highest = min(settings.images[1], len(candidates))
-        count = int(rng.integers(settings.images[0], highest, endpoint=True))
-        chosen = rng.choice(len(candidates), count, replace=False).tolist()
-        group = [candidates[position] for position in chosen]
-        if (label, frozenset(chosen)) in seen:
+        rng = dice(seed, attempt)
+        label = labels[rng.randrange(len(labels))]
+        things = by_label[label]
+        highest = min(settings.images[1], len(things))
+        group = [int(things[at]) for at in rng.sample(range(len(things)), rng.randint(settings.images[0], highest))]
+        if frozenset(group) in seen:
             tally.add("group made before")
-        elif frozenset.intersection(*(candidate.labels for candidate in group)) != {label}:
+        elif set.intersection(*(scenes.labels_in(int(scenes.image_of[thing])) for thing in group)) != {label}:
             tally.add("more than one object in common")
         else:
-            seen.add((label, frozenset(chosen)))
-            yield _draft(label, group, rng, settings)
+            seen.add(frozenset(group))
+            yield attempt, *group
 
 
-def _by_label(scenes: Iterable[Scene], tally: Tally, settings: Settings) -> dict[str, list[_Candidate]]:
+def _by_label(scenes: Scenes, tally: Tally, settings: Settings) -> dict[int, NDArray[np.int64]]:
+    """The usable things of each label, in the order of the labels' names."""
     excluded = {label.lower() for label in settings.excluded}
-    by_label: dict[str, list[_Candidate]] = {}
-    for scene in scenes:
-        counts = Counter(thing.label for thing in scene.things)
-        labels = frozenset(counts)
-        for thing in scene.things:
-            if thing.label.lower() in excluded:
-                tally.add("label that comes with others")
-            elif counts[thing.label] > 1:
-                tally.add("several of the label in the image")
-            elif not (settings.area[0] <= thing.box.area <= settings.area[1] and is_writable(thing.box)):
-                tally.add("object too small or too large")
-            else:
-                by_label.setdefault(thing.label, []).append(_Candidate(scene, thing.box, labels))
-    return by_label
+    left = np.ones(len(scenes.label_of), bool)
+    for reason, names in (("box without a label", {""}), ("label that comes with others", excluded)):
+        refused = np.isin(scenes.label_of, [at for at, label in enumerate(scenes.labels) if label.lower() in names])
+        tally.add_marked(reason, refused)
+        left &= ~refused
+    alone = scenes.marks & ALONE > 0
+    tally.add_marked("several of the label in the image", left & ~alone)
+    left &= alone
+    usable = left & scenes.clear_ones(settings.area)
+    tally.add_marked("object too small or too large", left & ~usable)
+    return scenes.by_label(usable)
 
 
-def _draft(label: str, group: list[_Candidate], rng: np.random.Generator, settings: Settings) -> Draft:
-    speaker = Speaker(rng, settings.manner)
+def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """Questions about the common object, each in another of its images."""
+    attempt, *group = plan
+    speaker = Speaker(dice(seed, attempt, "words"), settings.manner)
+    name = reference(scenes.label(group[0]).lower())
     turns = []
-    for asked in rng.permutation(len(group))[: settings.turns].tolist():
-        fields = image_fields(asked) | {"object": reference(label.lower())}
-        turns.append(speaker.exchange(QUESTIONS, SENTENCES, group[asked].box, fields))
-    return speaker.draft([Picture(one.scene.image, one.scene.size) for one in group], turns)
+    for asked in speaker.some(range(len(group)), settings.turns):
+        fields = image_fields(asked) | {"object": name}
+        turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(group[asked]), fields))
+    return speaker.draft([picture(scenes, int(scenes.image_of[thing])) for thing in group], turns)
 
 
 QUESTIONS = Wordings(

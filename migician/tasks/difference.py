@@ -9,16 +9,26 @@ gpt:   <|box_start|>(532,408),(650,472)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
-import numpy as np
 
-from migician.boxes import Box
+from migician.boxes import Box, is_writable
 from migician.boxtext import QWEN
-from migician.scenes import ImagePair, Tally
-from migician.seeds import stream
-from migician.tasks.draft import Draft, Manner, Picture, Share, Speaker, Wordings, image_fields, is_writable, ordered
+from migician.index.pairs import Pair, Pairs
+from migician.scenes import Tally
+from migician.seeds import dice, stream
+from migician.tasks.draft import (
+    Draft,
+    Manner,
+    Picture,
+    Plan,
+    Share,
+    Speaker,
+    Wordings,
+    image_fields,
+    ordered,
+)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,38 +38,49 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the image a change covers; a box around nearly everything says nothing."""
     reasoning: Share = 0.2
     """Of the answers to pairs that say what changed: those that say it before the box."""
+    boxes_shown: bool = False
+    """Whether pairs are used whose images have the box drawn on them, as all of Img-Diff is released: what is learnt
+    from them is to find a red frame. Only to rebuild the published mixture."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
         ordered("area", self.area)
 
 
-def build(scenes: Iterable[ImagePair], seed: int, tally: Tally, settings: Settings) -> Iterator[Draft]:
-    """One draft from each pair that has a believable box, in random order."""
-    pairs = list(scenes)
+def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pair,): those with a believable box, in random order."""
     for position in stream(seed, "order").permutation(len(pairs)).tolist():
-        pair = pairs[position]
-        sides = [
-            (side, box)
-            for side, box in enumerate((pair.box_before, pair.box_after))
-            if box and settings.area[0] <= box.area <= settings.area[1] and is_writable(box)
-        ]
-        if sides:
-            yield _draft(pair, sides, stream(seed, position), settings)
+        if pairs[position].box_shown and not settings.boxes_shown:
+            tally.add("box drawn on the images, which shows the answer")
+        elif _sides(pairs[position], settings):
+            yield (position,)
         else:
             tally.add("change too small or too large")
 
 
-def _draft(pair: ImagePair, sides: list[tuple[int, Box]], rng: np.random.Generator, settings: Settings) -> Draft:
-    side, box = sides[int(rng.integers(len(sides)))]
+def draft(pairs: Pairs, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """The question about one pair; the change is asked for in an image that shows it."""
+    (position,) = plan
+    pair, rng = pairs[position], dice(seed, position)
+    sides = _sides(pair, settings)
+    side, box = sides[rng.randrange(len(sides))]
     speaker = Speaker(rng, settings.manner)
     # Where the change has one box in both images, no image need be named.
-    wordings = EITHER if pair.box_before == pair.box_after else ONE
+    wordings = EITHER if pair.corners_before == pair.corners_after else ONE
     question, answer = speaker.exchange(wordings, SENTENCES, box, image_fields(side))
     description = pair.description.strip().rstrip(".")
     if description and answer != QWEN.write(box) and speaker.chance(settings.reasoning):
         answer = f"{speaker.pick(REASONS).format(change=description)} {QWEN.write(box)}"
     return speaker.draft([Picture(pair.before), Picture(pair.after)], [(question, answer)])
+
+
+def _sides(pair: Pair, settings: Settings) -> list[tuple[int, Box]]:
+    """(0 for before or 1 for after, box): where the change has a believable box."""
+    return [
+        (side, box)
+        for side, box in enumerate(pair.boxes)
+        if box and settings.area[0] <= box.area <= settings.area[1] and is_writable(box)
+    ]
 
 
 EITHER = Wordings(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
-import numpy as np
 
 from migician.boxes import Box, Size
 from migician.boxtext import QWEN
 from migician.imagenames import ordinal
+from migician.index.scenes import Scenes
 from migician.samples import IMAGE_MARK
 
+_Option = TypeVar("_Option")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """A probability, or a part of something: 0..1."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -24,16 +25,21 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 class Picture:
     """One image of a sample: a source's file, whole or a part of it."""
 
-    image: Path
+    image: str
+    """Its path below the root of the source, with forward slashes."""
     size: Size | None = None
     """What its annotation says (width, height), where it says so; a file of another size is refused."""
     crop: tuple[int, int, int, int] | None = None
     """x1, y1, x2, y2 in whole pixels."""
 
 
+Plan = tuple[int, ...]
+"""Which scenes, things or frames a sample is made of: all that a builder chooses before it puts it in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a task builder yields: pictures, and (question, answer) pairs without the `<image>` marks."""
+    """What a task builder makes of a plan: pictures, and (question, answer) pairs without the `<image>` marks."""
 
     pictures: tuple[Picture, ...]
     turns: tuple[tuple[str, str], ...]
@@ -85,16 +91,20 @@ FORMATS = (
 class Speaker:
     """Puts questions and answers in words, by one generator."""
 
-    rng: np.random.Generator
+    rng: random.Random
     manner: Manner
 
     def chance(self, share: float) -> bool:
         """True with probability `share`."""
-        return bool(self.rng.random() < share)
+        return self.rng.random() < share
 
-    def pick(self, options: Sequence[str]) -> str:
+    def some(self, options: Sequence[_Option], count: int) -> list[_Option]:
+        """At most `count` of `options`, none twice, in random order."""
+        return self.rng.sample(options, min(count, len(options)))
+
+    def pick(self, options: Sequence[_Option]) -> _Option:
         """One of `options`, each as likely."""
-        return options[int(self.rng.integers(len(options)))]
+        return options[self.rng.randrange(len(options))]
 
     def exchange(
         self, wordings: Wordings, sentences: Sequence[str], box: Box, fields: dict[str, str]
@@ -124,12 +134,12 @@ def image_fields(position: int) -> dict[str, str]:
     return {"number": str(position + 1), "nth": f"{position + 1}th", "ordinal": ordinal(position)}
 
 
-def is_writable(box: Box) -> bool:
-    """Whether a box still covers some area once written in whole thousandths."""
-    return Box.from_permille(*box.to_permille()).is_proper
-
-
 def ordered(name: str, pair: tuple[float, float]) -> None:
     """Raises ValueError, naming the setting, where a (lowest, highest) pair is the wrong way round."""
     if pair[0] > pair[1]:
         raise ValueError(f"{name} must be [lowest, highest], not {list(pair)}")
+
+
+def picture(scenes: Scenes, image: int) -> Picture:
+    """A whole image of a source."""
+    return Picture(scenes.paths[image], scenes.size(image))

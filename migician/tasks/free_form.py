@@ -9,26 +9,26 @@ gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
-from migician.boxtext import reference
-from migician.scenes import Scene, Tally, Thing
-from migician.seeds import stream
+from migician.index.scenes import Scenes
+from migician.scenes import Tally
+from migician.seeds import dice
 from migician.tasks.draft import (
     Count,
     Draft,
     Manner,
-    Picture,
+    Plan,
     Share,
     Speaker,
     Wordings,
     image_fields,
-    is_writable,
     ordered,
+    picture,
 )
+from migician.tasks.grouping import groups, named_kind, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,74 +52,31 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"images must be two or more, not {list(self.images)}")
 
 
-def build(scenes: Iterable[Scene], seed: int, tally: Tally, settings: Settings) -> Iterator[Draft]:
-    """Drafts over random groups; in each pass every image is in one group."""
-    pool = list(scenes)
-    for turn in range(settings.passes):
-        order = stream(seed, "order", turn).permutation(len(pool)).tolist()
-        start = 0
-        while start < len(order):
-            rng = stream(seed, turn, start)
-            count = int(rng.integers(settings.images[0], settings.images[1], endpoint=True))
-            group = [pool[position] for position in order[start : start + count]]
-            start += count
-            if len(group) < settings.images[0]:
-                tally.add("too few images left for a group")
-                break
-            draft = _draft(group, Speaker(rng, settings.manner), settings)
-            if draft:
-                yield draft
-            else:
-                tally.add("group without an object of its own kind")
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pass, start, images ...): random groups; in each pass every image is in one."""
+    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 
 
-def _draft(group: list[Scene], speaker: Speaker, settings: Settings) -> Draft | None:
-    counts = [Counter(thing.label for thing in scene.things) for scene in group]
-    named = [found for found in _once(group, counts, settings) if sum(found[1].label in one for one in counts) == 1]
-    related = _related(group, counts, settings)
-    if related and (not named or speaker.chance(settings.relation)):
-        image, thing, companion = related[int(speaker.rng.integers(len(related)))]
-        fields = {"object": phrase(thing.label), "companion": phrase(companion)}
-        turns = [speaker.exchange(RELATIONS, SENTENCES, thing.box, image_fields(image) | fields)]
-    elif named:
-        chosen = (named[index] for index in speaker.rng.permutation(len(named))[: settings.turns].tolist())
-        turns = [
-            speaker.exchange(PHRASES, SENTENCES, thing.box, image_fields(image) | {"object": phrase(thing.label)})
-            for image, thing in chosen
-        ]
+def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """Questions about what only one image of the group has."""
+    turn, start, *group = plan
+    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
+    named, shared, companions = standing(scenes, group, settings.area)
+    turns = []
+    # A thing that several images have can be told by what only its own image has beside it.
+    told = [one for one in shared if companions[one[0]]]
+    if told and (not named or speaker.chance(settings.relation)):
+        position, thing = speaker.pick(told)
+        companion = scenes.labels[speaker.pick(companions[position])]
+        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(companion)}
+        turns.append(speaker.exchange(RELATIONS, SENTENCES, scenes.box(thing), image_fields(position) | fields))
     else:
-        return None
-    return speaker.draft([Picture(scene.image, scene.size) for scene in group], turns)
-
-
-def _once(group: list[Scene], counts: list[Counter[str]], settings: Settings) -> list[tuple[int, Thing]]:
-    """(image, thing) for the usable things that are the only ones of their label in their image."""
-    return [
-        (image, thing)
-        for image, scene in enumerate(group)
-        for thing in scene.things
-        if counts[image][thing.label] == 1
-        and settings.area[0] <= thing.box.area <= settings.area[1]
-        and is_writable(thing.box)
-    ]
-
-
-def _related(group: list[Scene], counts: list[Counter[str]], settings: Settings) -> list[tuple[int, Thing, str]]:
-    """(image, thing, companion): the thing's label is in several images, the companion's only beside this one."""
-    found: list[tuple[int, Thing, str]] = []
-    for image, thing in _once(group, counts, settings):
-        if sum(thing.label in one for one in counts) < 2:
-            continue
-        companions = [label for label in sorted(counts[image]) if sum(label in one for one in counts) == 1]
-        found.extend((image, thing, companion) for companion in companions)
-    return found
-
-
-def phrase(label: str) -> str:
-    """A label with its article, marked as a reference: "a dog", "an apple", "a monitor or TV"."""
-    words = label[:1].lower() + label[1:].replace("/", " or ")
-    article = "an" if words[:1].lower() in set("aeiou") else "a"
-    return reference(f"{article} {words}")
+        for position, thing in speaker.some(named, settings.turns):
+            fields = image_fields(position) | {"object": named_kind(scenes.label(thing))}
+            turns.append(speaker.exchange(PHRASES, SENTENCES, scenes.box(thing), fields))
+    if not turns:
+        return "group without an object of its own kind"
+    return speaker.draft([picture(scenes, image) for image in group], turns)
 
 
 PHRASES = Wordings(

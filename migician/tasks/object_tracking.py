@@ -10,25 +10,26 @@ gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 
 from migician.boxes import Box
 from migician.boxtext import QWEN
-from migician.scenes import Frame, Tally, Track
-from migician.seeds import stream
+from migician.index.tracks import Tracks
+from migician.scenes import Tally
+from migician.seeds import dice, stream
 from migician.tasks.draft import (
     Count,
     Draft,
     Manner,
     Picture,
+    Plan,
     Share,
     Speaker,
     Wordings,
     image_fields,
-    is_writable,
     ordered,
 )
 
@@ -56,50 +57,46 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"frames must be two or more, not {list(self.frames)}")
 
 
-def build(scenes: Iterable[Track], seed: int, tally: Tally, settings: Settings) -> Iterator[Draft]:
-    """Drafts from sequences in random order, pass after pass until `settings.passes`."""
-    tracks = list(scenes)
+def plan(tracks: Tracks, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pass, track): sequences in random order, pass after pass until `settings.passes`."""
     for turn in range(settings.passes):
-        for position in stream(seed, "order", turn).permutation(len(tracks)).tolist():
-            draft = _draft(tracks[position], stream(seed, turn, position), tally, settings)
-            if draft:
-                yield draft
+        for track in stream(seed, "order", turn).permutation(len(tracks)).tolist():
+            yield turn, track
 
 
-def _draft(track: Track, rng: np.random.Generator, tally: Tally, settings: Settings) -> Draft | None:
-    count = int(rng.integers(settings.frames[0], settings.frames[1], endpoint=True))
-    step = int(rng.integers(settings.interval[0], settings.interval[1], endpoint=True))
-    step = min(step, (len(track.frames) - 1) // (count - 1))
+def draft(tracks: Tracks, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """Frames of the sequence at one interval, the first of which shows the object."""
+    turn, track = plan
+    rng, span, seen = dice(seed, turn, track), tracks.span(track), tracks.seen(track)
+    count, step = rng.randint(*settings.frames), rng.randint(*settings.interval)
+    step = min(step, (len(span) - 1) // (count - 1))
     if step < 1:
-        tally.add("sequence shorter than a sample")
-        return None
-    span = step * (count - 1)
-    starts = [start for start in range(len(track.frames) - span) if _seen(track.frames[start])]
-    if not starts:
-        tally.add("object not seen in any first frame")
-        return None
-    start = starts[int(rng.integers(len(starts)))]
-    frames = track.frames[start : start + span + 1 : step]
+        return "sequence shorter than a sample"
+    reach = step * (count - 1)
+    starts = np.flatnonzero(seen[: len(span) - reach])
+    if not len(starts):
+        return "object not seen in any first frame"
+    start = int(starts[rng.randrange(len(starts))])
+    frames = span[start : start + reach + 1 : step]
+    pictures = [Picture(tracks.paths[frame]) for frame in frames]
     speaker = Speaker(rng, settings.manner)
     if speaker.chance(settings.ordering):
-        return _ordering(frames, speaker)
-    boxes = [_seen(frame) for frame in frames]
+        return _ordering(pictures, speaker)
+    shown = seen[start : start + reach + 1 : step].tolist()
+    boxes = [tracks.box(frame) if visible else None for frame, visible in zip(frames, shown, strict=True)]
     if not any(boxes[1:]):
-        tally.add("object not seen after the first frame")
-        return None
+        return "object not seen after the first frame"
     turns = [_everywhere(boxes, speaker)] if speaker.chance(settings.whole) else _singly(boxes, speaker, settings.turns)
-    return speaker.draft([Picture(frame.image) for frame in frames], turns)
-
-
-def _seen(frame: Frame) -> Box | None:
-    return frame.box if frame.box is not None and is_writable(frame.box) else None
+    return speaker.draft(pictures, turns)
 
 
 def _singly(boxes: list[Box | None], speaker: Speaker, count: int) -> list[tuple[str, str]]:
     later = [(position, box) for position, box in enumerate(boxes) if position and box]
     first = {"box": _written(boxes[0])}
-    chosen = (later[index] for index in speaker.rng.permutation(len(later))[:count].tolist())
-    return [speaker.exchange(ONE, SENTENCES, box, image_fields(position) | first) for position, box in chosen]
+    return [
+        speaker.exchange(ONE, SENTENCES, box, image_fields(position) | first)
+        for position, box in speaker.some(later, count)
+    ]
 
 
 def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
@@ -107,11 +104,11 @@ def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
     return question, "\n".join(f"Image-{number}: {_written(box)}" for number, box in enumerate(boxes[1:], start=2))
 
 
-def _ordering(frames: tuple[Frame, ...], speaker: Speaker) -> Draft:
+def _ordering(pictures: list[Picture], speaker: Speaker) -> Draft:
     # Motion looks as likely backwards, so the earliest frame is given.
-    shown = [0, *(1 + speaker.rng.permutation(len(frames) - 1)).tolist()]
-    in_time = ", ".join(f"Image-{shown.index(time) + 1}" for time in range(len(frames)))
-    return speaker.draft([Picture(frames[time].image) for time in shown], [(speaker.pick(ORDER), in_time)])
+    shown = [0, *speaker.rng.sample(range(1, len(pictures)), len(pictures) - 1)]
+    in_time = ", ".join(f"Image-{shown.index(time) + 1}" for time in range(len(pictures)))
+    return speaker.draft([pictures[time] for time in shown], [(speaker.pick(ORDER), in_time)])
 
 
 def _written(box: Box | None) -> str:

@@ -10,28 +10,30 @@ gpt:   <|box_start|>(421,104),(606,507)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from migician.boxes import Box, Size
-from migician.scenes import Scene, Tally, Thing
-from migician.seeds import stream
+from migician.boxes import Box, writable
+from migician.index.columns import fractions
+from migician.index.scenes import Scenes
+from migician.scenes import Tally
+from migician.seeds import dice, stream
 from migician.tasks.draft import (
     Count,
     Draft,
     Manner,
     Picture,
+    Plan,
     Share,
     Speaker,
     Wordings,
     image_fields,
-    is_writable,
     ordered,
+    picture,
 )
-
-Crop = tuple[int, int, int, int]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,73 +60,75 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ordered("regions", self.regions)
 
 
-def build(scenes: Iterable[Scene], seed: int, tally: Tally, settings: Settings) -> Iterator[Draft]:
-    """Drafts from the images that have usable regions, in random order, pass after pass."""
-    usable = []
-    for scene in scenes:
-        crops = _crops(scene, tally, settings)
-        if crops:
-            usable.append((scene, crops))
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pass, image, things ...): images with usable regions and these, in random order, pass after pass."""
+    counts = np.diff(scenes.ends)
+    crowded = counts >= settings.min_boxes
+    tally.add_marked("image with too few boxes", ~crowded)
+    usable = _usable(scenes, np.flatnonzero(np.repeat(crowded, counts)), tally, settings)
+    images, starts = np.unique(scenes.image_of[usable], return_index=True)
+    crowded[images] = False
+    tally.add_marked("image without a usable region", crowded)
+    regions = [_different(scenes, things, tally, settings) for things in np.split(usable, starts[1:]) if len(things)]
     for turn in range(settings.passes):
-        for position in stream(seed, "order", turn).permutation(len(usable)).tolist():
-            scene, crops = usable[position]
-            yield _draft(scene, crops, stream(seed, turn, position), settings)
+        for position in stream(seed, "order", turn).permutation(len(images)).tolist():
+            yield turn, int(images[position]), *regions[position]
 
 
-def _crops(scene: Scene, tally: Tally, settings: Settings) -> list[Crop]:
-    if len(scene.things) < settings.min_boxes:
-        tally.add("image with too few boxes")
-        return []
-    crops: list[Crop] = []
-    for thing in scene.things:
-        crop = _crop(thing, scene.size)
-        reason = _refusal(crop, scene.size, settings)
-        box = _box(crop, scene.size)
-        if not reason and any(box.iou(_box(other, scene.size)) >= settings.overlap for other in crops):
-            reason = "region much like another"
-        if reason:
-            tally.add(reason)
+def _usable(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: Settings) -> NDArray[np.int64]:
+    """Those of `things` whose crop passes the filters; the others are counted by reason."""
+    crops = _crops(scenes, things)
+    width, height = crops[:, 2] - crops[:, 0], crops[:, 3] - crops[:, 1]
+    sizes = scenes.sizes[scenes.image_of[things]].astype(np.int64)
+    share = width * height / (sizes[:, 0] * sizes[:, 1])
+    aspect = width / np.maximum(height, 1)
+    left = np.ones(len(things), bool)
+    for reason, refused in (
+        ("region without area", (width < 1) | (height < 1) | ~writable(crops / np.tile(sizes, 2))),
+        ("region too long or too flat", (aspect < settings.aspect[0]) | (aspect > settings.aspect[1])),
+        ("region too small or too large for its image", (share < settings.area[0]) | (share > settings.area[1])),
+        ("region with too few pixels", width * height < settings.min_pixels),
+    ):
+        tally.add_marked(reason, left & refused)
+        left &= ~refused
+    return things[left]
+
+
+def _crops(scenes: Scenes, things: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 4): the whole pixels nearest to each box, as the crop and its answer must agree."""
+    sizes = scenes.sizes[scenes.image_of[things]]
+    return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
+
+
+def _different(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: Settings) -> list[int]:
+    """Those of one image's `things` whose crop is not much like an earlier one; the others are counted."""
+    kept: list[int] = []
+    boxes: list[Box] = []
+    for thing, crop in zip(things.tolist(), _crops(scenes, things).tolist(), strict=True):
+        x1, y1, x2, y2 = crop
+        box = Box.from_pixels(x1, y1, x2, y2, scenes.size(int(scenes.image_of[thing])))
+        if any(box.iou(other) >= settings.overlap for other in boxes):
+            tally.add("region much like another")
         else:
-            crops.append(crop)
-    if not crops:
-        tally.add("image without a usable region")
-    return crops
+            kept.append(thing)
+            boxes.append(box)
+    return kept
 
 
-def _crop(thing: Thing, size: Size) -> Crop:
-    """The whole pixels nearest to a thing's box, as the crop and its answer must agree."""
-    x1, y1, x2, y2 = (round(value) for value in thing.box.to_pixels(size))
-    return x1, y1, x2, y2
-
-
-def _box(crop: Crop, size: Size) -> Box:
-    return Box.from_pixels(*crop, size)
-
-
-def _refusal(crop: Crop, size: Size, settings: Settings) -> str | None:
-    width, height = crop[2] - crop[0], crop[3] - crop[1]
-    if width < 1 or height < 1 or not is_writable(_box(crop, size)):
-        return "region without area"
-    if not settings.aspect[0] <= width / height <= settings.aspect[1]:
-        return "region too long or too flat"
-    if not settings.area[0] <= _box(crop, size).area <= settings.area[1]:
-        return "region too small or too large for its image"
-    if width * height < settings.min_pixels:
-        return "region with too few pixels"
-    return None
-
-
-def _draft(scene: Scene, crops: list[Crop], rng: np.random.Generator, settings: Settings) -> Draft:
-    lowest, highest = min(settings.regions[0], len(crops)), min(settings.regions[1], len(crops))
-    count = int(rng.integers(lowest, highest, endpoint=True))
-    chosen = [crops[position] for position in rng.choice(len(crops), count, replace=False).tolist()]
-    asked = int(rng.integers(count))
+def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """A whole image and some of its regions, one of which is asked for."""
+    turn, image, *things = plan
+    rng, size = dice(seed, turn, image, "words"), scenes.size(image)
+    lowest, highest = min(settings.regions[0], len(things)), min(settings.regions[1], len(things))
+    chosen = np.asarray(rng.sample(things, rng.randint(lowest, highest)))
+    crops = [(x1, y1, x2, y2) for x1, y1, x2, y2 in _crops(scenes, chosen).tolist()]
+    asked = rng.randrange(len(crops))
     speaker = Speaker(rng, settings.manner)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
-    turn = speaker.exchange(QUESTIONS, SENTENCES, _box(chosen[asked], scene.size), fields)
-    source = Picture(scene.image, scene.size)
-    return speaker.draft([source, *(Picture(scene.image, scene.size, crop) for crop in chosen)], [turn])
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, Box.from_pixels(*crops[asked], size), fields)]
+    source = picture(scenes, image)
+    return speaker.draft([source, *(Picture(source.image, size, crop) for crop in crops)], turns)
 
 
 QUESTIONS = Wordings(

@@ -1,0 +1,93 @@
+"""From plans to records on disk: the part of a build that any number of processes do at the same time."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image
+
+from migician.errors import writing
+from migician.index import Index, open_index
+from migician.placing import Placer
+from migician.samples import sample
+from migician.tasks import TASKS
+from migician.tasks.draft import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all pieces of one task and source have in common."""
+
+    task: str
+    settings: dict[str, Any]
+    seed: int
+    index: str
+    """The folder of the source's index."""
+    data: str
+    """The folder that images go into, and that their paths in the records begin at."""
+    place: str
+    """Below it, the folder of this task and source."""
+    collect: bool
+    """Whether whole images are brought into the dataset, opened and compared; else a link leads to the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some plans of a job, the number of the first, and the file that their records go to."""
+
+    job: Job
+    first: int
+    plans: list[Plan]
+    file: str
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """What became of a piece: the first line of its file."""
+
+    made: int
+    refused: dict[str, int]
+
+
+def render(piece: Piece) -> Rendered:
+    """Write the records of a piece, one a line; does nothing where its file is there already.
+
+    The file appears when it is complete. Which process does it, and when, changes no byte.
+    """
+    file = Path(piece.file)
+    if file.exists():
+        with file.open("rb") as stream:
+            return msgspec.json.decode(stream.readline(), type=Rendered)
+    job, task = piece.job, TASKS[piece.job.task]
+    index, settings = _opened(job.index), msgspec.convert(job.settings, task.settings)
+    placer = _placer(index.root, job.data, job.place, job.collect)
+    encoder = msgspec.json.Encoder()
+    lines: list[bytes] = []
+    refused: dict[str, int] = {}
+    for number, plan in enumerate(piece.plans, start=piece.first):
+        draft = task.draft(index.items, plan, job.seed, settings)
+        placed = draft if isinstance(draft, str) else placer.place_all(draft)
+        if isinstance(placed, str):
+            refused[placed] = refused.get(placed, 0) + 1
+        elif not isinstance(draft, str):
+            name = f"{task.type}_{index.source}_{number:06d}"
+            lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
+    rendered = Rendered(len(lines), refused)
+    with writing(file, durable=False) as stream:
+        stream.write(b"\n".join([encoder.encode(rendered), *lines, b""]))
+    return rendered
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(folder: str) -> Index:
+    Image.init()  # the plug-ins load once
+    return open_index(folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _placer(root: Path, data: str, place: str, collect: bool) -> Placer:
+    """Kept from piece to piece for the sizes it has seen."""
+    return Placer(root, Path(data), place, collect)

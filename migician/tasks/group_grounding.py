@@ -1,0 +1,132 @@
+"""Group grounding: several unrelated images and a phrase that fits one region of one of them.
+
+Source: SA-1B images with GranD phrases (arXiv 2501.05767, section 4.1: noisy rows filtered, 3-5
+unrelated images, several turns). Example:
+images: three photographs, a man with an umbrella only in the second
+human: Give the bounding box of the region that this sentence refers to:
+       <|object_ref_start|>a man holding a red umbrella<|object_ref_end|>.
+gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
+The other direction, from a box to words, is in `group_referring`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from migician.boxtext import reference
+from migician.index.scenes import Scenes
+from migician.scenes import Tally
+from migician.seeds import dice
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
+from migician.tasks.grouping import groups, named_kind, standing
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How images come together, and which phrases are believed."""
+
+    images: tuple[Count, Count] = (3, 5)
+    area: tuple[Share, Share] = (0.01, 0.95)
+    """Share of its image that the thing asked for covers."""
+    words: tuple[Count, Count] = (2, 14)
+    """Of a phrase: one word is a bare category, more are often the description of a whole scene."""
+    turns: tuple[Count, Count] = (1, 4)
+    passes: Count = 1
+    """Groups an image may be in."""
+    manner: Manner = Manner(brief=0.2, sentence=1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "area", "words", "turns"):
+            ordered(name, getattr(self, name))
+        if self.images[0] < 2:
+            raise ValueError(f"images must be two or more, not {list(self.images)}")
+
+
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pass, start, images ...): random groups; in each pass every image is in one."""
+    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
+
+
+def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """Several turns, each about another phrase."""
+    turn, start, *group = plan
+    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
+    named = described(scenes, group, settings.area, settings.words)
+    if not named:
+        return "group without a phrase that fits one thing only"
+    turns = []
+    for position, thing, phrase in speaker.some(named, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(position) | {"phrase": called(scenes, thing, phrase)}
+        turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(thing), fields))
+    return speaker.draft([picture(scenes, image) for image in group], turns)
+
+
+def described(
+    scenes: Scenes, group: list[int], area: tuple[float, float], words: tuple[int, int]
+) -> list[tuple[int, int, str]]:
+    """(position, thing, phrase) of the things whose label and phrase no other thing of the group has.
+
+    The phrase is empty where the source has none: then the label says it. Phrases of too few or
+    too many words, and those that could be taken for tokens of the model, are left out.
+    """
+    named = standing(scenes, group, area).named
+    phrases = [scenes.phrase(thing).strip().rstrip(".") for _, thing in named]
+    used = Counter(phrase.lower() for phrase in phrases)
+    return [
+        (position, thing, phrase)
+        for (position, thing), phrase in zip(named, phrases, strict=True)
+        if not phrase
+        or (used[phrase.lower()] == 1 and "<" not in phrase and words[0] <= phrase.count(" ") + 1 <= words[1])
+    ]
+
+
+def called(scenes: Scenes, thing: int, phrase: str) -> str:
+    """What to call a thing that `described` gave, marked as a reference."""
+    return reference(phrase) if phrase else named_kind(scenes.label(thing))
+
+
+QUESTIONS = Wordings(
+    benchmark=(
+        "Please find the bounding box coordinates for the area described by: {phrase}.",
+        "Identify the bounding box of the region described by the following expression: {phrase}.",
+        "Please locate the bounding box of the region described in this sentence: {phrase}.",
+        "Please determine the bounding box coordinates for the area described here: {phrase}.",
+        "Please specify the bounding box coordinates for the region indicated by this sentence: {phrase}.",
+        "Provide the bounding box of the region this expression refers to: {phrase}.",
+        "Please provide the bounding box coordinate of the region this sentence describes: {phrase}.",
+        "Give the bounding box of the region that this sentence refers to: {phrase}.",
+        "Provide the bounding box coordinates for the region referred to by this sentence: {phrase}.",
+        "Give the bounding box coordinates of the area mentioned in this sentence: {phrase}.",
+        "Please identify the bounding box coordinates for the area described by this sentence: {phrase}.",
+    ),
+    own=(
+        "Where in these images is {phrase}?",
+        "One of the images has a region that fits {phrase}. Locate it.",
+        "Find the image with {phrase}, and box it there.",
+        "The description is {phrase}. Which part of which image does it describe?",
+        "Ground this phrase in the right image: {phrase}.",
+        "Look through the group for {phrase} and give its coordinates.",
+        "Please show me {phrase}: in which image, and where?",
+        "{phrase}: find the region that these words stand for.",
+        "Point to {phrase} in the image that shows it.",
+        "I have a phrase for you: {phrase}. Return the matching box.",
+        "Match the words {phrase} with a region of one image.",
+        "Of all regions in all images, which one is {phrase}?",
+        "Search for {phrase}. Name the image before the box.",
+        "Detect what {phrase} refers to.",
+        "Mark the region called {phrase}.",
+        "Tell me where to find {phrase} among the images.",
+        "Give a box for the expression {phrase}.",
+        "In the group of images, localise {phrase}.",
+        "Which image contains {phrase}, and in what place?",
+        "Draw a bounding box around {phrase} in its image.",
+    ),
+)
+SENTENCES = (
+    "It's in the {ordinal} image.",
+    "It is in the {ordinal} image.",
+    "The {ordinal} image shows it:",
+    "Only Image-{number} fits the description.",
+)

@@ -1,0 +1,83 @@
+"""Group grounding the other way round: a box in one of several images, and the words for it.
+
+Source: SA-1B images with GranD phrases (arXiv 2501.05767, section 4.1, "REG"; the authors left it
+out of training). Example:
+images: three photographs
+human: What is at <|box_start|>(316,58),(764,999)<|box_end|> in the second image?
+gpt:   <|object_ref_start|>a man holding a red umbrella<|object_ref_end|>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from migician.boxtext import QWEN
+from migician.index.scenes import Scenes
+from migician.scenes import Tally
+from migician.seeds import dice
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, image_fields, ordered, picture
+from migician.tasks.group_grounding import called, described
+from migician.tasks.grouping import groups
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As of `group_grounding`, but nothing in the answers varies."""
+
+    images: tuple[Count, Count] = (3, 5)
+    area: tuple[Share, Share] = (0.01, 0.95)
+    words: tuple[Count, Count] = (2, 14)
+    turns: tuple[Count, Count] = (1, 4)
+    passes: Count = 1
+    labelled: Share = 0.5
+    """Samples whose images are introduced as "Image-1: "."""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "area", "words", "turns"):
+            ordered(name, getattr(self, name))
+        if self.images[0] < 2:
+            raise ValueError(f"images must be two or more, not {list(self.images)}")
+
+
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pass, start, images ...): random groups; in each pass every image is in one."""
+    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
+
+
+def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """Several turns, each about another box."""
+    turn, start, *group = plan
+    speaker = Speaker(dice(seed, turn, start, "words"), Manner(labelled=settings.labelled))
+    named = described(scenes, group, settings.area, settings.words)
+    if not named:
+        return "group without a phrase that fits one thing only"
+    turns = []
+    for position, thing, phrase in speaker.some(named, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(position) | {"box": QWEN.write(scenes.box(thing))}
+        turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing, phrase)))
+    return speaker.draft([picture(scenes, image) for image in group], turns)
+
+
+QUESTIONS = (
+    "What is at {box} in the {ordinal} image?",
+    "Describe the region {box} of Image-{number} in a few words.",
+    "Look at {box} in the {ordinal} image. What does it show?",
+    "Give a phrase for what the box {box} of the {ordinal} image encloses.",
+    "Name what you see at {box} in Image-{number}.",
+    "In the {ordinal} image, which thing is at {box}?",
+    "Put the content of {box} in Image-{number} into words.",
+    "The {ordinal} image has a region at {box}. Refer to it by a phrase.",
+    "Write a referring expression for {box} in the {ordinal} image.",
+    "What would you call the region {box} in Image-{number}?",
+    "Tell me what is inside {box} in the {ordinal} picture.",
+    "A box at {box} in the {ordinal} image: what is in it?",
+    "Caption the area {box} of Image-{number}.",
+    "Which words fit the area {box} in the {ordinal} image and no other?",
+    "Please describe the object that {box} marks in Image-{number}.",
+    "I point at {box} in the {ordinal} image. What am I pointing at?",
+    "State briefly what is found at {box} in the {ordinal} image.",
+    "How would you describe {box} of the {ordinal} image, so that nobody takes it for another region?",
+    "What does the {ordinal} image display at {box}?",
+    "Find words for the part {box} of Image-{number}.",
+)

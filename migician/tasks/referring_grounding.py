@@ -1,0 +1,96 @@
+"""Referring grounding: the first image shows an object large and whole, the second has one of its kind in a scene.
+
+Source: ImageNet boxes (arXiv 2501.05767, section 4.1: image 2 of the same class shows the object
+small or hidden). Example:
+images: a tench filling the picture, and a tench held by an angler
+human: Find and locate where does the object in image-1 locate in the image-2.
+gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from migician.boxtext import reference
+from migician.index.scenes import ALONE, Scenes
+from migician.scenes import Tally
+from migician.seeds import dice, stream
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which images show an object and which hide it."""
+
+    shown: tuple[Share, Share] = (0.3, 1.0)
+    """Share of the first image that the object covers. The paper gives no figure."""
+    hidden: tuple[Share, Share] = (0.005, 0.2)
+    """Share of the second image that the object covers. The paper gives no figure."""
+    passes: Count = 1
+    """Samples one second image may give, each with another first image."""
+    manner: Manner = Manner()
+
+    def __post_init__(self) -> None:
+        ordered("shown", self.shown)
+        ordered("hidden", self.hidden)
+
+
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label."""
+    tally.add_marked("several of the label in the image", scenes.marks & ALONE == 0)
+    shown = scenes.by_label(scenes.clear_ones(settings.shown))
+    hidden = np.flatnonzero(scenes.clear_ones(settings.hidden))
+    for turn in range(settings.passes):
+        for thing in stream(seed, "order", turn).permutation(hidden).tolist():
+            examples = shown.get(int(scenes.label_of[thing]))
+            if examples is None:
+                tally.add("label never shown large")
+                continue
+            # A label can be alone in an image only once, so the two images differ unless the things are one.
+            example = int(examples[dice(seed, turn, thing).randrange(len(examples))])
+            if example != thing:
+                yield turn, thing, example
+
+
+def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+    """The question about one pair of images."""
+    turn, hidden, shown = plan
+    speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner)
+    fields = image_fields(1) | {"object": reference(scenes.label(hidden).lower())}
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, scenes.box(hidden), fields)]
+    return speaker.draft([picture(scenes, int(scenes.image_of[thing])) for thing in (shown, hidden)], turns)
+
+
+QUESTIONS = Wordings(
+    benchmark=("Find and locate where does the object in image-1 locate in the image-2.",),
+    own=(
+        "The first image shows an object. Where is one of its kind in the second image?",
+        "Use Image-1 as the example and find the same sort of object in Image-2.",
+        "Locate in the second image what the first image shows.",
+        "Image-1 is the query, Image-2 the scene. Box the query's object in the scene.",
+        "What you see in the first image also appears in the second. Where?",
+        "Find the counterpart of Image-1's object in Image-2.",
+        "Look at the object in the first picture, then point it out in the second picture.",
+        "The second image hides an object like that of the first image. Mark it.",
+        "Search Image-2 for the thing that fills Image-1.",
+        "Which region of the second image has an object of the class shown in the first?",
+        "Recognise the object of the first image and give the box of such an object in the second.",
+        "Take the object in Image-1 as a reference and ground it in Image-2.",
+        "Does Image-2 contain what Image-1 shows? Give its coordinates.",
+        "Spot in the second image another example of the first image's object.",
+        "The first image tells you what to look for. Report where it is in the second image.",
+        "Detect the object of Image-1 within the scene of Image-2.",
+        "Please box in the second image the object that belongs to the same class as the one in the first.",
+        "An object is presented in Image-1. Find it in the surroundings of Image-2.",
+        "By the example of the first image, locate the target in the second image.",
+        "Where in Image-2 would you point to show someone the kind of thing in Image-1?",
+    ),
+)
+SENTENCES = (
+    "It's in the second image.",
+    "The object is {object}. In the second image it is at",
+    "Image-1 shows {object}, which Image-2 has here:",
+    "Such an object is in the second image:",
+)
