@@ -6,8 +6,9 @@ Boxes are x1 y1 x2 y2 in whole pixels, right and bottom edge not included. They 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +52,15 @@ class Style:
     """How many there are."""
     crowd: int = 11
     """How many in a crowded picture, beside its mat."""
+    large: tuple[int, int] = (3, 4)
+    """Smallest and largest side, in cells, of an object that is alone in its picture."""
+    small: tuple[int, int] = (4, 7)
+    """How many small shapes hide an object of one cell."""
+    several: tuple[int, int] = (3, 4)
+    """How many objects share a picture of several."""
     mat_cell: int = 14
     """Mats lie on a finer grid; it divides `size`."""
-    mat_area: tuple[float, float] = (0.1, 0.32)
+    mat_area: tuple[float, float] = (0.06, 0.22)
     mat_aspect: tuple[float, float] = (0.5, 2.0)
     step: int = 2
     """Furthest a tracked object moves from one frame to the next, in cells."""
@@ -83,15 +90,50 @@ def still(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, 
     return with_clutter(rng, target, style), target
 
 
-def sequence(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], list[Drawn]]:
-    """The frames of one moving object, and the object in each of them."""
+def sequence(
+    rng: np.random.Generator, style: Style = STYLE, absent: int | None = None
+) -> tuple[list[Image.Image], list[Drawn]]:
+    """The frames of one moving object, and the object in each of them; it is not painted in the frame `absent`."""
     label, box, small = kind(rng), target_box(rng, style), _clutter(rng, style)
     frames, objects = [], []
-    for _ in range(style.frames):
+    for position in range(style.frames):
         objects.append(Drawn(label, box))
-        frames.append(picture(rng, [*small, objects[-1]], style))
+        frames.append(picture(rng, small if position == absent else [*small, objects[-1]], style))
         box = _moved(rng, box, style)
     return frames, objects
+
+
+def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], list[list[Drawn]]]:
+    """The frames of two or three objects of different kinds that move at once, and the objects in each of them.
+
+    None ever covers another; in every frame they come in the same order.
+    """
+    count = int(rng.integers(2, 3, endpoint=True))
+    labels = [KINDS[int(k)] for k in rng.choice(len(KINDS), count, replace=False)]
+
+    def moved(boxes: list[PixelBox]) -> list[PixelBox]:
+        return _apart(lambda: [_moved(rng, box, style) for box in boxes])
+
+    boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
+    small = _clutter(rng, style)
+    frames, objects = [], []
+    for _ in range(style.frames):
+        objects.append([Drawn(label, box) for label, box in zip(labels, boxes, strict=True)])
+        frames.append(picture(rng, [*small, *objects[-1]], style))
+        boxes = moved(boxes)
+    return frames, objects
+
+
+def _apart(draw: Callable[[], list[PixelBox]]) -> list[PixelBox]:
+    """The first boxes that `draw` gives of which no two overlap."""
+    while True:
+        boxes = draw()
+        if not any(_overlap(a, b) for a, b in itertools.combinations(boxes, 2)):
+            return boxes
+
+
+def _overlap(a: PixelBox, b: PixelBox) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
@@ -102,6 +144,35 @@ def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image
     x1, y1, x2, y2 = mat.box
     ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(150, 150, 150))
     return image, [*small, mat]
+
+
+def alone(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
+    """A picture of nothing but one object of this label, large and whole, and the object."""
+    width, height = rng.integers(style.large[0], style.large[1], size=2, endpoint=True).tolist()
+    target = Drawn(label, _on_grid(rng, width, height, style.size, style.cell))
+    return picture(rng, [target], style), target
+
+
+def hidden(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
+    """A picture of one object of this label, a cell large, among many smaller shapes of others, and the object."""
+    target = Drawn(label, _on_grid(rng, 1, 1, style.size, style.cell))
+    count = int(rng.integers(style.small[0], style.small[1], endpoint=True))
+    others = [name for name in KINDS if name != label]
+    small = [Drawn(others[int(rng.integers(len(others)))], _small_box(rng, style)) for _ in range(count)]
+    return picture(rng, [*small, target], style), target
+
+
+def several(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
+    """A picture of a few large objects of different labels, apart from each other, and the objects."""
+    count = int(rng.integers(style.several[0], style.several[1], endpoint=True))
+    cells = rng.permutation((style.size // style.cell) ** 2)[:count].tolist()
+    labels = [KINDS[int(one)] for one in rng.choice(len(KINDS), count, replace=False)]
+    across = style.size // style.cell
+    corners = [(cell % across * style.cell, cell // across * style.cell) for cell in cells]
+    objects = [
+        Drawn(label, (x, y, x + style.cell, y + style.cell)) for label, (x, y) in zip(labels, corners, strict=True)
+    ]
+    return picture(rng, objects, style), objects
 
 
 def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, Image.Image, PixelBox, str]:

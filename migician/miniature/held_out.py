@@ -20,6 +20,7 @@ from migician.miniature import drawing
 from migician.miniature.drawing import Drawn, PixelBox, Style
 from migician.tasks import common_object, difference, free_form, object_tracking, region_locating
 from migician.tasks.draft import image_fields
+from migician.tasks.grouping import named_kind
 
 Streams = Callable[..., np.random.Generator]
 """One generator a key, of the streams that belong to the held-out set."""
@@ -99,7 +100,7 @@ def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
     objects = [Drawn(label, drawing.target_box(rng, style)) for label in labels]
     asked = int(rng.integers(GROUP))
     wordings = free_form.PHRASES.benchmark
-    question = wordings[int(rng.integers(len(wordings)))].format(object=free_form.phrase(labels[asked]))
+    question = wordings[int(rng.integers(len(wordings)))].format(object=named_kind(labels[asked]))
     box = objects[asked].box
     written = QWEN.write(Box.from_pixels(*box, (style.size, style.size)))
     info = f"It is in the {image_fields(asked)['ordinal']} image. {written}. "
