@@ -1,0 +1,122 @@
+"""What a check can find, each kind with its cure, and how often and where it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["problem", "warning"]
+PLACES = 3
+"""How many places of each kind are kept; all are counted."""
+_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One thing that can be wrong."""
+
+    phrase: str
+    cure: str
+    severity: Severity = "problem"
+
+
+KINDS: dict[str, Kind] = {
+    # The files.
+    "info": Kind("dataset_info.json does not fit its files", "mend the entry, or build the dataset anew"),
+    "not_checked": Kind("dataset of another form", "only sharegpt with this project's columns is checked", "warning"),
+    "file": Kind("file that is no list of records", "fetch or build it again"),
+    "no_samples": Kind("file without samples", "build it again, or leave it out of dataset_info.json"),
+    # The records.
+    "record": Kind("record that cannot be read", "mend or drop it: LLaMA-Factory stops at it"),
+    "image_count": Kind("<image> marks and images differ in number", "one <image> an image: LLaMA-Factory stops at it"),
+    "media_mark": Kind("mark of a video or a sound", "spell it otherwise: LLaMA-Factory looks for the file"),
+    "roles": Kind("turns out of order", "human and gpt in turn, at most one system first: LLaMA-Factory skips others"),
+    "empty_text": Kind("turn without text", "drop the sample"),
+    "special_token": Kind("token of the template in a text", "drop the token: it ends turns and images"),
+    "box_tokens": Kind("box or reference tokens that do not pair", "close each before the next one opens"),
+    "box_text": Kind("box that cannot be read", "write <|box_start|>(x1,y1),(x2,y2)<|box_end|> in whole thousandths"),
+    "box_scale": Kind("box off the scale of 0-1000", "divide by the size of the whole image, times 1000"),
+    "box_corners": Kind("box inside out", "write the top left corner first, then the bottom right"),
+    "box_area": Kind("box without area", "drop the sample: the object is below a thousandth of the image"),
+    "repeated": Kind("sample that repeats an earlier one of its file", "drop it, unless it is there to weigh more"),
+    "id_missing": Kind("sample without an id", "number the samples, so that reports can name them", "warning"),
+    "id_repeated": Kind("id of an earlier sample of the file", "number the samples anew", "warning"),
+    "mark_in_answer": Kind("<image> mark in an answer", "a model writes no images: move it to a question", "warning"),
+    "format_slip": Kind(
+        "published format hint, closed by <|box_start|>", "write <|box_end|>, unless the slip is wanted", "warning"
+    ),
+    # The images.
+    "path": Kind("path that leads out of the media folder", "write it relative to the folder, without .."),
+    "missing": Kind("image that is not there", "fetch it; or give --media-dir, the folder that the paths begin in"),
+    "unreadable": Kind("file that is no image", "fetch it again"),
+    "truncated": Kind("image cut off or damaged", "fetch it again"),
+    "bomb": Kind("image of more pixels than Pillow allows for", "scale it down"),
+    "narrow": Kind("image over 200 times as long as wide", "crop it: Qwen2-VL refuses it, LLaMA-Factory squeezes it"),
+    "rotated": Kind(
+        "image with an EXIF rotation", "LLaMA-Factory shows it unturned: turn the pixels, or check its boxes", "warning"
+    ),
+    "tiny": Kind("image below 28 pixels a side", "one token is 28 pixels wide: drop it, or crop more", "warning"),
+    # Leakage and length.
+    "leak_name": Kind("image of MIG-Bench, by its name", "drop the sample, or build with --exclude MIG_data.json"),
+    "leak_picture": Kind("image of MIG-Bench, by what it shows", "drop the sample, or look at both and keep it"),
+    "too_long": Kind("sample longer than --cutoff-len", "drop it, raise cutoff_len or lower image_max_pixels"),
+}
+
+
+class Place(msgspec.Struct, omit_defaults=True):
+    """Where something was found."""
+
+    file: str
+    record: int | None = None
+    """Position in the file, from 0."""
+    byte: int | None = None
+    id: str | int | None = None
+    value: str = ""
+
+
+class Finding(msgspec.Struct):
+    """All of one kind."""
+
+    kind: str
+    phrase: str
+    severity: Severity
+    count: int
+    cure: str
+    places: list[Place]
+    """The first few."""
+
+
+class Findings:
+    """Counts what is found, and keeps the first places of each kind."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._places: dict[str, list[Place]] = {}
+
+    def add(self, kind: str, place: Place | Callable[[], Place]) -> None:
+        """One more of `kind`, a key of `KINDS`; a `place` that costs a read is only asked for where it is kept."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        kept = self._places.setdefault(kind, [])
+        if len(kept) < PLACES:
+            found = place() if callable(place) else place
+            found.value = shown(found.value)
+            kept.append(found)
+
+    def listed(self) -> list[Finding]:
+        """Problems first, each in the order of `KINDS`."""
+        found = [
+            Finding(kind, about.phrase, about.severity, self._counts[kind], about.cure, self._places[kind])
+            for kind, about in KINDS.items()
+            if kind in self._counts
+        ]
+        return sorted(found, key=lambda one: one.severity != "problem")
+
+
+def shown(text: str) -> str:
+    """Untrusted text, fit for a terminal: no control characters, not too long."""
+    head = text[: _WIDTH + 1]
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in head)
+    return plain if len(plain) <= _WIDTH else plain[: _WIDTH - 3] + "..."

@@ -1,0 +1,119 @@
+"""Every image a dataset names, looked at once, by several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from migician.errors import UserError
+from migician.fingerprints import fingerprint, prepare
+
+# What training data is made of. Not all that Pillow knows: reading EPS starts another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_BATCH = 64
+_ROTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one image is."""
+
+    fault: str = ""
+    """A key of `findings.KINDS`; empty for a sound image."""
+    value: str = ""
+    width: int = 0
+    height: int = 0
+    """In pixels as stored; 0 where they could not be read."""
+    rotation: int = 1
+    """EXIF's; 1 is upright."""
+    fingerprint: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How closely to look."""
+
+    quick: bool = False
+    """Headers only: a file that is cut off passes."""
+    fingerprints: bool = False
+
+
+def look(path: Path, care: Care) -> Look:
+    """What is at `path`; never raises for a bad file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                return _opened(picture, care)
+    except (FileNotFoundError, NotADirectoryError):
+        return Look("missing")
+    except Image.DecompressionBombError as error:
+        return Look("bomb", str(error))
+    except UnidentifiedImageError:
+        return Look("unreadable", f"none of {', '.join(FORMATS)}")
+    except (OSError, ValueError, SyntaxError) as error:
+        return Look("unreadable", str(error))
+
+
+def _opened(picture: Image.Image, care: Care) -> Look:
+    width, height = picture.size
+    if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
+        return Look("bomb", f"{width} x {height} pixels", width, height)
+    rotation = _rotation(picture)
+    if care.quick:
+        return Look("", "", width, height, rotation)
+    # The whole file is decoded, a JPEG in grey and small: that notices the same faults in half the time.
+    prepare(picture)
+    try:
+        picture.load()
+        taken = fingerprint(picture) if care.fingerprints else None
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
+        return Look("truncated", str(error), width, height, rotation)
+    return Look("", "", width, height, rotation, taken)
+
+
+def _rotation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(_ROTATION, 1) or 1)
+    except Exception:  # noqa: BLE001 - what EXIF holds is anyone's guess, and the pixels are sound without it
+        return 1
+
+
+def look_at_all(root: Path, names: Sequence[str], care: Care, workers: int) -> Iterator[Look]:
+    """A look at each of `names` below `root`, in their order; `workers` processes, none but this one where it is 1.
+
+    Raises `UserError` where the system kills a worker.
+    """
+    batches = (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
+    if workers <= 1 or len(names) <= _BATCH:
+        for batch in batches:
+            yield from _look_at(root, batch, care)
+        return
+    waiting: deque[Future[list[Look]]] = deque()
+    # Not forked: this process has threads, a progress bar's and a tokenizer's.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(_look_at, root, batch, care))
+                if len(waiting) > 4 * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that reads images was killed, likely for want of memory; try --workers 1 or --quick"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _look_at(root: Path, names: Sequence[str], care: Care) -> list[Look]:
+    return [look(root / name, care) for name in names]

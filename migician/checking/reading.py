@@ -1,0 +1,199 @@
+"""One pass over the files of samples: the faults of each record, and what the later passes need of it.
+
+What is kept of a record is some forty bytes, and of an image its name, so that a million samples
+are checked in some hundred MB.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from migician.checking.findings import Findings, Place
+from migician.checking.inputs import Samples
+from migician.checking.samples import Record, sample_faults
+from migician.errors import UserError
+from migician.lengths import TextTokens, rendered
+from migician.progress import progress_bar
+from migician.records import record_at, records
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BATCH = 512
+_64_BITS = (1 << 64) - 1
+_BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
+
+
+@dataclass(slots=True)
+class Read:
+    """All records of all files, in order; a record that an earlier file has too is counted there only."""
+
+    files: list[Path] = field(default_factory=list)
+    counts: list[tuple[int, int]] = field(default_factory=list)
+    """(records, of which an earlier file has the same) by file."""
+    image_numbers: dict[str, int] = field(default_factory=dict)
+    """Number of each image by its name, in order of first use."""
+    first_use: array[int] = field(default_factory=lambda: array("Q"))
+    """The sample that names each image first."""
+    file_of: array[int] = field(default_factory=lambda: array("H"))
+    record_of: array[int] = field(default_factory=lambda: array("Q"))
+    byte_of: array[int] = field(default_factory=lambda: array("Q"))
+    text_tokens: array[int] = field(default_factory=lambda: array("I"))
+    images_of: array[int] = field(default_factory=lambda: array("I"))
+    """Numbers of the images of all samples, one after the other."""
+    image_ends: array[int] = field(default_factory=lambda: array("Q"))
+    """Where those of each sample end in `images_of`."""
+
+    @property
+    def samples(self) -> int:
+        """How many were read, each once."""
+        return len(self.file_of)
+
+    def place(self, sample: int, value: str = "") -> Place:
+        """Where a sample stands; its id is read from the file again."""
+        file, offset = self.files[self.file_of[sample]], self.byte_of[sample]
+        return Place(str(file), self.record_of[sample], offset, _id_at(file, offset), value)
+
+
+class _Id(msgspec.Struct):
+    id: str | int | None = None
+
+
+def _id_at(file: Path, offset: int) -> str | int | None:
+    try:
+        return msgspec.json.decode(record_at(file, offset), type=_Id).id
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+class Reader:
+    """Reads files of samples one after the other; what it has read is in `read`."""
+
+    def __init__(self, findings: Findings, text_tokens: TextTokens) -> None:
+        self.read = Read()
+        self._findings = findings
+        self._text_tokens = text_tokens
+        self._decoder = msgspec.json.Decoder(Record)
+        # Of every record of the earlier files, sorted. Python's own hash: 64 bits, fast, of this run only.
+        self._earlier: NDArray[np.uint64] = np.empty(0, np.uint64)
+
+    def add(self, samples: Samples) -> None:
+        """Read one file; what is wrong with it is found."""
+        file = samples.file
+        self.read.files.append(file)
+        hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
+        shared, images_before = 0, len(self.read.images_of)
+        for batch in _batches(self._records(file)):
+            own = [hash(content) & _64_BITS for _, content in batch]
+            known = self._known(np.array(own, np.uint64))
+            shared += sum(known)
+            # A record that is shared is known by its bytes, any other by what it shows and says.
+            kept = self._take(file, len(hashes), batch, known)
+            for position, one in enumerate(own):
+                content, identity = kept.get(position, (one, 0))
+                contents.append(content)
+                ids.append(identity)
+            hashes.extend(own)
+            offsets.extend(offset for offset, _ in batch)
+        self.read.counts.append((len(hashes), shared))
+        if not hashes:
+            self._findings.add("no_samples", Place(str(file)))
+        if not samples.gives_images and len(self.read.images_of) > images_before:
+            value = "its entry names no column of images, and its samples have some"
+            self._findings.add("info", Place(str(file), value=value))
+        self._repeats("repeated", file, contents, offsets)
+        self._repeats("id_repeated", file, ids, offsets)
+        self._earlier = np.sort(np.concatenate([self._earlier, np.frombuffer(hashes, np.uint64)]))
+
+    def _records(self, file: Path) -> Iterator[tuple[int, bytes]]:
+        """The records, up to where the file breaks."""
+        total = file.stat().st_size >> 20
+        with progress_bar(f"reading {file.name}, MiB") as report:
+            try:
+                for number, (offset, content) in enumerate(records(file)):
+                    if number % _BATCH == 0:
+                        report(offset >> 20, total)
+                    yield offset, content
+            except UserError as error:
+                self._findings.add("file", Place(str(file), value=str(error).removeprefix(f"{file}: ")))
+
+    def _known(self, hashes: NDArray[np.uint64]) -> list[bool]:
+        if not len(self._earlier):
+            return [False] * len(hashes)
+        at = np.minimum(np.searchsorted(self._earlier, hashes), len(self._earlier) - 1)
+        found: list[bool] = (self._earlier[at] == hashes).tolist()
+        return found
+
+    def _take(
+        self, file: Path, first: int, batch: list[tuple[int, bytes]], known: list[bool]
+    ) -> dict[int, tuple[int, int]]:
+        """Check the records that are new; gives (hash of content, hash of id) by position in `batch`."""
+        kept: dict[int, tuple[int, int]] = {}
+        texts = []
+        for position, (offset, content) in enumerate(batch):
+            if known[position]:
+                continue
+            try:
+                record = self._decoder.decode(content)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._findings.add("record", _bad_place(file, first + position, offset, content, error))
+                kept[position] = (0, 0)
+                continue
+            for kind, value in sample_faults(record):
+                self._findings.add(kind, Place(str(file), first + position, offset, record.id, value))
+            turns = [(turn.from_, turn.value) for turn in record.conversations]
+            texts.append(rendered(turns))
+            self._keep(first + position, offset, record)
+            kept[position] = (hash((*record.images, *turns)) & _64_BITS, hash(repr(record.id)) & _64_BITS)
+            if record.id is None:
+                kept[position] = (kept[position][0], 0)
+        self.read.text_tokens.extend(self._text_tokens.count(texts))
+        return kept
+
+    def _keep(self, number: int, offset: int, record: Record) -> None:
+        read = self.read
+        for name in record.images:
+            image = read.image_numbers.setdefault(name, len(read.image_numbers))
+            if image == len(read.first_use):
+                read.first_use.append(read.samples)
+            read.images_of.append(image)
+        read.image_ends.append(len(read.images_of))
+        read.file_of.append(len(read.files) - 1)
+        read.record_of.append(number)
+        read.byte_of.append(offset)
+
+    def _repeats(self, kind: str, file: Path, hashes: array[int], offsets: array[int]) -> None:
+        """Find what has the same hash as an earlier record of the file; 0 is none."""
+        values = np.frombuffer(hashes, np.uint64)
+        order = np.argsort(values, kind="stable")
+        same = (values[order][1:] == values[order][:-1]) & (values[order][1:] != 0)
+        for later in np.sort(order[1:][same]).tolist():
+            self._findings.add(kind, functools.partial(_repeat_place, file, later, offsets[later], values))
+
+
+def _repeat_place(file: Path, number: int, offset: int, values: NDArray[np.uint64]) -> Place:
+    first = int(np.flatnonzero(values == values[number])[0])
+    return Place(str(file), number, offset, _id_at(file, offset), f"as record {first}")
+
+
+def _batches(found: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    while batch := list(itertools.islice(found, _BATCH)):
+        yield batch
+
+
+def _bad_place(file: Path, number: int, offset: int, content: bytes, error: Exception) -> Place:
+    """Where a record cannot be read, to the byte where the decoder says so."""
+    told = _BYTE_OF_ERROR.search(str(error))
+    byte = offset + int(told[1]) if told else offset
+    start = content[:60].decode(errors="replace")
+    return Place(str(file), number, byte, value=f"{_BYTE_OF_ERROR.sub('', str(error)).strip()}: {start}")
