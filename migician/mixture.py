@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from migician.errors import UserError, writing
+from migician.jsonrecords import JsonRecords
+from migician.samples import Sample, Turn
 from migician.seeds import stream
 
 
@@ -19,6 +25,8 @@ class Part:
 
     file: Path
     weight: float
+    repeat: bool = False
+    """Whether samples may come more than once, where the file has fewer than its share."""
 
 
 def dataset_entry(file_name: str) -> dict[str, Any]:
@@ -92,41 +100,109 @@ def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
 def mix(parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0) -> dict[str, int]:
     """Write `count` samples from several files, shuffled, to `out`; gives how many came from each part.
 
-    Samples are drawn without repetition and copied byte for byte, so that fields unknown here
-    survive. Same parts, count and seed, same bytes. Raises `UserError` naming the file that
-    cannot be read or has too few samples.
+    Samples are drawn without repetition, except from parts that allow it, and copied byte for byte. Only what
+    `datasets` could not load beside the rest is mended: a number for an id becomes text, and a field
+    that not every part has, other than those of `Sample`, is taken out. `out` is a JSON list, or JSON lines where
+    its name ends in `.jsonl`: `datasets` streams lines, but holds the whole of a list in memory. Same parts, count
+    and seed, same bytes. Memory does not grow with the size of records, only with their number. Raises
+    `UserError` naming the file and the place of what is no sample, and the files that have too few.
     """
     counts = shares({name: part.weight for name, part in parts.items()}, count)
-    drawn: list[msgspec.Raw] = []
-    for name, part in parts.items():
-        records = _records(part.file)
-        if len(records) < counts[name]:
-            most = int(count * len(records) / counts[name])
-            raise UserError(
-                f"{part.file}: the mix needs {counts[name]} samples of {name!r} and the file has {len(records)}; "
-                f"mix at most {most} in all, or build more"
-            )
-        chosen = stream(seed, "mix", name).permutation(len(records))[: counts[name]]
-        drawn.extend(records[position] for position in chosen.tolist())
-    order = stream(seed, "mix").permutation(len(drawn)).tolist()
-    with writing(out) as target:
-        for line in _lines(drawn[position] for position in order):
-            target.write(line)
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(JsonRecords(part.file)) for name, part in parts.items()}
+        _refuse_small(parts, files, counts, count)
+        sources = [files[name] for name in parts]
+        drawn = [_draw(len(files[name]), counts[name], stream(seed, "mix", name)) for name in parts]
+        source_of = np.repeat(np.arange(len(drawn)), [len(one) for one in drawn])
+        position_of = np.concatenate(drawn)
+        order = stream(seed, "mix").permutation(len(position_of))
+        with writing(out) as target:
+            records = _in_order(sources, source_of[order], position_of[order])
+            for line in _lines(records, as_list=Path(out).suffix != ".jsonl"):
+                target.write(line)
     return counts
 
 
-def _records(file: Path) -> list[msgspec.Raw]:
+def _refuse_small(
+    parts: Mapping[str, Part], files: Mapping[str, JsonRecords], counts: Mapping[str, int], count: int
+) -> None:
+    """Raises `UserError` naming every part that cannot give its share."""
+    short = []
+    for name, part in parts.items():
+        has = len(files[name])
+        if has == 0 < counts[name] or (has < counts[name] and not part.repeat):
+            most = int(count * has / counts[name])
+            short.append(
+                f"{part.file}: the mix needs {counts[name]} samples of {name!r} and the file has {has}; "
+                f"mix at most {most} in all, or build more"
+            )
+    if short:
+        raise UserError("; ".join(short))
+
+
+def _draw(available: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which of `available` records make up `count`, none more than once oftener than any other."""
+    rounds = max(1, math.ceil(count / available)) if available else 0
+    drawn = [rng.permutation(available) for _ in range(rounds)]
+    return np.concatenate([*drawn, np.empty(0, np.int64)])[:count].astype(np.int64)
+
+
+class _Shape(msgspec.Struct):
+    """What a record must have for LLaMA-Factory to load it."""
+
+    conversations: list[Turn]
+    images: list[str] = []
+    id: str | int | float | None = None
+
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SHAPE = msgspec.json.Decoder(_Shape)
+
+
+def _columns(sources: list[JsonRecords]) -> frozenset[str]:
+    """The fields that a mix may have: those of a sample, and what the first records of all sources share.
+
+    `datasets` reads a file in pieces and stops at a field that the first piece did not have.
+    """
+    first = [set(_fields(source[0], source, 0)) for source in sources if len(source)]
+    return frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
+
+
+def _fields(record: bytes, source: JsonRecords, position: int) -> dict[str, msgspec.Raw]:
+    """The fields of a record; raises `UserError` where it is no sample."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=list[msgspec.Raw])
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+        _SHAPE.decode(record)
+        return _FIELDS.decode(record)
     except msgspec.DecodeError as error:
-        raise UserError(f"{file}: not a list of samples: {error}") from None
+        raise UserError(f"{source.file}: record {position} is not a sample: {error}") from None
 
 
-def _lines(records: Iterator[msgspec.Raw]) -> Iterator[bytes]:
+def _in_order(
+    sources: list[JsonRecords], source_of: NDArray[np.int64], position_of: NDArray[np.int64]
+) -> Iterator[bytes]:
+    """The records at some positions of some sources, each checked."""
+    columns = _columns(sources)
+    for number, position in zip(source_of, position_of, strict=True):
+        source = sources[number]
+        record = source[position]
+        fields = _fields(record, source, position)
+        id_is_number = "id" in fields and bytes(fields["id"])[:1] not in (b'"', b"n")
+        if fields.keys() <= columns and not id_is_number:
+            yield record
+            continue
+        if id_is_number:
+            fields["id"] = msgspec.Raw(b'"' + bytes(fields["id"]) + b'"')
+        yield msgspec.json.encode({name: value for name, value in fields.items() if name in columns})
+
+
+def _lines(records: Iterator[bytes], *, as_list: bool) -> Iterator[bytes]:
+    if not as_list:
+        for record in records:
+            # A record of several lines is put on one: no line's end in JSON is part of a text.
+            yield (msgspec.json.format(record, indent=-1) if b"\n" in record else record) + b"\n"
+        return
     opening = b"[\n"
     for record in records:
-        yield opening + bytes(record)
+        yield opening + record
         opening = b",\n"
     yield b"[]\n" if opening == b"[\n" else b"\n]\n"

@@ -1,0 +1,566 @@
+"""Foreign conversations as samples: marks, roles and boxes in their place, the doubtful left out and counted."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from migician.boxes import Box
+from migician.boxtext import parse_boxes
+from migician.converters import groma, llava, refcoco
+from migician.converters.foreign import ImageFolder, plain
+from migician.errors import UserError
+from migician.samples import IMAGE_MARK, Sample, read_samples
+from migician.scenes import Tally
+
+
+def picture(file: Path, size: tuple[int, int] = (100, 50)) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (90, 90, 90)).save(file)
+    return file
+
+
+def dump(file: Path, content: Any) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageFolder:
+    for name in ("a.jpg", "b.jpg", "sub/c.jpg"):
+        picture(tmp_path / "images" / name)
+    return ImageFolder(tmp_path / "images", tmp_path)
+
+
+def said(*values: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[i % 2], "value": value} for i, value in enumerate(values)]
+
+
+TOKENS = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|box_start|>",
+    "<|vision_pad|>",
+    "<image>",
+    "<video>",
+    "<audio>",
+)
+
+
+class TestPlain:
+    @pytest.mark.parametrize("token", TOKENS)
+    def test_no_token_survives(self, token: str) -> None:
+        assert plain(f"a{token}b") == f"a< {token[1:-1]} >b"
+
+    @given(st.lists(st.sampled_from([*TOKENS, *(t[:3] for t in TOKENS), *(t[3:] for t in TOKENS), "<", ">", "|", "a"])))
+    def test_none_comes_to_be_from_its_pieces(self, pieces: list[str]) -> None:
+        text = plain("".join(pieces))
+        assert not any(token in text for token in TOKENS)
+        assert plain(text) == text
+
+    def test_code_stays(self) -> None:
+        code = "xs |> map (fun x -> x <| 1) if a <b> c"
+        assert plain(code) == code
+
+
+class TestImageFolder:
+    def test_names_are_relative_to_the_media_folder_or_whole(self, tmp_path: Path) -> None:
+        picture(tmp_path / "m" / "images" / "a.jpg")
+        inside = ImageFolder(tmp_path / "m" / "images", tmp_path / "m")
+        assert inside.find(["x.jpg", "./a.jpg"], Tally()) == "images/a.jpg"
+        outside = ImageFolder(tmp_path / "m" / "images", tmp_path / "elsewhere")
+        assert outside.find(["a.jpg"], Tally()) == str(tmp_path / "m/images/a.jpg")
+
+    @pytest.mark.parametrize("name", ["/etc/passwd", "../a.jpg", "x/../../a.jpg", "a\0.jpg", "", "."])
+    def test_names_that_lead_out_are_refused(self, images: ImageFolder, name: str) -> None:
+        tally = Tally()
+        assert images.find([name], tally) is None
+        assert tally.counts == {"image name that leads out of the folder": 1}
+
+    def test_no_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="is not a folder"):
+            ImageFolder(tmp_path / "none", tmp_path)
+
+
+def one(tmp_path: Path, images: ImageFolder, record: dict[str, Any]) -> tuple[Sample | None, dict[str, int]]:
+    tally = Tally()
+    made = list(llava.convert(dump(tmp_path / "data.json", [record]), images, tally))
+    return (made[0] if made else None), tally.counts
+
+
+class TestLlava:
+    @pytest.mark.parametrize(
+        ("image", "turns", "texts"),
+        [
+            ("a.jpg", ["<image>\nWhat?", "A bus."], ["<image>\nWhat?", "A bus."]),
+            ("a.jpg", ["What?\n<image>", "A bus."], ["What?\n<image>", "A bus."]),
+            ("a.jpg", ["What?", "A bus."], ["<image>\nWhat?", "A bus."]),
+            ("a.jpg", ["<image>\nWhat?", "A", "<image>\nAnd?", "B"], ["<image>\nWhat?", "A", "And?", "B"]),
+            ("a.jpg", ["Hi", "Hi", "<image> What?", "B"], ["<image>\nHi", "Hi", "What?", "B"]),
+            (["a.jpg"], ["<image> <image> What?", "A bus."], ["<image>  What?", "A bus."]),
+            (["a.jpg", "b.jpg"], ["Is <image> like <image>?", "No"], ["Is <image> like <image>?", "No"]),
+            (["a.jpg", "b.jpg"], ["Alike?", "No"], ["<image><image>\nAlike?", "No"]),
+            (["a.jpg", "b.jpg", "sub/c.jpg"], ["A <image> alike?", "No"], ["A <image><image><image> alike?", "No"]),
+            (
+                ["a.jpg", "b.jpg"],
+                ["<image> What?", "A", "And <image>?", "B"],
+                ["<image><image> What?", "A", "And Image-2?", "B"],
+            ),
+            (None, ["What is 2+2?", "4"], ["What is 2+2?", "4"]),
+            ("", ["What is 2+2?", "4"], ["What is 2+2?", "4"]),
+            (
+                "a.jpg",
+                ["<image>Say <|im_end|>", "<|im_end|> <video>"],
+                ["<image>Say < |im_end| >", "< |im_end| > < video >"],
+            ),
+            ("a.jpg", ["<im<image>age>x<image>", "ok"], ["<im<image>age>x", "ok"]),
+        ],
+    )
+    def test_marks_stand_in_the_first_question(
+        self, tmp_path: Path, images: ImageFolder, image: Any, turns: list[str], texts: list[str]
+    ) -> None:
+        made, counts = one(tmp_path, images, {"id": 5, "image": image, "conversations": said(*turns)})
+        assert made is not None and counts == {}
+        assert [turn.value for turn in made.conversations] == texts
+        assert made.problems() == [] and made.id == "data-0" and made.type == "llava"
+        names = [image] if isinstance(image, str) else image or []
+        assert made.images == [f"images/{name}" for name in names if name]
+
+    @pytest.mark.parametrize(
+        ("record", "reason"),
+        [
+            ({"video": "v.mp4", "conversations": said("<video>?", "!")}, "record with a video"),
+            ({"image": "x.jpg", "conversations": said("<image>?", "!")}, "image missing"),
+            ({"image": "../x.jpg", "conversations": said("<image>?", "!")}, "image name that leads out of the folder"),
+            ({"conversations": said("<image>?", "!")}, "image marks without images"),
+            (
+                {"image": ["a.jpg", "b.jpg"], "conversations": said("<image>" * 3 + "?", "!")},
+                "more image marks than images",
+            ),
+            ({"image": "a.jpg", "conversations": said("?", "<image>!")}, "image mark in an answer"),
+            ({"conversations": said("?", "!", "?")}, "speakers out of order"),
+            ({"conversations": said("?", "!")[::-1]}, "speakers out of order"),
+            ({"conversations": []}, "speakers out of order"),
+            ({"conversations": [{"from": "bot", "value": "?"}, *said("?", "!")[1:]]}, "speakers out of order"),
+            ({"image": "a.jpg", "conversations": said("<image>\n", "A bus.")}, "turn without text"),
+            ({"conversations": said("?", " ")}, "turn without text"),
+            ({"conversations": said("Where?", "[0.31, 0.2, .5, 1.0]")}, "box in a notation whose scale is not known"),
+            (
+                {"conversations": said("Where?", "<|box_start|>(1,2),(3,4)<|box_end|>")},
+                "box in a notation whose scale is not known",
+            ),
+            ({"conversations": "text"}, "record of another form"),
+            ({"image": 7, "conversations": said("?", "!")}, "record of another form"),
+        ],
+    )  # fmt: skip
+    def test_what_is_left_out_is_counted(
+        self, tmp_path: Path, images: ImageFolder, record: dict[str, Any], reason: str
+    ) -> None:
+        good = {"image": "a.jpg", "conversations": said("<image>?", "!")}
+        tally = Tally()
+        file = dump(tmp_path / "data.json", [record, good])
+        assert [made.id for made in llava.convert(file, images, tally)] == ["data-1"]
+        assert tally.counts == {reason: 1}
+
+    def test_a_system_text_stays_first(self, tmp_path: Path, images: ImageFolder) -> None:
+        turns = [{"from": "system", "value": "Be brief."}, *said("<image>?", "!")]
+        made, _ = one(tmp_path, images, {"image": "a.jpg", "conversations": turns})
+        assert made and [turn.from_ for turn in made.conversations] == ["system", "human", "gpt"]
+        assert made.problems() == []
+
+    def test_a_folder_of_lists_and_lines(self, tmp_path: Path, images: ImageFolder) -> None:
+        folder = tmp_path / "annotations"
+        record = {"image": "a.jpg", "conversations": said("<image>?", "!")}
+        dump(folder / "b" / "train.json", [record])
+        (folder / "a.jsonl").write_text(json.dumps(record) + "\n" + json.dumps(record) + "\n")
+        (folder / "notes.txt").write_text("[")
+        assert [made.id for made in llava.convert(folder, images, Tally())] == ["a-0", "a-1", "b/train-0"]
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match=r"holds no \.json or \.jsonl"):
+            list(llava.convert(tmp_path / "empty", images, Tally()))
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (b'[{"conversations": [', "cut short in record 0"),
+            (b'[{"conversations" [}]]', "bracket|record 0|cut short|not a record"),
+            (b'[{"question": "?"}]', "none of its 1 records"),
+            (b'[{"conversations": [{"from": "human", "value": "\xff"}]}]', "record 0 is not JSON"),
+        ],
+    )
+    def test_broken_files_are_named(self, tmp_path: Path, images: ImageFolder, content: bytes, told: str) -> None:
+        file = tmp_path / "data.json"
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=told) as caught:
+            list(llava.convert(file, images, Tally()))
+        assert str(file) in str(caught.value)
+
+    def test_no_image_at_all_is_an_error(self, tmp_path: Path, images: ImageFolder) -> None:
+        file = dump(tmp_path / "data.json", [{"image": "x.jpg", "conversations": said("<image>?", "!")}] * 2)
+        with pytest.raises(UserError, match=r"none of the images are there, such as 'x\.jpg'"):
+            list(llava.convert(file, images, Tally()))
+
+    texts = st.lists(
+        st.sampled_from(["<image>", "x", "\n", " ", "<", "image>", "<video>", "<|im_end|>"]), max_size=6
+    ).map("".join)
+
+    @given(turns=st.lists(texts, min_size=2, max_size=6), count=st.integers(0, 3))
+    def test_whatever_comes_out_is_a_sound_sample(
+        self, tmp_path_factory: pytest.TempPathFactory, turns: list[str], count: int
+    ) -> None:
+        folder = tmp_path_factory.mktemp("llava")
+        picture(folder / "a.jpg", (2, 2))
+        file = dump(folder / "d.json", [{"image": ["a.jpg"] * count, "conversations": said(*turns)}])
+        tally = Tally()
+        made = list(llava.convert(file, ImageFolder(folder, folder), tally))
+        assert len(made) + sum(tally.counts.values()) == 1
+        for sample in made:
+            assert sample.problems() == []
+            assert sample.conversations[0].value.count(IMAGE_MARK) == count
+            assert not any(token in turn.value for turn in sample.conversations for token in ("<video>", "<|im_end|>"))
+
+
+def ref(number: int, image: int, *sentences: str, split: str = "train") -> dict[str, Any]:
+    sents = [
+        {"tokens": text.split(), "raw": text, "sent_id": number * 10 + i, "sent": text}
+        for i, text in enumerate(sentences)
+    ]
+    return {
+        "ref_id": number,
+        "ann_id": number,
+        "image_id": image,
+        "split": split,
+        "category_id": 1,
+        "sentences": sents,
+        "sent_ids": [one["sent_id"] for one in sents],
+        "file_name": f"COCO_train2014_{image:012d}_{number}.jpg",
+    }
+
+
+def dataset(root: Path, name: str, refs: list[dict[str, Any]], boxes: dict[int, list[float]], **more: Any) -> None:
+    partition = refcoco.PARTITIONS[name]
+    (root / name).mkdir(parents=True, exist_ok=True)
+    (root / name / f"refs({partition}).p").write_bytes(pickle.dumps(refs, 0))
+    ids = sorted({one["image_id"] for one in refs})
+    listed = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", "width": 100, "height": 50} for i in ids]
+    annotations = [
+        {"id": number, "bbox": box, "iscrowd": 0, "segmentation": [[1, 2, 3]]} for number, box in boxes.items()
+    ]
+    dump(root / name / "instances.json", {"images": listed, "annotations": annotations, "categories": []} | more)
+
+
+class TestRefCoco:
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Path:
+        """Image 1 is in train everywhere, 2 is held out by RefCOCOg only, 3 is RefCOCO's validation."""
+        for number in (1, 2, 3):
+            picture(tmp_path / "images/train2014" / f"COCO_train2014_{number:012d}.jpg")
+        boxes = {1: [10, 10, 20, 20], 2: [50, 0, 50, 25], 3: [0, 0, 10, 10]}
+        root = tmp_path / "refer"
+        first = [
+            ref(1, 1, "left man", "man  in Red"),
+            ref(2, 1, "woman"),
+            ref(3, 2, "cup"),
+            ref(1, 3, "x", split="val"),
+        ]
+        dataset(root, "refcoco", first, boxes)
+        dataset(root, "refcoco+", [ref(1, 1, "a red shirt"), ref(2, 3, "blue one")], boxes)
+        dataset(root, "refcocog", [ref(2, 1, "the woman on the right"), ref(3, 2, "a cup", split="test")], boxes)
+        return root
+
+    def convert(self, world: Path, tally: Tally | None = None, **options: Any) -> list[Sample]:
+        folder = ImageFolder(world.parent / "images", world.parent)
+        return list(refcoco.convert(world, folder, tally or Tally(), **options))
+
+    def test_every_phrase_comes_once_with_its_box(self, world: Path) -> None:
+        tally = Tally()
+        boxes = {
+            "left man": Box(0.1, 0.2, 0.3, 0.6),
+            "man in Red": Box(0.1, 0.2, 0.3, 0.6),
+            "woman": Box(0.5, 0, 1, 0.5),
+        }
+        samples = [made for made in self.convert(world, tally) if made.type == "refcoco"]
+        found: dict[str, Box] = {}
+        for made in samples:
+            assert made.problems() == [] and made.images == ["images/train2014/COCO_train2014_000000000001.jpg"]
+            spoken = [turn.value for turn in made.conversations]
+            for question, answer in zip(spoken[::2], spoken[1::2], strict=True):
+                (box,) = parse_boxes(question + answer).boxes
+                (phrase,) = [name for name in boxes if name in question + answer]
+                assert phrase not in found
+                found[phrase] = box
+        assert found == boxes
+
+    def test_images_of_any_held_out_split_are_not_in_train(self, world: Path) -> None:
+        tally = Tally()
+        samples = self.convert(world, tally)
+        assert {made.images[0][-5] for made in samples} == {"1"}
+        assert tally.counts == {"object of an image that val or test has": 2}
+        assert {made.type for made in samples} == {"refcoco", "refcoco+", "refcocog"}
+
+    def test_one_dataset_alone_still_knows_its_neighbours(self, world: Path) -> None:
+        tally = Tally()
+        folder = ImageFolder(world.parent / "images", world.parent)
+        samples = list(refcoco.convert(world / "refcoco", folder, tally))
+        assert {made.type for made in samples} == {"refcoco"} and tally.counts[
+            "object of an image that val or test has"
+        ] == 1
+
+    def test_a_missing_dataset_is_said(self, world: Path) -> None:
+        (world / "refcocog" / "instances.json").unlink()
+        tally = Tally()
+        assert {made.images[0][-5] for made in self.convert(world, tally)} == {"1", "2"}
+        assert tally.counts["dataset not there, so that its held-out images could not be left out: refcocog"] == 1
+
+    def test_other_splits_are_given_when_asked_for(self, world: Path) -> None:
+        for name in ("refcoco+", "refcocog"):
+            (world / name / "instances.json").unlink()
+        (made,) = self.convert(world, split="val")
+        assert made.id == "refcoco_val_000000" and made.images[0].endswith("3.jpg")
+        with pytest.raises(UserError, match=r"unknown split 'tset'. Known: train, val"):
+            self.convert(world, split="tset")
+        with pytest.raises(UserError, match=r"unknown partition 'google'. Known: unc"):
+            self.convert(world, partitions={"refcoco": "google"})
+        with pytest.raises(UserError, match=r"unknown dataset 'refcco'.* Did you mean 'refcoco'"):
+            self.convert(world, partitions={"refcco": "google"})
+
+    def test_phrases_and_boxes_that_cannot_be_asked_for(self, tmp_path: Path) -> None:
+        picture(tmp_path / "images" / f"{1:012d}.jpg")  # as train2017 names it, flat
+        refs = [ref(1, 1, "man", "left one"), ref(2, 1, "Man"), ref(3, 1, "no area"), ref(4, 1, "crowd")]
+        refs += [ref(5, 1, " "), ref(6, 1, "gone"), ref(7, 1, "speck"), ref(8, 1, "<|im_end|> dog")]
+        refs += [ref(1, 1, "left one", "same thing")]
+        boxes = {
+            1: [10, 10, 20, 20],
+            2: [0, 0, 5, 5],
+            3: [5, 5, 0, 5],
+            5: [1, 1, 5, 5],
+            7: [1, 1, 0.001, 5],
+            8: [90, 40, 30, 30],
+        }
+        dataset(tmp_path / "refer", "refcoco", refs, boxes)
+        file = tmp_path / "refer/refcoco/instances.json"
+        content = json.loads(file.read_text())
+        content["annotations"].append({"id": 4, "bbox": [1, 1, 9, 9], "iscrowd": 1})
+        dump(file, content)
+        tally = Tally()
+        samples = list(refcoco.convert(tmp_path / "refer", ImageFolder(tmp_path / "images", tmp_path), tally))
+        text = " ".join(turn.value for made in samples for turn in made.conversations)
+        assert sum(text.count(phrase) for phrase in ("left one", "same thing", "< |im_end| > dog")) == 3
+        assert not any(word in text for word in ("man", "no area", "crowd", "gone", "speck", "<|im_end|>"))
+        assert text.count("(900,800),(1000,1000)") == 1
+        del tally.counts["dataset not there, so that its held-out images could not be left out: refcoco+"]
+        del tally.counts["dataset not there, so that its held-out images could not be left out: refcocog"]
+        assert tally.counts == {
+            "phrase that names two objects": 2, "box without area in the image": 1, "box around a crowd": 1,
+            "phrase without text": 1, "object that instances.json does not list": 1, "box too small for thousandths": 1,
+            "box clipped to the image": 1,
+        }  # fmt: skip
+
+    def test_a_sample_asks_for_an_object_once_and_the_seed_decides(self, tmp_path: Path) -> None:
+        picture(tmp_path / "images" / f"{1:012d}.jpg")
+        refs = [ref(n, 1, *(f"thing {n} called {name}" for name in "abc")) for n in range(1, 8)]
+        dataset(tmp_path / "refer", "refcoco", refs, {n: [n, n, 20, 20] for n in range(1, 8)})
+
+        def samples(seed: int) -> list[Sample]:
+            return list(
+                refcoco.convert(tmp_path / "refer", ImageFolder(tmp_path / "images", tmp_path), Tally(), seed=seed)
+            )
+
+        made = samples(0)
+        for sample in made:
+            boxes = [parse_boxes(turn.value).boxes for turn in sample.conversations if parse_boxes(turn.value).boxes]
+            assert len({box for (box,) in boxes}) == len(boxes) == len(sample.conversations) / 2 <= 3
+        assert sum(len(sample.conversations) // 2 for sample in made) == 21
+        assert {len(sample.conversations) // 2 for sample in made} == {1, 2, 3}
+        assert samples(0) == made != samples(1)
+
+    def test_questions_are_many_and_differ(self) -> None:
+        for wordings, field in ((refcoco.LOCATE, "{phrase}"), (refcoco.DESCRIBE, "{box}")):
+            assert len(set(wordings)) == len(wordings) >= 10 and all(one.count(field) == 1 for one in wordings)
+        assert len(set(groma.REQUESTS)) >= 10
+
+    def test_boxes_of_real_coco_annotations(self, shared: Path, tmp_path: Path) -> None:
+        """References made up over COCO's own train sample: every box maps back within half a thousandth."""
+        real = json.loads((shared / "data/sources/coco/annotations/instances_train2017.json").read_text())
+        usable = [one for one in real["annotations"] if not one["iscrowd"]]
+        refs = [ref(one["id"], one["image_id"], f"number {one['id']}") for one in usable]
+        folder = tmp_path / "refcoco+"
+        folder.mkdir()
+        (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, 2))
+        dump(folder / "instances.json", real)
+        samples = list(
+            refcoco.convert(tmp_path, ImageFolder(shared / "data/sources/coco/train2017", tmp_path), Tally())
+        )
+        sizes = {one["id"]: (one["width"], one["height"]) for one in real["images"]}
+        truth = {str(one["id"]): (one["bbox"], sizes[one["image_id"]]) for one in usable}
+        checked = 0
+        for made in samples:
+            spoken = [turn.value for turn in made.conversations]
+            for question, answer in zip(spoken[::2], spoken[1::2], strict=True):
+                (box,) = parse_boxes(question + answer).boxes
+                number = (question + answer).split("number ")[1].split("<")[0].split()[0]
+                (x, y, width, height), size = truth[number]
+                expected = Box.from_xywh_pixels(x, y, width, height, size).as_tuple()
+                assert box.as_tuple() == pytest.approx(expected, abs=0.0005001)
+                checked += 1
+        assert checked == len(usable) == 118
+
+    @pytest.mark.parametrize(
+        ("file", "content", "told"),
+        [
+            ("refs(unc).p", b"cos\nsystem\n(S'true'\ntR.", r"refs\(unc\)\.p: byte 0 is GLOBAL"),
+            ("refs(unc).p", b"(lp0\n(dp1\nS'se", r"refs\(unc\)\.p: not a sound pickle at byte"),
+            ("refs(unc).p", pickle.dumps([{"ref_id": 1}]), r"not a list of references: .*ann_id"),
+            ("refs(unc).p", pickle.dumps({"a": 1}), "not a list of references"),
+            ("instances.json", b'{"images": [', "not an instances file"),
+            ("instances.json", b"", "cannot be read"),
+            (
+                "instances.json",
+                b'{"images": [{"id": 1, "file_name": "a", "width": 0, "height": 5}],'
+                b' "annotations": [{"id": 1, "bbox": [0,0,1,1]}]}',
+                "image 1 has size 0 x 5",
+            ),
+        ],
+    )  # fmt: skip
+    def test_broken_files_are_named(self, world: Path, file: str, content: bytes, told: str) -> None:
+        (world / "refcoco" / file).write_bytes(content)
+        with pytest.raises(UserError, match=told):
+            self.convert(world)
+
+    def test_no_dataset_there(self, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        (tmp_path / "refer").mkdir()
+        with pytest.raises(UserError, match=r"holds none of the folders refcoco, refcoco\+, refcocog"):
+            self.convert(tmp_path / "refer")
+
+
+def conversation(question: str, answer: str, *boxes: int) -> list[dict[str, Any]]:
+    return [
+        {"from": "human", "value": question, "box_inds": None},
+        {"from": "gpt", "value": answer, "box_inds": list(boxes)},
+    ]
+
+
+class TestGroma:
+    def convert(
+        self, tmp_path: Path, images: ImageFolder, *conversations: list[dict[str, Any]], **more: Any
+    ) -> tuple[list[Sample], dict[str, int]]:
+        boxes = [[10, 10, 20, 20], [50, 0, 50, 25], [5, 5, 0, 5], [-10, 0, 20, 50]]
+        base = {"file_name": "a.jpg", "width": 100, "height": 50, "boxes": boxes}
+        file = dump(tmp_path / "groma_instruct.json", [{**base, "conversation": one, **more} for one in conversations])
+        tally = Tally()
+        return list(groma.convert(file, images, tally)), tally.counts
+
+    def test_phrases_become_references_with_their_boxes(self, tmp_path: Path, images: ImageFolder) -> None:
+        answer = "<p> A man </p> <roi> <ground_box> </roi> and <p>two dogs</p><roi><ground_box><ground_box></roi>"
+        answer += " <p>play</p>."
+        turns = [*conversation("Who is it?", answer, 1, 0, 3), *conversation("Why?", "I do not know.")]
+        (made,), counts = self.convert(tmp_path, images, turns)
+        question, *rest = [turn.value for turn in made.conversations]
+        assert (
+            question.startswith("<image>\nWho is it? ")
+            and question.removeprefix("<image>\nWho is it? ") in groma.REQUESTS
+        )
+        assert rest == [
+            "<|object_ref_start|>A man<|object_ref_end|><|box_start|>(500,0),(1000,500)<|box_end|> and "
+            "<|object_ref_start|>two dogs<|object_ref_end|><|box_start|>(100,200),(300,600)<|box_end|>"
+            "<|box_start|>(0,0),(100,1000)<|box_end|> play.",
+            "Why?",
+            "I do not know.",
+        ]
+        assert made.problems() == [] and counts == {"box clipped to the image": 1}
+        (without,), _ = self.convert(tmp_path, images, conversation("What?", "Nothing."))
+        assert without.conversations[0].value == "<image>\nWhat?"
+
+    @pytest.mark.parametrize(
+        ("turns", "reason"),
+        [
+            (conversation("?", "<p>a</p><roi><ground_box></roi>"), "region tokens and boxes differ in number"),
+            (conversation("?", "a", 0), "region tokens and boxes differ in number"),
+            (conversation("?", "<p>a</p><roi><ground_box></roi>", 9), "region token for a box that is not there"),
+            (conversation("?", "<p>a</p><roi><ground_box></roi>", -1), "region token for a box that is not there"),
+            (conversation("What is <refer_box>?", "a"), "region token in a question"),
+            (conversation("[grounding] What?", "a"), "region token in a question"),
+            (conversation("?", "<p>a<roi><ground_box></roi>", 0), "region token out of place"),
+            (conversation("?", "a <ground_box>", 0), "region token out of place"),
+            (conversation("?", "a <r5>"), "region token out of place"),
+            (conversation("?", " "), "turn without text"),
+            (conversation("?", "!")[:1], "question without an answer"),
+        ],
+    )
+    def test_what_is_left_out_is_counted(
+        self, tmp_path: Path, images: ImageFolder, turns: list[dict[str, Any]], reason: str
+    ) -> None:
+        made, counts = self.convert(tmp_path, images, turns, conversation("?", "!"))
+        assert [one.id for one in made] == ["groma_instruct-1"] and counts == {reason: 1}
+
+    def test_a_box_without_area_drops_the_record(self, tmp_path: Path, images: ImageFolder) -> None:
+        made, counts = self.convert(tmp_path, images, conversation("?", "<p>a</p><roi><ground_box></roi>", 2))
+        assert made == []
+        assert counts == {"box without area in the image": 1, "answer with a box that cannot be written": 1}
+
+    def test_foreign_tokens_stay_text(self, tmp_path: Path, images: ImageFolder) -> None:
+        (made,), _ = self.convert(tmp_path, images, conversation("<image><|im_end|>?", "<p>a</p> <|box_start|>"))
+        assert [turn.value for turn in made.conversations] == ["<image>\n< image >< |im_end| >?", "a < |box_start| >"]
+
+    def test_other_forms_and_no_image(self, tmp_path: Path, images: ImageFolder) -> None:
+        with pytest.raises(UserError, match="none of its 1 records has the form"):
+            self.convert(tmp_path, images, [{"from": "human"}])
+        with pytest.raises(UserError, match=r"none of the images are there, such as 'gone\.jpg'"):
+            self.convert(tmp_path, images, conversation("?", "!"), file_name="gone.jpg")
+
+    def test_an_image_without_a_size(self, tmp_path: Path, images: ImageFolder) -> None:
+        _, counts = self.convert(tmp_path, images, conversation("?", "!"), width=0)
+        assert counts == {"image without a size": 1}
+
+
+def migician(*args: object, cwd: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "migician.cli", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return done.returncode, done.stderr
+
+
+def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, images: ImageFolder) -> None:
+    records = [
+        {"image": "a.jpg", "conversations": said("<image>?", "!")},
+        {"video": "v", "conversations": said("?", "!")},
+    ]
+    dump(tmp_path / "m4.json", records)
+    command = ["convert", "llava", "--from", "m4.json", "--images", "images"]
+    status, error = migician(*command, "--out", "converted/m4.json", "--media", ".", cwd=tmp_path)
+    assert status == 0 and "converted/m4.json: 1 samples\n  1 record with a video\n" in error
+    (made,) = read_samples(tmp_path / "converted/m4.json")
+    assert made.images == ["images/a.jpg"]
+    info = json.loads((tmp_path / "converted/dataset_info.json").read_text())
+    assert info["m4"]["file_name"] == "m4.json"
+    status, error = migician(*command, "--out", "x.jsonl", cwd=tmp_path)
+    assert status == 2 and "name a .json file" in error
+    for args, told in (
+        (["convert", "lava", *command[2:]], "Did you mean 'llava'"),
+        ([*command, "--split", "val"], "are for refcoco"),
+        (["convert", "refcoco", "--from", "gone", "--images", "images"], "gone: no such file"),
+        (["convert", "groma", "--from", "m4.json", "--images", "images"], "none of its 2 records"),
+        (["convert", "llava", "--from", "m4.json", "--images", "gone"], "gone is not a folder"),
+    ):
+        status, error = migician(*args, "--out", "x.json", cwd=tmp_path)
+        assert status == 2 and told in error and len(error.strip().splitlines()) == 1, error
+        assert not (tmp_path / "x.json").exists()
+
+
+def test_counts_of_a_conversion_add_up(tmp_path: Path, images: ImageFolder) -> None:
+    file = dump(tmp_path / "d.json", [{"video": "v", "conversations": said("?", "!")}] * 3)
+    status, error = migician("convert", "llava", "--from", file, "--images", "images", "--out", "x.json", cwd=tmp_path)
+    assert status == 2 and "not one sample could be made: 3 record with a video" in error
+    assert Counter(path.name for path in tmp_path.iterdir())["x.json"] == 0
