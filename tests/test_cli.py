@@ -7,9 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from migician.cli import app
-
-VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
+from migician.cli import VERBS, app
 
 
 def run(*args):

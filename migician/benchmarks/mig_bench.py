@@ -21,7 +21,6 @@ from migician.boxtext import parse_boxes
 from migician.errors import UserError
 from migician.imagenames import named_image
 
-NAME = "mig-bench"
 Kind = Literal["original", "revised"]
 
 # The files that papers' figures are from; any other file of the same form is scored and said to be another.

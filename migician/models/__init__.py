@@ -7,7 +7,6 @@ no torch; a model's own imports come when it is named.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from migician.boxtext import BoxStyle
 from migician.checkpoints import locate, read_config
-from migician.errors import UserError
+from migician.errors import UserError, closest
 from migician.models.pictures import ImageInput
 
 
@@ -96,8 +95,7 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
 
 def _unknown(given: str) -> str:
     known = [*MODELS, *CHECKPOINTS]
-    close = difflib.get_close_matches(given, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = closest(given, known)
     return f"no model {given!r}. Known: {', '.join(known)}; or a folder with config.json, or a Hub id.{hint}"
 
 

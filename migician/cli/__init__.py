@@ -1,0 +1,70 @@
+"""migician <verb>: the command line, thin over the package.
+
+A new verb is one function in a module beside this one and one line in `VERBS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from migician.cli import asking, checking, checkpoints, converting, data, fetching, scoring, synthesising
+from migician.errors import UserError
+
+VERBS: dict[str, tuple[Callable[..., None], str]] = {
+    "fetch": (fetching.fetch, "fetch mgrounding-630k --to data/downloads --only Difference"),
+    "build": (
+        data.build,
+        "build all --source coco=/data/coco --source got10k=/data/GOT-10k --out data/MGrounding",
+    ),
+    "index": (data.index, "index objects365=/data/Objects365 --out indexes/objects365"),
+    "synthesise": (
+        synthesising.synthesise,
+        "synthesise --source objects365=/data/objects365 --server http://localhost:8000/v1 --count 1000 "
+        "--vision-model Qwen/Qwen2-VL-72B-Instruct --text-model Qwen/Qwen2.5-72B-Instruct "
+        "--cache outputs/replies --out data/Synthesised",
+    ),
+    "check": (checking.check, "check data/MGrounding --mig-bench MIG_data.json --images . --cutoff-len 6000"),
+    "mix": (data.mix, "mix --part Difference.json=1 --part Free-Form.json=2 --count 3000 --out stage2.json"),
+    "convert": (
+        converting.convert,
+        "convert llava --from m4_instruct_annotations.json --images data/M4 --media data --out data/converted/m4.json",
+    ),
+    "miniature": (data.miniature, "miniature --out outputs/world"),
+    "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),
+    "merge": (checkpoints.merge, "merge saves/stage-1 saves/stage-2 --out saves/migician"),
+    "eval": (
+        asking.evaluate,
+        "eval mig-bench --model Michael4933/Migician --data MIG-Bench/MIG_data.json --images . --out outputs/migician",
+    ),
+    "score": (scoring.score, "score mig-bench --data MIG_data.json --answers answers.jsonl --out outputs/scored"),
+    "baseline": (scoring.baseline, "baseline mig-bench --data MIG_data.json --out outputs/constant"),
+    "compare": (scoring.compare, "compare outputs/qwen2-vl outputs/migician"),
+    "report": (scoring.report, "report outputs/stage-1 outputs/merged --images data"),
+}
+"""Verb: its function, and an example of its arguments for --help."""
+
+app = typer.Typer(
+    name="migician",
+    help="Multi-image grounding: build data, train, evaluate, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb, (_run, _example) in VERBS.items():
+    app.command(name=_verb, epilog=f"Example: migician {_example}")(_run)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"migician: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("migician: interrupted", file=sys.stderr)
+        sys.exit(130)

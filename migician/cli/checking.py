@@ -1,0 +1,65 @@
+"""The verb that looks before the leap: check."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migician.cli.options import AsJson
+from migician.cli.terminal import console, note
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="A dataset folder, its dataset_info.json, or a JSON file of samples.")],
+    media_dir: Annotated[
+        Path | None, typer.Option(help="Where the paths of images begin, as in LLaMA-Factory; else beside the file.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of images.")] = False,
+    mig_bench: Annotated[
+        Path | None, typer.Option(help="MIG-Bench's JSON file: none of its images may be here.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The folder that holds MIG-Bench/: find its images under other names too.")
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A checkpoint's folder, to count text exactly.")] = None,
+    cutoff_len: Annotated[int | None, typer.Option(min=1, help="List the samples with more tokens.")] = None,
+    image_max_pixels: Annotated[int, typer.Option(min=784, help="As in the training YAML.")] = 768 * 768,
+    image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode images; one a core.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a dataset: records, boxes, images, lengths, leakage of MIG-Bench. Status 1 where there are problems."""
+    import msgspec
+
+    from migician.checking import Options
+    from migician.checking import check as check_data
+    from migician.checking.report import sentences, tables
+    from migician.lengths import Resize, processor_pixels
+
+    fewest, most = (
+        processor_pixels(tokenizer) if tokenizer else (Resize().processor_min_pixels, Resize().processor_max_pixels)
+    )
+    options = Options(
+        media_dir=media_dir,
+        quick=quick,
+        workers=workers or os.cpu_count() or 1,
+        mig_bench=mig_bench,
+        mig_bench_images=images,
+        tokenizer=tokenizer,
+        cutoff_len=cutoff_len,
+        resize=Resize(image_max_pixels, image_min_pixels, most, fewest),
+    )
+    report = check_data(path, options)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        console().print(tables(report))
+    for sentence in sentences(report):
+        note(sentence)
+    if report.fails(strict):
+        raise typer.Exit(1)

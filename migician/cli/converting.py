@@ -1,0 +1,71 @@
+"""Verbs about other people's datasets: convert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from migician.cli.options import named
+from migician.cli.terminal import note
+from migician.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from migician.samples import Sample
+    from migician.scenes import Tally
+
+
+def convert(
+    dataset: Annotated[str, typer.Argument(help="llava, refcoco or groma.")],
+    source: Annotated[Path, typer.Option("--from", help="Its annotations: a file, or the folder they are in.")],
+    images: Annotated[Path, typer.Option(help="The folder that its image names start from.")],
+    out: Annotated[Path, typer.Option("--out", help="The .json to write; dataset_info.json goes beside it.")],
+    media: Annotated[
+        Path | None, typer.Option(help="LLaMA-Factory's media_dir, which paths are written from; the folder of --out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other wordings.")] = 0,
+    split: Annotated[str | None, typer.Option(help="refcoco: another split than train.")] = None,
+    partition: Annotated[
+        list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeated.")
+    ] = None,
+) -> None:
+    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct into samples, for the mixes."""
+    from migician.converters import CONVERTERS, refcoco
+    from migician.converters.foreign import ImageFolder
+    from migician.mixture import add_dataset
+    from migician.samples import write_samples
+    from migician.scenes import Tally
+
+    if dataset not in CONVERTERS:
+        raise UserError(unknown("dataset", dataset, CONVERTERS))
+    if (split or partition) and dataset != "refcoco":
+        raise UserError(f"--split and --partition are for refcoco, not for {dataset}")
+    if out.suffix != ".json":
+        raise UserError(f"--out {out}: the samples are written as one JSON list; name a .json file")
+    if not source.exists():
+        raise UserError(f"--from {source}: no such file or folder")
+    tally = Tally()
+    folder = ImageFolder(images, media or out.parent)
+    if dataset == "refcoco":
+        partitions = dict(named(one, "--partition") for one in partition or [])
+        samples = refcoco.convert(source, folder, tally, seed=seed, split=split or "train", partitions=partitions)
+    else:
+        samples = CONVERTERS[dataset](source, folder, tally, seed=seed)
+    count = write_samples(out, _some(samples, source, tally))
+    add_dataset(out)
+    note(f"{out}: {count} samples")
+    for reason, number in sorted(tally.counts.items(), key=lambda item: -item[1]):
+        note(f"  {number} {reason}")
+
+
+def _some(samples: Iterator[Sample], source: Path, tally: Tally) -> Iterator[Sample]:
+    """`samples`; raises `UserError` where there are none."""
+    empty = True
+    for sample in samples:
+        empty = False
+        yield sample
+    if empty:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(tally.counts.items()))
+        raise UserError(f"{source}: not one sample could be made: {reasons or 'it holds no records'}")

@@ -1,0 +1,130 @@
+"""Verbs about datasets: build, mix, miniature."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from migician.cli.options import OutFolder, named
+from migician.cli.terminal import note
+from migician.errors import UserError
+
+if TYPE_CHECKING:
+    from migician.mixture import Part
+
+_CORES = len(os.sched_getaffinity(0))
+
+
+def build(
+    tasks: Annotated[list[str], typer.Argument(help="Task families, or all.")],
+    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset, or of its index; may be repeated.")],
+    out: OutFolder,
+    count: Annotated[int | None, typer.Option(min=1, help="Samples a task; as many as there are without it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that do the work.")] = _CORES,
+    ray: Annotated[bool, typer.Option("--ray", help="Work on the Ray cluster of RAY_ADDRESS instead.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A recipe, such as configs/mgrounding-630k.yaml.")] = None,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Bring whole images into the dataset, checked; else link to the sources.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier build.")] = False,
+) -> None:
+    """Build an MGrounding-style dataset from source datasets in their native formats."""
+    from migician.build import build as build_dataset
+
+    roots = {name: Path(root) for name, root in (named(given, "--source") for given in source)}
+    built = build_dataset(
+        tasks,
+        roots,
+        out,
+        count=count,
+        seed=seed,
+        workers=workers,
+        ray=ray,
+        config=config,
+        collect=collect,
+        overwrite=overwrite,
+    )
+    for part in built.short:
+        note(f"{part.task} from {part.source}: {part.made} of {part.asked} samples; the card counts why")
+    note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
+
+
+def index(
+    source: Annotated[str, typer.Argument(help="NAME=ROOT of a source dataset.")],
+    out: OutFolder,
+    split: Annotated[str, typer.Option(help="Of the source.")] = "train",
+) -> None:
+    """Read a source once, for any number of builds: give --source NAME=THIS-FOLDER to build."""
+    from migician.index import make_index
+
+    name, root = named(source, "index")
+    made = make_index(name, root, out, split=split)
+    for reason, count in sorted(made.left_out.items()):
+        note(f"{count:,} {reason}")
+    note(f"{out}: {len(made.items):,} of {name}")
+
+
+def mix(
+    out: Annotated[Path, typer.Option("--out", help="The .json or .jsonl to write; dataset_info.json goes beside it.")],
+    part: Annotated[
+        list[str] | None, typer.Option(help="FILE=WEIGHT, a file of samples and its share; repeated.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A mix, such as configs/stage-1-mix.yaml, instead.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Samples in all; with --config, another number.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which samples, and in which order.")] = None,
+) -> None:
+    """Mix files of samples by share, for LLaMA-Factory."""
+    from migician.mixrecipe import parts_of, read_mix_recipe
+    from migician.mixture import add_dataset
+    from migician.mixture import mix as mix_files
+
+    if bool(part) == bool(config):
+        raise UserError("give either --part FILE=WEIGHT, once for each file, or --config FILE")
+    if config:
+        recipe = read_mix_recipe(config)
+        count = count or recipe.count
+        seed = recipe.seed if seed is None else seed
+        parts = parts_of(recipe, count)
+    elif count:
+        parts = _given_parts(part or [])
+    else:
+        raise UserError("with --part, give --count, the samples in all")
+    counts = mix_files(parts, out, count, seed or 0)
+    add_dataset(out)
+    note(f"{out}: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
+
+
+def _given_parts(given: list[str]) -> dict[str, Part]:
+    """Parts by the stem of their file, or by the whole path where two files have one stem."""
+    from migician.mixture import Part
+
+    parts: dict[str, Part] = {}
+    for file, weight in (named(one, "--part") for one in given):
+        if any(one.file == Path(file) for one in parts.values()):
+            raise UserError(f"--part {file} is given twice")
+        name = file if Path(file).stem in parts else Path(file).stem
+        try:
+            parts[name] = Part(Path(file), float(weight))
+        except ValueError:
+            raise UserError(f"--part {file}={weight}: the weight must be a number, such as 0.5") from None
+        if not 0 <= parts[name].weight < math.inf:
+            raise UserError(f"--part {file}={weight}: the weight must be 0 or more")
+    if not any(one.weight for one in parts.values()):
+        raise UserError("--part: at least one weight must be more than 0")
+    return parts
+
+
+def miniature(
+    out: OutFolder,
+    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+) -> None:
+    """Draw a small world in the native formats of the sources, with a held-out set in MIG-Bench's."""
+    from migician.miniature import make_world
+
+    make_world(out, seed)
+    note(f"sources in {out / 'sources'}, held-out questions in {out / 'MIG-Bench/MIG_data.json'}")

@@ -1,0 +1,126 @@
+"""Verbs about answers that exist: score, baseline, report, compare."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from migician.boxtext import STYLES
+from migician.cli.options import AsJson, Benchmark, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
+from migician.cli.terminal import console, note, show
+from migician.errors import UserError, closest, writing
+
+
+def score(
+    benchmark: Annotated[Benchmark, typer.Argument(help="What was answered.")],
+    data: DataFile,
+    answers: Annotated[Path, typer.Option(help='Lines like {"index": row, "response": "text"}.')],
+    out: OutFolder,
+    protocol: Protocol = ProtocolName.strict,
+    style: Style = None,
+    y_stretch: YStretch = False,
+    images: Annotated[
+        Path | None, typer.Option(help="The image folder; only styles that count pixels need it.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out rows without an answer.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score answers that exist already: no model, no torch."""
+    from migician.benchmarks import mig_bench
+    from migician.report import score_answers
+    from migician.scoring import read_answers
+
+    reading = _reading(protocol, style, y_stretch)
+    bench = mig_bench.load(data)
+    given = read_answers(answers, bench)
+    report = score_answers(
+        bench,
+        given,
+        reading,
+        out,
+        images=images,
+        partial=partial,
+        spec={"answers": answers.name, "answers_sha256": hashlib.sha256(answers.read_bytes()).hexdigest()},
+    )
+    show(report, out, as_json)
+
+
+def baseline(
+    benchmark: Annotated[Benchmark, typer.Argument(help="What to answer without looking.")],
+    data: DataFile,
+    out: OutFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Score the best constant box of each task, fitted on the questions themselves: the floor for any model."""
+    from migician.baseline import constant_answers
+    from migician.benchmarks import mig_bench
+    from migician.boxtext import QWEN
+    from migician.report import score_answers
+    from migician.scoring import Reading
+
+    bench = mig_bench.load(data)
+    spec = {"model": {"name": "best constant box of each task"}}
+    report = score_answers(
+        bench, constant_answers(bench), Reading("strict", QWEN), out, images=None, partial=False, spec=spec
+    )
+    show(report, out, as_json)
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")],
+    images: Annotated[Path | None, typer.Option(help="The image folder; without it, the one eval used.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the page goes: by default into the first.")] = None,
+    per_task: Annotated[int, typer.Option(min=1, help="Questions of each task to show.")] = 60,
+) -> None:
+    """The table and the page over one or several runs of the same benchmark file."""
+    from migician.evaluation import images_of
+    from migician.page import write_page
+    from migician.report import read_report, side_by_side
+
+    names = [folder.resolve().name for folder in folders]
+    console().print(side_by_side({name: read_report(one) for name, one in zip(names, folders, strict=True)}))
+    root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
+    if root is None:
+        raise UserError(f"{folders[0]} does not say where its images are: add --images")
+    page = write_page(folders, names, root, out or folders[0] / "page", per_task=per_task)
+    note(f"open {page}")
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A folder that score or eval wrote.")],
+    second: Annotated[Path, typer.Argument(help="Another, over the same questions.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write comparison.json into this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The paired difference of two runs, second minus first, with its interval."""
+    import msgspec
+
+    from migician.comparison import compare as compare_reports
+    from migician.comparison import comparison_table
+
+    comparison = compare_reports(first, second)
+    content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
+    if out is not None:
+        with writing(out / "comparison.json") as stream:
+            stream.write(content)
+    if as_json:
+        sys.stdout.write(content.decode())
+    else:
+        console().print(comparison_table(comparison))
+    if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
+        note("the two runs were scored under different protocols")
+
+
+def _reading(protocol: ProtocolName, style: str | None, y_stretch: bool) -> Any:
+    from migician.scoring import Reading
+
+    if style is not None and protocol is ProtocolName.published:
+        raise UserError("--style is for --protocol strict: published tries six spellings on every reply. Drop one")
+    name = style or "qwen"
+    if name not in STYLES:
+        raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
+    return Reading(protocol.value, STYLES[name], y_stretch)

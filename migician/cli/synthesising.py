@@ -1,0 +1,83 @@
+"""The verb that has models write questions: synthesise."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migician.cli.options import OutFolder, named
+from migician.cli.terminal import note
+from migician.errors import UserError
+
+
+class GroupingName(StrEnum):
+    """Which images are shown together."""
+
+    random = "random"
+    common = "common"
+    clip = "clip"
+
+
+def synthesise(
+    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset of scenes; may be repeated.")],
+    vision_model: Annotated[str, typer.Option(help="Describes images and checks boxes, by the server's name for it.")],
+    text_model: Annotated[str, typer.Option(help="Writes the questions, by the server's name for it.")],
+    count: Annotated[int, typer.Option(min=1, help="Samples in all.")],
+    out: OutFolder,
+    cache: Annotated[Path, typer.Option(help="The folder of replies; keep it to go on after a stop.")],
+    server: Annotated[
+        str, typer.Option(help="An OpenAI-compatible server; its key, if any, in MIGICIAN_API_KEY.")
+    ] = "http://localhost:8000/v1",
+    grouping: Annotated[GroupingName, typer.Option(help="Which images are shown together.")] = GroupingName.random,
+    clip_model: Annotated[
+        str | None, typer.Option(help="For --grouping clip: a CLIP model on the Hub, or a folder.")
+    ] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Questions a sample, at most.")] = 3,
+    seed: Annotated[int, typer.Option(help="Which groups, and the seeds of the requests.")] = 0,
+    split: Annotated[str, typer.Option(help="Of the sources: train or val.")] = "train",
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for an answer.")] = 300.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the first prompts and the number of requests.")
+    ] = False,
+) -> None:
+    """Have models write free-form questions across images; every box comes from an annotation."""
+    from migician.synthesis import Settings
+    from migician.synthesis import synthesise as write_samples
+    from migician.synthesis.client import api_key
+    from migician.synthesis.pipeline import plan
+    from migician.synthesis.requests import CLIP_MODEL
+
+    roots = {name: Path(root) for name, root in (named(given, "--source") for given in source)}
+    if clip_model and grouping is not GroupingName.clip:
+        raise UserError("--clip-model has no effect without --grouping clip")
+    settings = Settings(vision_model, text_model, grouping.value, turns=turns, clip_model=clip_model or CLIP_MODEL)
+    if dry_run:
+        planned = plan(roots, settings, cache=cache, count=count, seed=seed, split=split)
+        for prompt in planned.prompts:
+            print(prompt, end="\n\n")
+        note(
+            f"{planned.groups} groups of {planned.images} images: {planned.requests} requests, "
+            f"{2 * planned.images} to {vision_model} and {planned.groups} to {text_model}"
+            " (more where replies are refused)"
+        )
+        return
+    built = write_samples(
+        roots,
+        out,
+        settings,
+        server=server,
+        cache=cache,
+        count=count,
+        seed=seed,
+        split=split,
+        concurrency=concurrency,
+        api_key=api_key(),
+        timeout_s=timeout,
+    )
+    for part in built.short:
+        note(f"synthesis from {part.source}: {part.made} of {part.asked} samples; the card counts why")
+    note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
