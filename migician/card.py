@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import writing
+from migician.exclusion import Excluded
 from migician.recipe import Recipe
 
 
@@ -31,7 +32,9 @@ class Part:
     """Scenes and samples that the task did not take, by reason."""
 
 
-def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], files: Sequence[str]) -> None:
+def write_card(
+    folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], files: Sequence[str], excluded: Excluded
+) -> None:
     """Write `card.json` and `README.md` about the sample files of `folder`; no dates, so that builds compare."""
     paths = sorted((folder / name).rglob("*"))
     images = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
@@ -45,6 +48,7 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
         "seed": recipe.seed,
         "recipe": msgspec.to_builtins(recipe),
         "versions": versions(),
+        "mig_bench": msgspec.to_builtins(excluded) | {"sentence": excluded.sentence()},
         "files": {file: {"sha256": _sha256(folder / file), "bytes": (folder / file).stat().st_size} for file in files},
         "parts": [asdict(part) for part in parts],
     }
@@ -84,6 +88,7 @@ def _readme(card: dict[str, Any], parts: Sequence[Part]) -> str:
         asked = "all" if part.asked is None else f"{part.asked:,}"
         reasons = f"{_reasons(part.left_out)} | {_reasons(part.refused)}"
         lines.append(f"| {part.task} | {part.source} | {asked} | {part.made:,} | {reasons} |")
+    lines += ["", card["mig_bench"]["sentence"]]
     lines += ["", "`card.json` has the recipe, the versions and the sha256 of each file. The images keep the terms of"]
     lines += ["their source datasets.", ""]
     return "\n".join(lines)

@@ -11,11 +11,12 @@ import msgspec
 from PIL import Image
 
 from migician.errors import writing
+from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
 from migician.placing import Placer
 from migician.samples import sample
 from migician.tasks import TASKS
-from migician.tasks.draft import Plan
+from migician.tasks.draft import Draft, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Job:
     """Below it, the folder of this task and source."""
     collect: bool
     """Whether whole images are brought into the dataset, opened and compared; else a link leads to the source."""
+    exclude: Exclude | None
+    """Whose images no sample may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def render(piece: Piece) -> Rendered:
     refused: dict[str, int] = {}
     for number, plan in enumerate(piece.plans, start=piece.first):
         draft = task.draft(index.items, plan, job.seed, settings)
-        placed = draft if isinstance(draft, str) else placer.place_all(draft)
+        placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
         elif not isinstance(draft, str):
@@ -79,6 +82,10 @@ def render(piece: Piece) -> Rendered:
     with writing(file, durable=False) as stream:
         stream.write(b"\n".join([encoder.encode(rendered), *lines, b""]))
     return rendered
+
+
+def _refusal(job: Job, root: Path, draft: Draft) -> str:
+    return refusal(job.exclude, [f"{root}/{picture.image}" for picture in draft.pictures])
 
 
 @functools.lru_cache(maxsize=4)

@@ -49,7 +49,7 @@ class Options:
     workers: int = 1
     """Processes that decode images."""
     mig_bench: Path | None = None
-    """MIG-Bench's JSON file, to look for its images."""
+    """MIG-Bench's JSON file, to name its images that are found; without it they are known by name all the same."""
     mig_bench_images: Path | None = None
     """Its root, to look for them under other names too."""
     tokenizer: Path | None = None
@@ -77,7 +77,7 @@ def check(path: str | Path, options: Options | None = None) -> Report:
     lengths = _lengths(read, sizes, text_tokens.exact, options, findings)
     files = [FileCount(str(file), *counts) for file, counts in zip(read.files, read.counts, strict=True)]
     leakage = None
-    if leaks and options.mig_bench:
+    if options.mig_bench:
         known_by, compared = leaks.telling(), len(leaks.fingerprints)
         leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
     seconds = time.monotonic() - began
@@ -94,16 +94,16 @@ def check(path: str | Path, options: Options | None = None) -> Report:
     )
 
 
-def _leaks(options: Options) -> Leaks | None:
-    if options.mig_bench is None:
-        return None
+def _leaks(options: Options) -> Leaks:
     from migician.leakage import Leaks
 
+    if options.mig_bench is None:
+        return Leaks.listed()
     return Leaks.read(options.mig_bench, None if options.quick else options.mig_bench_images)
 
 
 def _images(
-    read: Read, media_dir: Path, options: Options, leaks: Leaks | None, findings: Findings
+    read: Read, media_dir: Path, options: Options, leaks: Leaks, findings: Findings
 ) -> tuple[NDArray[np.int64], ImageCount]:
     """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
     names = list(read.image_numbers)
@@ -114,10 +114,10 @@ def _images(
             findings.add("path", partial(read.place, read.first_use[number], name))
         else:
             inside.append(name)
-        used = leaks.of(name) if leaks else None
+        used = leaks.of(name)
         if used:
             findings.add("leak_name", partial(read.place, read.first_use[number], f"{name} is {used}"))
-    care = Care(options.quick, bool(leaks and leaks.fingerprints))
+    care = Care(options.quick, bool(leaks.fingerprints))
     prints: dict[int, int] = {}
     began = time.monotonic()
     with progress_bar("images") as report:
@@ -131,7 +131,7 @@ def _images(
                 findings.add(kind, partial(read.place, read.first_use[number], value))
             report(done + 1, len(inside))
     seconds = time.monotonic() - began
-    if leaks and prints:
+    if prints:
         _shown_leaks(read, media_dir, names, prints, leaks, findings)
     return sizes, ImageCount(len(names), len(inside), not options.quick, round(seconds, 3))
 

@@ -115,7 +115,7 @@ def sentences(report: Report) -> Iterator[str]:
         how = "decoded whole" if images.decoded else "headers only"
         yield f"{images.looked_at:,} of {images.distinct:,} images, {how}, {images.per_second:,.0f} images/s"
     if report.leakage is None:
-        yield "leakage not checked: give --mig-bench MIG_data.json, and its --images"
+        yield "images of MIG-Bench were looked for by name only: give --mig-bench MIG_data.json and its --images"
     else:
         yield _leakage_sentence(report.leakage)
     problems, warnings = report.count("problem"), report.count("warning")

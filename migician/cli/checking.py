@@ -20,7 +20,7 @@ def check(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of images.")] = False,
     mig_bench: Annotated[
-        Path | None, typer.Option(help="MIG-Bench's JSON file: none of its images may be here.")
+        Path | None, typer.Option(help="MIG-Bench's JSON file, to say which of its images is here.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="The folder that holds MIG-Bench/: find its images under other names too.")
