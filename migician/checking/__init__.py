@@ -99,7 +99,7 @@ def _leaks(options: Options) -> Leaks:
 
     if options.mig_bench is None:
         return Leaks.listed()
-    return Leaks.read(options.mig_bench, None if options.quick else options.mig_bench_images)
+    return Leaks.read(options.mig_bench, None if options.quick else options.mig_bench_images).with_listed()
 
 
 def _images(
