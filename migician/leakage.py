@@ -143,7 +143,7 @@ class Leaks:
     def shown_in(self, path: str | Path) -> str | None:
         """The benchmark's image that the file at `path` shows, whatever its name; None also for what is no image.
 
-        Costs decoding the image, and about 0.1 ms.
+        Costs decoding the image, and about a millisecond.
         """
         from PIL import Image
 
@@ -162,7 +162,12 @@ class Leaks:
         """The benchmark's images with a fingerprint near one of `fingerprints`, nearest first, by position there."""
         names = list(self.fingerprints)
         known = np.fromiter(self.fingerprints.values(), dtype=np.uint64, count=len(names))
-        pairs = sorted(near_pairs(fingerprints, known, NEAR), key=lambda pair: (pair[0], pair[2], pair[1]))
+        # The longer side is gone through at once, the shorter one by one.
+        if len(known) > len(fingerprints):
+            near = [(position, image, bits) for image, position, bits in near_pairs(known, fingerprints, NEAR)]
+        else:
+            near = list(near_pairs(fingerprints, known, NEAR))
+        pairs = sorted(near, key=lambda pair: (pair[0], pair[2], pair[1]))
         found: dict[int, list[str]] = {}
         for position, image, _ in pairs:
             found.setdefault(position, []).append(names[image])
