@@ -21,6 +21,8 @@ _COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12
 _TURNS, _LETTERS = 3, 420
 """Questions shown of a sample, and letters of each text."""
 _GROUND = "#EEF1F4"
+_ALWAYS_IN = {"rl_train": 0, "rg_train": 1}
+"""The image in which samples of a type look for what another shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,29 @@ def album(candidates: Mapping[str, Sequence[bytes]], folder: Path, count: int) -
                     break
                 unreadable += 1
     return Album(_columns(sheets) if sheets else None, len(sheets), unreadable)
+
+
+def places(type: str, mention: Mention, text: str, question: str, given: bool) -> tuple[int, ...]:
+    """The images (0-based) that a box of `text` belongs to; none where no text says it.
+
+    `question` is that to which the text answers, or the text itself where `given`. What the wordings of the
+    families leave unsaid: a crop is looked for in the first image, an example in the second, a track begins in the
+    first, and a change for which no single image is named has one box in both.
+    """
+    if type in _ALWAYS_IN:
+        return (_ALWAYS_IN[type],)
+    if type == "ot_train" and given:
+        return (0,)
+    if mention.image is not None:
+        return (mention.image,)
+    in_answer, named = (sorted({name.image for name in image_names(one)}) for one in (text, question))
+    if len(in_answer) == 1:
+        return tuple(in_answer)
+    if type == "ot_train":
+        named = [image for image in named if image]
+    if type == "diff_train" and len(named) != 1:
+        return (0, 1)
+    return tuple(named) if len(named) == 1 else ()
 
 
 def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
@@ -107,7 +132,7 @@ class _Page:
         """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
         told, end = [], 0
         for mention in parse_boxes(text).mentions:
-            images = tuple(one for one in _places(self.type, mention, question, given) if one < len(self.marks))
+            images = tuple(one for one in places(self.type, mention, text, question, given) if one < len(self.marks))
             told.append(text[end : mention.span[0]])
             end = mention.span[1]
             if not images or mention.status != "read":
@@ -120,28 +145,6 @@ class _Page:
                     self.marks[image].append(Mark(mention.box, str(number), _GIVEN if given else _ANSWER))
             told.append(f"[{number}]")
         return _plain("".join([*told, text[end:]]))
-
-
-def _places(type: str, mention: Mention, question: str, given: bool) -> tuple[int, ...]:
-    """The images (0-based) that a box belongs to; none where no text says it.
-
-    `question` is that to which the text answers, or the text itself where `given`. What the wordings of the
-    families leave unsaid: a crop is looked for in the first image, an example in the second, a track begins in the
-    first, and a change for which no single image is named has one box in both.
-    """
-    named = sorted({name.image for name in image_names(question)})
-    if type == "ot_train":
-        later = [image for image in named if image]
-        return (0,) if given else (mention.image,) if mention.image is not None else tuple(later[-1:])
-    if type == "rl_train":
-        return (0,)
-    if mention.image is not None:
-        return (mention.image,)
-    if type == "rg_train":
-        return (1,)
-    if type == "diff_train" and len(named) != 1:
-        return (0, 1)
-    return tuple(named) if len(named) == 1 else ()
 
 
 def _plain(text: str) -> str:

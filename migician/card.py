@@ -56,6 +56,7 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
         "images": len(images),
         "image_bytes": sum(images),
         "links": links,
+        "stored": "files",
         "seed": recipe.seed,
         "recipe": msgspec.to_builtins(recipe),
         "versions": versions(),

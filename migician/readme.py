@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from migician.sources import SOURCES
 
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
+Stored = Literal["files", "embedded", "named"]
+"""How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
+
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-def readme(card: Mapping[str, Any], configs: Mapping[str, str], *, images: bool = True) -> str:
+def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
     """The text of README.md about a dataset, of the content of its card.json.
 
     `configs` gives, by the name that `datasets.load_dataset(folder, name)` is to take, the files of samples (a path or
-    a pattern below the folder); "default" is what it takes without one. `images` tells whether the samples are shown.
+    a pattern below the folder); "default" is what it takes without one.
     """
-    sections = [
-        _front_matter(card["samples"], configs),
-        _opening(card),
-        _loading(configs),
-        _parts(card["parts"]),
-        _look(card, images),
-        _refusals(card["parts"]),
-        _terms(card["parts"]),
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    parts = card["parts"]
+    opening = (
+        f"# {card['name']}, built by migician\n\n"
+        f"{card['samples']:,} samples, seed {card['seed']}: multi-image grounding in the record format of "
+        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes are in thousandths of their image's width "
+        f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
+        "JSON file as built."
+    )
+    sections = [opening, _loading(configs), _parts(parts), _look(card), _refusals(parts), _terms(parts)]
+    return _front_matter(card["samples"], configs) + _joined(sections)
+
+
+def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:
+    """As `readme`, about a dataset without a card: all that is known is how to load it."""
+    return _front_matter(samples, configs) + _joined([f"# {name}\n\n{samples:,} samples.", _loading(configs)])
+
+
+def _joined(sections: list[str]) -> str:
+    return "\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+_IMAGES: dict[Stored, str] = {
+    "files": "Paths of images are relative to the dataset's own folder.",
+    "embedded": "The images are in the records.",
+    "named": "The images are not here: a path names the family, the source, and the file below that source's folder.",
+}
 
 
 def _front_matter(samples: int, configs: Mapping[str, str]) -> str:
@@ -49,16 +68,6 @@ def _front_matter(samples: int, configs: Mapping[str, str]) -> str:
     return "---\n" + yaml.safe_dump(fields, sort_keys=False) + "---"
 
 
-def _opening(card: Mapping[str, Any]) -> str:
-    return (
-        f"# {card['name']}, built by migician\n\n"
-        f"{card['samples']:,} samples, seed {card['seed']}: multi-image grounding in the record format of "
-        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Paths of images are relative to the dataset's own "
-        "folder; boxes are in thousandths of their image's width and height. `card.json` has the recipe, the versions "
-        "and the sha256 of each file."
-    )
-
-
 def _loading(configs: Mapping[str, str]) -> str:
     if not configs:
         return ""
@@ -77,20 +86,22 @@ def _parts(parts: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _look(card: Mapping[str, Any], images: bool) -> str:
+def _look(card: Mapping[str, Any]) -> str:
     text = (
         f"![Samples by family, images and questions a sample, and sizes of boxes]({HISTOGRAMS})\n\n"
         "Boxes are those of questions and answers, by the share of the image that they cover."
     )
     shown = card["look"]
-    if images and shown["samples"]:
+    if card["stored"] == "named":
+        return text
+    if shown["samples"]:
         text += (
             f"\n\n![{shown['samples']} samples with their boxes]({SAMPLES})\n\n"
             "A number in brackets stands for the coordinates of the box drawn with it: blue where the question gives "
             "it, orange where it is the answer. Coordinates are left where no text says which image they are in."
         )
-    if images and shown["unreadable"]:
-        text += f" {shown['unreadable']:,} drawn samples were passed over, as an image of theirs could not be opened."
+    if shown["unreadable"]:
+        text += f"\n\n{shown['unreadable']:,} samples are not shown, as an image of theirs could not be opened."
     return text
 
 
