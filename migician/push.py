@@ -75,8 +75,8 @@ def cargo(dataset: str | Path, *, private: bool) -> Cargo:
     withheld = [name for name in sources if stored != "named" and SOURCES[name].withheld]
     if withheld and not private:
         raise UserError(
-            f"{folder}: holds images of {', '.join(withheld)}, whose terms forbid to pass them on: push with --private, "
-            "or export the dataset with --no-images and push that"
+            f"{folder}: holds images of {', '.join(withheld)}, whose terms forbid to pass them on: push with "
+            "--private, or export the dataset with --no-images and push that"
         )
     terms = [f"{SOURCES[name].folder}: {SOURCES[name].terms}" for name in sources]
     return Cargo(folder, tuple(sorted(files)), tuple(terms), private)
