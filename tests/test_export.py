@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-datasets = pytest.importorskip("datasets", reason="data extra not installed: bash scripts/setup.sh")
-parquet = pytest.importorskip("pyarrow.parquet", reason="data extra not installed: bash scripts/setup.sh")
+pytest.importorskip("datasets", reason="data extra not installed: bash scripts/setup.sh")
+
+import datasets
+from pyarrow import parquet
 
 from migician import export as exporting
 from migician.build import build

@@ -29,7 +29,11 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
 
 
 def dataset(folder: Path, source: str = "coco", stored: str = "embedded", made: int = 1) -> Path:
-    files = {"README.md": "---\nlicense: other\n---\n# d\n", "Difference/train-00000.parquet": "PAR1", ".x.part": "half"}
+    files = {
+        "README.md": "---\nlicense: other\n---\n# d\n",
+        "Difference/train-00000.parquet": "PAR1",
+        ".x.part": "half",
+    }
     card = {"parts": [{"source": source, "made": made}], "stored": stored}
     for name, content in {**files, "card.json": json.dumps(card), ".cache/y": "z"}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,11 @@ class Uploads:
                             if line["key"] == "file":
                                 content = base64.b64decode(line["value"]["content"])
                                 hub.files[name, line["value"]["path"]] = content
-                        done = {"commitUrl": f"{hub.url}/datasets/{name}/commit/1", "commitOid": "1" * 40, "success": True}
+                        done = {
+                            "commitUrl": f"{hub.url}/datasets/{name}/commit/1",
+                            "commitOid": "1" * 40,
+                            "success": True,
+                        }
                         return self.reply(200, done)
                 return self.reply(404, {"error": path})
 
