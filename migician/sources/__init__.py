@@ -55,10 +55,10 @@ SOURCES: dict[str, Source] = {
         Scene,
         "annotations CC BY 4.0 (unverified); each image under its own Flickr licence, whose id the annotations give",
     ),
-    "got10k": Source(got10k.read, "GOT-10k", Track, "unverified"),
+    "got10k": Source(got10k.read, "GOT-10k", Track, "licence unverified"),
     "imagenet": Source(imagenet.read, "ImageNet", Scene, "non-commercial research (unverified)"),
     "img_diff": Source(img_diff.read, "Img-Diff", ImagePair, "Apache-2.0, by its card on the Hub"),
-    "lasot": Source(lasot.read, "LaSOT", Track, "unverified"),
+    "lasot": Source(lasot.read, "LaSOT", Track, "licence unverified"),
     "magicbrush": Source(
         magicbrush.read, "MagicBrush", ImagePair, "CC BY 4.0 for train and dev, by its card on the Hub"
     ),
