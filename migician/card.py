@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
     """
     merged = f"{name}.json"
     families = [file for file in files if file.endswith(".json") and file != merged]
-    surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
-    digests = {file: surveys[file].sha256 if file in surveys else _sha256(folder / file) for file in files}
+    with ThreadPoolExecutor() as pool:  # a digest leaves the interpreter to others
+        others = {file: pool.submit(_sha256, folder / file) for file in files if file not in families}
+        surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
+        digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
     look = album({Path(file).stem: one.picked for file, one in surveys.items()}, folder, _SHOWN)
     paths = sorted((folder / name).rglob("*"))
     images = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
