@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
     ),
     "tiny": Kind("image below 28 pixels a side", "one token is 28 pixels wide: drop it, or crop more", "warning"),
     # Leakage and length.
-    "leak_name": Kind("image of MIG-Bench, by its name", "drop the sample, or build with --exclude MIG_data.json"),
+    "leak_name": Kind("image of MIG-Bench, by its name", "drop the sample; builds leave such images out by themselves"),
     "leak_picture": Kind("image of MIG-Bench, by what it shows", "drop the sample, or look at both and keep it"),
     "too_long": Kind("sample longer than --cutoff-len", "drop it, raise cutoff_len or lower image_max_pixels"),
 }
