@@ -8,6 +8,7 @@
     MGrounding-630k.json                    all of them
     dataset_info.json                       what LLaMA-Factory reads them by
     card.json, README.md                    counts, refusals by reason, seed, versions, sha256
+    histograms.png, samples.jpg             the same as a picture, and twelve samples drawn
 
 Same recipe, sources and seed, same bytes, on any number of workers, also after an interruption.
 """

@@ -21,7 +21,7 @@ import numpy as np
 
 from migician.checking.findings import Findings
 from migician.checking.images import Care, Look, look_at_all
-from migician.checking.inputs import inputs_of
+from migician.checking.inputs import Inputs, inputs_of
 from migician.checking.reading import Read, Reader
 from migician.checking.report import FileCount, ImageCount, Leakage, Lengths, Report, TooLong
 from migician.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, image_tokens
@@ -63,10 +63,15 @@ def check(path: str | Path, options: Options | None = None) -> Report:
 
     Raises `UserError` only where there is nothing to check, or an option names what is not there.
     """
-    began = time.monotonic()
     options = options or Options()
     findings = Findings()
     inputs = inputs_of(Path(path), options.media_dir, findings)
+    return check_inputs(str(path), inputs, findings, options)
+
+
+def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options) -> Report:
+    """All that is wrong with these files of samples, beside what `findings` holds already."""
+    began = time.monotonic()
     leaks = _leaks(options)
     text_tokens: TextTokens = TokenizerTokens(options.tokenizer) if options.tokenizer else EstimatedTokens()
     reader = Reader(findings, text_tokens)
@@ -82,7 +87,7 @@ def check(path: str | Path, options: Options | None = None) -> Report:
         leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
     seconds = time.monotonic() - began
     return Report(
-        str(path),
+        path,
         str(inputs.media_dir),
         files,
         read.samples,
@@ -190,7 +195,11 @@ def _lengths(read: Read, sizes: NDArray[np.int64], exact: bool, options: Options
     counts = np.histogram(known, [*_EDGES, np.iinfo(np.int64).max])[0].tolist()
     histogram = list(zip(_EDGES, [*_EDGES[1:], None], counts, strict=True))
     median, p99, longest = np.percentile(known, [50, 99, 100], method="higher").tolist() if len(known) else (0, 0, 0)
-    return Lengths(exact, len(known), options.cutoff_len, median, p99, longest, histogram, too_long)
+    mean = float(known.mean()) if len(known) else 0.0
+    mean_in_images = float(in_images[unknown == 0].mean()) if len(known) else 0.0
+    return Lengths(
+        exact, len(known), options.cutoff_len, mean, mean_in_images, median, p99, longest, histogram, too_long
+    )
 
 
 def _tokens(width: int, height: int, resize: Resize) -> int:

@@ -66,6 +66,9 @@ class Lengths(msgspec.Struct):
     known: int
     """Samples all of whose images have a size."""
     cutoff_len: int | None
+    mean: float
+    mean_in_images: float
+    """Of them the tokens of images."""
     median: int
     p99: int
     longest: int
