@@ -257,7 +257,7 @@ class TestDataset:
 )
 def test_sizes_as_the_hub_names_them(samples: int, name: str) -> None:
     card = {"name": "x", "samples": samples, "seed": 0, "stored": "files", "parts": []}
-    text = readme(card | {"look": {"samples": 0, "unreadable": 0}}, {})
+    text = readme(card | {"look": {"samples": 0, "unreadable": 0}, "mig_bench": {"sentence": ""}}, {})
     assert yaml.safe_load(text.split("---")[1])["size_categories"] == [name]
 
 
