@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 from migician.boxes import Box, Size
 from migician.errors import UserError
 from migician.scenes import Scene, Tally, Thing
-from migician.sources.reading import clipped, size_of, text_lines
+from migician.sources.reading import clipped, size_of, text_lines, text_of
 
 _Object = tuple[str, int, int, int, int]
 """wnid, xmin, ymin, xmax, ymax."""
@@ -146,10 +146,7 @@ def _object(element: ElementTree.Element) -> _Object:
 
 def _tree(file: Path) -> ElementTree.Element:
     """The root element of an XML without a document type: nothing in it can expand or name another file."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
+    text = text_of(file)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UserError(
             f"{file}: declares a document type or entities, as no annotation of ImageNet does; it is refused"
@@ -175,7 +172,11 @@ def _labels(file: Path) -> _Labels:
 def _solution(file: Path) -> dict[str, list[_Object]]:
     """The objects of each image in LOC_val_solution.csv: "<image>,<wnid> xmin ymin xmax ymax " repeated."""
     solved: dict[str, list[_Object]] = {}
-    for number, line in enumerate(text_lines(file)[1:], start=2):
+    lines = text_lines(file)
+    # Every list of numbers ends with a space: without it the last number may lack digits.
+    if not file.read_bytes()[-1:].isspace():
+        raise UserError(f"{file}: cut off in line {len(lines)}; unpack it again")
+    for number, line in enumerate(lines[1:], start=2):
         name, _, text = line.partition(",")
         words = text.split()
         try:
