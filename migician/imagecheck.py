@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from migician.archives import check_name
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.records import records
 from migician.sources.reading import Listing
 
@@ -76,7 +76,7 @@ def _decoded(file: Path) -> Iterator[Any]:
     for position, (offset, content) in enumerate(records(file)):
         try:
             yield msgspec.json.decode(content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise UserError(
                 f"{file}: record {position} (byte {offset}) is not JSON, or the file is cut: {error}"
             ) from None

@@ -340,7 +340,7 @@ class TestRefCoco:
         picture(tmp_path / "images" / f"{1:012d}.jpg")  # as train2017 names it, flat
         refs = [ref(1, 1, "man", "left one"), ref(2, 1, "Man"), ref(3, 1, "no area"), ref(4, 1, "crowd")]
         refs += [ref(5, 1, " "), ref(6, 1, "gone"), ref(7, 1, "speck"), ref(8, 1, "<|im_end|> dog")]
-        refs += [ref(1, 1, "left one", "same thing")]
+        refs += [ref(1, 1, "left one", "same thing"), ref(9, 1, "stranger")]
         boxes = {
             1: [10, 10, 20, 20],
             2: [0, 0, 5, 5],
@@ -353,19 +353,20 @@ class TestRefCoco:
         file = tmp_path / "refer/refcoco/instances.json"
         content = json.loads(file.read_text())
         content["annotations"].append({"id": 4, "bbox": [1, 1, 9, 9], "iscrowd": 1})
+        content["annotations"].append({"id": 9, "image_id": 2, "bbox": [1, 1, 9, 9]})
         dump(file, content)
         tally = Tally()
         samples = list(refcoco.convert(tmp_path / "refer", ImageFolder(tmp_path / "images", tmp_path), tally))
         text = " ".join(turn.value for made in samples for turn in made.conversations)
         assert sum(text.count(phrase) for phrase in ("left one", "same thing", "< |im_end| > dog")) == 3
-        assert not any(word in text for word in ("man", "no area", "crowd", "gone", "speck", "<|im_end|>"))
+        assert not any(word in text for word in ("man", "no area", "crowd", "gone", "speck", "stranger", "<|im_end|>"))
         assert text.count("(900,800),(1000,1000)") == 1
         del tally.counts["dataset not there, so that its held-out images could not be left out: refcoco+"]
         del tally.counts["dataset not there, so that its held-out images could not be left out: refcocog"]
         assert tally.counts == {
             "phrase that names two objects": 2, "box without area in the image": 1, "box around a crowd": 1,
             "phrase without text": 1, "object that instances.json does not list": 1, "box too small for thousandths": 1,
-            "box clipped to the image": 1,
+            "box clipped to the image": 1, "object that instances.json has in another image": 1,
         }  # fmt: skip
 
     def test_a_sample_asks_for_an_object_once_and_the_seed_decides(self, tmp_path: Path) -> None:
@@ -425,6 +426,7 @@ class TestRefCoco:
             ("refs(unc).p", pickle.dumps([{"ref_id": 1}]), r"not a list of references: .*ann_id"),
             ("refs(unc).p", pickle.dumps({"a": 1}), "not a list of references"),
             ("instances.json", b'{"images": [', "not an instances file"),
+            ("instances.json", b'{"images": [{"file_name": "\xe9"}]}', "not an instances file"),
             ("instances.json", b"", "cannot be read"),
             (
                 "instances.json",
@@ -520,6 +522,9 @@ class TestGroma:
             self.convert(tmp_path, images, [{"from": "human"}])
         with pytest.raises(UserError, match=r"none of the images are there, such as 'gone\.jpg'"):
             self.convert(tmp_path, images, conversation("?", "!"), file_name="gone.jpg")
+        (tmp_path / "latin.json").write_bytes(b'[{"file_name": "\xe9.jpg"}]')
+        with pytest.raises(UserError, match=r"latin\.json: record 0 is not JSON"):
+            list(groma.convert(tmp_path / "latin.json", images, Tally()))
 
     def test_an_image_without_a_size(self, tmp_path: Path, images: ImageFolder) -> None:
         _, counts = self.convert(tmp_path, images, conversation("?", "!"), width=0)

@@ -117,6 +117,8 @@ BOMBS = {
     "laughs": nested_without_end(),
     "itself": b"]q\x00h\x00a.",
     "marks": b"(" * 500_000 + b".",
+    "key of tuples in tuples": b"})" + b"\x85" * 500_000 + b"Ns.",
+    "item of such a key": b"(d(" + b")" + b"\x85" * 500_000 + b"Nu.",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from migician.checking.findings import Findings, Place
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.mixture import dataset_entry
 
 INFO = "dataset_info.json"
@@ -59,7 +59,7 @@ def _described(info: Path, findings: Findings) -> Iterator[Samples]:
     """The files that a dataset_info.json names; what cannot be checked is found."""
     try:
         entries = msgspec.json.decode(info.read_bytes(), type=dict[str, dict[str, Any]])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UserError(f"{info}: not a dataset_info.json of LLaMA-Factory: {error}") from None
     if not entries:
         raise UserError(f"{info}: names no dataset")

@@ -173,9 +173,11 @@ def _text(content: bytes) -> str:
 
 
 def _paired(values: list[Any]) -> dict[Any, Any]:
-    """key, value, key, value as a dictionary."""
+    """key, value, key, value as a dictionary whose keys have no parts: to hash tuples in tuples may end the program."""
     if len(values) % 2:
         raise ValueError("a key without a value")
+    if not all(isinstance(key, str | int | float | None) for key in values[::2]):
+        raise ValueError("a key that is neither text nor a number")
     return dict(zip(values[::2], values[1::2], strict=True))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from migician.boxes import Box, Size
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.scenes import Tally
 
 _Content = TypeVar("_Content")
@@ -76,7 +76,7 @@ def decoded(file: Path, form: type[_Content], kind: str) -> _Content:
         return msgspec.json.decode(file.read_bytes(), type=form)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not {kind}: {error}") from None
 
 
