@@ -113,6 +113,19 @@ def test_any_image_missing(native: Native, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\5IHDR\0\0\0\x64\0\0\0\0\0"],
+)
+def test_an_image_that_is_none(native: Native, tmp_path: Path, content: bytes) -> None:
+    sound = read(native, tmp_path)
+    for name in native.images:
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        check(native, tmp_path, sound)
+        (tmp_path / name).write_bytes(whole)
+
+
 @pytest.mark.parametrize("kind", ["zero", "count"])
 def test_boxes_without_area_and_wrong_counts(native: Native, tmp_path: Path, kind: str) -> None:
     sound = read(native, tmp_path)

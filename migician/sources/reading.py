@@ -47,7 +47,7 @@ def size_of(image: Path) -> Size:
     try:
         with Image.open(image) as opened:
             width, height = opened.size
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{image}: cannot be read as an image: {error}") from None
     return width, height
 
