@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from native import NATIVES, Damage, Native
 
 from migician.boxes import Box
@@ -17,7 +19,7 @@ Seen = list[tuple[str, Box | None, str]]
 """(image, box, label) of all that a reader gives; no box where the object is not in the image."""
 
 
-def given(native: Native, root: Path, tally: Tally) -> Iterator[tuple[str, Box | None, str]]:
+def seen_in(native: Native, root: Path, tally: Tally) -> Iterator[tuple[str, Box | None, str]]:
     for scene in SOURCES[native.source].read(root, tally, split=native.split):
         if isinstance(scene, Scene):
             for thing in scene.things:
@@ -32,7 +34,7 @@ def given(native: Native, root: Path, tally: Tally) -> Iterator[tuple[str, Box |
 
 def read(native: Native, root: Path) -> tuple[Seen, dict[str, int]]:
     tally = Tally()
-    return list(given(native, root, tally)), tally.counts
+    return list(seen_in(native, root, tally)), tally.counts
 
 
 def outcome(native: Native, root: Path) -> tuple[Seen, dict[str, int]] | str:
@@ -124,6 +126,34 @@ def test_an_image_that_is_none(native: Native, tmp_path: Path, content: bytes) -
         (tmp_path / name).write_bytes(content)
         check(native, tmp_path, sound)
         (tmp_path / name).write_bytes(whole)
+
+
+PIECES = [b"", b"\n", b"\n\n", b" ", b",", b'"', b"-", b"0", b"-1", b"1e999", b"NaN", b"9" * 30, b"null", b"[]", b"{}"]
+PIECES += [b"..", b"/", b"\0", b"\xff", b"\\u0000", b"\\ud800", b"\xc2\x85", b"<", b"&x;"]
+
+
+@pytest.mark.parametrize("name", NATIVES)
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+@example(data=None)
+def test_any_damage_is_read_or_named(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject | None
+) -> None:
+    native = NATIVES[name]
+    root = tmp_path_factory.mktemp("root")
+    native.write(root)
+    for place, text in {**native.files, **native.names}.items():
+        content = text.encode()
+        if data is None:
+            damaged = content.replace(b"\n", b"\n\n")
+        else:
+            start, length = data.draw(st.integers(0, len(content))), data.draw(st.integers(0, 8))
+            damaged = content[:start] + data.draw(st.sampled_from(PIECES)) + content[start + length :]
+        (root / place).write_bytes(damaged)
+        found = outcome(native, root)  # raises what is no UserError
+        assert not isinstance(found, str) or "\n" not in found
+        assert isinstance(found, str) or all(box is None or box.is_proper for _, box, _ in found[0])
+        (root / place).write_bytes(content)
 
 
 @pytest.mark.parametrize("kind", ["zero", "count"])

@@ -81,7 +81,8 @@ def _train(folder: _Folder, listed: Path, labels: _Labels, tally: Tally) -> Iter
 def _val(folder: _Folder, listed: Path, solution: Path, labels: _Labels, tally: Tally) -> Iterator[Scene]:
     solved = _solution(solution, tally) if solution.is_file() else {}
     annotated, images = set(_stems(folder.annotations, ".xml")), _names(folder.images)
-    names = [line.split()[0] for line in text_lines(listed)] if listed.is_file() else sorted({*annotated, *solved})
+    lines = text_lines(listed) if listed.is_file() else sorted({*annotated, *solved})
+    names = [line.split()[0] for line in lines if line.strip()]
     for name in names:
         image = f"{name}.JPEG"
         if name not in annotated and name not in solved:
