@@ -153,6 +153,8 @@ def test_a_bomb_costs_nothing(tmp_path: Path, bomb: str) -> None:
             b"t.",
             b"]\x86.",
             b"\xff.",
+            b"V\\ud800\n.",
+            b"X\3\0\0\0\xed\xa0\x80.",
         ),
         *(b"S'a\n.", b"Sa\n.", b"S'\\x'\n.", b"}(]]u.", b"](]u.", b"(I1\nd.", b"V\\u12\n.", b"T\x01", b"Iabc\n."),
     ],
