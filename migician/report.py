@@ -12,7 +12,7 @@ import numpy as np
 
 from migician.benchmarks.mig_bench import MigBench, resolve_images
 from migician.boxes import Size
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
 from migician.metrics import METRICS, Estimate, estimate, metric_columns
 from migician.provenance import provenance
 from migician.scoring import OUTCOMES, Answer, Reading, Record, score, write_records
@@ -149,7 +149,7 @@ def read_report(folder: Path) -> Report:
         report: Report = msgspec.json.decode(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}. Make it with: migician score or eval") from None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a report: {error}") from None
     return report
 

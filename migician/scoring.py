@@ -18,7 +18,7 @@ from migician.benchmarks.mig_bench import MigBench, Question
 from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import Box, Size
 from migician.boxtext import BoxStyle, Parsed, parse_boxes
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 
 Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed")
@@ -123,7 +123,7 @@ def _answers(file: Path) -> Iterator[tuple[int, Answer]]:
             continue
         try:
             answer = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise UserError(
                 f'{file}:{number}: {error}; expected {{"index": row, "response": "text"}} on one line'
             ) from None
@@ -231,6 +231,6 @@ def read_records(path: str | Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(decoder.decode(line))
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise UserError(f"{file}:{number}: not a record: {error}") from None
     return records

@@ -18,7 +18,7 @@ import msgspec
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.imagenames import named_image
 
 Kind = Literal["original", "revised"]
@@ -114,7 +114,7 @@ def load(path: str | Path) -> MigBench:
         raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
     try:
         rows = msgspec.json.decode(content, type=list[Row])
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
     if not rows:
         raise UserError(f"{file}: holds no question")
@@ -187,7 +187,7 @@ def find_image(name: str, root: Path) -> Path | None:
 
 def check_images(questions: Sequence[Question], root: Path) -> None:
     """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     seen: set[Path] = set()
     for question in questions:
@@ -198,7 +198,7 @@ def check_images(questions: Sequence[Question], root: Path) -> None:
             try:
                 with Image.open(path):
                     pass
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 raise UserError(
                     f"row {question.index}: {path} cannot be read as an image ({type(error).__name__}). Fetch it again"
                 ) from None

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from migician.checking.findings import Findings, Place
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.mixture import dataset_entry
 
 INFO = "dataset_info.json"
@@ -66,7 +66,7 @@ def dataset_files(info: Path) -> dict[str, Callable[[Findings], Iterator[Samples
     """By name of a dataset in a dataset_info.json, what lists its files; raises `UserError` for another form."""
     try:
         entries = msgspec.json.decode(info.read_bytes(), type=dict[str, dict[str, Any]])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UserError(f"{info}: not a dataset_info.json of LLaMA-Factory: {error}") from None
     if not entries:
         raise UserError(f"{info}: names no dataset")

@@ -84,7 +84,7 @@ def _usable(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: S
     aspect = width / np.maximum(height, 1)
     left = np.ones(len(things), bool)
     for reason, refused in (
-        ("region without area", (width < 1) | (height < 1) | ~writable(crops / np.tile(sizes, 2))),
+        ("region without area", (width < 1) | (height < 1) | ~writable(fractions(scenes.corners[things]))),
         ("region too long or too flat", (aspect < settings.aspect[0]) | (aspect > settings.aspect[1])),
         ("region too small or too large for its image", (share < settings.area[0]) | (share > settings.area[1])),
         ("region with too few pixels", width * height < settings.min_pixels),
@@ -95,7 +95,7 @@ def _usable(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: S
 
 
 def _crops(scenes: Scenes, things: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 4): the whole pixels nearest to each box, as the crop and its answer must agree."""
+    """(n, 4): the whole pixels nearest to each box."""
     sizes = scenes.sizes[scenes.image_of[things]]
     return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
 
@@ -126,7 +126,8 @@ def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | 
     speaker = Speaker(rng, settings.manner)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, Box.from_pixels(*crops[asked], size), fields)]
+    # The answer is the annotation's own box; the crop is cut at the whole pixels nearest to it.
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, scenes.box(int(chosen[asked])), fields)]
     source = picture(scenes, image)
     return speaker.draft([source, *(Picture(source.image, size, crop) for crop in crops)], turns)
 
