@@ -67,8 +67,7 @@ def render(piece: Piece) -> Rendered:
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     refused: dict[str, int] = {}
-    for number, plan in enumerate(piece.plans, start=piece.first):
-        draft = task.draft(index.items, plan, job.seed, settings)
+    for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         placed = draft if isinstance(draft, str) else placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1

@@ -12,7 +12,7 @@ The other direction, from a box to words, is in `group_referring`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -21,7 +21,7 @@ from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
-from migician.tasks.grouping import groups, named_kind, standing
+from migician.tasks.grouping import Standing, groups, named_kind, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,11 +49,16 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Several turns, each about another phrase."""
+    found = standing(scenes, [images for _, _, *images in plans], settings.area)
+    return (_draft(scenes, plan, one, seed, settings) for plan, one in zip(plans, found, strict=True))
+
+
+def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
-    named = described(scenes, group, settings.area, settings.words)
+    named = described(scenes, found, settings.words)
     if not named:
         return "group without a phrase that fits one thing only"
     turns = []
@@ -63,15 +68,15 @@ def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | 
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 
-def described(
-    scenes: Scenes, group: list[int], area: tuple[float, float], words: tuple[int, int]
-) -> list[tuple[int, int, str]]:
-    """(position, thing, phrase) of the things whose label and phrase no other thing of the group has.
+def described(scenes: Scenes, found: Standing, words: tuple[int, int]) -> list[tuple[int, int, str]]:
+    """(position, thing, phrase) of the named things of a group whose label and phrase no other thing of the group has.
 
     The phrase is empty where the source has none: then the label says it. Phrases of too few or
     too many words, and those that could be taken for tokens of the model, are left out.
     """
-    named = standing(scenes, group, area).named
+    named = found.named
+    if not scenes.has_phrases:
+        return [(position, thing, "") for position, thing in named]
     phrases = [scenes.phrase(thing).strip().rstrip(".") for _, thing in named]
     used = Counter(phrase.lower() for phrase in phrases)
     return [
