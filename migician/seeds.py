@@ -11,6 +11,7 @@ import numpy as np
 
 _Option = TypeVar("_Option")
 _BYTES = 64
+_ONES = (1 << 32) - 1
 _SPENT = 1 << 64
 """A number below this is too small for further choices to be even."""
 
@@ -39,8 +40,7 @@ class Dice:
     def randrange(self, sides: int) -> int:
         """A whole number from 0 to `sides` - 1."""
         if self._number < _SPENT:
-            self._times += 1
-            self._number = _number(b"%b//%d" % (self._key, self._times))
+            self._refill()
         self._number, chosen = divmod(self._number, sides)
         return chosen
 
@@ -50,7 +50,11 @@ class Dice:
 
     def random(self) -> float:
         """At least 0 and below 1, in steps of 2**-32."""
-        return self.randrange(1 << 32) / (1 << 32)
+        if self._number < _SPENT:
+            self._refill()
+        chosen = self._number & _ONES
+        self._number >>= 32
+        return chosen / (_ONES + 1)
 
     def sample(self, options: Sequence[_Option], count: int) -> list[_Option]:
         """`count` of `options`, none twice, in random order; there must be as many."""
@@ -61,6 +65,10 @@ class Dice:
             chosen.append(options[moved.get(at, at)])
             moved[at] = moved.get(step, step)
         return chosen
+
+    def _refill(self) -> None:
+        self._times += 1
+        self._number = _number(b"%b//%d" % (self._key, self._times))
 
 
 def dice(seed: int, *key: str | int) -> Dice:

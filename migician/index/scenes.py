@@ -94,6 +94,8 @@ class Scenes:
         self.marks: NDArray[np.uint8] = mapped(folder / "marks.u8", "u1")
         """(things,): sums of `ALONE` and `WRITABLE`."""
         self.labels = Texts(folder / "labels.txt").all()
+        self.nameless = self.labels.index("") if "" in self.labels else -1
+        """The number of the empty label, -1 where all things have one."""
         self._phrases = Texts(folder / "phrases.txt")
         self.has_phrases = (folder / "phrases.txt").stat().st_size > 0
         """Whether any thing has a phrase of its own."""

@@ -66,10 +66,11 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     labels = [label for label, things in by_label.items() if len(things) >= settings.images[0]]
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
+    choices = [by_label[label] for label in labels]
     seen: set[frozenset[int]] = set()
-    attempts = iter(range(settings.passes * sum(len(by_label[label]) for label in labels)))
+    attempts = iter(range(settings.passes * sum(map(len, choices))))
     while tried := list(itertools.islice(attempts, _TRIED)):
-        groups = [_group([by_label[label] for label in labels], dice(seed, attempt), settings) for attempt in tried]
+        groups = [_group(choices, dice(seed, attempt), settings) for attempt in tried]
         common = inside(scenes, [images for images, _ in _with_images(scenes, groups)]).common.tolist()
         for attempt, group, count in zip(tried, groups, common, strict=True):
             if frozenset(group) in seen:

@@ -28,7 +28,7 @@ from migician.tasks.draft import (
     ordered,
     picture,
 )
-from migician.tasks.grouping import Standing, groups, named_kind, standing
+from migician.tasks.grouping import Standing, groups, named_kind, position_of, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,18 +66,18 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
-    named, shared, companions = found
+    named, told, companions = found
     turns = []
     # A thing that several images have can be told by what only its own image has beside it.
-    told = [one for one in shared if companions[one[0]]]
     if told and (not named or speaker.chance(settings.relation)):
-        position, thing = speaker.pick(told)
+        thing = speaker.pick(told)
+        position = position_of(scenes, group, thing)
         companion = scenes.labels[speaker.pick(companions[position])]
         fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(companion)}
         turns.append(speaker.exchange(RELATIONS, SENTENCES, scenes.box(thing), image_fields(position) | fields))
     else:
-        for position, thing in speaker.some(named, settings.turns):
-            fields = image_fields(position) | {"object": named_kind(scenes.label(thing))}
+        for thing in speaker.some(named, settings.turns):
+            fields = image_fields(position_of(scenes, group, thing)) | {"object": named_kind(scenes.label(thing))}
             turns.append(speaker.exchange(PHRASES, SENTENCES, scenes.box(thing), fields))
     if not turns:
         return "group without an object of its own kind"

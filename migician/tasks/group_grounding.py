@@ -21,7 +21,7 @@ from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
-from migician.tasks.grouping import Standing, groups, named_kind, standing
+from migician.tasks.grouping import Standing, groups, named_kind, position_of, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,38 +58,41 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
-    named = described(scenes, found, settings.words)
+    named = described(scenes, found.named, settings.words)
     if not named:
         return "group without a phrase that fits one thing only"
     turns = []
-    for position, thing, phrase in speaker.some(named, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(position) | {"phrase": called(scenes, thing, phrase)}
+    for thing in speaker.some(named, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(position_of(scenes, group, thing)) | {"phrase": called(scenes, thing)}
         turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(thing), fields))
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 
-def described(scenes: Scenes, found: Standing, words: tuple[int, int]) -> list[tuple[int, int, str]]:
-    """(position, thing, phrase) of the named things of a group whose label and phrase no other thing of the group has.
+def described(scenes: Scenes, named: list[int], words: tuple[int, int]) -> list[int]:
+    """Those of the `named` things of a group whose phrase no other has; where one has none, its label says it.
 
-    The phrase is empty where the source has none: then the label says it. Phrases of too few or
-    too many words, and those that could be taken for tokens of the model, are left out.
+    Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
-    named = found.named
     if not scenes.has_phrases:
-        return [(position, thing, "") for position, thing in named]
-    phrases = [scenes.phrase(thing).strip().rstrip(".") for _, thing in named]
+        return named
+    phrases = [_phrase(scenes, thing) for thing in named]
     used = Counter(phrase.lower() for phrase in phrases)
     return [
-        (position, thing, phrase)
-        for (position, thing), phrase in zip(named, phrases, strict=True)
+        thing
+        for thing, phrase in zip(named, phrases, strict=True)
         if not phrase
         or (used[phrase.lower()] == 1 and "<" not in phrase and words[0] <= phrase.count(" ") + 1 <= words[1])
     ]
 
 
-def called(scenes: Scenes, thing: int, phrase: str) -> str:
+def called(scenes: Scenes, thing: int) -> str:
     """What to call a thing that `described` gave, marked as a reference."""
+    phrase = _phrase(scenes, thing)
     return reference(phrase) if phrase else named_kind(scenes.label(thing))
+
+
+def _phrase(scenes: Scenes, thing: int) -> str:
+    return scenes.phrase(thing).strip().rstrip(".")
 
 
 QUESTIONS = Wordings(

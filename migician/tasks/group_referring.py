@@ -19,7 +19,7 @@ from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, image_fields, ordered, picture
 from migician.tasks.group_grounding import called, described
-from migician.tasks.grouping import Standing, groups, standing
+from migician.tasks.grouping import Standing, groups, position_of, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,13 +54,13 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), Manner(labelled=settings.labelled))
-    named = described(scenes, found, settings.words)
+    named = described(scenes, found.named, settings.words)
     if not named:
         return "group without a phrase that fits one thing only"
     turns = []
-    for position, thing, phrase in speaker.some(named, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(position) | {"box": QWEN.write(scenes.box(thing))}
-        turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing, phrase)))
+    for thing in speaker.some(named, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(position_of(scenes, group, thing)) | {"box": QWEN.write(scenes.box(thing))}
+        turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing)))
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 

@@ -52,29 +52,30 @@ def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
     sizes = np.array([len(group) for group in groups], np.int64)
     images = np.fromiter(itertools.chain.from_iterable(groups), np.int64, sizes.sum())
     group_of = np.repeat(np.arange(len(groups)), sizes)
+    places = np.arange(len(images)) - (sizes.cumsum() - sizes)[group_of]
+    kinds, most = max(1, len(scenes.labels)), sizes.max(initial=1)
+
+    def keys(rows: NDArray[np.int64], labels: NDArray[np.uint32]) -> NDArray[np.int64]:
+        return (group_of[rows] * kinds + labels) * most + places[rows]
+
     things, rows = scenes.things_in(images)
+    boxed = keys(rows, scenes.label_of[things])
     unboxed, unboxed_rows = scenes.unboxed_in(images)
-    kinds = max(1, len(scenes.labels))
-    boxed = rows * kinds + scenes.label_of[things]
-    once = np.unique(np.concatenate([boxed, unboxed_rows * kinds + unboxed]))  # a label counts once an image
-    owner, label = group_of[once // kinds], once % kinds
-    _, which, counts = np.unique(owner * kinds + label, return_inverse=True, return_counts=True)
-    times = counts[which]
-    # Each image of the group has a label that all have, so it is met once for each of them.
-    common = np.bincount(owner[times == sizes[owner]], minlength=len(groups)) // np.maximum(sizes, 1)
-    return Inside(group_of, things, rows, times[np.searchsorted(once, boxed)], common)
+    once = _once(np.concatenate([boxed, keys(unboxed_rows, unboxed)]))  # a label counts once an image
+    starts = np.flatnonzero(np.diff(once // most, prepend=-1))
+    counts = np.diff(starts, append=len(once))
+    owner = once[starts] // (kinds * most)
+    common = np.bincount(owner[counts == sizes[owner]], minlength=len(groups))
+    return Inside(group_of, things, rows, np.repeat(counts, counts)[np.searchsorted(once, boxed)], common)
 
 
 class Standing(NamedTuple):
-    """What stands out in a group: things that are the only ones of their label in their image.
+    """What stands out in a group: things that are the only ones of their label in their image."""
 
-    Each is (position of the image in the group, thing).
-    """
-
-    named: list[tuple[int, int]]
-    """Those whose label no other image of the group has."""
-    shared: list[tuple[int, int]]
-    """Those whose label other images have too."""
+    named: list[int]
+    """Things whose label no other image of the group has."""
+    told: list[int]
+    """Things whose label other images have too, but whose own image has companions."""
     companions: list[list[int]]
     """For each image the labels of its boxes that no other image of the group has."""
 
@@ -82,27 +83,36 @@ class Standing(NamedTuple):
 def standing(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[Standing]:
     """What stands out in each of `groups` of images; things must cover `area` (lowest, highest) of their image."""
     group_of, things, rows, times, _ = inside(scenes, groups)
-    first = np.searchsorted(group_of, np.arange(len(groups) + 1))
+    labels, kinds = scenes.label_of[things], max(1, len(scenes.labels))
+    beside = (times == 1) & (labels != scenes.nameless)
+    company = _once(rows[beside] * kinds + labels[beside])
+    ends = np.searchsorted(company, np.arange(len(group_of) + 1) * kinds)
     clear = scenes.clear_ones(area, things)
+    named, told = clear & (times == 1), clear & (times > 1) & (np.diff(ends) > 0)[rows]
+    companions = _cut((company % kinds).tolist(), ends)
+    bounds = np.arange(len(groups) + 1)
+    return map(
+        Standing,
+        _cut(things[named].tolist(), np.searchsorted(group_of[rows[named]], bounds)),
+        _cut(things[told].tolist(), np.searchsorted(group_of[rows[told]], bounds)),
+        (list(itertools.islice(companions, len(group))) for group in groups),
+    )
 
-    def by_group(chosen: NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
-        owner = group_of[rows[chosen]]
-        pairs = list(zip((rows[chosen] - first[owner]).tolist(), things[chosen].tolist(), strict=True))
-        ends = np.searchsorted(owner, np.arange(len(groups) + 1)).tolist()
-        return (pairs[start:stop] for start, stop in itertools.pairwise(ends))
 
-    companions = iter(_companions(scenes, len(group_of), things[times == 1], rows[times == 1]))
-    for group, named, shared in zip(groups, by_group(clear & (times == 1)), by_group(clear & (times > 1)), strict=True):
-        yield Standing(named, shared, list(itertools.islice(companions, len(group))))
+def position_of(scenes: Scenes, group: Sequence[int], thing: int) -> int:
+    """Which image of a group a thing is in."""
+    return next(position for position, image in enumerate(group) if thing in scenes.span(image))
 
 
-def _companions(scenes: Scenes, images: int, things: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[list[int]]:
-    """For each image the labels of those of `things` that are in its row, without the empty label."""
-    kinds = max(1, len(scenes.labels))
-    once = np.unique(rows * kinds + scenes.label_of[things])
-    labels, ends = (once % kinds).tolist(), np.searchsorted(once, np.arange(images + 1) * kinds).tolist()
-    for start, stop in itertools.pairwise(ends):
-        yield [label for label in labels[start:stop] if scenes.labels[label]]
+def _cut(numbers: list[int], ends: NDArray[np.int64]) -> Iterator[list[int]]:
+    """The parts of `numbers` from ends[i] to ends[i + 1]."""
+    return (numbers[start:stop] for start, stop in itertools.pairwise(ends.tolist()))
+
+
+def _once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each of `numbers` once, ascending; what `np.unique` does by a table is slower for some thousand."""
+    ordered = np.sort(numbers)
+    return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
 def named_kind(label: str) -> str:
