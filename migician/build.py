@@ -246,8 +246,8 @@ def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
             with writing(data / file) as family:
                 opened = False
                 for records in _records(work / "parts", name, recipe):
-                    family.write((b",\n" if opened else b"[\n") + records)
-                    whole.write((b",\n" if opened_whole else b"[\n") + records)
+                    family.writelines((b",\n" if opened else b"[\n", records))
+                    whole.writelines((b",\n" if opened_whole else b"[\n", records))
                     opened = opened_whole = True
                 family.write(b"\n]\n" if opened else b"[]\n")
         whole.write(b"\n]\n" if opened_whole else b"[]\n")
@@ -257,12 +257,12 @@ def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
 
 
 def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:
-    """The records of a task, piece after piece, joined as in a JSON list."""
+    """The records of a task, piece after piece, as they stand in a JSON list."""
     for source in recipe.tasks[task].sources:
         for file in sorted((parts / f"{task}-{source}").glob("*.jsonl")):
-            head, _, lines = file.read_bytes().partition(b"\n")
-            if msgspec.json.decode(head, type=Rendered).made:
-                yield lines.rstrip(b"\n").replace(b"\n", b",\n")
+            with file.open("rb") as stream:
+                if msgspec.json.decode(stream.readline(), type=Rendered).made:
+                    yield stream.read()
 
 
 def _refuse_occupied(target: Path, overwrite: bool) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
     paths = sorted((folder / name).rglob("*"))
     images = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
+    with ThreadPoolExecutor() as pool:  # a digest leaves the interpreter to others
+        digests = list(pool.map(lambda file: _sha256(folder / file), files))
     card: dict[str, Any] = {
         "name": name,
         "samples": sum(part.made for part in parts),
@@ -45,7 +48,10 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
         "seed": recipe.seed,
         "recipe": msgspec.to_builtins(recipe),
         "versions": versions(),
-        "files": {file: {"sha256": _sha256(folder / file), "bytes": (folder / file).stat().st_size} for file in files},
+        "files": {
+            file: {"sha256": digest, "bytes": (folder / file).stat().st_size}
+            for file, digest in zip(files, digests, strict=True)
+        },
         "parts": [asdict(part) for part in parts],
     }
     with writing(folder / "card.json") as stream:

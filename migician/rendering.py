@@ -53,7 +53,7 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 def render(piece: Piece) -> Rendered:
-    """Write the records of a piece, one a line; does nothing where its file is there already.
+    """Write the records of a piece, one a line with commas between; does nothing where its file is there already.
 
     The file appears when it is complete. Which process does it, and when, changes no byte.
     """
@@ -76,7 +76,8 @@ def render(piece: Piece) -> Rendered:
             lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
     rendered = Rendered(len(lines), refused)
     with writing(file, durable=False) as stream:
-        stream.write(b"\n".join([encoder.encode(rendered), *lines, b""]))
+        stream.write(encoder.encode(rendered) + b"\n")
+        stream.write(b",\n".join(lines))
     return rendered
 
 

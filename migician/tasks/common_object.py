@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from migician.boxtext import reference
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
-from migician.seeds import Dice, dice
+from migician.seeds import dice, stream
 from migician.tasks.draft import (
     Count,
     Draft,
@@ -70,7 +70,7 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     seen: set[frozenset[int]] = set()
     attempts = iter(range(settings.passes * sum(map(len, choices))))
     while tried := list(itertools.islice(attempts, _TRIED)):
-        groups = [_group(choices, dice(seed, attempt), settings) for attempt in tried]
+        groups = _groups(choices, stream(seed, "groups", tried[0]), settings)[: len(tried)]
         common = inside(scenes, [images for images, _ in _with_images(scenes, groups)]).common.tolist()
         for attempt, group, count in zip(tried, groups, common, strict=True):
             if frozenset(group) in seen:
@@ -82,12 +82,21 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
                 yield attempt, *group
 
 
-def _group(choices: list[NDArray[np.int64]], rng: Dice, settings: Settings) -> list[int]:
-    """Some things of one label; `choices` has those of each label."""
-    things = choices[rng.randrange(len(choices))]
-    highest = min(settings.images[1], len(things))
-    count = rng.randint(settings.images[0], highest)
-    return [int(things[at]) for at in rng.sample(range(len(things)), count)]
+def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings: Settings) -> list[list[int]]:
+    """`_TRIED` groups of things of one label, none twice in a group; `choices` has the things of each label."""
+    lengths = np.array([len(things) for things in choices])
+    label = rng.integers(len(choices), size=_TRIED)
+    fewest, most = settings.images
+    sizes = rng.integers(fewest, np.minimum(most, lengths[label]), endpoint=True)
+    picked = np.full((_TRIED, most), -1)
+    for step in range(most):  # Floyd's way to draw without replacement: what is taken gives way to the last there is
+        last = lengths[label] - sizes + step
+        at = rng.integers(0, last, endpoint=True)
+        picked[:, step] = np.where((picked == at[:, None]).any(axis=1), last, at)
+    # That leaves the order of a group uneven.
+    order = np.where(np.arange(most) < sizes[:, None], rng.random(picked.shape), 1.0).argsort(axis=1)
+    rows = zip(label.tolist(), np.take_along_axis(picked, order, axis=1), sizes.tolist(), strict=True)
+    return [choices[one][row[:size]].tolist() for one, row, size in rows]
 
 
 def _with_images(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Sequence[int]]]:
