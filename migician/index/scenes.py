@@ -53,8 +53,7 @@ def write_scenes(scenes: Iterable[Scene], folder: Path, root: Path) -> int:
             areas.extend(((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])).astype(np.float32))
             alone = _alone(numbers, counts, hidden) & ~nameless
             marks.extend(ALONE * alone.astype(np.uint8) + WRITABLE * writable(corners).astype(np.uint8))
-            for thing in things:
-                phrases.append(thing.phrase)
+            phrases.append(*(thing.phrase for thing in things))
             ends.extend(len(label_of) + np.cumsum(counts))
             label_of.extend(numbers)
             for scene, one in zip(batch, hidden, strict=True):

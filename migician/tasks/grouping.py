@@ -56,7 +56,8 @@ def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
     kinds, most = max(1, len(scenes.labels)), sizes.max(initial=1)
 
     def keys(rows: NDArray[np.int64], labels: NDArray[np.uint32]) -> NDArray[np.int64]:
-        return (group_of[rows] * kinds + labels) * most + places[rows]
+        numbers: NDArray[np.int64] = (group_of[rows] * kinds + labels) * most + places[rows]
+        return numbers
 
     things, rows = scenes.things_in(images)
     boxed = keys(rows, scenes.label_of[things])
