@@ -154,10 +154,12 @@ def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _thousandth(value: float) -> int:
-    # The sum is rounded off first, so that 0.0125 (a double just below) goes up like any other half.
-    if value >= 0:
-        return int(round(value * 1000, 6) + 0.5)
-    return int(math.copysign(math.floor(round(abs(value) * 1000, 6) + 0.5), value))
+    scaled = abs(value) * 1000
+    whole = math.floor(scaled + 0.5)
+    # Rounded off first where it matters, so that 0.0125 (a double just below) goes up like any other half.
+    if abs(whole - scaled) > 0.4999:
+        whole = math.floor(round(scaled, 6) + 0.5)
+    return whole if value >= 0 else -whole
 
 
 def _checked(size: Size) -> Size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,13 @@ class Scenes:
     def span(self, image: int) -> range:
         """The things of an image."""
         return range(self._ends[image], self._ends[image + 1])
+
+    def place(self, thing: int, images: Sequence[int]) -> int:
+        """Which of `images` (counted from 0) a thing is in; raises ValueError where it is in none."""
+        for place, image in enumerate(images):
+            if self._ends[image] <= thing < self._ends[image + 1]:
+                return place
+        raise ValueError(f"thing {thing} is in none of the images {images}")
 
     def size(self, image: int) -> Size:
         """Width and height in pixels."""

@@ -28,7 +28,7 @@ from migician.tasks.draft import (
     ordered,
     picture,
 )
-from migician.tasks.grouping import Standing, groups, named_kind, position_of, standing
+from migician.tasks.grouping import Standing, groups, named_kind, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,13 +71,13 @@ def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Set
     # A thing that several images have can be told by what only its own image has beside it.
     if told and (not named or speaker.chance(settings.relation)):
         thing = speaker.pick(told)
-        position = position_of(scenes, group, thing)
+        position = scenes.place(thing, group)
         companion = scenes.labels[speaker.pick(companions[position])]
         fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(companion)}
         turns.append(speaker.exchange(RELATIONS, SENTENCES, scenes.box(thing), image_fields(position) | fields))
     else:
         for thing in speaker.some(named, settings.turns):
-            fields = image_fields(position_of(scenes, group, thing)) | {"object": named_kind(scenes.label(thing))}
+            fields = image_fields(scenes.place(thing, group)) | {"object": named_kind(scenes.label(thing))}
             turns.append(speaker.exchange(PHRASES, SENTENCES, scenes.box(thing), fields))
     if not turns:
         return "group without an object of its own kind"

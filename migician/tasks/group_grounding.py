@@ -21,7 +21,7 @@ from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
-from migician.tasks.grouping import Standing, groups, named_kind, position_of, standing
+from migician.tasks.grouping import groups, named, named_kind
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,35 +51,35 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
 
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Several turns, each about another phrase."""
-    found = standing(scenes, [images for _, _, *images in plans], settings.area)
-    return (_draft(scenes, plan, one, seed, settings) for plan, one in zip(plans, found, strict=True))
+    things = named(scenes, [images for _, _, *images in plans], settings.area)
+    return (_draft(scenes, plan, found, seed, settings) for plan, found in zip(plans, things, strict=True))
 
 
-def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
+def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
-    named = described(scenes, found.named, settings.words)
-    if not named:
+    usable = described(scenes, found, settings.words)
+    if not usable:
         return "group without a phrase that fits one thing only"
     turns = []
-    for thing in speaker.some(named, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(position_of(scenes, group, thing)) | {"phrase": called(scenes, thing)}
+    for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(scenes.place(thing, group)) | {"phrase": called(scenes, thing)}
         turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(thing), fields))
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 
-def described(scenes: Scenes, named: list[int], words: tuple[int, int]) -> list[int]:
-    """Those of the `named` things of a group whose phrase no other has; where one has none, its label says it.
+def described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:
+    """Those of the `things` that stand out in a group whose phrase no other has; where one has none, its label says it.
 
     Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
     if not scenes.has_phrases:
-        return named
-    phrases = [_phrase(scenes, thing) for thing in named]
+        return things
+    phrases = [_phrase(scenes, thing) for thing in things]
     used = Counter(phrase.lower() for phrase in phrases)
     return [
         thing
-        for thing, phrase in zip(named, phrases, strict=True)
+        for thing, phrase in zip(things, phrases, strict=True)
         if not phrase
         or (used[phrase.lower()] == 1 and "<" not in phrase and words[0] <= phrase.count(" ") + 1 <= words[1])
     ]

@@ -70,39 +70,48 @@ def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
     return Inside(group_of, things, rows, np.repeat(counts, counts)[np.searchsorted(once, boxed)], common)
 
 
+def named(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[list[int]]:
+    """For each of `groups` of images, the things whose label neither their own nor another image of it has again.
+
+    Things must cover `area` (lowest, highest) of their image.
+    """
+    found = inside(scenes, groups)
+    return _by_group(found, scenes.clear_ones(area, found.things) & (found.times == 1))
+
+
 class Standing(NamedTuple):
     """What stands out in a group: things that are the only ones of their label in their image."""
 
     named: list[int]
-    """Things whose label no other image of the group has."""
+    """Those that `named` gives."""
     told: list[int]
-    """Things whose label other images have too, but whose own image has companions."""
+    """Those whose label other images have too, but whose own image has companions."""
     companions: list[list[int]]
     """For each image the labels of its boxes that no other image of the group has."""
 
 
 def standing(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[Standing]:
     """What stands out in each of `groups` of images; things must cover `area` (lowest, highest) of their image."""
-    group_of, things, rows, times, _ = inside(scenes, groups)
-    labels, kinds = scenes.label_of[things], max(1, len(scenes.labels))
-    beside = (times == 1) & (labels != scenes.nameless)
-    company = _once(rows[beside] * kinds + labels[beside])
-    ends = np.searchsorted(company, np.arange(len(group_of) + 1) * kinds)
-    clear = scenes.clear_ones(area, things)
-    named, told = clear & (times == 1), clear & (times > 1) & (np.diff(ends) > 0)[rows]
+    found = inside(scenes, groups)
+    labels, kinds = scenes.label_of[found.things], max(1, len(scenes.labels))
+    only = found.times == 1
+    beside = only & (labels != scenes.nameless)
+    company = _once(found.rows[beside] * kinds + labels[beside])
+    ends = np.searchsorted(company, np.arange(len(found.group_of) + 1) * kinds)
     companions = _cut((company % kinds).tolist(), ends)
-    bounds = np.arange(len(groups) + 1)
+    clear = scenes.clear_ones(area, found.things)
     return map(
         Standing,
-        _cut(things[named].tolist(), np.searchsorted(group_of[rows[named]], bounds)),
-        _cut(things[told].tolist(), np.searchsorted(group_of[rows[told]], bounds)),
+        _by_group(found, clear & only),
+        _by_group(found, clear & ~only & (np.diff(ends) > 0)[found.rows]),
         (list(itertools.islice(companions, len(group))) for group in groups),
     )
 
 
-def position_of(scenes: Scenes, group: Sequence[int], thing: int) -> int:
-    """Which image of a group a thing is in."""
-    return next(position for position, image in enumerate(group) if thing in scenes.span(image))
+def _by_group(found: Inside, chosen: NDArray[np.bool_]) -> Iterator[list[int]]:
+    """The `chosen` (things,) of each group."""
+    owner = found.group_of[found.rows[chosen]]
+    return _cut(found.things[chosen].tolist(), np.searchsorted(owner, np.arange(len(found.common) + 1)))
 
 
 def _cut(numbers: list[int], ends: NDArray[np.int64]) -> Iterator[list[int]]:
