@@ -41,8 +41,8 @@ from migician.tasks.draft import Plan
 from migician.workers import Processes, Workers, here, on_ray
 
 NAME = "MGrounding-630k"
-_PIECE = 1024
-"""Plans of a piece: work for about a second where nothing but records is made."""
+_PIECE = 256
+"""Plans of a piece: where crops are cut, work for about a second, so that no process waits long for the last piece."""
 
 
 @dataclass(frozen=True, slots=True)
