@@ -93,7 +93,9 @@ def drafts(name: str, scenes: list[Any], seed: int, **changed: Any) -> tuple[lis
     with tempfile.TemporaryDirectory() as folder:
         write(scenes, Path(folder), Path("/"))
         columns = opened(Path(folder))
-        made = [task.draft(columns, plan, seed, settings) for plan in task.plan(columns, seed, tally, settings)]
+        plans = list(task.plan(columns, seed, tally, settings))
+        made = list(task.drafts(columns, plans, seed, settings))
+        assert made == [one for plan in plans for one in task.drafts(columns, [plan], seed, settings)]
     for refusal in made:
         if isinstance(refusal, str):
             tally.add(refusal)

@@ -248,7 +248,7 @@ def _conversations(objects: list[_Object], speaker: Speaker) -> Iterator[list[tu
     orders = [rng.sample(range(len(one.phrases)), len(one.phrases)) for one in objects]
     for turn in range(max(len(order) for order in orders)):
         left = [number for number, order in enumerate(orders) if turn < len(order)]
-        rng.shuffle(left)
+        left = rng.sample(left, len(left))
         while left:
             count = rng.randint(1, _TURNS)
             turns = [
