@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from migician.benchmarks.mig_bench import find_image
+from migician.benchmarks.images import find_image
 from migician.errors import UserError, writing
 from migician.report import Report, read_report
 from migician.scoring import Record, read_records

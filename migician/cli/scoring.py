@@ -1,4 +1,4 @@
-"""Verbs about answers that exist: score, baseline, report, compare."""
+"""Verbs about answers that exist: score, baseline, report, compare, export."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from migician.boxtext import STYLES
-from migician.cli.options import AsJson, Benchmark, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
+from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
 from migician.cli.terminal import console, note, show
 from migician.errors import UserError, closest, writing
 
 
 def score(
-    benchmark: Annotated[Benchmark, typer.Argument(help="What was answered.")],
+    benchmark: BenchmarkName,
     data: DataFile,
-    answers: Annotated[Path, typer.Option(help='Lines like {"index": row, "response": "text"}.')],
+    answers: Annotated[
+        Path, typer.Option(help='Lines like {"index": row, "response": "text"}; or a log of lmms-eval or VLMEvalKit.')
+    ],
     out: OutFolder,
     protocol: Protocol = ProtocolName.strict,
     style: Style = None,
@@ -30,12 +32,15 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score answers that exist already: no model, no torch."""
-    from migician.benchmarks import mig_bench
+    from migician.answers import read_answers
+    from migician.benchmarks import load_benchmark
     from migician.report import score_answers
-    from migician.scoring import read_answers
 
     reading = _reading(protocol, style, y_stretch)
-    bench = mig_bench.load(data)
+    bench = load_benchmark(benchmark, data)
+    if style is not None and not bench.scoring.has_boxes:
+        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
+    bench.scoring.check(reading)
     given = read_answers(answers, bench)
     report = score_answers(
         bench,
@@ -50,20 +55,21 @@ def score(
 
 
 def baseline(
-    benchmark: Annotated[Benchmark, typer.Argument(help="What to answer without looking.")],
+    benchmark: BenchmarkName,
     data: DataFile,
     out: OutFolder,
     as_json: AsJson = False,
 ) -> None:
-    """Score the best constant box of each task, fitted on the questions themselves: the floor for any model."""
+    """Score the best constant answer of each task, fitted on the questions themselves: the floor for any model."""
     from migician.baseline import constant_answers
-    from migician.benchmarks import mig_bench
+    from migician.benchmarks import load_benchmark
     from migician.boxtext import QWEN
     from migician.report import score_answers
     from migician.scoring import Reading
 
-    bench = mig_bench.load(data)
-    spec = {"model": {"name": "best constant box of each task"}}
+    bench = load_benchmark(benchmark, data)
+    what = "box" if bench.scoring.has_boxes else "option"
+    spec = {"model": {"name": f"best constant {what} of each task"}}
     report = score_answers(
         bench, constant_answers(bench), Reading("strict", QWEN), out, images=None, partial=False, spec=spec
     )
@@ -79,10 +85,14 @@ def report(
     """The table and the page over one or several runs of the same benchmark file."""
     from migician.evaluation import images_of
     from migician.page import write_page
-    from migician.report import read_report, side_by_side
+    from migician.report import read_report, scoring_of, side_by_side
 
     names = [folder.resolve().name for folder in folders]
-    console().print(side_by_side({name: read_report(one) for name, one in zip(names, folders, strict=True)}))
+    reports = [read_report(folder) for folder in folders]
+    console().print(side_by_side(dict(zip(names, reports, strict=True))))
+    if scoring_of(reports[0]).name != "boxes":
+        note(f"no page: it shows one box a question, and {reports[0]['benchmark']} asks for something else")
+        return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
@@ -113,6 +123,17 @@ def compare(
         console().print(comparison_table(comparison))
     if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
         note("the two runs were scored under different protocols")
+
+
+def export(
+    folders: Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="The .parquet file to write.")],
+) -> None:
+    """The records of one or several runs as one parquet table, with a column that says whose they are."""
+    from migician.export import export_records
+
+    count = export_records(folders, [str(folder) for folder in folders], out)
+    note(f"{out}: {count} records")
 
 
 def _reading(protocol: ProtocolName, style: str | None, y_stretch: bool) -> Any:
