@@ -16,7 +16,7 @@ import numpy as np
 from migician.boxtext import BoxStyle
 from migician.metrics import Measure
 from migician.optiontext import read_option
-from migician.scoring import Answer, Reading, Scoring, SizeOf
+from migician.scoring import Answer, Reading, Scoring, Shown, SizeOf
 
 ChoiceOutcome = Literal["correct", "wrong_choice", "undecided", "failed"]
 
@@ -113,12 +113,19 @@ def _chance(record: ChoiceRecord) -> float:
     return 1 / len(record.options) if record.options and record.answer is not None else 0.0
 
 
+def _show(record: ChoiceRecord) -> Shown:
+    right = "none" if record.answer is None else record.options[record.answer]
+    chosen = " | ".join(record.options[option] for option in record.settled)
+    return Shown(answer=f"{right}; of {' | '.join(record.options)}", remark=f"chose {chosen}" if chosen else "")
+
+
 CHOICES = Scoring(
     name="choices",
     record=ChoiceRecord,
     outcomes=("correct", "wrong_choice", "undecided", "failed"),
     score_one=_score_choice,
     measures=_measures,
+    show=_show,
     has_boxes=False,
     chance=_chance,
 )

@@ -16,7 +16,7 @@ import numpy as np
 from migician.boxes import Box
 from migician.boxtext import BoxStyle, Mention, parse_boxes
 from migician.metrics import Measure
-from migician.scoring import CORRECT_IOU, Answer, Reading, Scoring, SizeOf
+from migician.scoring import CORRECT_IOU, Answer, Reading, Scoring, Shown, SizeOf
 
 MatchOutcome = Literal["correct", "partly", "missed", "no_box", "garbled", "failed"]
 
@@ -166,12 +166,21 @@ def _counts(records: Sequence[SetRecord]) -> dict[str, int]:
     }
 
 
+def _show(record: SetRecord) -> Shown:
+    return Shown(
+        [(truth.image, truth.box) for truth in record.truths],
+        [(box.image, box.box) for box in record.boxes],
+        remark=f"found {record.found} of {len(record.truths)}",
+    )
+
+
 MATCHING = Scoring(
     name="matching",
     record=SetRecord,
     outcomes=("correct", "partly", "missed", "no_box", "garbled", "failed"),
     score_one=_score_set,
     measures=_measures,
+    show=_show,
     protocols=("strict",),
     counts=_counts,
 )

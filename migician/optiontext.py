@@ -194,7 +194,8 @@ def _group(text: str, mentions: Sequence[_Mention], first: int) -> tuple[set[int
     """The options of a mention and of what is joined to it ("B. the dog", "A, B or C"), and where that ends."""
     options = {mentions[first].option}
     last = mentions[first]
-    for following in mentions[first + 1 :]:
+    for place in range(first + 1, len(mentions)):
+        following = mentions[place]
         between = text[last.end : following.start]
         is_pair = last.is_letter and not following.is_letter and _PAIR.fullmatch(between)
         if not (is_pair or _LIST.fullmatch(between)):

@@ -204,7 +204,13 @@ def _figure_table(report: Report, leading: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
 
-    result = Table(title=_title(report), title_justify="left", box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    result = Table(
+        title=f"{title(report)}; percent, 95% interval",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+    )
     for name in leading:
         result.add_column(name, justify="right" if name == "n" else "left")
     for name in metric_names(report["average"]):
@@ -280,10 +286,11 @@ def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
     }
 
 
-def _title(report: Report) -> str:
+def title(report: Report) -> str:
+    """What was scored, and how."""
     form = f", {report['file_kind']} form" if "file_kind" in report else ""
     protocol = f"{report['protocol']} protocol" + (" with y-stretch" if report.get("y_stretch") else "")
-    return f"{report['benchmark']}{form} ({report['data']}), {protocol}; percent, 95% interval"
+    return f"{report['benchmark']}{form} ({report['data']}), {protocol}"
 
 
 def _cluster_labels(records: Sequence[Any]) -> NDArray[np.intp]:

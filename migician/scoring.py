@@ -86,6 +86,23 @@ class Reading:
             )
 
 
+Drawn = tuple[int | None, tuple[float, float, float, float]]
+"""(image or None where it is not known, box as fractions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the page shows of a record beside its question and its reply."""
+
+    truths: Sequence[Drawn] = ()
+    boxes: Sequence[Drawn] = ()
+    """Of the reply."""
+    answer: str = ""
+    """The right answer, where it is a text."""
+    remark: str = ""
+    """How well the reply fits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """How the replies to one kind of question become records, and records become figures."""
@@ -99,6 +116,8 @@ class Scoring:
     """(question, answer, reading, sizes) -> its record."""
     measures: Callable[[Sequence[Any]], dict[str, Measure]]
     """Of some records: each metric's values and sizes, row by row, as fractions."""
+    show: Callable[[Any], Shown]
+    """Of one record."""
     protocols: tuple[Protocol, ...] = ("strict", "published")
     has_boxes: bool = True
     """Whether replies hold boxes, so that a box style says how to read them."""
@@ -209,12 +228,20 @@ def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
     return {name: (column, None) for name, column in metric_columns([record.iou for record in records]).items()}
 
 
+def _show_box(record: Record) -> Shown:
+    # A box whose image the reply does not name is drawn where the question's answer is.
+    image = record.image if record.image is not None else record.target
+    boxes = [(image, box) for box in record.boxes[:1]]
+    return Shown([(record.target, record.truth)], boxes, remark=f"IoU {record.iou:.2f}")
+
+
 BOXES = Scoring(
     name="boxes",
     record=Record,
     outcomes=OUTCOMES,
     score_one=_score_box,
     measures=_box_measures,
+    show=_show_box,
     counts=lambda records: {"several": sum(record.several for record in records)},
 )
 """Of questions for one box: hit rates at three thresholds, and mean IoU."""

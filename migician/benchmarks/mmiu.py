@@ -123,6 +123,7 @@ def split_options(text: str) -> tuple[str, ...]:
             run = [mark]
         elif run and mark[1] == ascii_uppercase[len(run)]:
             run.append(mark)
+    if len(run) < 2:
+        return ()
     ends = [mark.start() for mark in run[1:]] + [len(text)]
-    options = tuple(text[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True))
-    return options if len(options) > 1 else ()
+    return tuple(text[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True))

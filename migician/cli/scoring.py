@@ -85,14 +85,11 @@ def report(
     """The table and the page over one or several runs of the same benchmark file."""
     from migician.evaluation import images_of
     from migician.page import write_page
-    from migician.report import read_report, scoring_of, side_by_side
+    from migician.report import read_report, side_by_side
 
     names = [folder.resolve().name for folder in folders]
     reports = [read_report(folder) for folder in folders]
     console().print(side_by_side(dict(zip(names, reports, strict=True))))
-    if scoring_of(reports[0]).name != "boxes":
-        note(f"no page: it shows one box a question, and {reports[0]['benchmark']} asks for something else")
-        return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
