@@ -2,7 +2,8 @@
 
 - JSON lines, one answer each. Which question: `index`, `id` (a number, or digits as text) or `doc_id`, which all
   mean its place in the benchmark file from 0. The reply: `response`, `text` or `prediction`. Optional: `task`,
-  `error` (why there is no reply), `seconds`.
+  `error` (why there is no reply), `seconds`, `sizes` ([[width, height], ...] of the images as the model saw them,
+  for boxes in pixels).
 - Sample logs of lmms-eval (`*_samples_*.jsonl`): JSON lines with `doc_id` and `filtered_resps`, and with `resps`
   where the filter changed something; the reply is the first of `resps`, whole, else of `filtered_resps`.
   `target` is not read: the truth is the benchmark file's.
@@ -156,14 +157,20 @@ def _answer(row: Row, place: str) -> Answer:
             f'{place}: "response" is missing or null; give the reply as text, or "error" with the reason there is none '
             f"(also read: {', '.join(REPLY_FIELDS[1:])}, and lmms-eval's resps and filtered_resps)"
         )
-    seconds = row.get("seconds")
-    return Answer(
-        index,
-        reply,
-        row["task"] if isinstance(row.get("task"), str) else None,
-        None if error is None else str(error),
-        float(seconds) if isinstance(seconds, int | float) else None,
-    )
+    try:
+        return msgspec.convert(
+            {
+                "index": index,
+                "response": reply,
+                "task": row.get("task"),
+                "error": None if error is None else str(error),
+                "seconds": row.get("seconds"),
+                "sizes": row.get("sizes"),
+            },
+            Answer,
+        )
+    except msgspec.ValidationError as wrong:
+        raise UserError(f"{place}: {wrong}") from None
 
 
 def _reply(row: Row, place: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,32 +59,45 @@ def compare(first: Path, second: Path) -> Report:
 
 
 def comparison_table(comparison: Report) -> Table:
-    """A comparison as a table for the terminal: second minus first, with its 95% interval, and McNemar's p."""
+    """A comparison as a table for the terminal: second minus first, with its 95% interval."""
+    names = metric_names(comparison["average"])
+    title = f"{comparison['second']['name']} minus {comparison['first']['name']}, percentage points"
+    result = _table(title, [HEADINGS.get(name, name) for name in names])
+    for task, figures in _rows(comparison):
+        result.add_row(task, str(figures["n"]), *(_cell(figures, name, "interval") for name in names))
+    return result
+
+
+def significance_table(comparison: Report) -> Table:
+    """The headline figure again with its bootstrap interval, and McNemar's test, as a table for the terminal."""
+    name = headline_metric(comparison["average"])
+    heading = f"{HEADINGS.get(name, name)}, paired bootstrap"
+    result = _table("What the difference rests on", [heading, "right: first only", "second only", "McNemar's p"])
+    for task, figures in _rows(comparison):
+        test = figures["mcnemar"]
+        counts = (str(test["first_only"]), str(test["second_only"]), f"{test['p']:.2g}")
+        result.add_row(task, str(figures["n"]), _cell(figures, name, "bootstrap"), *counts)
+    return result
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
     from rich.table import Table
 
-    title = f"{comparison['second']['name']} minus {comparison['first']['name']}, percentage points"
     result = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     result.add_column("task")
-    result.add_column("n", justify="right")
-    names = metric_names(comparison["average"])
-    for name in names:
-        result.add_column(HEADINGS.get(name, name), justify="right")
-    headline = headline_metric(comparison["average"])
-    result.add_column(f"{HEADINGS.get(headline, headline)}, bootstrap", justify="right")
-    result.add_column("right: one only", justify="right")
-    result.add_column("p", justify="right")
-    rows = [*comparison["per_task"].items(), ("average of the tasks", comparison["average"])]
-    for task, figures in rows:
-        cells = []
-        for name in names:
-            low, high = figures["interval"][name]
-            cells.append(f"{figures[name]:+.2f} [dim]{low:+.1f} to {high:+.1f}[/dim]")
-        low, high = figures["bootstrap"][headline]
-        cells.append(f"[dim]{low:+.1f} to {high:+.1f}[/dim]")
-        test = figures["mcnemar"]
-        cells += [f"{test['first_only']} : {test['second_only']}", f"{test['p']:.2g}"]
-        result.add_row(task, str(figures["n"]), *cells, style="bold" if task == rows[-1][0] else None)
+    for heading in ("n", *headings):
+        result.add_column(heading, justify="right")
     return result
+
+
+def _rows(comparison: Report) -> list[tuple[str, dict[str, Any]]]:
+    average = ("[bold]average of the tasks[/bold]", comparison["average"])
+    return [*comparison["per_task"].items(), average]
+
+
+def _cell(figures: dict[str, Any], name: str, interval: str) -> str:
+    low, high = figures[interval][name]
+    return f"{figures[name]:+.2f} [dim]{low:+.1f} to {high:+.1f}[/dim]"
 
 
 def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:

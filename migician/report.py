@@ -38,7 +38,7 @@ def score_answers(
 ) -> Report:
     """Score answers and write `report.json` and `records.jsonl` into `out`; gives the report."""
     counts_pixels = bench.scoring.has_boxes and reading.protocol == "strict" and reading.style.scale == "pixel"
-    if counts_pixels and images is None:
+    if counts_pixels and images is None and any(answer.sizes is None for answer in answers.values()):
         raise UserError("this box style counts pixels: say where the images are with --images")
     sizes = {"size_of": _sizes_below(images)} if counts_pixels and images else {}
     records = score(bench, answers, reading, partial=partial, **sizes)
@@ -273,7 +273,7 @@ def notes(report: Report) -> list[str]:
 def headline_metric(figures: Mapping[str, Any]) -> str:
     """The metric that a report is quoted by."""
     names = metric_names(figures)
-    return "acc@0.5" if "acc@0.5" in names else names[0]
+    return next((name for name in ("acc@0.5", "f1@0.5") if name in names), names[0])
 
 
 def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     """Why there is no reply, where the model failed."""
     seconds: float | None = None
+    sizes: tuple[Size, ...] | None = None
+    """(width, height) of each image as the model saw it, where the family's boxes count those pixels."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -152,12 +154,18 @@ def score(
     """A record for each question of the benchmark, in order.
 
     Questions without an answer count as failed, so that leaving out the hard ones gains nothing;
-    with `partial` they are left out. `size_of` gives the sizes of images, for styles that count pixels.
+    with `partial` they are left out. For styles that count pixels, sizes are those that an answer
+    says the model saw, else what `size_of` gives.
     """
     bench.scoring.check(reading)
     missing = Answer(-1, error=NO_ANSWER)
+
+    def seen(question: Any, image: int) -> Size | None:
+        sizes = answers[question.index].sizes
+        return size_of(question, image) if sizes is None else sizes[image]
+
     return [
-        bench.scoring.score_one(question, answers.get(question.index, missing), reading, size_of)
+        bench.scoring.score_one(question, answers.get(question.index, missing), reading, seen)
         for question in bench.questions
         if not partial or question.index in answers
     ]

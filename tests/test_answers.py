@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,6 +100,16 @@ def test_every_form_gives_the_same_replies_whole(bench, tmp_path, make):
     assert [answers[number].response for number in range(3)] == REPLIES
 
 
+def test_a_sheet_is_read_as_a_table(bench, tmp_path, monkeypatch):
+    """Against a stand-in that honours the documented calls of openpyxl."""
+    cells = [tuple(kit_rows()[0]), *(tuple(row.values()) for row in kit_rows())]
+    sheet = SimpleNamespace(values=iter(cells))
+    stand_in = SimpleNamespace(load_workbook=lambda file, **options: SimpleNamespace(worksheets=[sheet]))
+    monkeypatch.setitem(sys.modules, "openpyxl", stand_in)
+    (tmp_path / "m_MIG.xlsx").write_bytes(b"PK\x03\x04 a workbook")
+    assert [one.response for one in read_answers(tmp_path / "m_MIG.xlsx", bench).values()] == REPLIES
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("openpyxl"), reason="openpyxl is not installed")
 def test_a_sheet_gives_the_same_replies(bench, tmp_path):
     from openpyxl import Workbook
@@ -112,7 +124,7 @@ def test_a_sheet_gives_the_same_replies(bench, tmp_path):
 
 def test_a_sheet_without_its_reader_says_what_to_do(bench, tmp_path, monkeypatch):
     (tmp_path / "m.xlsx").write_bytes(b"PK\x03\x04 a workbook")
-    monkeypatch.setitem(importlib.import_module("sys").modules, "openpyxl", None)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(UserError, match=r"m\.xlsx: reading \.xlsx needs the package openpyxl: pip install openpyxl"):
         read_answers(tmp_path / "m.xlsx", bench)
 
@@ -142,6 +154,7 @@ def test_a_failure_is_a_failure_and_no_reply(bench, tmp_path):
             "`filtered_resps` must be the reply",
         ),
         (lambda d: lines(d / "a.jsonl", [*lmms_rows(), lmms_rows()[0]]), r":4: index 0 was answered at .*:1 already"),
+        (lambda d: lines(d / "a.jsonl", [{"index": 0, "text": "x", "sizes": [[1]]}]), r":1: .*`\$\.sizes\[0\]`"),
         (lambda d: lines(d / "a.jsonl", [{"id": "mig_7", "text": "x"}]), "`index` must be .* not 'mig_7'"),
     ],
 )

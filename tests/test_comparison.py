@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from migician.comparison import compare, comparison_table
+from migician.comparison import compare, comparison_table, significance_table
 from migician.errors import UserError
 from migician.export import export_records
 from migician.metrics import bootstrap_differences, difference, estimate, mcnemar
@@ -123,7 +123,7 @@ def test_real_answers_compared(shared, tmp_path):
     low, high = comparison["average"]["bootstrap"]["acc@0.5"]
     assert low < comparison["average"]["acc@0.5"] < high
     assert (low, high) == pytest.approx(tuple(comparison["average"]["interval"]["acc@0.5"]), abs=0.5)
-    assert comparison_table(comparison).row_count == 11
+    assert comparison_table(comparison).row_count == significance_table(comparison).row_count == 11
 
 
 def scored(tmp_path, name, benchmark, data, replies):

@@ -131,6 +131,8 @@ def test_pixels_are_those_of_the_image_a_box_is_in():
         Bench(QUESTION), {0: Answer(0, reply)}, Reading("strict", STYLES["list-pixel"]), size_of=lambda q, i: sizes[i]
     )
     assert record.found == 2 and [box.image for box in record.boxes] == [0, 2]
+    answer = Answer(0, reply, sizes=tuple(sizes))  # as the model saw them
+    assert score(Bench(QUESTION), {0: answer}, Reading("strict", STYLES["list-pixel"]))[0].pairs == record.pairs
 
 
 def run(*args):

@@ -107,7 +107,7 @@ def compare(
     import msgspec
 
     from migician.comparison import compare as compare_reports
-    from migician.comparison import comparison_table
+    from migician.comparison import comparison_table, significance_table
 
     comparison = compare_reports(first, second)
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
@@ -118,6 +118,7 @@ def compare(
         sys.stdout.write(content.decode())
     else:
         console().print(comparison_table(comparison))
+        console().print(significance_table(comparison))
     if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
         note("the two runs were scored under different protocols")
 
