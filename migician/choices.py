@@ -96,8 +96,8 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
 
 
 def is_published_match(reply: str, gold: str | None) -> bool:
-    """Whether the published scripts count `reply` as right: the gold answer, without blanks and points at its
-    ends, stands anywhere in it; so "A" is in "Answer: B".
+    """Whether the published script counts `reply` as right: the gold answer, without blanks and points at its
+    ends, stands anywhere in it; so "A" is in "Answer: B". Without a gold answer nothing is right.
 
     Source: eval/MIG_bench_eval.py of thunlp/Migician.
     """

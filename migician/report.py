@@ -129,7 +129,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         "benchmark": bench.name,
         **kind,
         **protocol,
-        "data": bench.path.name,
+        "data": bench.path.name or bench.path.resolve().name,
         "data_sha256": bench.sha256,
         **bench.facts(),
         "n": len(records),

@@ -17,6 +17,7 @@ from migician.export import export_records
 from migician.metrics import bootstrap_differences, difference, estimate, mcnemar
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_is_the_exact_binomial_test(pairs):
     test = mcnemar([first for first, _ in pairs], [second for _, second in pairs])
