@@ -248,6 +248,9 @@ def test_every_benchmark_is_asked_scored_and_beaten_by_its_baseline(worlds, tmp_
     compared = json.loads(invoke("compare", tmp_path / "floor", tmp_path / "asked", "--json").stdout)
     assert compared["n"] == asked["n"]
     assert invoke("report", tmp_path / "floor", tmp_path / "asked", "--images", images).exit_code == 0
+    table = ["--parquet", tmp_path / "records.parquet"]
+    done = invoke("report", tmp_path / "floor", tmp_path / "asked", *table)
+    assert f"records.parquet: {2 * asked['n']} records" in done.stderr
 
 
 def test_choices_are_reported_beside_chance_with_malformed_rows_apart(worlds, tmp_path):

@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 
 from migician.comparison import compare, comparison_table, significance_table
 from migician.errors import UserError
-from migician.export import export_records
 from migician.metrics import bootstrap_differences, difference, estimate, mcnemar
+from migician.recordtable import write_table
 
 
 @settings(deadline=None)
@@ -175,7 +175,7 @@ def test_records_as_parquet_are_the_records(tmp_path, data, benchmark, replies):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     first = scored(tmp_path, "first", benchmark, data, replies)
     second = scored(tmp_path, "second", benchmark, data, ["nothing"] * len(replies))
-    assert export_records([first, second], ["one", "two"], tmp_path / "out/records.parquet") == 2 * len(replies)
+    assert write_table([first, second], ["one", "two"], tmp_path / "out/records.parquet") == 2 * len(replies)
     table = parquet.read_table(tmp_path / "out/records.parquet")
     assert not any("null" in str(field.type) for field in table.schema)  # types do not depend on the content
     expected = [
@@ -190,4 +190,4 @@ def test_records_of_two_kinds_are_no_table(tmp_path, data):
     boxes = scored(tmp_path, "boxes", "mig-bench", data, ["x", "y"])
     sets = scored(tmp_path, "sets", "mig-bench-one-shot", data, ["x"])
     with pytest.raises(UserError, match="holds other records than"):
-        export_records([boxes, sets], ["a", "b"], tmp_path / "r.parquet")
+        write_table([boxes, sets], ["a", "b"], tmp_path / "r.parquet")

@@ -42,7 +42,6 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "score": (scoring.score, "score mig-bench --data MIG_data.json --answers answers.jsonl --out outputs/scored"),
     "baseline": (scoring.baseline, "baseline mig-bench --data MIG_data.json --out outputs/constant"),
     "compare": (scoring.compare, "compare outputs/qwen2-vl outputs/migician"),
-    "export": (scoring.export, "export outputs/qwen2-vl outputs/migician --out records.parquet"),
     "report": (scoring.report, "report outputs/stage-1 outputs/merged --images data"),
 }
 """Verb: its function, and an example of its arguments for --help."""

@@ -1,4 +1,4 @@
-"""Verbs about answers that exist: score, baseline, report, compare, export."""
+"""Verbs about answers that exist: score, baseline, report, compare."""
 
 from __future__ import annotations
 
@@ -81,15 +81,22 @@ def report(
     images: Annotated[Path | None, typer.Option(help="The image folder; without it, the one eval used.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where the page goes: by default into the first.")] = None,
     per_task: Annotated[int, typer.Option(min=1, help="Questions of each task to show.")] = 60,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Instead of the page, write all records as one table into this file.")
+    ] = None,
 ) -> None:
     """The table and the page over one or several runs of the same benchmark file."""
     from migician.evaluation import images_of
     from migician.page import write_page
+    from migician.recordtable import write_table
     from migician.report import read_report, side_by_side
 
     names = [folder.resolve().name for folder in folders]
     reports = [read_report(folder) for folder in folders]
     console().print(side_by_side(dict(zip(names, reports, strict=True))))
+    if parquet is not None:
+        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
+        return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
@@ -121,17 +128,6 @@ def compare(
         console().print(significance_table(comparison))
     if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
         note("the two runs were scored under different protocols")
-
-
-def export(
-    folders: Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")],
-    out: Annotated[Path, typer.Option("--out", help="The .parquet file to write.")],
-) -> None:
-    """The records of one or several runs as one parquet table, with a column that says whose they are."""
-    from migician.export import export_records
-
-    count = export_records(folders, [str(folder) for folder in folders], out)
-    note(f"{out}: {count} records")
 
 
 def _reading(protocol: ProtocolName, style: str | None, y_stretch: bool) -> Any:

@@ -17,7 +17,7 @@ from migician.scoring import read_records
 ROWS_AT_ONCE = 10_000
 
 
-def export_records(folders: Sequence[Path], names: Sequence[str], out: Path) -> int:
+def write_table(folders: Sequence[Path], names: Sequence[str], out: Path) -> int:
     """Write the records of runs of one kind to a parquet file, and give how many; column `run` has each one's name.
 
     Columns keep their types whatever the records hold: an empty list is a list. Raises `UserError`
@@ -30,7 +30,7 @@ def export_records(folders: Sequence[Path], names: Sequence[str], out: Path) -> 
     scorings = [scoring_of(read_report(folder)) for folder in folders]
     for folder, scoring in zip(folders, scorings, strict=True):
         if scoring.name != scorings[0].name:
-            raise UserError(f"{folder} holds other records than {folders[0]}: export them apart")
+            raise UserError(f"{folder} holds other records than {folders[0]}: write them apart")
     fields = get_type_hints(scorings[0].record)
     schema = pyarrow.schema(
         [
