@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from migician.benchmarks import Benchmark
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.scoring import Answer
 
 QUESTION_FIELDS = ("index", "id", "doc_id")
@@ -90,7 +90,7 @@ def _line_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
             continue
         try:
             yield f"{file}:{number}", msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise UserError(
                 f'{file}:{number}: {error}; expected {{"index": row, "response": "text"}} on one line'
             ) from None
@@ -99,7 +99,7 @@ def _line_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
 def _list_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
     try:
         rows = msgspec.json.decode(content, type=list[dict[str, Any]])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a JSON list of rows with index and prediction: {error}") from None
     return ((f"{file}, row {number}", row) for number, row in enumerate(rows))
 

@@ -8,7 +8,6 @@ never raises: what could not be read is part of the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,14 +57,12 @@ class BoxStyle:
         >>> STYLES["llava-onevision"].write(Box(0.316, 0.058, 0.764, 0.999))
         '<box>[0.316, 0.058, 0.764, 0.999]</box>'
         """
-        if self.scale == "pixel":
-            if size is None:
-                raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
-            values: Sequence[float] = box.to_pixels(size)
-        else:
-            values = box.to_permille() if self.scale == "permille" else box.as_tuple()
-        spelled = [f"{value:.{self.decimals}f}" for value in values]
-        return self.template.format(*spelled)
+        if self.scale == "permille":
+            return self.template.format(*box.to_permille())
+        if self.scale == "pixel" and size is None:
+            raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
+        values = box.to_pixels(size) if self.scale == "pixel" and size else box.as_tuple()
+        return self.template.format(*[f"{value:.{self.decimals}f}" for value in values])
 
     def extent(self, size: Size | None) -> tuple[float, float]:
         """What the right and the bottom edge of the image are written as."""

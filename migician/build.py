@@ -8,6 +8,7 @@
     MGrounding-630k.json                    all of them
     dataset_info.json                       what LLaMA-Factory reads them by
     card.json, README.md                    counts, refusals by reason, seed, versions, sha256
+    histograms.png, samples.jpg             the same as a picture, and twelve samples drawn
 
 Same recipe, sources and seed, same bytes, on any number of workers, also after an interruption.
 """
@@ -28,6 +29,7 @@ import msgspec
 
 from migician.card import Part, versions, write_card
 from migician.errors import UserError, writing
+from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
 from migician.progress import Report, progress_bar
@@ -41,8 +43,8 @@ from migician.tasks.draft import Plan
 from migician.workers import Processes, Workers, here, on_ray
 
 NAME = "MGrounding-630k"
-_PIECE = 1024
-"""Plans of a piece: work for about a second where nothing but records is made."""
+_PIECE = 256
+"""Plans of a piece: where crops are cut, work for about a second, so that no process waits long for the last piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def build(
     config: str | Path | None = None,
     collect: bool = False,
     overwrite: bool = False,
+    exclude: Exclude | None = MIG_BENCH,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
@@ -83,7 +86,8 @@ def build(
     without, every task takes from every source that fits it, as much as there is. `count` is samples
     a task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
-    `collect` they are opened, compared with their annotations and brought into `out`.
+    `collect` they are opened, compared with their annotations and brought into `out`. No sample has
+    an image that MIG-Bench uses, as far as `exclude` makes it known; with None they are left in, and the card says so.
 
     `out` may exist only if it is empty, or with `overwrite` if it holds an earlier build. A build
     that was killed leaves a folder beside `out`; the same call again goes on from it.
@@ -94,15 +98,17 @@ def build(
     target = Path(out)
     recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None)
     _refuse_occupied(target, overwrite)
+    exclude, excluded = begin(exclude)
     with _workplace(target) as work:
-        _go_on_or_start_anew(work, recipe, sources, collect)
+        _go_on_or_start_anew(work, recipe, sources, collect, excluded)
         with _crew(workers, ray) as crew:
             parts = [
-                _part(work, task, source, recipe, _index(work, source, Path(sources[source]), recipe), collect, crew)
+                _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()
                 for source in asked.sources
+                for indexed in [_index(work, source, Path(sources[source]), recipe)]
             ]
-        _assemble(work, recipe, parts)
+        _assemble(work, recipe, parts, excluded)
         _swap(work / "data", target)
     return Built(target, tuple(parts))
 
@@ -130,13 +136,16 @@ def _workplace(target: Path) -> Iterator[Path]:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
 
 
-def _go_on_or_start_anew(work: Path, recipe: Recipe, sources: Mapping[str, Path], collect: bool) -> None:
+def _go_on_or_start_anew(
+    work: Path, recipe: Recipe, sources: Mapping[str, Path], collect: bool, excluded: Excluded
+) -> None:
     """Empty the workplace unless an interrupted build of the very same dataset left it."""
     used = {name: str(sources[name]) for task in recipe.tasks.values() for name in task.sources}
     plan: dict[str, Any] = {
         "recipe": recipe,
         "sources": {name: str(Path(root).resolve()) for name, root in used.items()},
         "collect": collect,
+        "mig_bench": excluded,
         "versions": versions(),
     }
     wanted = msgspec.json.encode(plan, order="sorted")
@@ -176,7 +185,14 @@ def _index(work: Path, source: str, root: Path, recipe: Recipe) -> tuple[Path, I
 
 
 def _part(
-    work: Path, name: str, source: str, recipe: Recipe, indexed: tuple[Path, Index], collect: bool, crew: Workers
+    work: Path,
+    name: str,
+    source: str,
+    recipe: Recipe,
+    indexed: tuple[Path, Index],
+    collect: bool,
+    exclude: Exclude | None,
+    crew: Workers,
 ) -> Part:
     """The samples of one task from one source, as files of records in `work`."""
     folder, index = indexed
@@ -195,6 +211,7 @@ def _part(
         str((work / "data").resolve()),
         place,
         collect,
+        exclude,
     )
     refused = Tally()
     plans = task.plan(index.items, job.seed, refused, settings_of(name, recipe.tasks[name]))
@@ -236,7 +253,7 @@ def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Itera
         yield Piece(job, start, piece, str(records / f"{start:09d}.jsonl"))
 
 
-def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
+def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part], excluded: Excluded) -> None:
     """The dataset's own files, in `work/data`, of the records in `work/parts`."""
     data = work / "data"
     files = {name: f"{TASKS[name].stem}.json" for name in recipe.tasks}
@@ -246,23 +263,23 @@ def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
             with writing(data / file) as family:
                 opened = False
                 for records in _records(work / "parts", name, recipe):
-                    family.write((b",\n" if opened else b"[\n") + records)
-                    whole.write((b",\n" if opened_whole else b"[\n") + records)
+                    family.writelines((b",\n" if opened else b"[\n", records))
+                    whole.writelines((b",\n" if opened_whole else b"[\n", records))
                     opened = opened_whole = True
                 family.write(b"\n]\n" if opened else b"[]\n")
         whole.write(b"\n]\n" if opened_whole else b"[]\n")
     files["mgrounding"] = f"{NAME}.json"
     write_dataset_info(data, files)
-    write_card(data, NAME, recipe, parts, list(files.values()))
+    write_card(data, NAME, recipe, parts, list(files.values()), excluded)
 
 
 def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:
-    """The records of a task, piece after piece, joined as in a JSON list."""
+    """The records of a task, piece after piece, as they stand in a JSON list."""
     for source in recipe.tasks[task].sources:
         for file in sorted((parts / f"{task}-{source}").glob("*.jsonl")):
-            head, _, lines = file.read_bytes().partition(b"\n")
-            if msgspec.json.decode(head, type=Rendered).made:
-                yield lines.rstrip(b"\n").replace(b"\n", b",\n")
+            with file.open("rb") as stream:
+                if msgspec.json.decode(stream.readline(), type=Rendered).made:
+                    yield stream.read()
 
 
 def _refuse_occupied(target: Path, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""The card of a dataset: what is in it, what was left out and why, and what made it."""
+"""The card of a dataset: what is in it, what was left out and why, and what made it; with two pictures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from migician.album import album
+from migician.charts import histograms
 from migician.errors import writing
+from migician.exclusion import Excluded
+from migician.readme import HISTOGRAMS, SAMPLES, readme
 from migician.recipe import Recipe
+from migician.survey import survey
+
+_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,20 @@ class Part:
     """Scenes and samples that the task did not take, by reason."""
 
 
-def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], files: Sequence[str]) -> None:
-    """Write `card.json` and `README.md` about the sample files of `folder`; no dates, so that builds compare."""
+def write_card(
+    folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], files: Sequence[str], excluded: Excluded
+) -> None:
+    """Write card.json, README.md and two pictures about the `files` of `folder`; no dates, so that builds compare.
+
+    Of `files`, `name`.json has all samples, the other .json files those of one family each.
+    """
+    merged = f"{name}.json"
+    families = [file for file in files if file.endswith(".json") and file != merged]
+    with ThreadPoolExecutor() as pool:  # a digest leaves the interpreter to others
+        others = {file: pool.submit(_sha256, folder / file) for file in files if file not in families}
+        surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
+        digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
+    look = album({Path(file).stem: one.picked for file, one in surveys.items()}, folder, _SHOWN)
     paths = sorted((folder / name).rglob("*"))
     images = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
@@ -42,22 +62,34 @@ def write_card(folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], f
         "images": len(images),
         "image_bytes": sum(images),
         "links": links,
+        "stored": "files",
         "seed": recipe.seed,
         "recipe": msgspec.to_builtins(recipe),
         "versions": versions(),
-        "files": {file: {"sha256": _sha256(folder / file), "bytes": (folder / file).stat().st_size} for file in files},
+        "mig_bench": msgspec.to_builtins(excluded) | {"sentence": excluded.sentence()},
+        "files": {file: {"sha256": digests[file], "bytes": (folder / file).stat().st_size} for file in files},
         "parts": [asdict(part) for part in parts],
+        "figures": {Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) for file, one in surveys.items()},
+        "look": {"samples": look.shown, "unreadable": look.unreadable},
     }
+    configs = {Path(file).stem: file for file, one in surveys.items() if one.figures.samples}
+    if configs:
+        configs = {"default": merged if merged in files else next(iter(configs.values())), **configs}
     with writing(folder / "card.json") as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     with writing(folder / "README.md") as stream:
-        stream.write(_readme(card, parts).encode())
+        stream.write(readme(card, configs).encode())
+    with writing(folder / HISTOGRAMS) as stream:
+        stream.write(histograms({Path(file).stem: one.figures for file, one in surveys.items()}))
+    if look.picture:
+        with writing(folder / SAMPLES) as stream:
+            look.picture.save(stream, "JPEG", quality=88, subsampling=0)
 
 
 def versions() -> dict[str, str]:
     """Of what decides over the bytes."""
     versions = {"python": platform.python_version()}
-    for package in ("migician", "numpy", "pillow"):
+    for package in ("migician", "numpy", "pillow", "matplotlib"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -68,26 +100,3 @@ def versions() -> dict[str, str]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _readme(card: dict[str, Any], parts: Sequence[Part]) -> str:
-    lines = [
-        f"# {card['name']}, built by migician",
-        "",
-        f"{card['samples']:,} samples over {card['images']:,} images, seed {card['seed']}: multi-image grounding in",
-        "the record format of MGrounding-630k. Paths are relative to this folder, boxes are in thousandths.",
-        "",
-        "| task | source | asked | made | left out when reading | refused by the task |",
-        "|---|---|---|---|---|---|",
-    ]
-    for part in parts:
-        asked = "all" if part.asked is None else f"{part.asked:,}"
-        reasons = f"{_reasons(part.left_out)} | {_reasons(part.refused)}"
-        lines.append(f"| {part.task} | {part.source} | {asked} | {part.made:,} | {reasons} |")
-    lines += ["", "`card.json` has the recipe, the versions and the sha256 of each file. The images keep the terms of"]
-    lines += ["their source datasets.", ""]
-    return "\n".join(lines)
-
-
-def _reasons(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items())) or "none"

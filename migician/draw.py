@@ -68,19 +68,21 @@ def contact_sheet(
     note: str = "",
     row_height_px: int = 320,
     sheet_width_px: int = 1400,
+    text_px: int | None = None,
 ) -> Image.Image:
     """All images in one picture, left to right and row by row, each under its caption with its marks.
 
     `marks` has one sequence an image, or is empty; `captions` default to "Image-1", "Image-2",
     .... `title` stands above and `note` below, both wrapped. Images are scaled to
-    `row_height_px`; a row holds what fits into `sheet_width_px`.
+    `row_height_px`; a row holds what fits into `sheet_width_px`. Letters are `text_px` high, by
+    default in proportion to the images.
     """
     names = [f"Image-{number}" for number in range(1, len(images) + 1)] if captions is None else list(captions)
     drawn = list(marks) if marks else [()] * len(images)
     if not images or len(names) != len(images) or len(drawn) != len(images):
         raise ValueError(f"{len(images)} images, {len(names)} captions, {len(drawn)} sequences of marks")
     gap = max(10, row_height_px // 20)
-    text_px = max(13, row_height_px // 17)
+    text_px = text_px or max(13, row_height_px // 17)
     font, caption_px = ImageFont.load_default(text_px), round(text_px * 1.7)
     sizes = [_fitted(image.size, row_height_px, sheet_width_px - 2 * gap) for image in images]
     rows = _rows([width for width, _ in sizes], sheet_width_px - 2 * gap, gap)

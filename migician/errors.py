@@ -10,6 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON raises for bytes that are no JSON, not of the form asked for, not UTF-8, or nested without end."""
+
 
 class UserError(Exception):
     """Something the user can mend; the text names the place, the value and the cure in one line."""

@@ -19,7 +19,7 @@ import msgspec
 
 from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
 from migician.models import Model, Request
 from migician.report import Report, score_answers
 from migician.scoring import Answer, Reading
@@ -129,7 +129,7 @@ class AnswerLog:
         for line in content.split(b"\n")[:-1]:  # what follows the last newline was cut
             try:
                 answer = msgspec.json.decode(line, type=Answer)
-            except msgspec.DecodeError as error:
+            except NOT_JSON as error:
                 raise UserError(
                     f"{self._path}: damaged ({error}): remove it to ask again, or choose another --out"
                 ) from None
@@ -173,7 +173,7 @@ def _line(answer: Answer) -> bytes:
 def _compare_runs(run: Path, identity: dict[str, Any]) -> None:
     try:
         before: dict[str, Any] = msgspec.json.decode(run.read_bytes())
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise UserError(f"{run}: damaged: choose another --out") from None
     now = msgspec.json.decode(msgspec.json.encode(identity))
     for name in ("benchmark", "data_sha256", "model", "plan"):

@@ -14,7 +14,7 @@ import msgspec
 
 from migician.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.downloads import HubFile, Listing, download, is_content, list_files, partial_path
-from migician.errors import UserError, unknown, writing
+from migician.errors import NOT_JSON, UserError, unknown, writing
 from migician.imagecheck import ImageCheck, check_images
 from migician.progress import progress_bar
 
@@ -299,7 +299,7 @@ def _read_state(file: Path) -> Fetched | None:
         return msgspec.json.decode(file.read_bytes(), type=Fetched)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UserError(f"{file}: cannot be read: {error}. Remove it to have every file checked anew") from None
 
 

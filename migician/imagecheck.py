@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from migician.archives import check_name
-from migician.errors import UserError
-from migician.recordstream import stream_records
+from migician.errors import NOT_JSON, UserError
+from migician.records import records
 from migician.sources.reading import Listing
 
 _SHOWN = 5
@@ -44,28 +46,40 @@ def check_images(folder: Path, images: str, merged: str | None = None) -> ImageC
     candidates = sorted(file for file in (*folder.glob("*.json"), *folder.glob("*/*.json")) if file.name not in _OURS)
     merged_file = folder / merged if merged else None
     for file in candidates:
-        records = _records_with(file, images)
-        if records is None:
+        found = _records_with(file, images)
+        if found is None:
             continue
         check.files.append(file)
         if merged_file is None or file == merged_file or merged_file not in candidates:
-            _check_file(file, records, images, folder, listing, check)
+            _check_file(file, found, images, folder, listing, check)
     for file in sorted(folder.glob("*.parquet")):
         _check_file(file, _parquet_records(file, images, check), images, folder, listing, check)
     return check
 
 
 def _records_with(file: Path, images: str) -> Iterator[Any] | None:
-    """The records of a file whose first one has the field; None for files of another kind."""
-    records = stream_records(file)
+    """The records of a list whose first one has the field; None for files of another kind."""
+    found = _decoded(file)
+    with file.open("rb") as stream:
+        if not stream.read(64).lstrip().startswith(b"["):
+            return None
     try:
-        first = next(records, None)
+        first = next(found, None)
     except UserError:
-        # A file that is not a list is of another kind; what a cut list holds was never read to its end here.
         return None
     if not isinstance(first, dict) or images not in first:
         return None
-    return itertools.chain([first], records)
+    return itertools.chain([first], found)
+
+
+def _decoded(file: Path) -> Iterator[Any]:
+    for position, (offset, content) in enumerate(records(file)):
+        try:
+            yield msgspec.json.decode(content)
+        except NOT_JSON as error:
+            raise UserError(
+                f"{file}: record {position} (byte {offset}) is not JSON, or the file is cut: {error}"
+            ) from None
 
 
 def _parquet_records(file: Path, images: str, check: ImageCheck) -> Iterator[Any]:
@@ -82,9 +96,9 @@ def _parquet_records(file: Path, images: str, check: ImageCheck) -> Iterator[Any
 
 
 def _check_file(
-    file: Path, records: Iterator[Any], images: str, folder: Path, listing: Listing, check: ImageCheck
+    file: Path, found: Iterator[Any], images: str, folder: Path, listing: Listing, check: ImageCheck
 ) -> None:
-    for position, record in enumerate(records):
+    for position, record in enumerate(found):
         check.records += 1
         named = record.get(images) if isinstance(record, dict) else None
         if not isinstance(named, list):

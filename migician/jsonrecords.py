@@ -1,6 +1,6 @@
-"""The records of a JSON list or of JSON lines, found without decoding them.
+"""The records of a JSON list or of JSON lines by number, of sound files alone, found twice as fast as by `records`.
 
-A file of any size costs 16 bytes of memory a record and one read at the speed of a scan.
+They are not decoded. A file of any size costs 16 bytes of memory a record and one read at the speed of a scan.
 """
 
 from __future__ import annotations

@@ -1,28 +1,18 @@
 """Which images MIG-Bench uses, so that no training set holds one: by name, and by what they show.
 
-By name, since a builder can ask it of every image at no cost; the names of MIG-Bench tell the
-source for most of its images:
-
-    objects365_v2_00900613.jpg       that photo of Objects365, and every crop of it (..._00900613_2.jpg)
-    sa_6136360.jpg                   that photo of SA-1B
-    GOT-10k_Val_000001/00000001.jpg  that sequence: its other frames show the same
-    static_diff/100081_1_source.png  that session of MagicBrush (MIG-Bench has exactly its dev split), which edits
-                                     the COCO photo of that number
-    common/bear/2318253.jpg, refer_grounding/case003_285864_raw.jpg   numbers of Visual Genome, by their ranges
-    reasoning/case001_2.png, common/Car/car_1.jpg                     any other, by its path below `images/`
-
-By what they show, since copies get other names: near fingerprints first, then a look at both
-(see `fingerprints`).
+By name (see `origins`), since a builder can ask it of every image at no cost and without the benchmark: a list
+of what its names come to is part of this package. By what they show, since copies get other names: near
+fingerprints first, then a look at both (see `fingerprints`).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -32,23 +22,29 @@ import numpy as np
 from migician.benchmarks.images import find_image
 from migician.errors import UserError, writing
 from migician.fingerprints import ALIKE, NEAR, VERSION, fingerprint, likeness, near_pairs, prepare
+from migician.origins import benchmark_keys, digest, keys_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Names that tell their source wherever the file lies, on either side.
-_TELLING = (
-    (re.compile(r"obj(?:ects)?365_(v[12])_(\d{8})(?!\d)"), "objects365"),
-    (re.compile(r"(?<![a-z0-9])sa_(\d+)(?!\d)"), "sa-1b"),
-    # The edit of turn 2 starts from what turn 1 gave: a session is one picture.
-    (re.compile(r"^(\d+)-(?:input|output\d+|mask\d+)$"), "coco"),
-    (re.compile(r"^(\d+)_\d_(?:source|target)$"), "coco"),
-    (re.compile(r"^(?:coco_(?:train|val|test)20\d\d_)?(\d{12})$"), "coco"),
-)
-_SEQUENCE = re.compile(r"^got-10k_(train|val|test)_(\d{6})$")
-_VISUAL_GENOME = re.compile(r"^(?:case\d{3}_)?(\d{6,7})(?:_raw|_refer|_ref)?$")
-_LONG_NUMBER = re.compile(r"\d{5}")
-_LETTER = re.compile(r"[a-z]")
+_LIST = Path(__file__).with_name("benchmarks") / "mig_bench_images.json"
+_DIGEST = 8
+"""Bytes of one."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One of the benchmark's files whose images are in the list."""
+
+    sha256: str
+    images: int
+
+
+class NameList(msgspec.Struct, frozen=True):
+    """What the names of the benchmark's images come to, without the names."""
+
+    files: dict[str, Listed]
+    digests: bytes
+    """Of every key (see `origins.digest`), sorted and joined."""
 
 
 class _Row(msgspec.Struct):
@@ -89,17 +85,28 @@ class Leaks:
     """Images that were not below the root given for them, or could not be read: compared by name only."""
     flat: int = 0
     """Images too flat for a fingerprint."""
-    _keys: dict[str, str] = field(default_factory=dict)
+    _keys: dict[bytes, str] = field(default_factory=dict)
 
     @classmethod
     def named(cls, names: Sequence[str]) -> Self:
         """What leaks where only the names of a benchmark's images are known."""
         distinct = tuple(dict.fromkeys(names))
-        keys: dict[str, str] = {}
+        keys: dict[bytes, str] = {}
         for name in distinct:
-            for key in _benchmark_keys(name):
-                keys.setdefault(key, name)
+            for key in benchmark_keys(name):
+                keys.setdefault(digest(key), name)
         return cls(distinct, _keys=keys)
+
+    @classmethod
+    def listed(cls) -> Self:
+        """What leaks by the list that comes with this package: it knows the images, but cannot name the benchmark's."""
+        digests = name_list().digests
+        keys = [digests[at : at + _DIGEST] for at in range(0, len(digests), _DIGEST)]
+        return cls((), _keys=dict.fromkeys(keys, "an image of MIG-Bench"))
+
+    def with_listed(self) -> Self:
+        """These, and what the list of this package recognises beside them."""
+        return replace(self, _keys={**self.listed()._keys, **self._keys})
 
     @classmethod
     def read(cls, data: str | Path, images: str | Path | None = None, store: Path | None = None) -> Self:
@@ -110,16 +117,8 @@ class Leaks:
         with images, or where none of the images is below `images`.
         """
         file = Path(data)
-        try:
-            content = file.read_bytes()
-            rows = msgspec.json.decode(content, type=list[_Row])
-        except OSError as error:
-            raise UserError(
-                f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench"
-            ) from None
-        except msgspec.DecodeError as error:
-            raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
-        leaks = cls.named([name for row in rows for name in row.images])
+        content, names = names_in(file)
+        leaks = cls.named(names)
         if images is None:
             return leaks
         kept = store or _cache_file(content)
@@ -127,7 +126,7 @@ class Leaks:
         if leaks.names and missing == len(leaks.names):
             raise UserError(
                 f"{images}: none of the {len(leaks.names)} images of {file} is there, such as {leaks.names[0]}; "
-                "--images must name the folder that holds MIG-Bench/"
+                "give the folder that holds MIG-Bench/"
             )
         prints = {name: one.fingerprint for name, one in known.items() if one.fingerprint is not None}
         flat = len(known) - len(prints)
@@ -135,8 +134,8 @@ class Leaks:
 
     def of(self, path: str | Path) -> str | None:
         """The benchmark's image that `path` is by its name, None for an image it does not use: some microseconds."""
-        for key in _keys_of(str(path)):
-            name = self._keys.get(key)
+        for key in keys_of(str(path)):
+            name = self._keys.get(digest(key))
             if name is not None:
                 return name
         return None
@@ -144,7 +143,7 @@ class Leaks:
     def shown_in(self, path: str | Path) -> str | None:
         """The benchmark's image that the file at `path` shows, whatever its name; None also for what is no image.
 
-        Costs decoding the image, and about 0.1 ms.
+        Costs decoding the image, and about a millisecond.
         """
         from PIL import Image
 
@@ -163,7 +162,12 @@ class Leaks:
         """The benchmark's images with a fingerprint near one of `fingerprints`, nearest first, by position there."""
         names = list(self.fingerprints)
         known = np.fromiter(self.fingerprints.values(), dtype=np.uint64, count=len(names))
-        pairs = sorted(near_pairs(fingerprints, known, NEAR), key=lambda pair: (pair[0], pair[2], pair[1]))
+        # The longer side is gone through at once, the shorter one by one.
+        if len(known) > len(fingerprints):
+            near = [(position, image, bits) for image, position, bits in near_pairs(known, fingerprints, NEAR)]
+        else:
+            near = list(near_pairs(fingerprints, known, NEAR))
+        pairs = sorted(near, key=lambda pair: (pair[0], pair[2], pair[1]))
         found: dict[int, list[str]] = {}
         for position, image, _ in pairs:
             found.setdefault(position, []).append(names[image])
@@ -179,64 +183,31 @@ class Leaks:
 
     def telling(self) -> dict[str, int]:
         """How many images are known by what: their own name wherever it lies, their sequence, their path only."""
-        return dict(Counter(_kind(next(iter(_benchmark_keys(name)))) for name in self.names))
+        return dict(Counter(_kind(benchmark_keys(name)[0]) for name in self.names))
+
+
+def names_in(file: Path) -> tuple[bytes, list[str]]:
+    """The bytes of a JSON file of MIG-Bench, and the images of its questions; raises `UserError` for another file."""
+    try:
+        content = file.read_bytes()
+        rows = msgspec.json.decode(content, type=list[_Row])
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
+    return content, [name for row in rows for name in row.images]
+
+
+@functools.lru_cache(maxsize=1)
+def name_list() -> NameList:
+    """The list that comes with this package; scripts/mig_bench_images.py makes it."""
+    return msgspec.json.decode(_LIST.read_bytes(), type=NameList)
 
 
 def _kind(key: str) -> str:
     if key.startswith("path "):
         return "path"
     return "sequence" if key.startswith("got-10k") else "name"
-
-
-def _benchmark_keys(name: str) -> list[str]:
-    """Under which keys a benchmark's image is found: what its name tells, and its path below `images/`."""
-    folders, stem = _split(name)
-    keys = list(_source_keys(folders, stem))
-    if {"common", "refer_grounding"} & set(folders) and (match := _VISUAL_GENOME.match(stem)):
-        keys.append(f"visual-genome {match[1]}")
-    if not keys and _is_telling(stem):
-        keys.append(f"stem {stem}")
-    below = folders[folders.index("images") + 1 :] if "images" in folders else folders[-2:]
-    return [*keys, "path " + "/".join([*below[-2:], stem])]
-
-
-def _keys_of(path: str) -> Iterator[str]:
-    """Under which keys any image may be one of the benchmark's."""
-    folders, stem = _split(path)
-    yield from _source_keys(folders, stem)
-    if folders and folders[-1].startswith("vg_100k"):
-        yield f"visual-genome {stem}"
-    yield f"stem {stem}"
-    for depth in (2, 1):
-        yield "path " + "/".join([*folders[-depth:], stem])
-
-
-def _split(path: str) -> tuple[list[str], str]:
-    """Folders and stem in lower case: copies change the kind of file and the case of names."""
-    *folders, name = path.replace("\\", "/").lower().split("/")
-    return [folder for folder in folders if folder not in ("", ".")], name.rpartition(".")[0] or name
-
-
-def _source_keys(folders: list[str], stem: str) -> Iterator[str]:
-    for pattern, source in _TELLING:
-        match = pattern.search(stem)
-        if match:
-            numbers = [part.lstrip("0") or "0" for part in match.groups()]
-            yield " ".join([source, *numbers])
-            return
-    for folder in folders:
-        match = _SEQUENCE.match(folder)
-        if match:
-            yield f"got-10k {match[1]} {match[2]}"
-            return
-
-
-def _is_telling(stem: str) -> bool:
-    """Whether a name says which image it is: letters and a long number, or a date with the time.
-
-    "case008_498281_raw" does; "00000001", "130900" (a time), "images1" and "car_1" do not.
-    """
-    return bool(_LONG_NUMBER.search(stem)) and (bool(_LETTER.search(stem)) or len(stem) >= 12)
 
 
 def _cache_file(content: bytes) -> Path:

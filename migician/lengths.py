@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from migician.boxes import Size
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.samples import IMAGE_MARK
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def processor_pixels(folder: Path) -> tuple[int, int]:
             try:
                 content: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
                 found = msgspec.convert(content.get("image_processor", content), _Processor)
-            except (OSError, msgspec.DecodeError) as error:
+            except (OSError, *NOT_JSON) as error:
                 raise UserError(f"{file}: not the settings of an image processor: {error}") from None
             break
     own = Resize()

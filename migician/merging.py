@@ -1,12 +1,14 @@
-"""The average of two checkpoints, shard by shard, in memory that does not grow with the model."""
+"""The average of checkpoints, shard by shard, in memory that does not grow with the model."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -47,37 +49,36 @@ _TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "b
 
 
 def merge(
-    a: str | Path,
-    b: str | Path,
+    checkpoints: Sequence[str | Path],
     out: str | Path,
-    weight: float = 0.5,
+    weights: Sequence[float] | None = None,
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the weighted average of two checkpoints to the new folder `out` and give its path.
+    """Write the weighted average of two or more checkpoints to the new folder `out` and give its path.
 
-    Every tensor becomes `(1 - weight) * A + weight * B`: `weight` is B's share, 0..1, and 0.5 is
-    the average the paper ends with (A stage 1, B stage 2; arXiv 2501.05767). Sums are
-    made in float32 (float64 where the tensors are float32) and rounded once to the tensors' own
-    dtype; tensors that are not floating point must be equal. A and B are folders or Hub ids, in one file or
-    several, cut alike or not; the result is cut like A, and takes tokenizer, processor and other
-    small files from A. `merge.json` in it says what it was made from.
+    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1.
+    Without them all weigh the same: of two, the average the paper ends with (stage 1 and stage 2;
+    arXiv 2501.05767). Sums are made in float32 (float64 where the tensors are float32) and rounded once to
+    the tensors' own dtype; tensors that are not floating point must be equal. Checkpoints are folders
+    or Hub ids, in one file or several, cut alike or not; the result is cut like the first, and takes
+    tokenizer, processor and other small files from it. `merge.json` in it says what it was made from.
 
     `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
-    appears whole or not at all. Raises `UserError`, before anything is written, where the two do
+    appears whole or not at all. Raises `UserError`, before anything is written, where the checkpoints do
     not fit together, `out` exists or the disk is too small; and naming the tensor where a value
     is not finite.
     """
-    if not 0.0 <= weight <= 1.0:
-        raise UserError(f"weight {weight}: expected B's share, from 0 (only A) to 1 (only B)")
+    shares = _shares(len(checkpoints), weights)
     target = Path(out)
     if target.exists():
         raise UserError(f"{target}: exists already; remove it or choose another folder")
-    first, second = read_checkpoint(locate(a)), read_checkpoint(locate(b))
-    problems = differences(first, second)
-    if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise UserError(f"{first.folder} and {second.folder} cannot be averaged: {shown}")
+    first, *others = (read_checkpoint(locate(one)) for one in checkpoints)
+    for other in others:
+        problems = differences(first, other)
+        if problems:
+            shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+            raise UserError(f"{first.folder} and {other.folder} cannot be averaged: {shown}")
 
     # Beside the target and under a fixed name: what a killed merge left behind is taken away by the next.
     partial = target.with_name(f".{target.name}.part")
@@ -85,12 +86,25 @@ def merge(
     try:
         partial.mkdir(parents=True)
         _check_space(partial, first.n_bytes)
-        _write(first, second, partial, weight, on_progress)
+        _write([first, *others], shares, partial, on_progress)
         return partial.rename(target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    if count < 2:
+        raise UserError(f"{count} checkpoint: an average needs two or more")
+    shares = [1 / count] * count if weights is None else list(weights)
+    if len(shares) != count:
+        raise UserError(f"{len(shares)} weights for {count} checkpoints: give one for each")
+    if not all(0.0 <= share <= 1.0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+        raise UserError(
+            f"weights {', '.join(f'{share:g}' for share in shares)}: expected shares of 0 to 1 that sum to 1"
+        )
+    return shares
 
 
 def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
@@ -136,25 +150,35 @@ def _check_space(folder: Path, n_bytes: int) -> None:
 
 
 def _write(
-    a: Checkpoint, b: Checkpoint, folder: Path, weight: float, on_progress: Callable[[int, int], None] | None
+    checkpoints: Sequence[Checkpoint],
+    shares: Sequence[float],
+    folder: Path,
+    on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    done, total = 0, a.n_bytes
-    for shard in a.shards:
+    first = checkpoints[0]
+    done, total = 0, first.n_bytes
+    for shard in first.shards:
         with (folder / shard.name).open("wb") as stream:
-            # Same tensors, same dtypes: the header of A's shard, byte for byte, is the header of the result's.
+            # Same tensors, same dtypes: the header of the first's shard, byte for byte, is the header of the result's.
             stream.write(_header_bytes(shard))
-            for tensor in sorted((one for one in a.tensors.values() if one.file == shard), key=lambda one: one.begin):
-                for written in _average(tensor, b.tensors[tensor.name], weight, stream):
+            for tensor in sorted(
+                (one for one in first.tensors.values() if one.file == shard), key=lambda one: one.begin
+            ):
+                same = [one.tensors[tensor.name] for one in checkpoints]
+                for written in _average(same, shares, stream):
                     done += written
                     if on_progress is not None:
                         on_progress(done, total)
             stream.flush()
             os.fsync(stream.fileno())
     for name in (*COMPANIONS, INDEX):
-        if (a.folder / name).is_file():
-            shutil.copyfile(a.folder / name, folder / name)
-    sources = {side: {"path": str(one.folder), "fingerprint": one.fingerprint()} for side, one in (("a", a), ("b", b))}
-    text = json.dumps({"formula": "(1 - weight) * a + weight * b", "weight": weight, **sources}, indent=2)
+        if (first.folder / name).is_file():
+            shutil.copyfile(first.folder / name, folder / name)
+    sources = [
+        {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
+        for one, share in zip(checkpoints, shares, strict=True)
+    ]
+    text = json.dumps({"formula": "sum of weight * checkpoint", "checkpoints": sources}, indent=2)
     (folder / "merge.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -164,32 +188,50 @@ def _header_bytes(file: Path) -> bytes:
         return length + stream.read(int.from_bytes(length, "little"))
 
 
-def _average(a: Tensor, b: Tensor, weight: float, stream: BinaryIO) -> Iterator[int]:
-    """Write the average of one tensor piece by piece; yields the bytes of each piece."""
-    step = PIECE * ITEM_BYTES[a.dtype]
-    with a.file.open("rb") as ours, b.file.open("rb") as theirs:
-        ours.seek(a.begin)
-        theirs.seek(b.begin)
-        for start in range(0, a.n_bytes, step):
-            length = min(step, a.n_bytes - start)
-            pieces = bytearray(ours.read(length)), bytearray(theirs.read(length))
-            if a.dtype in _TORCH_NAMES:
-                stream.write(_averaged(pieces, a, b, weight))
-            elif pieces[0] == pieces[1]:
+def _average(tensors: Sequence[Tensor], shares: Sequence[float], stream: BinaryIO) -> Iterator[int]:
+    """Write the average of one tensor of several checkpoints piece by piece; yields the bytes of each piece."""
+    first = tensors[0]
+    step = PIECE * ITEM_BYTES[first.dtype]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(tensor.file.open("rb", buffering=0)) for tensor in tensors]
+        for file, tensor in zip(files, tensors, strict=True):
+            file.seek(tensor.begin)
+        for start in range(0, first.n_bytes, step):
+            length = min(step, first.n_bytes - start)
+            pieces = [_read(file, length) for file in files]
+            if first.dtype in _TORCH_NAMES:
+                stream.write(_averaged(pieces, tensors, shares))
+            elif all(piece == pieces[0] for piece in pieces):
                 stream.write(pieces[0])
             else:
-                raise UserError(f"tensor {a.name} ({a.dtype}) differs, and only F64, F32, F16 and BF16 can be averaged")
+                raise UserError(
+                    f"tensor {first.name} ({first.dtype}) differs, and only F64, F32, F16 and BF16 can be averaged"
+                )
             yield length
 
 
-def _averaged(pieces: tuple[bytearray, bytearray], a: Tensor, b: Tensor, weight: float) -> bytes:
+def _read(file: RawIOBase, length: int) -> bytearray:
+    """The next `length` bytes; a raw read may give less at once."""
+    piece = bytearray(length)
+    view, done = memoryview(piece), 0
+    while done < length:
+        count = file.readinto(view[done:])
+        if not count:
+            raise UserError("a checkpoint was changed while it was read")
+        done += count
+    return piece
+
+
+def _averaged(pieces: Sequence[bytearray], tensors: Sequence[Tensor], shares: Sequence[float]) -> memoryview:
     import torch
 
-    kind: torch.dtype = getattr(torch, _TORCH_NAMES[a.dtype])
-    wide = torch.float32 if ITEM_BYTES[a.dtype] == 2 else torch.float64
-    ours, theirs = (torch.frombuffer(piece, dtype=kind).to(wide) for piece in pieces)
-    for values, tensor in ((ours, a), (theirs, b)):
+    kind: torch.dtype = getattr(torch, _TORCH_NAMES[tensors[0].dtype])
+    wide = torch.float32 if ITEM_BYTES[tensors[0].dtype] == 2 else torch.float64
+    total: torch.Tensor | None = None
+    for piece, tensor, share in zip(pieces, tensors, shares, strict=True):
+        values = torch.frombuffer(piece, dtype=kind).to(wide)
         if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):
             raise UserError(f"{tensor.file}: tensor {tensor.name} holds NaN or infinite values; that training diverged")
-    mean = ours.mul_(1 - weight).add_(theirs, alpha=weight).to(kind)
-    return mean.view(torch.uint8).numpy().tobytes()
+        total = values.mul_(share) if total is None else total.add_(values, alpha=share)
+    assert total is not None  # noqa: S101 - there are two tensors or more
+    return total.to(kind).view(torch.uint8).numpy().data

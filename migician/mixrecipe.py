@@ -40,7 +40,7 @@ def read_mix_recipe(file: str | Path) -> MixRecipe:
         return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), MixRecipe)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {error}") from None

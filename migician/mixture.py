@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
 from migician.jsonrecords import JsonRecords
 from migician.samples import Sample, Turn
 from migician.seeds import stream
@@ -71,7 +71,7 @@ def add_dataset(file: str | Path) -> Path:
     if target.exists():
         try:
             entries = msgspec.json.decode(target.read_bytes(), type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise UserError(f"{target}: not JSON: {error}. Remove it to have it made anew") from None
     entries[path.stem] = dataset_entry(path.name)
     with writing(target) as stream_:
@@ -173,7 +173,7 @@ def _fields(record: bytes, source: JsonRecords, position: int) -> dict[str, msgs
     try:
         _SHAPE.decode(record)
         return _FIELDS.decode(record)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{source.file}: record {position} is not a sample: {error}") from None
 
 

@@ -40,9 +40,9 @@ def read_recipe(file: Path) -> Recipe:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         recipe = msgspec.convert(content, Recipe)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: {error}{_suggestion(str(error), Recipe)}") from None

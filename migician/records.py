@@ -1,7 +1,7 @@
-"""The records of a JSON list or of JSON lines, one at a time, each with its place in the file.
+"""The records of a JSON list or JSON lines in turn, broken ones too: for checks that go on where `jsonrecords` stops.
 
-A released file can be one line of 1.4 GB, and this project's own have one record a line; either
-streams in the memory of a few blocks.
+Each comes with its place in the file. A released file can be one line of 1.4 GB, and this project's own
+have one record a line; either streams in the memory of a few blocks.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ import msgspec
 from PIL import Image
 
 from migician.errors import writing
+from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
 from migician.placing import Placer
 from migician.samples import sample
 from migician.tasks import TASKS
-from migician.tasks.draft import Plan
+from migician.tasks.draft import Draft, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Job:
     """Below it, the folder of this task and source."""
     collect: bool
     """Whether whole images are brought into the dataset, opened and compared; else a link leads to the source."""
+    exclude: Exclude | None
+    """Whose images no sample may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 def render(piece: Piece) -> Rendered:
-    """Write the records of a piece, one a line; does nothing where its file is there already.
+    """Write the records of a piece, one a line with commas between; does nothing where its file is there already.
 
     The file appears when it is complete. Which process does it, and when, changes no byte.
     """
@@ -67,9 +70,8 @@ def render(piece: Piece) -> Rendered:
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     refused: dict[str, int] = {}
-    for number, plan in enumerate(piece.plans, start=piece.first):
-        draft = task.draft(index.items, plan, job.seed, settings)
-        placed = draft if isinstance(draft, str) else placer.place_all(draft)
+    for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
+        placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
         elif not isinstance(draft, str):
@@ -77,8 +79,13 @@ def render(piece: Piece) -> Rendered:
             lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
     rendered = Rendered(len(lines), refused)
     with writing(file, durable=False) as stream:
-        stream.write(b"\n".join([encoder.encode(rendered), *lines, b""]))
+        stream.write(encoder.encode(rendered) + b"\n")
+        stream.write(b",\n".join(lines))
     return rendered
+
+
+def _refusal(job: Job, root: Path, draft: Draft) -> str:
+    return refusal(job.exclude, [f"{root}/{picture.image}" for picture in draft.pictures])
 
 
 @functools.lru_cache(maxsize=4)

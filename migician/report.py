@@ -13,7 +13,7 @@ import numpy as np
 from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Size
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
 from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, SizeOf, score, scoring_named, write_records
@@ -169,7 +169,7 @@ def read_report(folder: Path) -> Report:
         report: Report = msgspec.json.decode(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}. Make it with: migician score or eval") from None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a report: {error}") from None
     return report
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
 
 IMAGE_MARK = "<image>"
 
@@ -66,7 +66,7 @@ def read_samples(path: str | Path) -> list[Sample]:
         return msgspec.json.decode(file.read_bytes(), type=list[Sample])
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a list of samples: {error}") from None
 
 

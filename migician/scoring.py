@@ -20,7 +20,7 @@ from migician.benchmarks import Benchmark
 from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import Box, Size
 from migician.boxtext import BoxStyle, Parsed, parse_boxes
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.metrics import Measure, metric_columns
 
 if TYPE_CHECKING:
@@ -280,6 +280,6 @@ def read_records(path: str | Path, record: type[Any] = Record) -> list[Any]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(decoder.decode(line))
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise UserError(f"{file}:{number}: not a record: {error}") from None
     return records

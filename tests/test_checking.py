@@ -18,7 +18,7 @@ from migician.checking import Options, check
 from migician.checking import images as images_module
 from migician.checking.findings import KINDS, shown
 from migician.checking.images import Care, look, look_at_all
-from migician.checking.report import Report
+from migician.checking.report import Report, sentences
 from migician.cli import app
 from migician.errors import UserError
 from migician.lengths import Resize
@@ -132,6 +132,14 @@ class TestFaults:
         assert (place.file, place.record, place.id) == (str(file), len(STRUCTURE[kind]), last.get("id"))
         content = file.read_bytes()
         assert place.byte == content.index(json.dumps(last).encode())
+
+    def test_images_of_mig_bench_are_known_by_name_without_the_benchmark(self, tmp_path: Path) -> None:
+        files = [record(0, "a.jpg"), *STRUCTURE["leak_name"], *STRUCTURE["leak_picture"]]
+        report = check(write_dataset(tmp_path / "d", ("A.json", files)))
+        (found,) = report.findings
+        assert (found.kind, found.count, report.leakage) == ("leak_name", 1, None)
+        assert found.places[0].value == "sa_6136360.jpg is an image of MIG-Bench"
+        assert any("by name only" in sentence for sentence in sentences(report))
 
     def test_all_in_one_run_also_as_lines_and_as_one_line(self, tmp_path: Path, options: Options) -> None:
         records = [record("ok", "a.jpg"), *(one for some in STRUCTURE.values() for one in some)]

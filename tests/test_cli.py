@@ -34,6 +34,18 @@ def test_the_public_verbs_are_there():
         (["build", "difference", "--source", "magicbrush", "--out", "x"], "--source 'magicbrush': expected two parts"),
         (["build", "diference", "--source", "coco=.", "--out", "x"], "Did you mean 'difference'"),
         (["build", "difference", "--source", "coco=nowhere", "--out", "x"], "nowhere is not a folder"),
+        (
+            ["build", "difference", "--source", "magicbrush=.", "--out", "x", "--mig-bench", "no.json"],
+            "no.json: cannot",
+        ),
+        (
+            ["build", "all", "--source", "coco=.", "--out", "x", "--mig-bench-images", "."],
+            "the JSON file that names them",
+        ),
+        (
+            ["build", "all", "--source", "coco=.", "--out", "x", "--keep-mig-bench", "--mig-bench", "no.json"],
+            "--keep-mig-bench leaves nothing out",
+        ),
         (["mix", "--part", "a.json=many", "--count", "3", "--out", "x.json"], "the weight must be a number"),
         (["mix", "--part", "nowhere.json=1", "--count", "3", "--out", "x.json"], "nowhere.json"),
         (["merge", "nowhere/a", "nowhere/b", "--out", "x"], "nowhere/a"),

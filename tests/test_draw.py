@@ -84,6 +84,12 @@ def test_a_sheet_wraps_its_rows_and_never_grows_wider_than_asked() -> None:
     assert sheet.height > 3 * 300
 
 
+def test_letters_have_the_size_asked_for() -> None:
+    image = Image.new("RGB", (100, 100), GREY)
+    heights = [contact_sheet([image], row_height_px=100, text_px=text_px).height for text_px in (12, 24)]
+    assert heights[1] - heights[0] == pytest.approx(12 * 1.7, abs=1)
+
+
 def test_captions_and_marks_must_match_the_images() -> None:
     image = Image.new("RGB", (10, 10))
     for wrong in ({"captions": ["a", "b"]}, {"marks": [[], []]}):

@@ -184,12 +184,16 @@ def test_a_model_that_always_fails_is_an_error(world, tmp_path):
         run(world, tmp_path / "out", Counting(reply))
 
 
+CUT_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\5IHDR\0\0\0\x64\0\0\0\0\0"
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
         (lambda path: path.unlink(), "is not below"),
         (lambda path: path.write_bytes(b"not an image"), "cannot be read as an image"),
         (lambda path: path.write_bytes(b""), "cannot be read as an image"),
+        (lambda path: path.write_bytes(CUT_PNG), "cannot be read as an image"),
     ],
 )
 def test_images_are_checked_before_the_model_is_asked(world, tmp_path, harm, says):

@@ -25,7 +25,6 @@ from split_zip import write_split
 from migician import downloads
 from migician.errors import UserError
 from migician.hub import DATASETS, fetch, plan
-from migician.imagecheck import check_images
 
 STRAY = "home/liyou/opensource_datasets/MGrounding-630k/"
 
@@ -459,20 +458,6 @@ def test_mmiu_whose_names_are_in_parquet(hub, tmp_path):
     checked, _ = run(tmp_path, name="mmiu")
     assert (checked.records, checked.named, checked.missing) == (2, 3, 1)
     assert checked.first_missing == ["all.parquet: record 1: ./2D-spatial/t/1.jpg"]
-
-
-def test_the_real_benchmark_file_is_read(shared, tmp_path):
-    (data,) = list((shared / "data/mig_bench").rglob("MIG_data.json"))[:1] or [None]
-    if data is None:
-        pytest.skip("MIG_data.json is not among the real samples")
-    folder = tmp_path / "MIG-Bench"
-    folder.mkdir()
-    shutil.copy(data, folder / "MIG_data.json")
-    checked = check_images(folder, "images")
-    assert (checked.records, checked.named, checked.missing) == (4295, 16215, 16215)
-    (folder / "images/group_grounding").mkdir(parents=True)
-    (folder / "images/group_grounding/sa_6136360.jpg").touch()
-    assert check_images(folder, "images").missing < 16215
 
 
 def test_without_the_client_it_says_what_to_install(monkeypatch, tmp_path):

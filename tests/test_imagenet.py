@@ -182,9 +182,10 @@ class TestFaults:
         assert str(file) in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    def test_an_entity_in_another_encoding_does_not_slip_through(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+    def test_an_entity_in_another_encoding_does_not_slip_through(self, tmp_path: Path, encoding: str) -> None:
         file = write(tmp_path, "n01440764_1", thing(1, 1, 9, 9))
-        file.write_bytes('<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a><annotation/>'.encode("utf-16"))
+        file.write_bytes('<!DOCTYPE annotation [<!ENTITY x "y">]><annotation>&x;</annotation>'.encode(encoding))
         with pytest.raises(UserError, match="cannot be read"):
             list(imagenet.read(tmp_path, Tally()))
 

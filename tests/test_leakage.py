@@ -99,6 +99,15 @@ class TestFingerprints:
             if (a ^ b).bit_count() <= NEAR
         }
 
+    @given(st.lists(st.sampled_from([0, 1, 63, 127, 2**64 - 1]), max_size=4), st.permutations([0, 1, 3, 127, 2**63]))
+    def test_the_benchmark_may_be_the_larger_or_the_smaller_side(self, wanted: list[int], known: list[int]) -> None:
+        for some in (known, known[:1]):
+            leaks = Leaks(tuple(map(str, some)), fingerprints={str(one): one for one in some})
+            apart = {at: sorted(((a ^ b).bit_count(), i) for i, b in enumerate(some)) for at, a in enumerate(wanted)}
+            expected = {at: [str(some[i]) for bits, i in ones if bits <= NEAR] for at, ones in apart.items()}
+            found = leaks.near(np.array(wanted, np.uint64))
+            assert found == {at: names for at, names in expected.items() if names}
+
     @given(st.lists(st.integers(0, 2**64 - 1), max_size=9))
     def test_both_ways_to_count_bits(self, values: list[int]) -> None:
         array = np.array(values, np.uint64)

@@ -61,7 +61,8 @@ def test_average_is_that_of_torch(
 ) -> None:
     monkeypatch.setattr(merging, "PIECE", 6)  # so that tensors are cut in pieces that do not come out even
     a, b = weights(1, dtype), weights(2, dtype)
-    out = merge(write(tmp_path / "a", a, shards_a), write(tmp_path / "b", b, shards_b), tmp_path / "out", weight)
+    folders = write(tmp_path / "a", a, shards_a), write(tmp_path / "b", b, shards_b)
+    out = merge(folders, tmp_path / "out", [1 - weight, weight])
     merged = read(out)
     assert merged.keys() == a.keys()
     for name, tensor in merged.items():
@@ -73,7 +74,7 @@ def test_average_is_that_of_torch(
 def test_a_model_merged_with_itself_is_itself(tmp_path: Path) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         folder = write(tmp_path / str(dtype) / "a", weights(3, dtype))
-        out = merge(folder, folder, tmp_path / str(dtype) / "out", 0.3)
+        out = merge([folder, folder], tmp_path / str(dtype) / "out", [0.7, 0.3])
         assert (out / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
@@ -88,7 +89,7 @@ def test_only_a_piece_of_a_tensor_is_in_memory(pair: tuple[Path, Path], monkeypa
     monkeypatch.setattr(merging, "PIECE", 8)
     monkeypatch.setattr(merging, "_averaged", spy)
     done: list[tuple[int, int]] = []
-    merge(*pair, pair[0].parent / "out", on_progress=lambda part, total: done.append((part, total)))
+    merge(pair, pair[0].parent / "out", on_progress=lambda part, total: done.append((part, total)))
     assert max(seen) == 8 * 4
     assert sum(seen) == 2 * done[-1][0]
     assert done[-1][0] == done[-1][1] == 4 * (35 + 11 + 1 + 24)
@@ -101,7 +102,7 @@ def test_small_files_come_from_a_and_trainer_state_stays_behind(pair: tuple[Path
     (b / "generation_config.json").write_text('{"do_sample": true}')
     for left in ("trainer_state.json", "optimizer.pt", "training_args.bin", "all_results.json", "README.md"):
         (a / left).write_text("{}")
-    out = merge(a, b, a.parent / "deep" / "out")
+    out = merge([a, b], a.parent / "deep" / "out")
     names = {file.name for file in out.iterdir()}
     assert names == {
         *("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"),
@@ -109,15 +110,16 @@ def test_small_files_come_from_a_and_trainer_state_stays_behind(pair: tuple[Path
     }
     assert json.loads((out / "generation_config.json").read_text()) == {"do_sample": False}
     told = json.loads((out / "merge.json").read_text())
-    assert told["weight"] == 0.5
-    assert told["a"]["fingerprint"] == read_checkpoint(a).fingerprint() != told["b"]["fingerprint"]
+    first, second = told["checkpoints"]
+    assert first["weight"] == second["weight"] == 0.5
+    assert first["fingerprint"] == read_checkpoint(a).fingerprint() != second["fingerprint"]
 
 
 def test_tools_notes_about_themselves_do_not_matter(tmp_path: Path) -> None:
     a = write(tmp_path / "a", weights(1), transformers_version="5.0.0", use_cache=False, _name_or_path="x")
     b = write(tmp_path / "b", weights(2), transformers_version="5.6.0")
     (b / "tokenizer.json").write_text('{\n "version": "1.0"\n}')
-    assert merge(a, b, tmp_path / "out").is_dir()
+    assert merge([a, b], tmp_path / "out").is_dir()
 
 
 def changed(**tensors: torch.Tensor | None) -> dict[str, torch.Tensor]:
@@ -144,36 +146,53 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     if tokenizer:
         (b / "tokenizer.json").write_text(tokenizer)
     with pytest.raises(UserError, match=said):
-        merge(a, b, tmp_path / "out")
+        merge([a, b], tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_whole_numbers_are_kept_if_equal_and_refused_if_not(tmp_path: Path) -> None:
     ids = {"ids": torch.arange(5)}
     a, b = write(tmp_path / "a", weights(1) | ids), write(tmp_path / "b", weights(2) | ids)
-    assert torch.equal(read(merge(a, b, tmp_path / "out"))["ids"], ids["ids"])
+    assert torch.equal(read(merge([a, b], tmp_path / "out"))["ids"], ids["ids"])
     c = write(tmp_path / "c", weights(2) | {"ids": torch.arange(5) + 1})
     with pytest.raises(UserError, match=r"tensor ids \(I64\) differs"):
-        merge(a, c, tmp_path / "other")
+        merge([a, c], tmp_path / "other")
 
 
-@pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan")])
-def test_a_weight_is_a_share(pair: tuple[Path, Path], weight: float) -> None:
-    with pytest.raises(UserError, match="expected B's share"):
-        merge(*pair, pair[0].parent / "out", weight)
+def test_three_checkpoints_with_their_weights(tmp_path: Path) -> None:
+    parts = [weights(seed, torch.bfloat16) for seed in (1, 2, 3)]
+    folders = [write(tmp_path / str(number), part, shards=1 + number) for number, part in enumerate(parts)]
+    merged = read(merge(folders, tmp_path / "out", [0.5, 0.2, 0.3]))
+    for name, tensor in merged.items():
+        exact = sum(share * part[name].double() for share, part in zip((0.5, 0.2, 0.3), parts, strict=True))
+        torch.testing.assert_close(tensor, exact.to(torch.bfloat16), rtol=torch.finfo(torch.bfloat16).eps, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([-0.1, 1.1], "shares of 0 to 1"),
+        ([0.5, 0.6], "that sum to 1"),
+        ([float("nan"), 0.5], "shares of 0 to 1"),
+        ([1.0], "1 weights for 2 checkpoints"),
+    ],
+)
+def test_weights_are_shares(pair: tuple[Path, Path], weights: list[float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        merge(pair, pair[0].parent / "out", weights)
 
 
 def test_an_existing_folder_is_never_overwritten(pair: tuple[Path, Path]) -> None:
     for existing in pair:
         with pytest.raises(UserError, match="exists already"):
-            merge(*pair, existing)
+            merge(pair, existing)
 
 
 def test_a_full_disk_is_noticed_before_writing(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     usage = merging.shutil.disk_usage(pair[0])
     monkeypatch.setattr(merging.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(UserError, match=r"0\.0 GB free, the merged model needs 0\.1 GB"):
-        merge(*pair, pair[0].parent / "out")
+        merge(pair, pair[0].parent / "out")
     assert not list(pair[0].parent.glob("*out*")) + list(pair[0].parent.glob(".*"))
 
 
@@ -195,7 +214,7 @@ def test_a_full_disk_is_noticed_before_writing(pair: tuple[Path, Path], monkeypa
 def test_a_damaged_checkpoint_is_named(pair: tuple[Path, Path], damage: object, said: str) -> None:
     damage(pair[1])  # type: ignore[operator]
     with pytest.raises(UserError, match=said) as caught:
-        merge(*pair, pair[0].parent / "out")
+        merge(pair, pair[0].parent / "out")
     assert str(pair[1]) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -205,7 +224,7 @@ def test_a_failure_on_the_way_leaves_nothing(pair: tuple[Path, Path]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merge(*pair, pair[0].parent / "out", on_progress=fail)
+        merge(pair, pair[0].parent / "out", on_progress=fail)
     assert sorted(file.name for file in pair[0].parent.iterdir()) == ["a", "b"]
 
 
@@ -213,12 +232,12 @@ def test_a_killed_merge_leaves_no_half_model_and_can_be_repeated(pair: tuple[Pat
     out = pair[0].parent / "out"
     script = (
         "import os, signal, sys; from migician.merging import merge\n"
-        "merge(*sys.argv[1:], on_progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
+        "merge(sys.argv[1:3], sys.argv[3], on_progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
     )
     killed = subprocess.run([sys.executable, "-c", script, *map(str, pair), str(out)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
-    merge(*pair, out)
+    merge(pair, out)
     assert sorted(file.name for file in out.parent.iterdir()) == ["a", "b", "out"]
 
 
@@ -228,7 +247,7 @@ def test_merged_models_load_in_transformers(tiny_folder: Path, tmp_path: Path) -
     from migician.models.tiny import make_tiny
 
     other = make_tiny(tmp_path / "other", seed=1)
-    out = merge(tiny_folder, other, tmp_path / "out")
+    out = merge([tiny_folder, other], tmp_path / "out")
     first, second, both = (
         AutoModelForImageTextToText.from_pretrained(folder).state_dict() for folder in (tiny_folder, other, out)
     )

@@ -111,6 +111,8 @@ def test_too_few_samples_name_every_part_unless_it_may_repeat(tmp_path: Path) ->
         (b'[{"conversations": [}]', "a bracket|record 0 is not a sample|cut short"),
         (b'[{"conversations": [], "id": ["a", 1]}]', "record 0 is not a sample: .*id"),
         (b'[{"conversations": [], "images": "a.jpg"}]', "record 0 is not a sample: .*images"),
+        (b'[{"conversations": [{"from": "gpt", "value": "\xe9"}]}]', "record 0 is not a sample: 'utf-8'"),
+        (b'[{"conversations": [], "x": ' + b"[" * 5000 + b"]" * 5000 + b"}]", "record 0 is not a sample: .*recursion"),
     ],
 )
 def test_bad_files_are_named_with_the_place(tmp_path: Path, content: bytes, said: str) -> None:

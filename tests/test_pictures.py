@@ -53,6 +53,11 @@ def text_file(folder: Path) -> Path:
     return folder / "text.png"
 
 
+def cut_png(folder: Path) -> Path:
+    (folder / "head.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\5IHDR\0\0\0\x64\0\0\0\0\0")
+    return folder / "head.png"
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -60,6 +65,7 @@ def text_file(folder: Path) -> Path:
         (lambda folder: folder, "image 2 of 2, .*: cannot be read: Is a directory"),
         (text_file, "not an image that Pillow can read"),
         (cut_jpeg, "cut.jpg: damaged or cut off"),
+        (cut_png, "head.png: cannot be read: Truncated IHDR"),
         (lambda folder: "https://example.org/a.jpg", "download it"),
         (lambda folder: np.zeros((4, 4, 3)), r"float64 .*\(array \* 255\)"),
         (lambda folder: np.zeros((4, 4), np.int64), "int64 with shape"),

@@ -117,6 +117,8 @@ BOMBS = {
     "laughs": nested_without_end(),
     "itself": b"]q\x00h\x00a.",
     "marks": b"(" * 500_000 + b".",
+    "key of tuples in tuples": b"})" + b"\x85" * 500_000 + b"Ns.",
+    "item of such a key": b"(d(" + b")" + b"\x85" * 500_000 + b"Nu.",
 }
 
 
@@ -151,6 +153,8 @@ def test_a_bomb_costs_nothing(tmp_path: Path, bomb: str) -> None:
             b"t.",
             b"]\x86.",
             b"\xff.",
+            b"V\\ud800\n.",
+            b"X\3\0\0\0\xed\xa0\x80.",
         ),
         *(b"S'a\n.", b"Sa\n.", b"S'\\x'\n.", b"}(]]u.", b"](]u.", b"(I1\nd.", b"V\\u12\n.", b"T\x01", b"Iabc\n."),
     ],

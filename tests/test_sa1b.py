@@ -126,7 +126,7 @@ class TestMasks:
         write(tmp_path, "sa_1", [1, 1, 9, 9])
         file = tmp_path / "sa_1.json"
         file.write_bytes(content.encode(errors="surrogateescape"))
-        with pytest.raises(UserError, match="not as SA-1B or GranD write it") as caught:
+        with pytest.raises(UserError, match="not a file of SA-1B") as caught:
             list(sa1b.read(tmp_path, Tally()))
         assert str(file) in str(caught.value)
 
@@ -229,7 +229,7 @@ class TestGrand:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            ('{"sa_1.jpg": {"objects": [', "not as SA-1B or GranD write it"),
+            ('{"sa_1.jpg": {"objects": [', "not a file of GranD"),
             ('{"sa_1.jpg": {"objects": [{"bbox": "1,2,3,4"}]}}', r"objects\[0\]\.bbox|\.bbox"),
             ('{"sa_2.jpg": {}}', r"does not describe sa_1\.jpg; it names sa_2\.jpg"),
             ("{}", "it names nothing"),

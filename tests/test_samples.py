@@ -54,6 +54,7 @@ def test_speakers_take_turns() -> None:
         (b'[{"id": 1, "images"', "not a list of samples"),
         (b'[{"id": 1, "images": [], "conversations": [{"from": "user", "value": ""}], "type": ""}]', "'user'"),
         (b'{"id": 1}', "Expected `array`"),
+        (b'[{"id": "\xe9"}]', "not a list of samples"),
     ],
 )
 def test_files_that_are_no_samples(tmp_path: Path, content: bytes, said: str) -> None:

@@ -19,7 +19,7 @@ from migician.scenes import Tally, Track
 from migician.seeds import stream
 from migician.sources import SOURCES
 from migician.sources.reading import clipped
-from migician.sources.sequences import clipped_rows, numbered_frames, read_flags, read_rows, sequence_names
+from migician.sources.sequences import clipped_rows, numbered_frames, read_boxes, read_flags, read_rows, sequence_names
 
 numbers = st.one_of(st.floats(), st.floats(-300, 300), st.integers(-300, 300).map(float))
 
@@ -47,6 +47,31 @@ def test_rows_of_numbers_are_read_as_written(
     file = tmp_path_factory.getbasetemp() / "rows.txt"
     write(file, "".join(" " + ",".join(map(repr, row)) + end for row in rows))
     assert [tuple(row) for row in read_rows(file, "a,b,c").tolist()] == rows
+
+
+@pytest.mark.parametrize(
+    ("last", "trusted"),
+    [
+        ("1,2,30,40\n", True),
+        ("1.0000,2.0000,30.0000,40.5000", True),
+        (" 1.00,2.00,30.00,40.50\r", True),
+        ("1.0000,2.0000,30.0000,40.500", False),
+        ("1.0000,2.0000,30.0000,40.", False),
+        ("1,2,30,40", False),
+        ("1,2,30,40.5", False),
+    ],
+)
+def test_a_last_line_without_an_end_is_trusted_if_it_has_all_decimals(tmp_path: Path, last: str, trusted: bool) -> None:
+    file = write(tmp_path / "groundtruth.txt", "5,6,7,8\n" + last)
+    frames = [(number, tmp_path / f"{number}.jpg") for number in (1, 2)]
+    rows = read_boxes(file, frames)
+    assert rows[0].tolist() == [5, 6, 7, 8]
+    assert np.isfinite(rows[1]).all() == trusted
+    if trusted:
+        assert len(read_boxes(file, [*frames, (3, tmp_path / "3.jpg")])) == 2
+    else:
+        with pytest.raises(UserError, match=r"groundtruth\.txt: cut off in line 2, for 3 frames"):
+            read_boxes(file, [*frames, (3, tmp_path / "3.jpg")])
 
 
 def test_flags_in_both_forms(tmp_path: Path) -> None:

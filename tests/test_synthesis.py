@@ -23,6 +23,7 @@ from scripted_server import Body, Script, answer, served, step, text_of
 
 from migician.boxtext import parse_boxes
 from migician.errors import UserError
+from migician.exclusion import BY_NAME, MIG_BENCH
 from migician.samples import read_samples
 from migician.scenes import Scene, Tally
 from migician.sources import coco
@@ -135,6 +136,22 @@ class TestSamples:
             assert 4000 < width * height <= 5000
         every = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
         assert b"k-123" not in every
+
+    def test_nothing_is_asked_about_images_that_mig_bench_uses(
+        self, photos: Path, tmp_path: Path, script: Script, url: str
+    ) -> None:
+        known = ("000000000034.jpg", "000000000049.jpg")  # sessions 34 and 49 of MagicBrush's dev split
+        assert all((photos / "train2017" / name).is_file() for name in known)
+        run(photos, tmp_path, url, count=60)
+        used = {Path(image).name for one in read_samples(tmp_path / "out" / "Free-Form.json") for image in one.images}
+        assert len(used) > 20 and not used & set(known)
+        card = json.loads((tmp_path / "out" / "card.json").read_text())
+        assert card["parts"][0]["refused"][BY_NAME] in (1, 2) and card["mig_bench"]["left_out"]
+        planned, kept = (
+            plan({"coco": photos}, Settings(**MODELS), cache=tmp_path, count=60, exclude=exclude)
+            for exclude in (MIG_BENCH, None)
+        )
+        assert kept.groups - planned.groups == card["parts"][0]["refused"][BY_NAME]
 
     @pytest.mark.parametrize("grouping", ["random", "common"])
     def test_images_are_never_shared_by_groups(self, photos: Path, tmp_path: Path, url: str, grouping: str) -> None:

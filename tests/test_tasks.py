@@ -93,7 +93,9 @@ def drafts(name: str, scenes: list[Any], seed: int, **changed: Any) -> tuple[lis
     with tempfile.TemporaryDirectory() as folder:
         write(scenes, Path(folder), Path("/"))
         columns = opened(Path(folder))
-        made = [task.draft(columns, plan, seed, settings) for plan in task.plan(columns, seed, tally, settings)]
+        plans = list(task.plan(columns, seed, tally, settings))
+        made = list(task.drafts(columns, plans, seed, settings))
+        assert made == [one for plan in plans for one in task.drafts(columns, [plan], seed, settings)]
     for refusal in made:
         if isinstance(refusal, str):
             tally.add(refusal)
@@ -263,12 +265,12 @@ class TestCommonObject:
 class TestRegions:
     crowd = tuple(("cup", Box(i / 20, 0, i / 20 + 0.02, 0.1)) for i in range(11))
 
-    def test_crop_and_answer_agree_to_the_pixel(self) -> None:
+    def test_the_answer_is_the_annotation_and_the_crop_is_at_its_nearest_pixels(self) -> None:
         made, tally = drafts("region_locating", [scene(*self.crowd, ("sofa", Box(0.1003, 0.2, 0.7008, 0.8)))], 0)
         (draft,) = made
         source, crop = draft.pictures
         assert (source.crop, crop.crop) == (None, (64, 96, 449, 384))
-        assert parse_boxes(draft.turns[0][1]).boxes == (Box.from_permille(100, 200, 702, 800),)
+        assert parse_boxes(draft.turns[0][1]).boxes == (Box.from_permille(100, 200, 701, 800),)
         assert tally.counts == {"region too long or too flat": 11}  # the cups
 
     def test_published_filters(self) -> None:

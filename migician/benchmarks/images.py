@@ -39,7 +39,7 @@ def find_image(name: str, root: Path) -> Path | None:
 
 def check_images(questions: Sequence[Question], root: Path) -> None:
     """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     seen: set[Path] = set()
     for question in questions:
@@ -50,7 +50,7 @@ def check_images(questions: Sequence[Question], root: Path) -> None:
             try:
                 with Image.open(path):
                     pass
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 raise UserError(
                     f"row {question.index}: {path} cannot be read as an image ({type(error).__name__}). Fetch it again"
                 ) from None

@@ -15,7 +15,7 @@ import msgspec
 
 from migician.choices import ChoiceBench, ChoiceQuestion
 from migician.converters.foreign import plain
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.samples import IMAGE_MARK
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -101,7 +101,7 @@ def _rows(content: bytes, file: Path) -> list[Row]:
         raise UserError(refused)
     try:
         rows = msgspec.json.decode(content, type=list[Row])
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a MIBench file (a JSON list of questions with options): {error}") from None
     known = {task for tasks in PARTS.values() for task in tasks}
     for index, row in enumerate(rows):

@@ -18,7 +18,7 @@ import msgspec
 
 from migician.boxes import Box
 from migician.boxtext import BoxStyle, parse_boxes
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.imagenames import named_image
 from migician.scoring import BOXES, Scoring
 
@@ -131,7 +131,7 @@ def load(path: str | Path) -> MigBench:
         raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
     try:
         rows = msgspec.json.decode(content, type=list[Row])
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
     if not rows:
         raise UserError(f"{file}: holds no question")

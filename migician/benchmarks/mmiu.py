@@ -20,7 +20,7 @@ import msgspec
 
 from migician.choices import ChoiceBench, ChoiceQuestion
 from migician.converters.foreign import plain
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 
 MAX_SIDE_PX = 800
 """The published script shrinks images to fit 800 x 800, so that 62 of them fit."""
@@ -56,7 +56,7 @@ def load(path: str | Path) -> ChoiceBench:
     is_parquet = content.startswith(_PARQUET)
     try:
         rows = msgspec.convert(_parquet_rows(file), list[Row]) if is_parquet else _json_rows(content)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not an MMIU file (questions with options): {error}") from None
     if not rows:
         raise UserError(f"{file}: holds no question")

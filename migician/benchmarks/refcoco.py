@@ -22,7 +22,7 @@ from migician.boxes import Box
 from migician.boxtext import BoxStyle, reference
 from migician.converters.foreign import plain
 from migician.converters.refcoco import PARTITIONS, read_held_out
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.scoring import BOXES, Scoring
 
 PROMPT = "Give the bounding box of {phrase}."
@@ -101,7 +101,7 @@ def _of_file(file: Path, digest: Any) -> Iterator[Line]:
             continue
         try:
             line = decoder.decode(row)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise UserError(
                 f'{file}:{number}: {error}; expected {{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", '
                 '"height"}} on one line'

@@ -21,7 +21,7 @@ import numpy as np
 
 from migician.checking.findings import Findings
 from migician.checking.images import Care, Look, look_at_all
-from migician.checking.inputs import inputs_of
+from migician.checking.inputs import Inputs, inputs_of
 from migician.checking.reading import Read, Reader
 from migician.checking.report import FileCount, ImageCount, Leakage, Lengths, Report, TooLong
 from migician.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, image_tokens
@@ -49,7 +49,7 @@ class Options:
     workers: int = 1
     """Processes that decode images."""
     mig_bench: Path | None = None
-    """MIG-Bench's JSON file, to look for its images."""
+    """MIG-Bench's JSON file, to name its images that are found; without it they are known by name all the same."""
     mig_bench_images: Path | None = None
     """Its root, to look for them under other names too."""
     tokenizer: Path | None = None
@@ -63,10 +63,15 @@ def check(path: str | Path, options: Options | None = None) -> Report:
 
     Raises `UserError` only where there is nothing to check, or an option names what is not there.
     """
-    began = time.monotonic()
     options = options or Options()
     findings = Findings()
     inputs = inputs_of(Path(path), options.media_dir, findings)
+    return check_inputs(str(path), inputs, findings, options)
+
+
+def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options) -> Report:
+    """All that is wrong with these files of samples, beside what `findings` holds already."""
+    began = time.monotonic()
     leaks = _leaks(options)
     text_tokens: TextTokens = TokenizerTokens(options.tokenizer) if options.tokenizer else EstimatedTokens()
     reader = Reader(findings, text_tokens)
@@ -77,12 +82,12 @@ def check(path: str | Path, options: Options | None = None) -> Report:
     lengths = _lengths(read, sizes, text_tokens.exact, options, findings)
     files = [FileCount(str(file), *counts) for file, counts in zip(read.files, read.counts, strict=True)]
     leakage = None
-    if leaks and options.mig_bench:
+    if options.mig_bench:
         known_by, compared = leaks.telling(), len(leaks.fingerprints)
         leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
     seconds = time.monotonic() - began
     return Report(
-        str(path),
+        path,
         str(inputs.media_dir),
         files,
         read.samples,
@@ -94,16 +99,16 @@ def check(path: str | Path, options: Options | None = None) -> Report:
     )
 
 
-def _leaks(options: Options) -> Leaks | None:
-    if options.mig_bench is None:
-        return None
+def _leaks(options: Options) -> Leaks:
     from migician.leakage import Leaks
 
-    return Leaks.read(options.mig_bench, None if options.quick else options.mig_bench_images)
+    if options.mig_bench is None:
+        return Leaks.listed()
+    return Leaks.read(options.mig_bench, None if options.quick else options.mig_bench_images).with_listed()
 
 
 def _images(
-    read: Read, media_dir: Path, options: Options, leaks: Leaks | None, findings: Findings
+    read: Read, media_dir: Path, options: Options, leaks: Leaks, findings: Findings
 ) -> tuple[NDArray[np.int64], ImageCount]:
     """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
     names = list(read.image_numbers)
@@ -114,10 +119,10 @@ def _images(
             findings.add("path", partial(read.place, read.first_use[number], name))
         else:
             inside.append(name)
-        used = leaks.of(name) if leaks else None
+        used = leaks.of(name)
         if used:
             findings.add("leak_name", partial(read.place, read.first_use[number], f"{name} is {used}"))
-    care = Care(options.quick, bool(leaks and leaks.fingerprints))
+    care = Care(options.quick, bool(leaks.fingerprints))
     prints: dict[int, int] = {}
     began = time.monotonic()
     with progress_bar("images") as report:
@@ -131,7 +136,7 @@ def _images(
                 findings.add(kind, partial(read.place, read.first_use[number], value))
             report(done + 1, len(inside))
     seconds = time.monotonic() - began
-    if leaks and prints:
+    if prints:
         _shown_leaks(read, media_dir, names, prints, leaks, findings)
     return sizes, ImageCount(len(names), len(inside), not options.quick, round(seconds, 3))
 
@@ -190,7 +195,11 @@ def _lengths(read: Read, sizes: NDArray[np.int64], exact: bool, options: Options
     counts = np.histogram(known, [*_EDGES, np.iinfo(np.int64).max])[0].tolist()
     histogram = list(zip(_EDGES, [*_EDGES[1:], None], counts, strict=True))
     median, p99, longest = np.percentile(known, [50, 99, 100], method="higher").tolist() if len(known) else (0, 0, 0)
-    return Lengths(exact, len(known), options.cutoff_len, median, p99, longest, histogram, too_long)
+    mean = float(known.mean()) if len(known) else 0.0
+    mean_in_images = float(in_images[unknown == 0].mean()) if len(known) else 0.0
+    return Lengths(
+        exact, len(known), options.cutoff_len, mean, mean_in_images, median, p99, longest, histogram, too_long
+    )
 
 
 def _tokens(width: int, height: int, resize: Resize) -> int:

@@ -24,6 +24,22 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    # A training's settings.
+    "setting_unknown": Kind("key that LLaMA-Factory does not know", "rename or remove it: training stops at it"),
+    "setting_value": Kind("setting that cannot be", "mend it"),
+    "setting_path": Kind("path that is not there or cannot be used", "mend it, or make what it names"),
+    "dataset_unknown": Kind("dataset that dataset_info.json does not name", "mend the name, or mix or build it first"),
+    "tokens_missing": Kind(
+        "box or reference token that the tokenizer does not have", "copy Qwen2-VL's tokenizer files"
+    ),
+    "resume_lossy": Kind(
+        "resumes without DeepSpeed, and LLaMA-Factory then loses the weights",
+        "use DeepSpeed, set overwrite_output_dir, or set model_name_or_path to the checkpoint too",
+    ),
+    "resume_never": Kind("starts anew over earlier checkpoints", "set overwrite_output_dir: false to go on", "warning"),
+    "memory": Kind("does not fit on the GPUs", "more GPUs, a higher ZeRO stage, a smaller batch or shorter samples"),
+    "disk": Kind("disk too small for the checkpoints", "set save_total_limit, or save to a larger disk"),
+    "keys_unknown": Kind("keys that could not be checked", "check where the training runs", "warning"),
     # The files.
     "info": Kind("dataset_info.json does not fit its files", "mend the entry, or build the dataset anew"),
     "not_checked": Kind("dataset of another form", "only sharegpt with this project's columns is checked", "warning"),
@@ -41,7 +57,9 @@ KINDS: dict[str, Kind] = {
     "box_scale": Kind("box off the scale of 0-1000", "divide by the size of the whole image, times 1000"),
     "box_corners": Kind("box inside out", "write the top left corner first, then the bottom right"),
     "box_area": Kind("box without area", "drop the sample: the object is below a thousandth of the image"),
-    "repeated": Kind("sample that repeats an earlier one of its file", "drop it, unless it is there to weigh more"),
+    "repeated": Kind(
+        "sample that repeats an earlier one of its file", "drop it, unless it is there to weigh more", "warning"
+    ),
     "id_missing": Kind("sample without an id", "number the samples, so that reports can name them", "warning"),
     "id_repeated": Kind("id of an earlier sample of the file", "number the samples anew", "warning"),
     "mark_in_answer": Kind("<image> mark in an answer", "a model writes no images: move it to a question", "warning"),
@@ -60,7 +78,7 @@ KINDS: dict[str, Kind] = {
     ),
     "tiny": Kind("image below 28 pixels a side", "one token is 28 pixels wide: drop it, or crop more", "warning"),
     # Leakage and length.
-    "leak_name": Kind("image of MIG-Bench, by its name", "drop the sample, or build with --exclude MIG_data.json"),
+    "leak_name": Kind("image of MIG-Bench, by its name", "drop the sample; builds leave such images out by themselves"),
     "leak_picture": Kind("image of MIG-Bench, by what it shows", "drop the sample, or look at both and keep it"),
     "too_long": Kind("sample longer than --cutoff-len", "drop it, raise cutoff_len or lower image_max_pixels"),
 }

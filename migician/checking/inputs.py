@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from migician.checking.findings import Findings, Place
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.mixture import dataset_entry
 
 INFO = "dataset_info.json"
@@ -57,14 +58,19 @@ def _folder(path: Path, findings: Findings) -> Iterator[Samples]:
 
 def _described(info: Path, findings: Findings) -> Iterator[Samples]:
     """The files that a dataset_info.json names; what cannot be checked is found."""
+    for files in dataset_files(info).values():
+        yield from files(findings)
+
+
+def dataset_files(info: Path) -> dict[str, Callable[[Findings], Iterator[Samples]]]:
+    """By name of a dataset in a dataset_info.json, what lists its files; raises `UserError` for another form."""
     try:
         entries = msgspec.json.decode(info.read_bytes(), type=dict[str, dict[str, Any]])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UserError(f"{info}: not a dataset_info.json of LLaMA-Factory: {error}") from None
     if not entries:
         raise UserError(f"{info}: names no dataset")
-    for name, entry in entries.items():
-        yield from _entry(info, name, entry, findings)
+    return {name: partial(_entry, info, name, entry) for name, entry in entries.items()}
 
 
 class _Entry(msgspec.Struct):

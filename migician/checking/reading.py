@@ -21,7 +21,7 @@ import numpy as np
 from migician.checking.findings import Findings, Place
 from migician.checking.inputs import Samples
 from migician.checking.samples import Record, sample_faults
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.lengths import TextTokens, rendered
 from migician.progress import progress_bar
 from migician.records import record_at, records
@@ -72,7 +72,7 @@ class _Id(msgspec.Struct):
 def _id_at(file: Path, offset: int) -> str | int | None:
     try:
         return msgspec.json.decode(record_at(file, offset), type=_Id).id
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return None
 
 
@@ -145,7 +145,7 @@ class Reader:
                 continue
             try:
                 record = self._decoder.decode(content)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except NOT_JSON as error:
                 self._findings.add("record", _bad_place(file, first + position, offset, content, error))
                 kept[position] = (0, 0)
                 continue

@@ -66,6 +66,9 @@ class Lengths(msgspec.Struct):
     known: int
     """Samples all of whose images have a size."""
     cutoff_len: int | None
+    mean: float
+    mean_in_images: float
+    """Of them the tokens of images."""
     median: int
     p99: int
     longest: int
@@ -115,7 +118,7 @@ def sentences(report: Report) -> Iterator[str]:
         how = "decoded whole" if images.decoded else "headers only"
         yield f"{images.looked_at:,} of {images.distinct:,} images, {how}, {images.per_second:,.0f} images/s"
     if report.leakage is None:
-        yield "leakage not checked: give --mig-bench MIG_data.json, and its --images"
+        yield "images of MIG-Bench were looked for by name only: give --mig-bench MIG_data.json and its --images"
     else:
         yield _leakage_sentence(report.leakage)
     problems, warnings = report.count("problem"), report.count("warning")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-from migician.cli import asking, checking, checkpoints, converting, data, fetching, scoring, synthesising
+from migician.cli import asking, checking, checkpoints, converting, data, fetching, publishing, scoring, synthesising
 from migician.errors import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -32,6 +32,8 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
         converting.convert,
         "convert llava --from m4_instruct_annotations.json --images data/M4 --media data --out data/converted/m4.json",
     ),
+    "export": (publishing.export, "export data/MGrounding --to data/MGrounding-parquet"),
+    "push": (publishing.push, "push data/MGrounding-parquet --repo USER/MGrounding --private"),
     "miniature": (data.miniature, "miniature --out outputs/world"),
     "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),
     "merge": (checkpoints.merge, "merge saves/stage-1 saves/stage-2 --out saves/migician"),

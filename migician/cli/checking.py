@@ -14,13 +14,16 @@ from migician.cli.terminal import console, note
 
 
 def check(
-    path: Annotated[Path, typer.Argument(help="A dataset folder, its dataset_info.json, or a JSON file of samples.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A dataset folder, its dataset_info.json, a JSON file of samples, or a training YAML."),
+    ],
     media_dir: Annotated[
         Path | None, typer.Option(help="Where the paths of images begin, as in LLaMA-Factory; else beside the file.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of images.")] = False,
     mig_bench: Annotated[
-        Path | None, typer.Option(help="MIG-Bench's JSON file: none of its images may be here.")
+        Path | None, typer.Option(help="MIG-Bench's JSON file, to say which of its images is here.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="The folder that holds MIG-Bench/: find its images under other names too.")
@@ -29,16 +32,21 @@ def check(
     cutoff_len: Annotated[int | None, typer.Option(min=1, help="List the samples with more tokens.")] = None,
     image_max_pixels: Annotated[int, typer.Option(min=784, help="As in the training YAML.")] = 768 * 768,
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
+    gpus: Annotated[int, typer.Option(min=1, help="For a training YAML: GPUs in all.")] = 8,
+    gpu_memory: Annotated[float, typer.Option(min=0, help="For a training YAML: GB of each.")] = 80.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode images; one a core.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a dataset: records, boxes, images, lengths, leakage of MIG-Bench. Status 1 where there are problems."""
+    """Check a dataset, or all that a training YAML names, before a GPU is touched. Status 1 where there are problems.
+
+    Records, boxes, images, lengths, leakage of MIG-Bench; of a YAML also keys, paths, tokenizer, resume, memory, disk.
+    """
     import msgspec
 
     from migician.checking import Options
     from migician.checking import check as check_data
-    from migician.checking.report import sentences, tables
+    from migician.checking.report import Report, sentences, tables
     from migician.lengths import Resize, processor_pixels
 
     fewest, most = (
@@ -54,7 +62,16 @@ def check(
         cutoff_len=cutoff_len,
         resize=Resize(image_max_pixels, image_min_pixels, most, fewest),
     )
-    report = check_data(path, options)
+    report: Report
+    if path.suffix in (".yaml", ".yml"):
+        from migician.preflight import Machine, preflight
+        from migician.preflight.cost import sentences as what_it_takes
+
+        report = preflight(path, Machine(gpus, gpu_memory), options)
+        for sentence in what_it_takes(report.training):
+            note(sentence)
+    else:
+        report = check_data(path, options)
     if as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:

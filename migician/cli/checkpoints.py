@@ -27,14 +27,17 @@ def tiny(
 
 
 def merge(
-    first: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
-    second: Annotated[str, typer.Argument(help="Another of the same shape.")],
+    checkpoints: Annotated[list[str], typer.Argument(help="Two or more: folders or Hub ids of one shape.")],
     out: OutFolder,
-    weight: Annotated[float, typer.Option(min=0, max=1, help="The share of the second.")] = 0.5,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(min=0, max=1, help="The share of the second of two; or one for each, repeated. Equal without it."),
+    ] = None,
 ) -> None:
-    """Average two checkpoints, a tensor at a time."""
+    """Average checkpoints, a piece of a tensor at a time."""
     from migician.merging import merge as average
 
+    shares = [1 - weight[0], weight[0]] if weight and len(weight) == 1 and len(checkpoints) == 2 else weight
     with progress_bar("averaging (bytes)") as progress:
-        average(first, second, out, weight, on_progress=progress)
+        average(checkpoints, out, shares, on_progress=progress)
     note(f"written: {out}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import OutFolder, named
+from migician.cli.options import KeepMigBench, MigBench, MigBenchImages, OutFolder, named, to_exclude
 from migician.cli.terminal import note
 from migician.errors import UserError
 
@@ -32,8 +32,11 @@ def build(
         bool, typer.Option("--collect", help="Bring whole images into the dataset, checked; else link to the sources.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier build.")] = False,
+    mig_bench: MigBench = None,
+    mig_bench_images: MigBenchImages = None,
+    keep_mig_bench: KeepMigBench = False,
 ) -> None:
-    """Build an MGrounding-style dataset from source datasets in their native formats."""
+    """Build an MGrounding-style dataset from source datasets in their native formats, without MIG-Bench's images."""
     from migician.build import build as build_dataset
 
     roots = {name: Path(root) for name, root in (named(given, "--source") for given in source)}
@@ -48,6 +51,7 @@ def build(
         config=config,
         collect=collect,
         overwrite=overwrite,
+        exclude=to_exclude(mig_bench, mig_bench_images, keep_mig_bench),
     )
     for part in built.short:
         note(f"{part.task} from {part.source}: {part.made} of {part.asked} samples; the card counts why")

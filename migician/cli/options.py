@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from migician.benchmarks import BENCHMARKS
 from migician.boxtext import STYLES
+from migician.cli.terminal import note
 from migician.errors import UserError
+
+if TYPE_CHECKING:
+    from migician.exclusion import Exclude
 
 BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
@@ -37,6 +41,28 @@ Style = Annotated[str | None, typer.Option(help=f"How the boxes are spelled, und
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
 ]
+MigBench = Annotated[
+    Path | None, typer.Option(help="MIG-Bench's JSON file, if it is another version than this package knows.")
+]
+MigBenchImages = Annotated[
+    Path | None,
+    typer.Option(help="With --mig-bench, the folder of MIG-Bench/: leave out what looks like its images too; slower."),
+]
+KeepMigBench = Annotated[
+    bool, typer.Option("--keep-mig-bench", help="Do not leave out the images that MIG-Bench uses.")
+]
+
+
+def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool) -> Exclude | None:
+    """What the three options above say; raises `UserError` where they contradict each other."""
+    from migician.exclusion import Exclude
+
+    if not keep:
+        return Exclude(mig_bench, mig_bench_images)
+    if mig_bench or mig_bench_images:
+        raise UserError("--keep-mig-bench leaves nothing out, so --mig-bench and --mig-bench-images have no effect")
+    note("--keep-mig-bench: images that MIG-Bench uses are NOT left out; do not measure on it what is trained on this")
+    return None
 
 
 def named(given: str, option: str) -> tuple[str, str]:

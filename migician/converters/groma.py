@@ -19,7 +19,7 @@ from migician.boxes import Box, is_writable
 from migician.boxtext import QWEN, reference
 from migician.converters.foreign import ImageFolder, plain
 from migician.converters.llava import record_files
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.jsonrecords import JsonRecords
 from migician.samples import IMAGE_MARK, Sample, sample
 from migician.scenes import Tally
@@ -69,7 +69,7 @@ def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -
                 except msgspec.ValidationError:
                     tally.add("record of another form")
                     continue
-                except msgspec.DecodeError as error:
+                except NOT_JSON as error:
                     raise UserError(f"{file}: record {position} is not JSON: {error}") from None
                 formed += 1
                 try:

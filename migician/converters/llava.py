@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from migician.converters.foreign import ImageFolder, plain
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.jsonrecords import JsonRecords
 from migician.samples import IMAGE_MARK, Sample, Turn
 from migician.scenes import Tally
@@ -89,7 +89,7 @@ def _decoded(content: bytes, file: Path, position: int, tally: Tally) -> _Record
     except msgspec.ValidationError:
         tally.add("record of another form")
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: record {position} is not JSON: {error}") from None
 
 

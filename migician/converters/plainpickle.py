@@ -69,6 +69,10 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
+    def push_text(self, value: str) -> None:
+        value.encode()  # raises ValueError for half a character, which no file could hold
+        self.stack.append(value)
+
     def push_bytes_as_text(self, value: str) -> None:
         # pickletools gives bytes as Latin-1 text.
         self.stack.append(_text(value.encode("latin-1")))
@@ -120,7 +124,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys(
         ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push
     ),
-    **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push),
+    **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push_text),
     **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _Machine.push_bytes_as_text),
     "STRING": _Machine.push,
     "NONE": lambda machine, argument: machine.push(None),
@@ -173,9 +177,11 @@ def _text(content: bytes) -> str:
 
 
 def _paired(values: list[Any]) -> dict[Any, Any]:
-    """key, value, key, value as a dictionary."""
+    """key, value, key, value as a dictionary whose keys have no parts: to hash tuples in tuples may end the program."""
     if len(values) % 2:
         raise ValueError("a key without a value")
+    if not all(isinstance(key, str | int | float | None) for key in values[::2]):
+        raise ValueError("a key that is neither text nor a number")
     return dict(zip(values[::2], values[1::2], strict=True))
 
 

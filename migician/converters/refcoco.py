@@ -23,7 +23,7 @@ from migician.boxes import Box, is_writable
 from migician.boxtext import QWEN, reference
 from migician.converters.foreign import ImageFolder, plain
 from migician.converters.plainpickle import read_plain_pickle
-from migician.errors import UserError, unknown
+from migician.errors import NOT_JSON, UserError, unknown
 from migician.samples import IMAGE_MARK, Sample, sample
 from migician.scenes import Tally
 from migician.seeds import dice
@@ -61,6 +61,7 @@ class _Annotation(msgspec.Struct, frozen=True, gc=False):
     id: int
     bbox: tuple[float, float, float, float]
     iscrowd: int = 0
+    image_id: int | None = None
 
 
 class _Instances(msgspec.Struct):
@@ -201,6 +202,8 @@ def _samples(
             tally.add("object of an image that val or test has")
         elif ref.image_id not in listed or ref.ann_id not in annotations:
             tally.add("object that instances.json does not list")
+        elif annotations[ref.ann_id].image_id not in (None, ref.image_id):
+            tally.add("object that instances.json has in another image")
         else:
             of_image.setdefault(ref.image_id, []).append(ref)
     number = 0
@@ -226,7 +229,7 @@ def _read_instances(file: Path) -> _Instances:
             memoryview(content) as view,
         ):
             return msgspec.json.decode(view, type=_Instances)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{file}: not an instances file: {error}") from None
     except (OSError, ValueError) as error:  # an empty file cannot be mapped: ValueError
         raise UserError(f"{file}: cannot be read: {error}") from None
@@ -279,7 +282,7 @@ def _conversations(objects: list[_Object], speaker: Speaker) -> Iterator[list[tu
     orders = [rng.sample(range(len(one.phrases)), len(one.phrases)) for one in objects]
     for turn in range(max(len(order) for order in orders)):
         left = [number for number, order in enumerate(orders) if turn < len(order)]
-        rng.shuffle(left)
+        left = rng.sample(left, len(left))
         while left:
             count = rng.randint(1, _TURNS)
             turns = [

@@ -72,8 +72,8 @@ def _read(path: Path, called: str) -> Image.Image:
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise UserError(f"{called}, {path}: more than {limit} million pixels; make it smaller first") from None
-    except OSError as error:
-        raise UserError(f"{called}, {path}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{called}, {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _upright_rgb(image: Image.Image, called: str) -> Image.Image:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from migician.boxtext import QWEN, BoxStyle
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.models import Request
 
 
@@ -52,7 +52,7 @@ def load(argument: str) -> Scripted:
         lines = [msgspec.json.decode(line, type=Line) for line in content.splitlines() if line.strip()]
     except OSError as error:
         raise UserError(f"scripted:{argument}: cannot be read: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f'{file}: not lines of {{"prompt": ..., "reply": ...}}: {error}') from None
     replies = {line.prompt: line.reply for line in lines}
 

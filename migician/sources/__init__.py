@@ -41,19 +41,32 @@ class Source:
     folder: str
     """Its name in the released layout, below the task family's folder."""
     gives: type[AnyScene]
+    terms: str
+    """Its licence, for the card; "unverified" where no text of its authors was read."""
+    withheld: bool = False
+    """Whether its images may not be passed on, so that no public dataset may hold them."""
 
 
 SOURCES: dict[str, Source] = {
-    "clevr_change": Source(clevr_change.read, "CLEVR-Change", ImagePair),
-    "coco": Source(coco.read, "COCO", Scene),
-    "got10k": Source(got10k.read, "GOT-10k", Track),
-    "imagenet": Source(imagenet.read, "ImageNet", Scene),
-    "img_diff": Source(img_diff.read, "Img-Diff", ImagePair),
-    "lasot": Source(lasot.read, "LaSOT", Track),
-    "magicbrush": Source(magicbrush.read, "MagicBrush", ImagePair),
-    "mot17": Source(mot17.read, "MOT17", Track),
-    "objects365": Source(objects365.read, "Objects365", Scene),
-    "sa1b": Source(sa1b.read, "SA-1B", Scene),
-    "spot_the_diff": Source(spot_the_diff.read, "Spot-the-Diff", ImagePair),
-    "trackingnet": Source(trackingnet.read, "TrackingNet", Track),
+    "clevr_change": Source(clevr_change.read, "CLEVR-Change", ImagePair, "its repository states none"),
+    "coco": Source(
+        coco.read,
+        "COCO",
+        Scene,
+        "annotations CC BY 4.0 (unverified); each image under its own Flickr licence, whose id the annotations give",
+    ),
+    "got10k": Source(got10k.read, "GOT-10k", Track, "licence unverified"),
+    "imagenet": Source(imagenet.read, "ImageNet", Scene, "non-commercial research (unverified)"),
+    "img_diff": Source(img_diff.read, "Img-Diff", ImagePair, "Apache-2.0, by its card on the Hub"),
+    "lasot": Source(lasot.read, "LaSOT", Track, "licence unverified"),
+    "magicbrush": Source(
+        magicbrush.read, "MagicBrush", ImagePair, "CC BY 4.0 for train and dev, by its card on the Hub"
+    ),
+    "mot17": Source(mot17.read, "MOT17", Track, "CC BY-NC-SA 3.0 (unverified)"),
+    "objects365": Source(
+        objects365.read, "Objects365", Scene, "annotations CC BY 4.0; images may not be redistributed", withheld=True
+    ),
+    "sa1b": Source(sa1b.read, "SA-1B", Scene, "SA-1B Dataset Research License; GranD's phrases: unverified"),
+    "spot_the_diff": Source(spot_the_diff.read, "Spot-the-Diff", ImagePair, "its repository states none"),
+    "trackingnet": Source(trackingnet.read, "TrackingNet", Track, "GPL-3.0, by its card on the Hub"),
 }

@@ -19,8 +19,8 @@ import msgspec
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.scenes import ImagePair, Tally
-from migician.sources.pairs import data_folder, decoded
-from migician.sources.reading import Listing, clipped, size_of
+from migician.sources.pairs import data_folder
+from migician.sources.reading import Listing, clipped, decoded, size_of
 
 SIZE = (480, 320)
 """Of all images as released. Boxes are in its pixels, so they would be wrong on resized images."""

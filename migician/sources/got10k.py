@@ -13,7 +13,7 @@ from pathlib import Path
 from migician.errors import UserError
 from migician.scenes import Tally, Track
 from migician.sources.reading import text_lines
-from migician.sources.sequences import annotated, numbered_frames, read_flags, read_rows, sequence_names
+from migician.sources.sequences import annotated, numbered_frames, read_boxes, read_flags, sequence_names
 
 
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
@@ -43,7 +43,7 @@ def _track(folder: Path, tally: Tally) -> Track:
         raise UserError(f"{folder}: holds no .jpg frames")
     count = len(frames)
     file = folder / "groundtruth.txt"
-    xywh = read_rows(file, "x,y,w,h")
+    xywh = read_boxes(file, frames)
     if len(xywh) != count:
         raise UserError(f"{file}: {len(xywh)} lines for {count} frames; unpack the sequence again")
     present = read_flags(folder / "absence.label", count) == 0

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 from migician.boxes import Box, Size
 from migician.errors import UserError
 from migician.scenes import Scene, Tally, Thing
-from migician.sources.reading import clipped, size_of, text_lines
+from migician.sources.reading import clipped, size_of, text_lines, text_of
 
 _Object = tuple[str, int, int, int, int]
 """wnid, xmin, ymin, xmax, ymax."""
@@ -79,9 +79,10 @@ def _train(folder: _Folder, listed: Path, labels: _Labels, tally: Tally) -> Iter
 
 
 def _val(folder: _Folder, listed: Path, solution: Path, labels: _Labels, tally: Tally) -> Iterator[Scene]:
-    solved = _solution(solution) if solution.is_file() else {}
+    solved = _solution(solution, tally) if solution.is_file() else {}
     annotated, images = set(_stems(folder.annotations, ".xml")), _names(folder.images)
-    names = [line.split()[0] for line in text_lines(listed)] if listed.is_file() else sorted({*annotated, *solved})
+    lines = text_lines(listed) if listed.is_file() else sorted({*annotated, *solved})
+    names = [line.split()[0] for line in lines if line.strip()]
     for name in names:
         image = f"{name}.JPEG"
         if name not in annotated and name not in solved:
@@ -146,10 +147,7 @@ def _object(element: ElementTree.Element) -> _Object:
 
 def _tree(file: Path) -> ElementTree.Element:
     """The root element of an XML without a document type: nothing in it can expand or name another file."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
+    text = text_of(file)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UserError(
             f"{file}: declares a document type or entities, as no annotation of ImageNet does; it is refused"
@@ -172,10 +170,15 @@ def _labels(file: Path) -> _Labels:
     return {wnid: name if shared[name.lower()] == 1 else None for wnid, name in names.items()}
 
 
-def _solution(file: Path) -> dict[str, list[_Object]]:
+def _solution(file: Path, tally: Tally) -> dict[str, list[_Object]]:
     """The objects of each image in LOC_val_solution.csv: "<image>,<wnid> xmin ymin xmax ymax " repeated."""
     solved: dict[str, list[_Object]] = {}
-    for number, line in enumerate(text_lines(file)[1:], start=2):
+    lines = text_lines(file)
+    # Every list of numbers ends with a space: without it the last number may lack digits.
+    if not file.read_bytes()[-1:].isspace():
+        tally.add("last line of LOC_val_solution.csv cut off")
+        del lines[-1:]
+    for number, line in enumerate(lines[1:], start=2):
         name, _, text = line.partition(",")
         words = text.split()
         try:

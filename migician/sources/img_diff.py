@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.scenes import ImagePair, Tally
-from migician.sources.pairs import decoded, pixels, relative
-from migician.sources.reading import Listing
+from migician.sources.pairs import pixels, relative
+from migician.sources.reading import Listing, decoded
 
 _KINDS = {"replacement": "filtered_new_edit_data", "removal": "inpaint"}
 """The two halves of the dataset, and the folder that the paths of each begin with."""

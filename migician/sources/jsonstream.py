@@ -1,4 +1,4 @@
-"""Reads the arrays of one large JSON object element by element, so that gigabytes of it need megabytes."""
+"""Reads the arrays within one large JSON object (`migician.records`: lists of records) in the memory of megabytes."""
 
 from __future__ import annotations
 

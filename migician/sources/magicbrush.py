@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.scenes import ImagePair, Tally
-from migician.sources.pairs import box_of, decoded, extent, patches, pixels, relative
-from migician.sources.reading import Listing
+from migician.sources.pairs import box_of, extent, patches, pixels, relative
+from migician.sources.reading import Listing, decoded
 
 _WHITE = 250
 _SPECK = 0.02

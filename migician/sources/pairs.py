@@ -1,11 +1,10 @@
-"""What the readers of image pairs share: annotation files, names that come from data, pixels, the box of a region."""
+"""What the readers of image pairs share: names that come from data, pixels, the box of a region."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,18 +12,6 @@ from scipy import ndimage
 
 from migician.boxes import Box
 from migician.errors import UserError
-
-_Content = TypeVar("_Content")
-
-
-def decoded(file: Path, type_: type[_Content], what: str) -> _Content:
-    """The content of a JSON file as `type_`; raises `UserError` that says it is not `what`, and where it goes wrong."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=type_)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not {what}: {error}") from None
 
 
 def data_folder(root: Path) -> Path:

@@ -1,17 +1,23 @@
-"""What every reader needs: which files are there, how large an image is, a box cut to its image."""
+"""What every reader needs: which files are there, what is in them, how large an image is, a box cut to its image."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from migician.boxes import Box, Size
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.scenes import Tally
+
+_Content = TypeVar("_Content")
 
 ROUNDING = 0.0005
 """Overhangs of up to half a thousandth of the image are rounding, and are not counted."""
@@ -21,21 +27,21 @@ class Listing:
     """Which files exist, from one look at each folder: network disks answer a million single questions slowly."""
 
     def __init__(self) -> None:
-        self._names: dict[Path, frozenset[str]] = {}
+        self._names: dict[str, frozenset[str]] = {}
 
-    def holds(self, file: Path) -> bool:
+    def holds(self, file: Path | str) -> bool:
         """Whether `file` exists."""
-        folder = file.parent
+        folder, _, name = str(file).rpartition(os.sep)
         if folder not in self._names:
             try:
-                self._names[folder] = frozenset(entry.name for entry in folder.iterdir())
+                self._names[folder] = frozenset(entry.name for entry in Path(folder or os.curdir).iterdir())
             except OSError:
                 self._names[folder] = frozenset()
-        return file.name in self._names[folder]
+        return name in self._names[folder]
 
-    def first(self, candidates: list[Path]) -> Path | None:
+    def first(self, candidates: Iterable[Path | str]) -> Path | None:
         """The first of `candidates` that exists."""
-        return next((file for file in candidates if self.holds(file)), None)
+        return next((Path(file) for file in candidates if self.holds(file)), None)
 
 
 def size_of(image: Path) -> Size:
@@ -43,19 +49,37 @@ def size_of(image: Path) -> Size:
     try:
         with Image.open(image) as opened:
             width, height = opened.size
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{image}: cannot be read as an image: {error}") from None
     return width, height
 
 
-def text_lines(file: Path) -> list[str]:
-    """The lines of a text file, without the empty ones at its end; raises `UserError` where it cannot be read."""
+def text_of(file: Path) -> str:
+    """What a file of UTF-8 says; raises `UserError` where it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8").rstrip().splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read: {error}") from None
+    if "\0" in text:  # so UTF-16 looks where all of it is ASCII
+        raise UserError(f"{file}: cannot be read: it is not UTF-8")
+    return text
+
+
+def text_lines(file: Path) -> list[str]:
+    """The lines of a text file, without the empty ones at its end; raises `UserError` where it cannot be read."""
+    return text_of(file).rstrip().splitlines()
+
+
+def decoded(file: Path, form: type[_Content], kind: str) -> _Content:
+    """The content of a JSON file as `form`; raises `UserError` that says it is not `kind`, and where it goes wrong."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=form)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    except NOT_JSON as error:
+        raise UserError(f"{file}: not {kind}: {error}") from None
 
 
 CLIPPING = ("", "box clipped to the image", "box without area in the image", "box that is not a number")

@@ -20,20 +20,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
 from migician.scenes import Scene, Tally, Thing
-from migician.sources.reading import clipped, size_of
+from migician.sources.reading import clipped, decoded, size_of
 
 _SPEECH = re.compile(r"^\W*(?:assistant|istant)\s*:\s*", re.IGNORECASE)
 """What the describing model left before some of GranD's phrases."""
 _MARKUP = re.compile(r"[<>|\[\]{}]")
 """Signs of image marks, box tokens and models' slips: no phrase of words needs them."""
-_Content = TypeVar("_Content")
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -103,7 +101,7 @@ def _folder(folder: Path, described: Sequence[Path], tally: Tally) -> Iterator[S
 
 
 def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Iterator[Scene]:
-    masks = _decoded(file, _Masks) if file.is_file() else None
+    masks = decoded(file, _Masks, "a file of SA-1B") if file.is_file() else None
     size = (masks.image.width, masks.image.height) if masks else size_of(image)
     if size[0] <= 0 or size[1] <= 0:
         raise UserError(f"{file}: the image has size {size[0]} x {size[1]}")
@@ -126,7 +124,7 @@ def _unlabelled(masks: _Masks | None, size: Size, tally: Tally) -> list[Thing]:
 
 def _objects(file: Path, image: str, size: Size, tally: Tally) -> tuple[list[Thing], set[str]]:
     """The things of a file of GranD, and the labels that say nothing of one box alone."""
-    content = _decoded(file, dict[str, _Described])
+    content = decoded(file, dict[str, _Described], "a file of GranD")
     described = content.get(image) or content.get(Path(image).stem)
     if described is None:
         raise UserError(f"{file}: does not describe {image}; it names {', '.join(list(content)[:3]) or 'nothing'}")
@@ -174,15 +172,6 @@ def _texts(given: Iterable[str]) -> list[str]:
 
 def _several(texts: list[str] | str | None) -> list[str]:
     return [texts] if isinstance(texts, str) else texts or []
-
-
-def _decoded(file: Path, form: type[_Content]) -> _Content:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=form)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UserError(f"{file}: not as SA-1B or GranD write it: {error}") from None
 
 
 def _folders(folder: Path) -> list[Path]:

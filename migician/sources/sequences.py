@@ -73,15 +73,23 @@ def _is_row(line: str, commas: int) -> bool:
 def read_boxes(file: Path, frames: NumberedFrames) -> NDArray[np.float64]:
     """The boxes (N, 4), x y w h in pixels, that annotate `frames`, one a line; there may be fewer than frames.
 
-    A file that ends within a line may lack digits of its last number. With fewer rows than frames
-    it was cut off: `UserError`. Otherwise its last box is NaN, which readers count and leave out.
+    A file that ends within a line may lack digits of its last number, unless that has as many decimals as the
+    numbers before it. With fewer rows than frames it was cut off: `UserError`. Otherwise its last box is NaN, which
+    readers count and leave out.
     """
     rows = read_rows(file, "x,y,w,h")
-    if not file.read_bytes().endswith(b"\n"):
+    content = file.read_bytes()
+    if not content.endswith(b"\n") and not _has_all_decimals(content.rpartition(b"\n")[2]):
         if len(rows) < len(frames):
             raise UserError(f"{file}: cut off in line {len(rows)}, for {len(frames)} frames; unpack it again")
         rows[-1] = np.nan
     return rows
+
+
+def _has_all_decimals(line: bytes) -> bool:
+    """Whether the numbers of a line all have the same count of decimals, one at least."""
+    counts = {len(value.strip().partition(b".")[2]) for value in line.split(b",")}
+    return len(counts) == 1 and 0 not in counts
 
 
 def read_flags(file: Path, count: int) -> NDArray[np.int64]:

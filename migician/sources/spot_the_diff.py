@@ -18,8 +18,8 @@ import msgspec
 from migician.errors import UserError
 from migician.scenes import ImagePair, Tally
 from migician.sources.changed_region import changed_region
-from migician.sources.pairs import data_folder, decoded, pixels, relative
-from migician.sources.reading import Listing
+from migician.sources.pairs import data_folder, pixels, relative
+from migician.sources.reading import Listing, decoded
 
 _NO_DIFFERENCE = re.compile(
     r"""

@@ -24,8 +24,9 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
 
     A frame's box is None where it has no area in the image. The label is empty unless
     `trackingnet_classmap.txt` lies in `root` and has the sequence. Counted: sequences whose frames are not
-    unpacked, rows and frames that lack each other. Raises `UserError` naming the file and the line of what
-    cannot be read, for any split but `train` (TEST has boxes of first frames only), and if no sequence has frames.
+    unpacked or that have fewer rows than frames, rows without a frame. Raises `UserError` naming the file and the
+    line of what cannot be read, for any split but `train` (TEST has boxes of first frames only), and if no
+    sequence has frames.
     """
     if split != "train":
         raise UserError(
@@ -42,6 +43,11 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
                 continue
             found += 1
             xywh = read_boxes(file, frames)
+            if frames[-1][0] >= len(xywh):
+                # As released there is a row for every frame. Which row is missing cannot be told, and all behind it
+                # would go with the wrong frame.
+                tally.add("sequence with fewer rows than frames")
+                continue
             shown = np.ones(len(xywh), np.bool_)
             yield Track(file.stem, annotated(frames, 0, xywh, shown, tally), labels.get(file.stem, ""))
     if not found:

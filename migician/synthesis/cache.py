@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class Cache:
         """The stored reply; None where there is none, or where its file is damaged (it is asked for again)."""
         try:
             return msgspec.json.decode(self._file(key).read_bytes(), type=_Entry).reply
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        except (FileNotFoundError, *NOT_JSON):
             return None
         except OSError as error:
             raise UserError(f"{self._file(key)}: cannot be read: {error.strerror or error}") from None

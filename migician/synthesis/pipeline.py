@@ -14,7 +14,6 @@ that is on disk are replies in the cache, so the same command continues a run th
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ import msgspec
 from migician.build import NAME, Built
 from migician.card import Part, write_card
 from migician.errors import UserError, unknown, writing
+from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
 from migician.mixture import shares, write_dataset_info
 from migician.placing import Placer
 from migician.progress import Report, progress_bar
@@ -83,24 +83,27 @@ def synthesise(
     concurrency: int = 8,
     api_key: str | None = None,
     timeout_s: float = 300.0,
+    exclude: Exclude | None = MIG_BENCH,
 ) -> Built:
     """Write `count` free-form samples over the images of `sources` into the folder `out`, by way of models.
 
     `server` is the address of an OpenAI-compatible server, `cache` the folder of its replies.
     `count` is shared evenly by the sources. Groups are asked about in order until there are
-    enough samples; refusals are counted on the card by reason. `out` must not exist or be empty.
+    enough samples; refusals are counted on the card by reason. Nothing is asked about a group with an image
+    that MIG-Bench uses, as far as `exclude` makes it known; None leaves them in. `out` must not exist or be empty.
     Raises `UserError` naming what is unknown, missing or unreadable, and where the server fails for
     good; the same call then goes on where this one stopped.
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is not empty; choose another folder for the dataset")
+    exclude, excluded = begin(exclude)
     parts = _parts(sources, count, settings, split)
     client = ChatClient(
         server, Cache(Path(cache)), api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, seed=seed
     )
-    asyncio.run(_ask(client, parts, settings, Path(cache), seed, concurrency))
-    return _write(target, parts, settings, seed, split)
+    asyncio.run(_ask(client, parts, settings, Path(cache), seed, concurrency, exclude))
+    return _write(target, parts, settings, seed, split, excluded)
 
 
 def plan(
@@ -111,13 +114,15 @@ def plan(
     count: int,
     seed: int = 0,
     split: str = "train",
+    exclude: Exclude | None = MIG_BENCH,
 ) -> Plan:
     """What `synthesise` would ask for these arguments, without a server; labels stand where phrases will."""
     first: tuple[str, ...] = ()
     groups = images = 0
+    exclude, _ = begin(exclude)
     for part in _parts(sources, count, settings, split):
         requests = Requests(settings, part.name, seed)
-        for number, group in zip(range(part.asked), _groups(part, settings, Path(cache), seed), strict=False):
+        for number, group in zip(range(part.asked), _groups(part, settings, Path(cache), seed, exclude), strict=False):
             scenes = [part.scenes[position] for position in group]
             first = first or _prompts(requests, number, scenes)
             groups += 1
@@ -147,11 +152,17 @@ def _parts(sources: Mapping[str, Path], count: int, settings: Settings, split: s
 
 
 async def _ask(
-    client: ChatClient, parts: list[_Part], settings: Settings, cache: Path, seed: int, concurrency: int
+    client: ChatClient,
+    parts: list[_Part],
+    settings: Settings,
+    cache: Path,
+    seed: int,
+    concurrency: int,
+    exclude: Exclude | None,
 ) -> None:
     async with client:
         for part in parts:
-            groups = _groups(part, settings, cache, seed)
+            groups = _groups(part, settings, cache, seed, exclude)
             with progress_bar(f"samples from {part.name}") as report:
                 author = Author(client, Requests(settings, part.name, seed), part.refused)
                 part.made = await _collect(author, part, groups, concurrency, report)
@@ -191,7 +202,16 @@ async def _collect(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _groups(part: _Part, settings: Settings, cache: Path, seed: int) -> Iterator[Group]:
+def _groups(part: _Part, settings: Settings, cache: Path, seed: int, exclude: Exclude | None) -> Iterator[Group]:
+    """The groups that may be asked about, refusals counted."""
+    for group in _all_groups(part, settings, cache, seed):
+        if reason := refusal(exclude, [str(part.scenes[position].image) for position in group]):
+            part.refused.add(reason)
+        else:
+            yield group
+
+
+def _all_groups(part: _Part, settings: Settings, cache: Path, seed: int) -> Iterator[Group]:
     own = derived(seed, "synthesis", part.name)
     if settings.grouping == "random":
         return random_groups(len(part.scenes), own, part.refused)
@@ -220,14 +240,14 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
     return tuple(request.text for request in asked)
 
 
-def _write(target: Path, parts: list[_Part], settings: Settings, seed: int, split: str) -> Built:
+def _write(target: Path, parts: list[_Part], settings: Settings, seed: int, split: str, excluded: Excluded) -> Built:
     """The dataset, which appears whole or not at all."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         try:
             partial.chmod(0o755)
-            done = _fill(partial, parts, settings, seed, split)
+            done = _fill(partial, parts, settings, seed, split, excluded)
             if target.exists():
                 target.rmdir()
             partial.rename(target)
@@ -238,7 +258,9 @@ def _write(target: Path, parts: list[_Part], settings: Settings, seed: int, spli
     return Built(target, tuple(done))
 
 
-def _fill(folder: Path, parts: list[_Part], settings: Settings, seed: int, split: str) -> list[Part]:
+def _fill(
+    folder: Path, parts: list[_Part], settings: Settings, seed: int, split: str, excluded: Excluded
+) -> list[Part]:
     samples: list[Sample] = []
     done = []
     with writing(folder / "provenance.jsonl") as provenance:
@@ -254,7 +276,7 @@ def _fill(folder: Path, parts: list[_Part], settings: Settings, seed: int, split
     write_dataset_info(folder, files)
     asked: dict[str, int | None] = {part.name: part.asked for part in parts}
     recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(settings))}, seed, split)
-    write_card(folder, NAME, recipe, done, [*files.values(), "provenance.jsonl"])
+    write_card(folder, NAME, recipe, done, [*files.values(), "provenance.jsonl"], excluded)
     return done
 
 
@@ -264,10 +286,10 @@ def _placed(folder: Path, part: _Part, settings: Settings) -> Iterator[tuple[Sam
     placer = Placer(part.root, folder, place, collect=True)
     for number, made in enumerate(part.made):
         pictures = (
-            dataclasses.replace(one, image=Path(one.image).relative_to(part.root).as_posix())
+            msgspec.structs.replace(one, image=Path(one.image).relative_to(part.root).as_posix())
             for one in made.draft.pictures
         )
-        placed = placer.place_all(dataclasses.replace(made.draft, pictures=tuple(pictures)))
+        placed = placer.place_all(msgspec.structs.replace(made.draft, pictures=tuple(pictures)))
         if isinstance(placed, str):  # it could be read when it was asked about
             part.refused.add(placed)
             continue

@@ -1,0 +1,189 @@
+"""A few samples on one picture: their images with the boxes drawn, questions and answers below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from PIL import Image
+
+from migician.boxes import Box
+from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, Mention, parse_boxes
+from migician.draw import PALETTE, PREDICTION, Mark, contact_sheet
+from migician.imagenames import image_names
+from migician.samples import IMAGE_MARK, Sample
+
+_ANSWER, _GIVEN = PREDICTION, PALETTE[1]
+_COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12
+# Four square images fill a row.
+_TURNS, _LETTERS = 3, 420
+"""Questions shown of a sample, and letters of each text."""
+_GROUND = "#EEF1F4"
+_ALWAYS_IN = {"rl_train": 0, "rg_train": 1}
+"""The image in which samples of a type look for what another shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """What became of the samples that were to be shown."""
+
+    picture: Image.Image | None
+    """None where no sample could be shown."""
+    shown: int
+    unreadable: int
+    """Samples passed over, as an image of theirs cannot be opened."""
+
+
+def album(candidates: Mapping[str, Sequence[bytes]], folder: Path, count: int) -> Album:
+    """`count` samples, by turns from each family of `candidates` (records by the family's name).
+
+    `folder` is where the paths of images begin. A sample whose images cannot be opened is passed over, and the next
+    of its family comes instead.
+    """
+    queues = {family: list(records) for family, records in candidates.items()}
+    sheets: list[Image.Image] = []
+    unreadable = 0
+    while any(queues.values()) and len(sheets) < count:
+        for family, queue in queues.items():
+            while queue and len(sheets) < count:
+                sample = msgspec.json.decode(queue.pop(0), type=Sample)
+                images = _opened(sample, folder)
+                if images:
+                    sheets.append(_sheet(family, sample, images))
+                    break
+                unreadable += 1
+    return Album(_columns(sheets) if sheets else None, len(sheets), unreadable)
+
+
+def places(type: str, mention: Mention, text: str, question: str, given: bool) -> tuple[int, ...]:
+    """The images (0-based) that a box of `text` belongs to; none where no text says it.
+
+    `question` is that to which the text answers, or the text itself where `given`. What the wordings of the
+    families leave unsaid: a crop is looked for in the first image, an example in the second, a track begins in the
+    first, and a change for which no single image is named has one box in both.
+    """
+    if type in _ALWAYS_IN:
+        return (_ALWAYS_IN[type],)
+    if type == "ot_train" and given:
+        return (0,)
+    if mention.image is not None:
+        return (mention.image,)
+    in_answer, named = (sorted({name.image for name in image_names(one)}) for one in (text, question))
+    if len(in_answer) == 1:
+        return tuple(in_answer)
+    if type == "ot_train":
+        named = [image for image in named if image]
+    if type == "diff_train" and len(named) != 1:
+        return (0, 1)
+    return tuple(named) if len(named) == 1 else ()
+
+
+def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
+    """The images no larger than they are shown, or none where one cannot be opened."""
+    images = []
+    for name in sample.images:
+        try:
+            with Image.open(folder / name) as opened:
+                # A JPEG is decoded at a fraction of its size, which for large photographs saves most of the time.
+                opened.draft("RGB", (_COLUMN_PX, _ROW_PX * 2))
+                image = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return []
+        image.thumbnail((_COLUMN_PX, _ROW_PX * 2))
+        images.append(image)
+    return images
+
+
+def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
+    page = _Page(sample.type, [[] for _ in images])
+    turns = [turn for turn in sample.conversations if turn.from_ != "system"]
+    lines: list[str] = []
+    question = ""
+    for turn in turns[: 2 * _TURNS]:
+        asked = turn.from_ == "human"
+        question = turn.value if asked else question
+        lines.append(f"{'Q' if asked else 'A'}: {_short(page.tell(turn.value, question, given=asked))}")
+    if len(turns) > 2 * _TURNS:
+        lines.append(f"... and {len(turns) // 2 - _TURNS} more questions")
+    title = f"{family.replace('_', ' ')}  ·  {sample.id}"
+    return contact_sheet(
+        images,
+        page.marks,
+        title=title,
+        note="\n".join(lines),
+        row_height_px=_ROW_PX,
+        sheet_width_px=_COLUMN_PX,
+        text_px=_TEXT_PX,
+    )
+
+
+@dataclass(slots=True)
+class _Page:
+    """Numbers the boxes of a sample's texts, and collects their marks."""
+
+    type: str
+    marks: list[list[Mark]]
+    """For each image."""
+    _numbers: dict[tuple[Box, tuple[int, ...]], int] = field(default_factory=dict)
+
+    def tell(self, text: str, question: str, *, given: bool) -> str:
+        """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
+        told, end = [], 0
+        for mention in parse_boxes(text).mentions:
+            images = tuple(one for one in places(self.type, mention, text, question, given) if one < len(self.marks))
+            told.append(text[end : mention.span[0]])
+            end = mention.span[1]
+            if not images or mention.status != "read":
+                told.append(text[slice(*mention.span)])
+                continue
+            number = self._numbers.get((mention.box, images))
+            if number is None:
+                number = self._numbers[mention.box, images] = len(self._numbers) + 1
+                for image in images:
+                    self.marks[image].append(Mark(mention.box, str(number), _GIVEN if given else _ANSWER))
+            told.append(f"[{number}]")
+        return _plain("".join([*told, text[end:]]))
+
+
+def _plain(text: str) -> str:
+    """Without the marks of images and the tokens around boxes and references."""
+    words = []
+    for line in text.splitlines():
+        before, mark, after = line.rpartition(IMAGE_MARK)
+        words.append(after if mark and _is_introduction(before) else line.replace(IMAGE_MARK, ""))
+    told = " ".join(" ".join(words).split())
+    for token, shown in ((REF_START, "“"), (REF_END, "”"), (BOX_START, ""), (BOX_END, "")):
+        told = told.replace(token, shown)
+    return told
+
+
+def _is_introduction(text: str) -> bool:
+    """Whether a text only names images: "Image-1: "."""
+    left = text.replace(IMAGE_MARK, "").strip()
+    return not left or (left.startswith("Image-") and left.endswith(":") and left[6:-1].isdigit())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LETTERS else text[: _LETTERS - 4].rsplit(" ", 1)[0] + " ..."
+
+
+def _columns(sheets: Sequence[Image.Image]) -> Image.Image:
+    """All sheets in two columns, each put where there is most room left."""
+    columns: list[list[Image.Image]] = [[], []]
+    heights = [_GAP_PX, _GAP_PX]
+    for sheet in sheets:
+        column = heights.index(min(heights))
+        columns[column].append(sheet)
+        heights[column] += sheet.height + _GAP_PX
+    used = [column for column in columns if column]
+    width = _GAP_PX + (_COLUMN_PX + _GAP_PX) * len(used)
+    picture = Image.new("RGB", (width, max(heights)), _GROUND)
+    for place, pile in enumerate(used):
+        x, y = _GAP_PX + place * (_COLUMN_PX + _GAP_PX), _GAP_PX
+        for sheet in pile:
+            picture.paste("#FFFFFF", (x, y, x + _COLUMN_PX, y + sheet.height))
+            picture.paste(sheet, (x, y))
+            y += sheet.height + _GAP_PX
+    return picture

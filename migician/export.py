@@ -1,0 +1,221 @@
+"""A dataset as parquet, its images in the records: what the Hub shows, and `datasets` reads without the image files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.build import NAME
+from migician.checking.findings import Findings
+from migician.checking.inputs import INFO, Inputs, inputs_of
+from migician.errors import UserError, writing
+from migician.progress import progress_bar
+from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, readme
+from migician.records import records
+from migician.samples import Sample
+
+SHARD = 500 << 20
+"""Bytes from which a file is closed and the next begun."""
+GROUP = 32 << 20
+"""Bytes of records and images that are held, and written as one group of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished export."""
+
+    folder: Path
+    samples: Mapping[str, int]
+    """By the name of the file they came from, which is the name that `datasets.load_dataset` takes."""
+    shards: int
+    size: int
+    """In bytes."""
+
+
+def export(
+    dataset: str | Path, to: str | Path, *, images: bool = True, media_dir: str | Path | None = None
+) -> Exported:
+    """Write the samples of `dataset` as parquet files into the folder `to`, which appears whole or not at all.
+
+    `dataset` is a folder with a dataset_info.json, that file itself, or a JSON file of samples; `media_dir` is where
+    the paths of images begin, if not in that folder. Rows are the records; in place of each path stands the image as
+    `datasets.Image` stores it, with the file's own bytes and the path, unless `images` is False. An id becomes text.
+    Of a file that merges the others nothing is written. Memory holds one group of rows.
+
+    Raises `UserError` naming the record that is no sample, or the image that is not there.
+    """
+    target = Path(to)
+    inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
+    with _appearing(target) as folder:
+        tables = _tables(_separate(inputs), folder, inputs.media_dir, images)
+        samples = {table.name: table.rows for table in tables if table.rows}
+        _describe(Path(dataset), folder, samples, "embedded" if images else "named")
+        files = list(folder.rglob("*.parquet"))
+        size = sum(file.stat().st_size for file in files)
+    return Exported(target, samples, len(files), size)
+
+
+def _separate(inputs: Inputs) -> dict[str, Path]:
+    """The files of samples by name, without the one that has them all again."""
+    files = {one.file.stem: one.file for one in inputs.files}
+    if len(files) > 1:
+        files.pop(NAME, None)
+    if not files:
+        raise UserError(f"{inputs.media_dir}: its dataset_info.json names no file of samples that is there")
+    return files
+
+
+def _tables(files: Mapping[str, Path], folder: Path, media_dir: Path, images: bool) -> list[_Table]:
+    tables = []
+    for name, file in files.items():
+        table = _Table(name, folder / name, _schema(images))
+        with progress_bar(f"{name} to parquet") as report, table.writing():
+            for offset, record in records(file):
+                try:
+                    sample = msgspec.json.decode(record, type=Sample)
+                except msgspec.DecodeError as error:
+                    raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
+                row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
+                held = len(record)
+                if images:
+                    row["images"] = [
+                        {"bytes": _content(media_dir, image, file, sample), "path": image} for image in sample.images
+                    ]
+                    held += sum(len(image["bytes"]) for image in row["images"])
+                table.add(row, held)
+                report(table.rows, None)
+        tables.append(table)
+    return tables
+
+
+def _content(media_dir: Path, image: str, file: Path, sample: Sample) -> bytes:
+    # What others wrote must not bring in files that are none of the dataset's.
+    if Path(image).is_absolute() or ".." in Path(image).parts:
+        raise UserError(f"{file}: sample {sample.id!r}: image {image!r} leads out of the folder of the images; mend it")
+    try:
+        return (media_dir / image).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file}: sample {sample.id!r}: image {media_dir / image} cannot be read: {error.strerror or error}. Name "
+            "the folder that paths begin in with --media-dir, leave images out with --no-images, or list all such with "
+            "migician check"
+        ) from None
+
+
+def _schema(images: bool) -> Any:
+    """Of the rows; it says to `datasets` what is an image."""
+    try:
+        from datasets import Features, Image, Value
+    except ImportError:
+        raise UserError("parquet needs `datasets`: pip install 'migician[data]'") from None
+    text = Value("string")
+    turns = [{"from": text, "value": text}]
+    return Features(
+        {"id": text, "images": [Image() if images else text], "conversations": turns, "type": text}
+    ).arrow_schema
+
+
+def _arrow() -> Any:
+    importlib.import_module("pyarrow.parquet")
+    return importlib.import_module("pyarrow")
+
+
+@dataclass(slots=True)
+class _Table:
+    """The rows of one file of samples, in shards."""
+
+    name: str
+    folder: Path
+    schema: Any
+    rows: int = 0
+    _shards: int = 0
+    _group: list[dict[str, Any]] = field(default_factory=list)
+    _held: int = 0
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _stream: Any = None
+    _writer: Any = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """What was added in the block is written when it ends."""
+        with self._open:
+            yield
+            self._flush()
+
+    def add(self, row: dict[str, Any], held: int) -> None:
+        """One more row, of so many bytes."""
+        self._group.append(row)
+        self._held += held
+        self.rows += 1
+        if self._held >= GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._group:
+            return
+        if self._writer is None:
+            self._begin()
+        self._writer.write_table(_arrow().Table.from_pylist(self._group, schema=self.schema))
+        self._group.clear()
+        self._held = 0
+        if self._stream.tell() >= SHARD:
+            self._open.close()
+            self._writer = None
+
+    def _begin(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"train-{self._shards:05d}.parquet"
+        self._shards += 1
+        self._stream = self._open.enter_context(file.open("wb"))
+        self._writer = self._open.enter_context(_arrow().parquet.ParquetWriter(self._stream, self.schema))
+
+
+def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: Stored) -> None:
+    """README.md, and with it what the dataset has of a card."""
+    configs = {name: f"{name}/*.parquet" for name in samples}
+    configs = {"default": "*/*.parquet", **configs} if configs else {}
+    home = dataset if dataset.is_dir() else dataset.parent
+    text = bare_readme(home.resolve().name, sum(samples.values()), configs)
+    # Of one file of several the card does not tell.
+    if (dataset.is_dir() or dataset.name == INFO) and (home / "card.json").is_file():
+        try:
+            card = msgspec.json.decode((home / "card.json").read_bytes(), type=dict[str, Any])
+            card |= {"stored": stored, "links": {}}
+            text = readme(card, configs)
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{home / 'card.json'}: not a card of this version ({error!r}); build it again") from None
+        with writing(folder / "card.json") as stream:
+            stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+        for picture in (HISTOGRAMS, SAMPLES):
+            if (home / picture).is_file() and (stored == "embedded" or picture != SAMPLES):
+                shutil.copyfile(home / picture, folder / picture)
+    with writing(folder / "README.md") as stream:
+        stream.write(text.encode())
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        try:
+            partial.chmod(0o755)
+            yield partial
+            if target.exists():
+                target.rmdir()
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,133 @@
+"""The README of a dataset: what the Hub and `datasets` read of it, and what a person does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+
+from migician.sources import SOURCES
+
+HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
+Stored = Literal["files", "embedded", "named"]
+"""How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
+    """The text of README.md about a dataset, of the content of its card.json.
+
+    `configs` gives, by the name that `datasets.load_dataset(folder, name)` is to take, the files of samples (a path or
+    a pattern below the folder); "default" is what it takes without one.
+    """
+    parts = card["parts"]
+    opening = (
+        f"# {card['name']}, built by migician\n\n"
+        f"{card['samples']:,} samples, seed {card['seed']}: multi-image grounding in the record format of "
+        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes are in thousandths of their image's width "
+        f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
+        "JSON file as built."
+    )
+    sections = [opening, _loading(configs), _parts(parts), _look(card), card["mig_bench"]["sentence"]]
+    sections += [_refusals(parts), _terms(parts)]
+    return _front_matter(card["samples"], configs) + _joined(sections)
+
+
+def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:
+    """As `readme`, about a dataset without a card: all that is known is how to load it."""
+    return _front_matter(samples, configs) + _joined([f"# {name}\n\n{samples:,} samples.", _loading(configs)])
+
+
+def _joined(sections: list[str]) -> str:
+    return "\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+_IMAGES: dict[Stored, str] = {
+    "files": "Paths of images are relative to the dataset's own folder.",
+    "embedded": "The images are in the records.",
+    "named": "The images are not here: a path names the family, the source, and the file below that source's folder.",
+}
+
+
+def _front_matter(samples: int, configs: Mapping[str, str]) -> str:
+    """What the Hub reads: https://huggingface.co/docs/hub/datasets-cards."""
+    size = next((name for limit, name in _SIZES if samples < limit), "10M<n<100M")
+    fields: dict[str, Any] = {
+        "license": "other",
+        "license_name": "terms-of-the-source-datasets",
+        "language": ["en"],
+        "task_categories": ["image-text-to-text", "visual-question-answering"],
+        "tags": ["multi-image-grounding", "visual-grounding", "bounding-boxes"],
+        "size_categories": [size],
+    }
+    if configs:
+        fields["configs"] = [
+            {"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in configs.items()
+        ]
+    return "---\n" + yaml.safe_dump(fields, sort_keys=False) + "---"
+
+
+def _loading(configs: Mapping[str, str]) -> str:
+    if not configs:
+        return ""
+    named = [name for name in configs if name != "default"]
+    lines = ["```python", "from datasets import load_dataset", ""]
+    lines += ['everything = load_dataset("PATH-OR-REPOSITORY", split="train")'] if "default" in configs else []
+    lines += [f'one_family = load_dataset("PATH-OR-REPOSITORY", "{named[0]}", split="train")'] if named else []
+    return "\n".join([*lines, "```"])
+
+
+def _parts(parts: list[dict[str, Any]]) -> str:
+    lines = ["## Samples", "", "| family | source | asked for | made |", "|---|---|---|---|"]
+    for part in parts:
+        asked = "all" if part["asked"] is None else f"{part['asked']:,}"
+        lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
+    return "\n".join(lines)
+
+
+def _look(card: Mapping[str, Any]) -> str:
+    text = (
+        f"![Samples by family, images and questions a sample, and sizes of boxes]({HISTOGRAMS})\n\n"
+        "Boxes are those of questions and answers, by the share of the image that they cover."
+    )
+    shown = card["look"]
+    if card["stored"] == "named":
+        return text
+    if shown["samples"]:
+        text += (
+            f"\n\n![{shown['samples']} samples with their boxes]({SAMPLES})\n\n"
+            "A number in brackets stands for the coordinates of the box drawn with it: blue where the question gives "
+            "it, orange where it is the answer. Coordinates are left where no text says which image they are in."
+        )
+    if shown["unreadable"]:
+        text += f"\n\n{shown['unreadable']:,} samples are not shown, as an image of theirs could not be opened."
+    return text
+
+
+def _refusals(parts: list[dict[str, Any]]) -> str:
+    rows = [
+        f"| {part['task']} | {part['source']} | {step} | {reason} | {count:,} |"
+        for part in parts
+        for step, counts in (("reading", part["left_out"]), ("choosing", part["refused"]))
+        for reason, count in sorted(counts.items())
+    ]
+    if not rows:
+        return ""
+    head = [
+        "## What was left out",
+        "",
+        "When the source was read, and when scenes and samples were chosen from it.",
+        "",
+    ]
+    return "\n".join([*head, "| family | source | at | reason | count |", "|---|---|---|---|---|", *rows])
+
+
+def _terms(parts: list[dict[str, Any]]) -> str:
+    lines = ["## Terms", "", "Images and annotations keep the terms of their sources:", ""]
+    sources = dict.fromkeys(part["source"] for part in parts)
+    lines += [f"- {SOURCES[source].folder}: {SOURCES[source].terms}" for source in sources if source in SOURCES]
+    if any(part["task"] == "synthesis" for part in parts):
+        lines.append("- Questions and answers were written by the models that `card.json` names, and keep their terms.")
+    return "\n".join(lines)

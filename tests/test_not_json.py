@@ -1,0 +1,46 @@
+"""Every file of JSON or YAML that a person hands in: bytes that are none are one sentence that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migician.benchmarks import mig_bench
+from migician.checkpoints import read_object
+from migician.errors import UserError
+from migician.hub import _read_state
+from migician.lengths import processor_pixels
+from migician.mixrecipe import read_mix_recipe
+from migician.models import scripted
+from migician.recipe import read_recipe
+from migician.report import read_report
+from migician.samples import read_samples
+from migician.scoring import read_records
+
+READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "samples": ("a.json", read_samples),
+    "recipe": ("a.yaml", read_recipe),
+    "recipe of a mix": ("a.yaml", read_mix_recipe),
+    "MIG-Bench": ("a.json", mig_bench.load),
+    "report": ("report.json", lambda file: read_report(file.parent)),
+    "records": ("records.jsonl", read_records),
+    "script": ("a.jsonl", lambda file: scripted.load(str(file))),
+    "settings of a checkpoint": ("preprocessor_config.json", lambda file: processor_pixels(file.parent)),
+    "config of a checkpoint": ("config.json", read_object),
+    "record of a download": ("fetched.json", _read_state),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("content", [b'{"\xe9": "\xe9"}', b"[" * 100_000, b'[{"id": 1, "ima'])
+def test_it_is_named(tmp_path: Path, reader: str, content: bytes) -> None:
+    name, read = READERS[reader]
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
