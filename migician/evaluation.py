@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from migician.benchmarks.mig_bench import MigBench, Question, prompt, resolve_images
+from migician.benchmarks import Benchmark, Question
+from migician.benchmarks.images import resolve_images
 from migician.errors import NOT_JSON, UserError, writing
 from migician.models import Model, Request
 from migician.report import Report, score_answers
@@ -41,7 +42,7 @@ Progress = Callable[[int, int], None]
 """Called with (questions done, questions in all)."""
 
 
-def choose(bench: MigBench, plan: Plan) -> list[Question]:
+def choose(bench: Benchmark, plan: Plan) -> list[Question]:
     """The questions of a plan, in the order of the file; raises `UserError` for a task the file does not have."""
     known = list(dict.fromkeys(question.task for question in bench.questions))
     unknown = [task for task in plan.tasks if task not in known]
@@ -59,7 +60,7 @@ def choose(bench: MigBench, plan: Plan) -> list[Question]:
 
 
 def evaluate(
-    bench: MigBench,
+    bench: Benchmark,
     model: Model,
     images: Path,
     out: Path,
@@ -75,6 +76,7 @@ def evaluate(
     questions = choose(bench, plan)
     paths = {question.index: resolve_images(question, images) for question in questions}
     identity = {
+        "benchmark": bench.name,
         "data_sha256": bench.sha256,
         "model": model.describe(),
         "plan": msgspec.to_builtins(plan),
@@ -86,7 +88,7 @@ def evaluate(
     for batch in batches:
         if batch[0].index in answers:
             continue
-        fresh = _ask(model, batch, paths, plan)
+        fresh = _ask(bench, model, batch, paths, plan)
         log.append(fresh)
         answers.update((answer.index, answer) for answer in fresh)
         progress(len(answers), len(questions))
@@ -174,7 +176,7 @@ def _compare_runs(run: Path, identity: dict[str, Any]) -> None:
     except NOT_JSON:
         raise UserError(f"{run}: damaged: choose another --out") from None
     now = msgspec.json.decode(msgspec.json.encode(identity))
-    for name in ("data_sha256", "model", "plan"):
+    for name in ("benchmark", "data_sha256", "model", "plan"):
         if before.get(name) == now[name]:
             continue
         different = _first_difference(before.get(name), now[name])
@@ -189,9 +191,17 @@ def _first_difference(before: Any, now: Any) -> str:
     return f" was {before!r} and is now {now!r}"
 
 
-def _ask(model: Model, batch: Sequence[Question], paths: Mapping[int, list[Path]], plan: Plan) -> list[Answer]:
+def _ask(
+    bench: Benchmark, model: Model, batch: Sequence[Question], paths: Mapping[int, list[Path]], plan: Plan
+) -> list[Answer]:
     requests = [
-        Request(tuple(paths[question.index]), prompt(question, plan.wording), plan.max_new_tokens) for question in batch
+        Request(
+            tuple(paths[question.index]),
+            bench.prompt(question, plan.wording, model.box_style),
+            plan.max_new_tokens,
+            max_side_px=bench.max_side_px,
+        )
+        for question in batch
     ]
     started = time.perf_counter()
     replies = list(_replies(model, requests))

@@ -9,12 +9,13 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from migician.answers import read_answers
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
 from migician.errors import writing
 from migician.metrics import METRICS
 from migician.report import HEADINGS, build_report
-from migician.scoring import Reading, Record, read_answers, score
+from migician.scoring import Reading, Record, score
 
 READINGS = {
     "strict": Reading("strict", QWEN),

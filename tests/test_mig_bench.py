@@ -5,6 +5,7 @@ import json
 import pytest
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.errors import UserError
 
@@ -111,10 +112,10 @@ def test_images_lie_below_the_root_or_nowhere(tmp_path):
     for name in "ab":
         (folder / f"{name}.png").write_bytes(b"x")
     expected = [folder / "a.png", folder / "b.png"]
-    assert mig_bench.resolve_images(bench.questions[0], tmp_path) == expected
-    assert mig_bench.resolve_images(bench.questions[0], tmp_path / "MIG-Bench") == expected
+    assert resolve_images(bench.questions[0], tmp_path) == expected
+    assert resolve_images(bench.questions[0], tmp_path / "MIG-Bench") == expected
     with pytest.raises(UserError, match="row 0: image .* is not below"):
-        mig_bench.resolve_images(bench.questions[0], tmp_path / "elsewhere")
+        resolve_images(bench.questions[0], tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "./MIG-Bench/../../secret.png"])
@@ -124,4 +125,4 @@ def test_paths_that_lead_out_are_refused(tmp_path, name):
     root = tmp_path / "root" / "deeper"
     root.mkdir(parents=True)
     with pytest.raises(UserError, match="is not below"):
-        mig_bench.resolve_images(bench.questions[0], root)
+        resolve_images(bench.questions[0], root)

@@ -43,6 +43,13 @@ def copy(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
 
 
+def test_a_request_can_have_its_images_shrunk(model: Any) -> None:
+    whole, shrunk = (
+        model._inputs([Request((noise(112, 112),), "What?", max_side_px=side)])["image_grid_thw"] for side in (None, 56)
+    )
+    assert whole.tolist() == [[1, 8, 8]] and shrunk.tolist() == [[1, 4, 4]]
+
+
 # ---- the registry ----
 
 

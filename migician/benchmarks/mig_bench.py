@@ -9,17 +9,18 @@ over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from migician.boxes import Box
-from migician.boxtext import parse_boxes
+from migician.boxtext import BoxStyle, parse_boxes
 from migician.errors import NOT_JSON, UserError
 from migician.imagenames import named_image
+from migician.scoring import BOXES, Scoring
 
 Kind = Literal["original", "revised"]
 
@@ -77,6 +78,10 @@ class MigBench:
     sha256: str
     kind: Kind
     questions: tuple[Question, ...]
+    name: str = "mig-bench"
+    scoring: Scoring = BOXES
+    max_side_px: int | None = None
+    max_new_tokens: int = 128
 
     @property
     def released_as(self) -> str | None:
@@ -99,6 +104,18 @@ class MigBench:
             if earlier != question.index:
                 repeats.append((question.index, earlier))
         return repeats
+
+    def prompt(self, question: Question, wording: str, style: BoxStyle) -> str:
+        """See `prompt`."""
+        return prompt(question, wording)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Which form and release the file is, and the rows that repeat another."""
+        return {
+            "file_kind": self.kind,
+            "file_released_as": self.released_as,
+            "duplicate_rows": [{"row": row, "repeats": earlier} for row, earlier in self.duplicates],
+        }
 
 
 def load(path: str | Path) -> MigBench:
@@ -156,49 +173,3 @@ def prompt(question: Question, wording: str = "corrected") -> str:
     if wording == "corrected" and not question.need_format:
         return question.text.rstrip()
     return f"{question.text.rstrip()} {PROMPTS[wording]}"
-
-
-def resolve_images(question: Question, root: Path) -> list[Path]:
-    """Where the images of a question lie below `root`.
-
-    `root` may be the folder that holds `MIG-Bench/` or that folder itself. Raises `UserError`
-    naming the first image that is not there; a path that leads out of `root` is not there.
-    """
-    found = []
-    for name in question.images:
-        path = find_image(name, root)
-        if path is None:
-            raise UserError(
-                f"row {question.index}: image {name} is not below {root}. --images must name the folder that holds "
-                f"{Path(name).parts[0]}/"
-            )
-        found.append(path)
-    return found
-
-
-def find_image(name: str, root: Path) -> Path | None:
-    """Where one image, named as the file names it, lies below `root`; None where it does not."""
-    relative = Path(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        return None
-    candidates = (root / relative, root.joinpath(*relative.parts[1:]))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def check_images(questions: Sequence[Question], root: Path) -> None:
-    """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
-    from PIL import Image
-
-    seen: set[Path] = set()
-    for question in questions:
-        for path in resolve_images(question, root):
-            if path in seen:
-                continue
-            seen.add(path)
-            try:
-                with Image.open(path):
-                    pass
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise UserError(
-                    f"row {question.index}: {path} cannot be read as an image ({type(error).__name__}). Fetch it again"
-                ) from None

@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import AsJson, Benchmark, DataFile, OutFolder, PromptName, Protocol, ProtocolName, YStretch
+from migician.boxtext import QWEN
+from migician.cli.options import (
+    AsJson,
+    BenchmarkName,
+    DataFile,
+    OutFolder,
+    PromptName,
+    Protocol,
+    ProtocolName,
+    YStretch,
+)
 from migician.cli.terminal import note, show
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
-    from migician.benchmarks.mig_bench import Question
+    from migician.benchmarks import Benchmark, Question
 
 
 def evaluate(
-    benchmark: Annotated[Benchmark, typer.Argument(help="What to ask.")],
+    benchmark: BenchmarkName,
     model: Annotated[str, typer.Option(help="A known name, a folder with config.json, or a Hub id.")],
     data: DataFile,
-    images: Annotated[Path, typer.Option(help="The folder that holds MIG-Bench/, or that folder itself.")],
+    images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
     out: OutFolder,
     protocol: Protocol = ProtocolName.strict,
     y_stretch: YStretch = False,
@@ -28,8 +38,12 @@ def evaluate(
         PromptName.corrected
     ),
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 128,
-    tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest reply; without it, what the benchmark needs.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
     max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
@@ -37,18 +51,21 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Ask a model every question and report; the same command again goes on where it stopped."""
-    from migician.benchmarks import mig_bench
+    from migician.benchmarks import load_benchmark
+    from migician.benchmarks.images import check_images
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
     from migician.models import load_model
     from migician.scoring import Reading
 
-    bench = mig_bench.load(data)
-    plan = Plan(prompt.value, batch_size, max_new_tokens, tuple(tasks or ()), limit)
+    bench = load_benchmark(benchmark, data)
+    wanted = tuple(name for given in tasks or () for name in given.split(","))
+    plan = Plan(prompt.value, batch_size, max_new_tokens or bench.max_new_tokens, wanted, limit)
+    bench.scoring.check(Reading(protocol.value, QWEN, y_stretch))
     if dry_run:
-        _print_prompts(choose(bench, plan), plan.wording)
+        _print_prompts(bench, choose(bench, plan), plan.wording)
         return
-    mig_bench.check_images(choose(bench, plan), images)
+    check_images(choose(bench, plan), images)
     options = {"max_pixels": max_pixels, "revision": revision}
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
     reading = Reading(protocol.value, asked.box_style, y_stretch)
@@ -57,10 +74,9 @@ def evaluate(
     show(report, out, as_json)
 
 
-def _print_prompts(questions: Sequence[Question], wording: str) -> None:
-    from migician.benchmarks.mig_bench import prompt
-
+def _print_prompts(bench: Benchmark, questions: Sequence[Question], wording: str) -> None:
     first = {question.task: question for question in reversed(questions)}
     for question in sorted(first.values(), key=lambda one: one.index):
-        print(f"--- row {question.index}, {question.task}, {len(question.images)} images\n{prompt(question, wording)}")
+        asked = bench.prompt(question, wording, QWEN)
+        print(f"--- row {question.index}, {question.task}, {len(question.images)} images\n{asked}")
     note(f"{len(questions)} questions; shown is the first of each task")

@@ -30,6 +30,8 @@ class Request:
     max_new_tokens: int = 128
     history: tuple[tuple[str, str], ...] = ()
     """Earlier (question, reply) pairs of the same conversation; their `<image>` marks count first."""
+    max_side_px: int | None = None
+    """Images that do not fit a square of this side are shrunk until they do; None to leave them."""
 
 
 @runtime_checkable

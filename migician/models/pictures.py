@@ -28,9 +28,16 @@ def as_list(images: ImageInputs) -> list[ImageInput]:
     return list(images)
 
 
-def load_pictures(images: Sequence[ImageInput]) -> list[Image.Image]:
-    """Each image as `load_picture` gives it; an error names the image by its position, from 1."""
-    return [load_picture(image, f"image {position} of {len(images)}") for position, image in enumerate(images, 1)]
+def load_pictures(images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Image.Image]:
+    """Each image as `load_picture` gives it, shrunk to fit a square of `max_side_px` if it does not.
+
+    An error names the image by its position, from 1.
+    """
+    pictures = [load_picture(image, f"image {position} of {len(images)}") for position, image in enumerate(images, 1)]
+    if max_side_px is not None:
+        for picture in pictures:
+            picture.thumbnail((max_side_px, max_side_px))
+    return pictures
 
 
 def load_picture(image: ImageInput, called: str = "the image") -> Image.Image:

@@ -192,7 +192,7 @@ class Migician:
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
         texts = [self.prompt_text(request) for request in requests]
-        pictures = [picture for request in requests for picture in load_pictures(request.images)]
+        pictures = [picture for request in requests for picture in load_pictures(request.images, request.max_side_px)]
         for picture in pictures:
             if max(picture.size) > _LONGEST_TO_SHORTEST * min(picture.size):
                 raise UserError(f"an image of {picture.width} x {picture.height} is too thin for Qwen2-VL; cut it up")
