@@ -57,7 +57,21 @@ def files(tmp_path_factory: Any) -> list[Path]:
 
 def random_batch(chance: random.Random, files: list[Path]) -> list[Request]:
     """Some tuples of images with some questions each, in any order."""
-    words = "where is the red dog of Image-2 in the first picture (1,20),(300,999) ?".split()
+    words = [
+        "where",
+        "is",
+        "the",
+        "red",
+        "dog",
+        "of",
+        "Image-2",
+        "in",
+        "the",
+        "first",
+        "picture",
+        "(1,20),(300,999)",
+        "?",
+    ]
     batch = []
     for _ in range(chance.randint(1, 4)):
         images = tuple(chance.sample(files, chance.randint(0, 4)))

@@ -27,7 +27,9 @@ def evaluate(
     prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
         PromptName.corrected
     ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most questions asked at once; fewer where memory ends.")] = (
+        32
+    ),
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 128,
     tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
@@ -41,6 +43,7 @@ def evaluate(
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
     from migician.models import load_model
+    from migician.ranks import Ranks
     from migician.scoring import Reading
 
     bench = mig_bench.load(data)
@@ -52,9 +55,11 @@ def evaluate(
     options = {"max_pixels": max_pixels, "revision": revision}
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
     reading = Reading(protocol.value, asked.box_style, y_stretch)
+    ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:
-        report = run(bench, asked, images, out, reading=reading, plan=plan, progress=progress)
-    show(report, out, as_json)
+        report = run(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
+    if ranks.is_first:
+        show(report, out, as_json)
 
 
 def _print_prompts(questions: Sequence[Question], wording: str) -> None:
