@@ -6,6 +6,7 @@ one gets the reason in place of a reply. After running out of memory later batch
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ from migician.models.staged import Staged
 
 # What a request can bring about. RuntimeError is torch's own class for what goes wrong in a model.
 _FAULTS = (UserError, RuntimeError, ValueError, OSError, MemoryError)
-_FATAL = ("AcceleratorError",)
-"""By the class's name: a GPU that has reported a fault answers nothing any more in this process."""
+_NO_MEMORY = re.compile("out of memory|allocate memory", re.IGNORECASE)
+_DEAD_GPU = "AcceleratorError"
+"""The class's name in torch: a GPU that has reported a fault answers nothing any more in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,11 @@ class Asker:
         try:
             replies = [Reply(text) for text in self._answer(piece)]
         except _FAULTS as error:
-            kind = type(error).__name__
-            if kind in _FATAL:
-                raise
-            first_line = (str(error).splitlines() or [""])[0][:300]
+            kind, first_line = type(error).__name__, (str(error).splitlines() or [""])[0][:300]
             fault = first_line if isinstance(error, UserError) else f"{kind}: {first_line}"
-            too_large = isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "allocate memory" in first_line
+            too_large = isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _NO_MEMORY.search(first_line)
+            if kind == _DEAD_GPU and not too_large:
+                raise UserError(f"the GPU failed ({first_line}): run the same command again, it goes on here") from None
         else:
             if was_too_large:
                 fitting.append(cuts)
@@ -118,7 +119,7 @@ class Asker:
             return [Reply(None, fault)]
         half = len(piece.requests) // 2
         for part in (piece.requests[:half], piece.requests[half:]):
-            replies += self._halving(self._piece(part), 2 * cuts, fitting, was_too_large=too_large)
+            replies += self._halving(self._piece(part), 2 * cuts, fitting, was_too_large=bool(too_large))
         return replies
 
     def _answer(self, piece: _Piece) -> list[str]:

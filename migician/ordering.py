@@ -7,7 +7,7 @@ earlier start was stopped, so a run that went on gives what one that was not sto
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -40,44 +40,31 @@ def form_batches(questions: Sequence[Question], tokens: Mapping[int, int], limit
     `tokens` gives each question's length by its index. Questions over the same images stay in one
     batch, and so do tuples that have an image in common, unless they do not fit into one.
     """
-    batches: list[list[Question]] = []
-    current: list[Question] = []
-    longest = 0
 
-    def fits(more: Sequence[Question]) -> bool:
-        length = max(longest, *(tokens[question.index] for question in more))
-        count = len(current) + len(more)
-        return count <= limits.questions and (limits.tokens is None or count * length <= limits.tokens)
+    def length(asked: Sequence[Question]) -> int:
+        return max(tokens[question.index] for question in asked)
 
-    def close() -> None:
-        nonlocal current, longest
-        if current:
-            batches.append(current)
-        current, longest = [], 0
+    def fits(asked: Sequence[Question]) -> bool:
+        most = len(asked) if limits.tokens is None else limits.tokens // length(asked)
+        return len(asked) <= min(limits.questions, most)
 
-    def add(pieces: Sequence[Sequence[Question]]) -> None:
-        """Put all pieces into the current batch, or else each into this or a new one."""
-        nonlocal longest
-        together = [question for piece in pieces for question in piece]
-        if not fits(together):
-            close()
-        if fits(together) or len(together) == 1:
-            current.extend(together)
-            longest = max(longest, *(tokens[question.index] for question in together))
-        elif len(pieces) > 1:
-            for piece in pieces:
-                add([piece])
-        else:
-            for question in together:
-                add([[question]])
+    batches: list[list[Question]] = [[]]
+    for tuples in sorted(_connected(questions), key=lambda tuples: max(map(length, tuples)), reverse=True):
+        for piece in _cut(tuples, fits):
+            if batches[-1] and not fits([*batches[-1], *piece]):
+                batches.append([])
+            batches[-1] += piece
+    return [batch for batch in batches if batch]
 
-    def length(tuples: Sequence[Sequence[Question]]) -> int:
-        return max(tokens[question.index] for one in tuples for question in one)
 
-    for tuples in sorted(_connected(questions), key=length, reverse=True):
-        add(tuples)
-    close()
-    return batches
+def _cut(tuples: list[list[Question]], fits: Callable[[list[Question]], bool]) -> Iterator[list[Question]]:
+    """Tuples in as few pieces as their size allows: all of them, else each, else each question."""
+    together = [question for one in tuples for question in one]
+    if fits(together):
+        yield together
+    else:
+        for one in tuples:
+            yield from [one] if fits(one) else ([question] for question in one)
 
 
 def _connected(questions: Sequence[Question]) -> list[list[list[Question]]]:

@@ -1,6 +1,6 @@
 """Measure evaluation: shared and batched against the plain loop; prints a table in Markdown.
 
-python scripts/benchmark_eval.py --folder /tmp/bench                                     the tiny model, all of MIG-Bench's shape
+python scripts/benchmark_eval.py --folder /tmp/bench
 python scripts/benchmark_eval.py --folder /tmp/bench --shape qwen2-vl-7b --device cuda --questions 400
 
 Draws a benchmark of MIG-Bench's shape (4,295 questions over 1,974 tuples of 5,887 images; that of --data where
@@ -76,8 +76,11 @@ def main() -> None:
     parser.add_argument("--plain", type=int, help="ask only so many in the plain loop; else all")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=24, help="of a reply; a box takes about 20")
+    parser.add_argument("--threads", type=int, help="of torch, for both ways; else its own choice")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype or ("float32" if options.device == "cpu" else "bfloat16"))
 
     data = draw_benchmark(options.folder, shape_of(options.data), options.questions, SIZES_PX[options.shape])
@@ -102,7 +105,7 @@ def main() -> None:
         len(chosen),
         options.device,
         lambda: [ask_plainly(model, ask(one, options.folder, plan)) for one in chosen],
-    )  # noqa: E501
+    )
     floor = floor_seconds(model, report["work"], bench, options)
     print(f"| floor of ours | {len(bench.questions)} | {floor:.1f} | {len(bench.questions) / floor:.2f} | | |")
 

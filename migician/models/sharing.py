@@ -212,7 +212,7 @@ class SharedDecoder:
                 use_cache=True,
             ).last_hidden_state
             cache.length = seen
-            best = self._model.lm_head(hidden[:, -1]).float().argmax(-1)
+            best = self._model.lm_head(hidden[:, -1]).float().argmax(-1).to(device)
             chosen.append(best)
             done |= torch.isin(best, stops) | (limits <= len(chosen))
             tokens, positions = best[:, None], positions[:, -1:] + 1
