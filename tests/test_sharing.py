@@ -109,6 +109,21 @@ def test_a_shared_batch_replies_as_generate_does_one_by_one(model: Any, plain: A
         assert reply == expected or min(margins) < 1e-4, "only a tie within float error may differ"
 
 
+def test_scores_of_the_first_token_are_those_of_a_plain_forward(model: Any, plain: Any, files: Any) -> None:
+    """Nearer than replies can tell: a padding token that is seen shows here."""
+    batch = random_batch(random.Random(3), files)
+    seen: list[Any] = []
+    hook = model.model.lm_head.register_forward_hook(lambda *call: seen.append(call[2]))
+    model.answer(batch)
+    hook.remove()
+    for request, logits in zip(batch, seen[0], strict=True):
+        pictures = [Image.open(path).convert("RGB") for path in request.images]
+        inputs = model.processor(text=[model.prompt_text(request)], images=pictures or None, return_tensors="pt")
+        with torch.inference_mode():
+            expected = plain(**inputs).logits[0, -1]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=2e-4)
+
+
 def test_the_random_batches_say_something(model: Any, files: Any) -> None:
     replies = [reply for seed in range(12) for reply in model.answer(random_batch(random.Random(seed), files))]
     assert len(set(replies)) > len(replies) // 2
