@@ -99,6 +99,7 @@ def main() -> None:
         lambda: evaluate(bench, model, options.folder, out, reading=Reading("strict", QWEN), plan=plan),
     )  # fmt: skip
     report = ours.result
+    model.model.config.text_config._attn_implementation = "sdpa"  # the plain loop as transformers has it
     chosen = bench.questions[:: max(1, -(-len(bench.questions) // (options.plain or len(bench.questions))))]
     plain = measured(
         "plain loop",
@@ -141,11 +142,13 @@ def draw_benchmark(
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     rows, made = [], itertools.count()
-    share = REPEATED / len(shape) if questions is None else 0.0
+    sharers = set(
+        rng.choice(np.arange(1, len(shape)), min(REPEATED, len(shape) - 1) if questions is None else 0, False)
+    )
     previous = ""
-    for images, asked in shape:
+    for at, (images, asked) in enumerate(shape):
         names = [f"./images/{next(made)}.jpg" for _ in range(images)]
-        if previous and rng.random() < share:
+        if at in sharers:
             names[0] = previous
         previous = names[-1]
         for name in names:
