@@ -73,9 +73,12 @@ class Asker:
         return dict(self._model.work) if isinstance(self._model, Staged) else {}
 
     def _prepare(self, batch: Sequence[Request]) -> list[_Piece]:
-        size = -(-len(batch) // self._pieces)
-        cuts = [batch[at : at + size] for at in range(0, len(batch), size)]
-        return [self._piece(requests) for requests in cuts]
+        size = self._size(batch)
+        return [self._piece(batch[at : at + size]) for at in range(0, len(batch), size)]
+
+    def _size(self, batch: Sequence[Request]) -> int:
+        """Of the pieces of a batch."""
+        return -(-len(batch) // self._pieces)
 
     def _piece(self, requests: Sequence[Request]) -> _Piece:
         """Ready to be asked; whatever is wrong with it shows when it is."""
@@ -87,7 +90,7 @@ class Asker:
         return _Piece(requests)
 
     def _replies(self, batch: Sequence[Request], pieces: list[_Piece]) -> list[Reply]:
-        if len(pieces) < min(self._pieces, len(batch)):  # made ready before the batch ahead was too large
+        if len(pieces[0].requests) > self._size(batch):  # made ready before the batch ahead was too large
             pieces = self._prepare(batch)
         fitting: list[int] = []
         replies = [reply for piece in pieces for reply in self._halving(piece, 1, fitting)]
@@ -113,11 +116,10 @@ class Asker:
             if was_too_large:
                 fitting.append(cuts)
             return replies
-        replies = []
         # Not above, where the error would keep alive what the failed batch took of the memory.
         if len(piece.requests) == 1:
             return [Reply(None, fault)]
-        half = len(piece.requests) // 2
+        half, replies = len(piece.requests) // 2, []
         for part in (piece.requests[:half], piece.requests[half:]):
             replies += self._halving(self._piece(part), 2 * cuts, fitting, was_too_large=bool(too_large))
         return replies

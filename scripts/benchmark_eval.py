@@ -34,7 +34,7 @@ from migician.checkpoints import read_checkpoint
 from migician.evaluation import Plan, evaluate
 from migician.models.pictures import load_pictures
 from migician.models.qwen2_vl import Migician, PatchProduct, _processor
-from migician.models.tiny import make_tiny
+from migician.models.tiny import WORDINGS, make_tiny
 from migician.scoring import Reading
 
 # (images of a tuple, questions over it) -> how many such tuples the original MIG_data.json has.
@@ -44,8 +44,8 @@ TUPLES = {
 }  # fmt: skip
 REPEATED = 43
 """Places in those tuples that hold an image of another tuple."""
-LETTERS = 132
-"""Of an average question."""
+WORDS = 23
+"""Of an average question, which has 132 letters."""
 SIZES_PX = {
     "tiny": [(320, 240), (240, 320)],
     # COCO's and Objects365's photos, frames of videos, panels of web pages.
@@ -141,7 +141,7 @@ def draw_benchmark(
         shape = shape[::every]
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
-    rows, made = [], itertools.count()
+    rows, made, words = [], itertools.count(), " ".join(WORDINGS).split()
     sharers = set(
         rng.choice(np.arange(1, len(shape)), min(REPEATED, len(shape) - 1) if questions is None else 0, False)
     )
@@ -154,11 +154,9 @@ def draw_benchmark(
         for name in names:
             if not (folder / name).exists():
                 draw_image(folder / name, sizes[rng.integers(len(sizes))], rng)
-        words = rng.integers(97, 123, (asked, LETTERS)).astype(np.uint8)
-        words[:, ::6] = ord(" ")
         rows += [
-            {"task": "region", "images": names, "question": text.tobytes().decode(), "answer": [0.1, 0.1, 0.5, 0.5]}
-            for text in words
+            {"task": "region", "images": names, "question": " ".join(text), "answer": [0.1, 0.1, 0.5, 0.5]}
+            for text in rng.choice(words, (asked, WORDS))
         ]
     (folder / "data.json").write_bytes(msgspec.json.encode(rows))
     return folder / "data.json"
@@ -284,7 +282,7 @@ def floor_seconds(model: Migician, work: dict[str, int], bench: Any, options: An
     for names in {question.images for question in bench.questions}:
         tokens = sum(images[name] for name in names)
         flops += 2 * layers * tokens + 2 * tokens**2 * text.hidden_size * text.num_hidden_layers
-    replied = len(bench.questions) * (options.new_tokens + LETTERS // 4)
+    replied = len(bench.questions) * (options.new_tokens + WORDS)
     flops += 2 * (layers + head) * replied
     a_token = (
         2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * size
