@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from migician.answerlog import Logged, answers_file, append, collect, hold, images_of
+from migician.answerlog import Logged, answers_file, append, collect, hold
 from migician.batches import Asker, Replies
 from migician.benchmarks.mig_bench import MigBench, Question, prompt, resolve_images
 from migician.boxes import Size
@@ -46,7 +46,6 @@ class Plan:
 ALONE = Ranks()
 """One process, as without torchrun."""
 _LETTERS_A_TOKEN = 4
-__all__ = ["Plan", "choose", "evaluate", "images_of"]
 
 Progress = Callable[[int, int], None]
 """Called with (questions done, questions in all)."""

@@ -77,7 +77,7 @@ def report(
     per_task: Annotated[int, typer.Option(min=1, help="Questions of each task to show.")] = 60,
 ) -> None:
     """The table and the page over one or several runs of the same benchmark file."""
-    from migician.evaluation import images_of
+    from migician.answerlog import images_of
     from migician.page import write_page
     from migician.report import read_report, side_by_side
 
