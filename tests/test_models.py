@@ -229,10 +229,7 @@ def test_replies_keep_box_tokens_and_lose_only_stops_and_padding(model: Any, mon
     reply = " <|object_ref_start|>it<|object_ref_end|>\n<|box_start|>(1,2),(30,400)<|box_end|> "
     written = tokenizer(reply + "<|im_end|><|endoftext|><|endoftext|>", return_tensors="pt").input_ids
 
-    def generate(input_ids: Any, **_: object) -> Any:
-        return torch.cat([input_ids, written], dim=1)
-
-    monkeypatch.setattr(model.model, "generate", generate)
+    monkeypatch.setattr(model._decoder, "reply", lambda *_: [written[0].tolist()])
     assert model.answer([Request((), "?")]) == [reply]
 
 
@@ -291,7 +288,9 @@ def test_what_was_chosen_is_said(model: Any) -> None:
 def test_pixel_limits_decide_how_many_tokens_an_image_takes(tiny_folder: Path, model: Any) -> None:
     small = Migician.from_pretrained(tiny_folder, device="cpu", max_pixels=56 * 56)
     request = Request((noise(500, 500),), "?")
-    tokens = [int((one._inputs([request])["mm_token_type_ids"]).sum()) for one in (small, model)]
+    tokens = [one.image_tokens((500, 500)) for one in (small, model)]
+    prepared = [next(iter(one.prepare([request]).pictures.values())).tokens for one in (small, model)]
+    assert tokens == prepared
     assert tokens == [4, TinyShape().max_pixels // 28**2], "one token for 28 x 28 pixels"
     assert "3136..3136 px" in repr(small)
 

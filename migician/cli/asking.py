@@ -37,7 +37,9 @@ def evaluate(
     prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
         PromptName.corrected
     ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most questions asked at once; fewer where memory ends.")] = (
+        32
+    ),
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest reply; without it, what the benchmark needs.")
     ] = None,
@@ -56,6 +58,7 @@ def evaluate(
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
     from migician.models import load_model
+    from migician.ranks import Ranks
     from migician.scoring import Reading
 
     bench = load_benchmark(benchmark, data)
@@ -69,9 +72,11 @@ def evaluate(
     options = {"max_pixels": max_pixels, "revision": revision}
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
     reading = Reading(protocol.value, asked.box_style, y_stretch)
+    ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:
-        report = run(bench, asked, images, out, reading=reading, plan=plan, progress=progress)
-    show(report, out, as_json)
+        report = run(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
+    if ranks.is_first:
+        show(report, out, as_json)
 
 
 def _print_prompts(bench: Benchmark, questions: Sequence[Question], wording: str) -> None:

@@ -86,7 +86,7 @@ def report(
     ] = None,
 ) -> None:
     """The table and the page over one or several runs of the same benchmark file."""
-    from migician.evaluation import images_of
+    from migician.answerlog import images_of
     from migician.page import write_page
     from migician.recordtable import write_table
     from migician.report import read_report, side_by_side

@@ -29,31 +29,33 @@ def as_list(images: ImageInputs) -> list[ImageInput]:
 
 
 def load_pictures(images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Image.Image]:
-    """Each image as `load_picture` gives it, shrunk to fit a square of `max_side_px` if it does not.
-
-    An error names the image by its position, from 1.
-    """
-    pictures = [load_picture(image, f"image {position} of {len(images)}") for position, image in enumerate(images, 1)]
-    if max_side_px is not None:
-        for picture in pictures:
-            picture.thumbnail((max_side_px, max_side_px))
-    return pictures
+    """Each image as `load_picture` gives it; an error names the image by its position, from 1."""
+    return [
+        load_picture(image, f"image {position} of {len(images)}", max_side_px)
+        for position, image in enumerate(images, 1)
+    ]
 
 
-def load_picture(image: ImageInput, called: str = "the image") -> Image.Image:
+def load_picture(image: ImageInput, called: str = "the image", max_side_px: int | None = None) -> Image.Image:
     """One image as an RGB picture of 8 bits, turned upright by its EXIF tag, transparency put on white.
+
+    It is shrunk to fit a square of `max_side_px` if it does not.
 
     16-bit grey becomes 8-bit by its scale (65535 is white), of animations the first frame is
     taken. Raises `UserError`, naming the image as `called`, for what is no image, is cut off or
     too large, and for arrays that are not uint8: whether 1 or 255 means white is never guessed.
     """
     if isinstance(image, str | Path):
-        return _read(Path(image).expanduser(), called)
-    if isinstance(image, np.ndarray):
-        return _from_array(image, called)
-    if isinstance(image, Image.Image):
-        return _upright_rgb(image, called)
-    raise UserError(f"{called}: {type(image).__name__} is not an image; give a path, a PIL image or a numpy array")
+        picture = _read(Path(image).expanduser(), called)
+    elif isinstance(image, np.ndarray):
+        picture = _from_array(image, called)
+    elif isinstance(image, Image.Image):
+        picture = _upright_rgb(image, called)
+    else:
+        raise UserError(f"{called}: {type(image).__name__} is not an image; give a path, a PIL image or a numpy array")
+    if max_side_px is not None:
+        picture.thumbnail((max_side_px, max_side_px))
+    return picture
 
 
 def _read(path: Path, called: str) -> Image.Image:
