@@ -16,9 +16,10 @@ from typing import Literal
 
 import msgspec
 
-from migician.boxes import Box
+from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import UserError
+from migician.families import QWEN2_VL, Family
 from migician.imagenames import named_image
 
 Kind = Literal["original", "revised"]
@@ -28,15 +29,6 @@ RELEASED = {
     "8f6e8fce3720dc6e17462533426d455463cda38b441edc2d70d65afa15681300": "MIG_data.json of Michael4933/MIG-Bench",
     "69aea94deef1bd2a9f5e117068b7a325a82bc9c0d11881f98f29338fbe779791": "revised_MIG_bench.json of UniVG-R1",
 }
-
-# What follows the question. The published script asks this of every row, with two slips of its own
-# (the closing token, the spelling); "corrected" mends them and leaves out the rows whose
-# `need_format` is false, as the published chain-of-thought script does.
-PROMPTS = {
-    "corrected": "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words.",
-    "published": "Format:<|box_start|>(x1,y1),(x2,y2)<|box_start|>. Don't generate addtional words.",
-}
-
 
 class Row(msgspec.Struct, frozen=True):
     """One question as the file has it."""
@@ -151,11 +143,25 @@ def _gaps(a: Box, b: Box) -> list[float]:
     return [abs(x - y) for x, y in zip(a.as_tuple(), b.as_tuple(), strict=True)]
 
 
-def prompt(question: Question, wording: str = "corrected") -> str:
-    """What a model is asked: the question, then how to write the box (see `PROMPTS`)."""
-    if wording == "corrected" and not question.need_format:
-        return question.text.rstrip()
-    return f"{question.text.rstrip()} {PROMPTS[wording]}"
+def prompt(
+    question: Question,
+    wording: str = "corrected",
+    family: Family = QWEN2_VL,
+    sizes: Sequence[Size] | None = None,
+) -> str:
+    """What a model of `family` is asked: the question in its spelling, then how to write the box.
+
+    The published script adds its sentence to every row; "corrected" mends the slips of that
+    sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published
+    chain-of-thought script does. Boxes in the question are respelled exactly under both. `sizes`:
+    see `Family.respelled`. Raises `UserError` where the published script does not know the family.
+    """
+    text = family.respelled(question.text.rstrip(), sizes)
+    if wording == "published":
+        if family.published_format is None:
+            raise UserError(f"the published script does not ask {family.name}: use --prompt corrected")
+        return f"{text} {family.published_format}"
+    return f"{text} {family.format}" if question.need_format or family.format_always else text
 
 
 def resolve_images(question: Question, root: Path) -> list[Path]:

@@ -1,21 +1,23 @@
 """What a model is to this project, and every model by name.
 
 A model answers requests a batch at a time; `Model` is all that evaluation, grounding and chat
-know of it. To add one: a file with a loader, and one line in a dict below. Importing this loads
+know of it. To add a family: a file that declares it, and one line in `FAMILIES`. Importing this loads
 no torch; a model's own imports come when it is named.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from migician.boxtext import BoxStyle
 from migician.checkpoints import locate, read_config
-from migician.errors import UserError, closest
+from migician.errors import UserError, closest, unknown
+from migician.families import Family
 from migician.models.pictures import ImageInput
 
 
@@ -37,8 +39,10 @@ class Model(Protocol):
     """Anything that answers requests."""
 
     name: str
+    family: Family
+    """How it is asked, and how it spells boxes."""
     box_style: BoxStyle
-    """How this family spells a box; its replies are read in this style only."""
+    """The family's; its replies are read in this style only."""
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One whole reply for each request, box tokens kept; raises `UserError` for a request nobody could answer."""
@@ -55,42 +59,138 @@ MODELS: dict[str, str] = {
 }
 """Models without weights: name -> "module:function", called with what follows a colon ("constant:250,250,750,750")."""
 
+ENGINES: dict[str, str] = {
+    "server": "migician.models.server:load",
+    "vllm": "migician.models.vllm:load",
+}
+"""Other ways to run weights: name -> "module:function", called with what follows a colon, the family, and options."""
+
 CHECKPOINTS: dict[str, str] = {
     "migician": "Michael4933/Migician",
     "qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct",
     "qwen2-vl-7b": "Qwen/Qwen2-VL-7B-Instruct",
     "qwen2-vl-72b": "Qwen/Qwen2-VL-72B-Instruct",
+    "qwen2.5-vl-7b": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "univg-r1": "GD-ML/UniVG-R1",
+    "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "internvl3-8b": "OpenGVLab/InternVL3-8B-hf",
+    "internvl2-8b": "OpenGVLab/InternVL2-8B",
+    "mantis": "TIGER-Lab/Mantis-8B-Idefics2",
+    "minicpm-v-2.6": "openbmb/MiniCPM-V-2_6",
+    "mplug-owl3": "mPLUG/mPLUG-Owl3-7B-240728",
+    "cogvlm": "THUDM/cogvlm-grounding-generalist-hf",
 }
 """Released weights by a short name: name -> Hub id."""
 
 FAMILIES: dict[str, str] = {
-    "qwen2_vl": "migician.models.qwen2_vl:load",
+    "qwen2_vl": "migician.families:QWEN2_VL",
+    "univg_r1": "migician.families:UNIVG_R1",
+    "qwen2_5_vl": "migician.models.qwen2_5_vl:FAMILY",
+    "qwen3_vl": "migician.models.qwen3_vl:FAMILY",
+    "llava_onevision": "migician.models.llava_onevision:FAMILY",
+    "internvl": "migician.models.internvl:FAMILY",
+    "idefics2": "migician.models.mantis:FAMILY",
+    "internvl_chat": "migician.models.internvl2:FAMILY",
+    "minicpmv": "migician.models.minicpm_v:FAMILY",
+    "mplugowl3": "migician.models.mplug_owl3:FAMILY",
+    "cogvlm": "migician.models.cogvlm:FAMILY",
 }
-"""What loads a checkpoint: `model_type` of its config.json -> "module:function"."""
+"""What loads a checkpoint: `model_type` of its config.json, or the family's own name -> "module:constant"."""
+
+OTHERWISE: dict[str, str] = {
+    "GD-ML/UniVG-R1": "univg_r1",
+    "THUDM/cogvlm-grounding-generalist-hf": "cogvlm",
+}
+"""Hub ids whose config.json does not tell the family (a Qwen2-VL by type, and no type at all) -> name in `FAMILIES`."""
 
 
 def load_model(name_or_path: str | Path, **options: Any) -> Model:
     """The model of that name, of that folder, or of that Hub id.
 
     `name_or_path` is a name in `MODELS` (with what it needs behind a colon), a name in
-    `CHECKPOINTS`, a folder with `config.json`, or a Hub id such as "Qwen/Qwen2-VL-7B-Instruct".
-    `options` go to the loader of a checkpoint (`max_pixels=...`, `revision=...`). Raises `UserError` for anything
-    else, and where the packages a model needs are not installed.
+    `CHECKPOINTS`, a folder with `config.json`, a Hub id such as "Qwen/Qwen2-VL-7B-Instruct", or
+    one of these behind "vllm:", or "server:ADDRESS#MODEL". `options` go to the loader
+    (`max_pixels=...`, `revision=...`); of these, `family` names one in `FAMILIES` where the config
+    does not tell, and `trust_remote_code` allows a family to run the code it ships. Raises
+    `UserError` for anything else, and where the packages a model needs are not installed.
     """
     given = str(name_or_path)
     name, _, argument = given.partition(":")
     if name in MODELS:
         if options:
             raise UserError(f"{name} looks at nothing, so it takes no {', '.join(sorted(options))}")
-        return _loader(MODELS[name])(argument)
-    reference = CHECKPOINTS.get(given, given)
-    if "/" not in reference and not Path(reference).exists():
+        return _found(MODELS[name])(argument)
+    declared = options.pop("family", None)
+    if name == "server":
+        return _found(ENGINES[name])(argument, find_family(given, declared), **options)
+    reference = _reference(given)
+    family = find_family(given, declared, options.get("revision"))
+    if family.ships_code or "trust_remote_code" in options:
+        _check_trust(reference, family, options)
+    loader = ENGINES.get(name, family.loader)
+    return _found(loader)(reference, family, **options)
+
+
+def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:
+    """The family of what `load_model` would load; of a checkpoint only the config is fetched and read.
+
+    `declared` is a name in `FAMILIES`: needed for a server, and to tell apart families that share
+    a `model_type`. Raises `UserError` where none is known, or where a checkpoint is of another type.
+    """
+    given = str(name_or_path)
+    name, _, argument = given.partition(":")
+    if declared is not None and declared not in FAMILIES:
+        raise UserError(unknown("family", declared, FAMILIES))
+    if name in MODELS:
+        return _family("qwen2_vl")
+    if name == "server":
+        if declared is None:
+            raise UserError(f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl")
+        return _family(declared)
+    reference = _reference(given)
+    chosen = declared or OTHERWISE.get(reference)
+    if chosen is None and "/" not in reference and not Path(reference).exists():
         raise UserError(_unknown(given))
-    family = read_config(locate(reference, options.get("revision")))["model_type"]
-    if family not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UserError(f"{given}: its config.json says model_type {family!r}. Supported: {known}")
-    return _loader(FAMILIES[family])(reference, **options)
+    folder = locate(reference, revision, ["config.json"])
+    kind = read_config(folder).get("model_type")
+    if chosen is None:
+        if kind not in FAMILIES:
+            known = ", ".join(sorted(FAMILIES))
+            raise UserError(f"{given}: its config.json says model_type {kind!r}. Supported: {known}")
+        return _family(kind)
+    family = _family(chosen)
+    if kind is not None and kind != (family.model_type or chosen):
+        raise UserError(f"{given}: its config.json says model_type {kind!r}, which is not {chosen}'s. Drop --family")
+    return family
+
+
+def _reference(given: str) -> str:
+    """The folder or Hub id in a name, without its engine."""
+    engine, _, rest = given.partition(":")
+    name = rest if engine in ENGINES else given
+    return CHECKPOINTS.get(name, name)
+
+
+def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> None:
+    trusted = options.pop("trust_remote_code", False)
+    if not family.ships_code:
+        raise UserError(f"{reference}: {family.name} runs on transformers' own code; drop --trust-remote-code")
+    if not trusted:
+        raise UserError(
+            f"{reference}: {family.name} ships the code that runs it, which could do anything on this machine: "
+            "read it, then add --trust-remote-code"
+        )
+    if not Path(reference).exists() and not re.fullmatch(r"[0-9a-f]{40}", options.get("revision") or ""):
+        raise UserError(
+            f"{reference}: code may change on the Hub after it was read: add --revision with the commit you read "
+            "(40 hexadecimal digits), or give a local folder"
+        )
+
+
+def _family(name: str) -> Family:
+    family: Family = _found(FAMILIES[name])
+    return family
 
 
 def _unknown(given: str) -> str:
@@ -99,13 +199,13 @@ def _unknown(given: str) -> str:
     return f"no model {given!r}. Known: {', '.join(known)}; or a folder with config.json, or a Hub id.{hint}"
 
 
-def _loader(place: str) -> Callable[..., Model]:
-    module, _, function = place.partition(":")
+def _found(place: str) -> Any:
+    """What "module:name" stands for, imported now."""
+    module, _, name = place.partition(":")
     try:
-        loader: Callable[..., Model] = getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise UserError(missing_extra(error)) from None
-    return loader
 
 
 def missing_extra(error: ModuleNotFoundError) -> str:

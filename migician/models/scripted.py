@@ -12,10 +12,13 @@ import msgspec
 from migician.boxtext import QWEN, BoxStyle
 from migician.errors import UserError
 from migician.models import Request
+from migician.families import QWEN2_VL
 
 
 class Scripted:
     """Answers with what `reply` gives for each request."""
+
+    family = QWEN2_VL
 
     def __init__(
         self, reply: Callable[[Request], str], name: str = "scripted", box_style: BoxStyle = QWEN, script: str = ""
