@@ -84,7 +84,8 @@ def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[
     """The local folder of a checkpoint: `reference` itself, or the Hub's cache after a download.
 
     `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician";
-    `revision` is a branch, tag or commit of the Hub's, `wanted` which of its files are fetched. Raises `UserError` for anything else.
+    `revision` is a branch, tag or commit of the Hub's, `wanted` which of its files are fetched.
+    Raises `UserError` for anything else.
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():

@@ -1,14 +1,14 @@
 """What a model family declares: how it spells boxes, marks images, and wants to be asked.
 
-A family is known by the `model_type` of its checkpoints' config.json, or by a name where that
-type is shared. Nothing here is guessed from a reply or from the size of a number, and nothing here
+A family's name is the `model_type` of its checkpoints' config.json, or another where that type is
+shared. Nothing here is guessed from a reply or from the size of a number, and nothing here
 loads torch. Sources: thunlp/Migician (eval/MIG_bench_eval.py), AMAP-ML/UniVG-R1 (the same file),
 and the model cards that each family's own file names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from migician.boxes import Size
@@ -28,6 +28,7 @@ class Family:
     """One model family."""
 
     name: str
+    """Its key in `FAMILIES`."""
     style: BoxStyle
     """How it writes boxes, scale included; its replies are read in this style only."""
     format: str
@@ -47,11 +48,18 @@ class Family:
     marks_in_text: bool = False
     """Whether images are marked in the text, since its chat template would move all of them to the front."""
     model_type: str = ""
-    """What its checkpoints' config.json says, where that is not its key in `FAMILIES`."""
-    ships_code: bool = False
-    """Whether its weights come with the code that runs them: that needs trust, and a pinned revision."""
+    """What its checkpoints' config.json says, where that is not its name."""
+    ask: Callable[..., str] | None = None
+    """For families whose weights come with the code that runs them: the call of that code (see `models.shipped`)."""
+    auto_class: str = "AutoModel"
+    """The class of transformers that loads such code."""
     loader: str = "migician.models.auto:load"
     """"module:function" that loads a checkpoint: called with its folder or Hub id, the family, and options."""
+
+    @property
+    def ships_code(self) -> bool:
+        """Whether its weights come with the code that runs them: that needs trust, and a pinned revision."""
+        return self.ask is not None
 
     def placed(self, text: str, images: int) -> str:
         """`text` with a mark for each image: its own marks where it has any, else this family's before it.

@@ -30,6 +30,7 @@ RELEASED = {
     "69aea94deef1bd2a9f5e117068b7a325a82bc9c0d11881f98f29338fbe779791": "revised_MIG_bench.json of UniVG-R1",
 }
 
+
 class Row(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 

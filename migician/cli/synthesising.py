@@ -45,9 +45,9 @@ def synthesise(
     ] = False,
 ) -> None:
     """Have models write free-form questions across images; every box comes from an annotation."""
+    from migician.completions import api_key
     from migician.synthesis import Settings
     from migician.synthesis import synthesise as write_samples
-    from migician.synthesis.client import api_key
     from migician.synthesis.pipeline import plan
     from migician.synthesis.requests import CLIP_MODEL
 

@@ -8,8 +8,9 @@ no torch; a model's own imports come when it is named.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -96,7 +97,7 @@ FAMILIES: dict[str, str] = {
     "mplugowl3": "migician.models.mplug_owl3:FAMILY",
     "cogvlm": "migician.models.cogvlm:FAMILY",
 }
-"""What loads a checkpoint: `model_type` of its config.json, or the family's own name -> "module:constant"."""
+"""What a checkpoint is: `model_type` of its config.json, or a name where that is shared -> "module:constant"."""
 
 OTHERWISE: dict[str, str] = {
     "GD-ML/UniVG-R1": "univg_r1",
@@ -120,16 +121,16 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
     if name in MODELS:
         if options:
             raise UserError(f"{name} looks at nothing, so it takes no {', '.join(sorted(options))}")
-        return _found(MODELS[name])(argument)
-    declared = options.pop("family", None)
-    if name == "server":
-        return _found(ENGINES[name])(argument, find_family(given, declared), **options)
+        blind: Model = _found(MODELS[name])(argument)
+        return blind
+    family = find_family(given, options.pop("family", None), options.get("revision"))
     reference = _reference(given)
-    family = find_family(given, declared, options.get("revision"))
-    if family.ships_code or "trust_remote_code" in options:
+    if name != "server":
         _check_trust(reference, family, options)
-    loader = ENGINES.get(name, family.loader)
-    return _found(loader)(reference, family, **options)
+    loader = _found(ENGINES.get(name, family.loader))
+    refuse_unknown(given, loader, options)
+    model: Model = loader(reference, family, **options)
+    return model
 
 
 def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:
@@ -139,14 +140,16 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
     a `model_type`. Raises `UserError` where none is known, or where a checkpoint is of another type.
     """
     given = str(name_or_path)
-    name, _, argument = given.partition(":")
+    name = given.partition(":")[0]
     if declared is not None and declared not in FAMILIES:
         raise UserError(unknown("family", declared, FAMILIES))
     if name in MODELS:
         return _family("qwen2_vl")
     if name == "server":
         if declared is None:
-            raise UserError(f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl")
+            raise UserError(
+                f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl"
+            )
         return _family(declared)
     reference = _reference(given)
     chosen = declared or OTHERWISE.get(reference)
@@ -175,7 +178,9 @@ def _reference(given: str) -> str:
 def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> None:
     trusted = options.pop("trust_remote_code", False)
     if not family.ships_code:
-        raise UserError(f"{reference}: {family.name} runs on transformers' own code; drop --trust-remote-code")
+        if trusted:
+            raise UserError(f"{reference}: {family.name} runs on transformers' own code; drop --trust-remote-code")
+        return
     if not trusted:
         raise UserError(
             f"{reference}: {family.name} ships the code that runs it, which could do anything on this machine: "
@@ -186,6 +191,15 @@ def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> Non
             f"{reference}: code may change on the Hub after it was read: add --revision with the commit you read "
             "(40 hexadecimal digits), or give a local folder"
         )
+
+
+def refuse_unknown(given: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Raise `UserError` for an option that `loader` does not have."""
+    parameters = inspect.signature(loader).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    if extra := sorted(options.keys() - parameters.keys()):
+        raise UserError(f"{given} takes no {', '.join(extra)}: leave it out")
 
 
 def _family(name: str) -> Family:

@@ -186,7 +186,7 @@ def load(
     )
     # transformers only warns, and goes on with random weights in their place.
     if lacking := sorted(told["missing_keys"]):
-        raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole {family.name}")
+        raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
     return ImageTextModel(model.eval(), processor, checkpoint, family, name)
 

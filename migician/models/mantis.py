@@ -10,7 +10,7 @@ from migician.boxtext import STYLES
 from migician.families import Family
 
 FAMILY = Family(
-    name="mantis",
+    name="idefics2",
     style=STYLES["mantis"],
     format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate additional words.",
     published_format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate addtional words.",

@@ -14,8 +14,8 @@ from typing import Any
 from migician.boxtext import BOX_END, BOX_START, QWEN
 from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
-from migician.models import Request, missing_extra
 from migician.families import QWEN2_VL, Family
+from migician.models import Request, missing_extra, refuse_unknown
 from migician.models.grounding import Chat, Grounding, ground
 from migician.models.pictures import ImageInputs, load_pictures
 from migician.samples import IMAGE_MARK
@@ -235,6 +235,7 @@ class PatchProduct(torch.nn.Module):
 
 def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Migician:
     """The loader behind `load_model`: `reference` is a folder or a Hub id; UniVG-R1 is asked otherwise, not run so."""
+    refuse_unknown(reference, Migician.from_pretrained, options)
     model = Migician.from_pretrained(reference, **options)
     model.family = family
     return model

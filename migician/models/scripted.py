@@ -11,8 +11,8 @@ import msgspec
 
 from migician.boxtext import QWEN, BoxStyle
 from migician.errors import UserError
-from migician.models import Request
 from migician.families import QWEN2_VL
+from migician.models import Request
 
 
 class Scripted:
