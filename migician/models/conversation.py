@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from migician.families import Family
 from migician.models import Request
@@ -55,3 +56,16 @@ def _parts(text: str, first: int) -> tuple[str | int, ...]:
         if piece:
             parts.append(piece)
     return tuple(parts)
+
+
+def chat_messages(turns: Sequence[Turn], images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns as messages of the OpenAI chat protocol; `images` are the parts that stand for the request's images."""
+    return [
+        {
+            "role": turn.role,
+            "content": turn.text
+            if turn.role == "assistant"
+            else [{"type": "text", "text": part} if isinstance(part, str) else images[part] for part in turn.parts],
+        }
+        for turn in turns
+    ]
