@@ -18,8 +18,9 @@ from typing import Any
 import msgspec
 
 from migician.benchmarks.mig_bench import MigBench, Question, prompt, resolve_images
+from migician.boxes import Size
 from migician.errors import UserError, writing
-from migician.models import Model, Request
+from migician.models import Model, Request, seen_sizes
 from migician.report import Report, score_answers
 from migician.scoring import Answer, Reading
 
@@ -190,16 +191,26 @@ def _first_difference(before: Any, now: Any) -> str:
 
 
 def _ask(model: Model, batch: Sequence[Question], paths: Mapping[int, list[Path]], plan: Plan) -> list[Answer]:
+    sizes = {question.index: seen_sizes(model, paths[question.index]) for question in batch}
     requests = [
-        Request(tuple(paths[question.index]), prompt(question, plan.wording), plan.max_new_tokens) for question in batch
+        Request(
+            tuple(paths[question.index]),
+            prompt(question, plan.wording, model.family, sizes[question.index]),
+            plan.max_new_tokens,
+        )
+        for question in batch
     ]
     started = time.perf_counter()
     replies = list(_replies(model, requests))
     seconds = round((time.perf_counter() - started) / len(batch), 4)
     return [
-        Answer(question.index, reply, question.task, failure, seconds)
+        Answer(question.index, reply, question.task, failure, seconds, _as_tuple(sizes[question.index]))
         for question, (reply, failure) in zip(batch, replies, strict=True)
     ]
+
+
+def _as_tuple(sizes: list[Size] | None) -> tuple[Size, ...] | None:
+    return None if sizes is None else tuple(sizes)
 
 
 def _replies(model: Model, requests: Sequence[Request]) -> Iterator[tuple[str | None, str | None]]:

@@ -49,14 +49,20 @@ def score_answers(
 
 
 def _sizes(bench: MigBench, answers: Mapping[int, Answer], images: Path | None) -> dict[int, Size]:
-    """The size of the image each answer's pixels belong to: the row's target, else its first image."""
+    """The size of the image each answer's pixels belong to: the row's target, else its first image.
+
+    As the model saw it where the answer says so, else as the file is.
+    """
     from PIL import Image
 
-    if images is None:
-        raise UserError("this box style counts pixels: say where the images are with --images")
     sizes: dict[int, Size] = {}
-    for index in answers:
+    for index, answer in answers.items():
         question = bench.questions[index]
+        if answer.sizes is not None:
+            sizes[index] = answer.sizes[question.target or 0]
+            continue
+        if images is None:
+            raise UserError("this box style counts pixels: say where the images are with --images")
         path = resolve_images(question, images)[question.target or 0]
         try:
             with Image.open(path) as image:

@@ -36,6 +36,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     """Why there is no reply, where the model failed."""
     seconds: float | None = None
+    sizes: tuple[Size, ...] | None = None
+    """(width, height) of each image as the model saw it, where the family's boxes count those pixels."""
 
 
 class Record(msgspec.Struct, frozen=True):

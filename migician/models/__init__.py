@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from migician.boxes import Size
 from migician.boxtext import BoxStyle
 from migician.checkpoints import locate, read_config
 from migician.errors import UserError, closest, unknown
@@ -51,6 +52,15 @@ class Model(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What a report must say of this model, as JSON: weights, precision, limits, decoding. Equal in every run."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A model that is paid for by the token."""
+
+    def spent(self) -> str:
+        """One line: what was asked of it so far, and what that cost."""
         ...
 
 
@@ -166,6 +176,14 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
     if kind is not None and kind != (family.model_type or chosen):
         raise UserError(f"{given}: its config.json says model_type {kind!r}, which is not {chosen}'s. Drop --family")
     return family
+
+
+def seen_sizes(model: Model, images: Sequence[ImageInput]) -> list[Size] | None:
+    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others."""
+    if model.box_style.scale != "pixel":
+        return None
+    sizes: list[Size] = model.seen_sizes(images)  # type: ignore[attr-defined]
+    return sizes
 
 
 def _reference(given: str) -> str:

@@ -141,7 +141,7 @@ def load(
     prices: tuple[float, float] | None = None,
 ) -> ServedModel:
     """The model for "ADDRESS#MODEL", such as "http://localhost:8000/v1#Qwen/Qwen2-VL-7B-Instruct"."""
-    address, _, model = argument.removeprefix("server:").partition("#")
+    address, _, model = argument.partition("#")
     if not address or not model:
         raise UserError(
             f"server:{argument}: expected server:ADDRESS#MODEL, such as server:http://localhost:8000/v1#NAME"

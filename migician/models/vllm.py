@@ -27,15 +27,10 @@ class VllmModel:
     """A vLLM engine and the family it is asked as; made by `load`."""
 
     def __init__(
-        self, engine: Any, vllm: Any, checkpoint: Checkpoint, family: Family, name: str, max_pixels: int | None
-    ):
-        self.engine, self.checkpoint, self.family, self.name, self.max_pixels = (
-            engine,
-            checkpoint,
-            family,
-            name,
-            max_pixels,
-        )
+        self, engine: Any, vllm: Any, checkpoint: Checkpoint, family: Family, *, name: str, max_pixels: int | None
+    ) -> None:
+        self.engine, self.checkpoint, self.family = engine, checkpoint, family
+        self.name, self.max_pixels = name, max_pixels
         self._vllm = vllm
 
     @property
@@ -109,4 +104,4 @@ def load(
         generation_config="vllm",
         seed=0,
     )
-    return VllmModel(engine, vllm, read_checkpoint(folder), family, reference, max_pixels)
+    return VllmModel(engine, vllm, read_checkpoint(folder), family, name=reference, max_pixels=max_pixels)
