@@ -180,8 +180,8 @@ def test_a_family_is_told_by_the_config_or_by_name_never_otherwise(tmp_path: Pat
     folder = config(tmp_path / "m", model_type="qwen2_vl")
     assert find_family(folder).name == "qwen2_vl"
     assert find_family(folder, "univg_r1").name == "univg_r1"
-    with pytest.raises(UserError, match="model_type 'qwen2_vl', which is not qwen3_vl's"):
-        find_family(folder, "qwen3_vl")
+    with pytest.raises(UserError, match="model_type 'qwen2_vl', so it is not a qwen3_vl"):
+        load_model(folder, family="qwen3_vl")
     with pytest.raises(UserError, match="unknown family 'qwen3vl'. Known: .* Did you mean 'qwen3_vl'"):
         find_family(folder, "qwen3vl")
     nameless = config(tmp_path / "c", architectures=["CogVLMForCausalLM"], auto_map={"AutoConfig": "a.B"})
@@ -201,8 +201,10 @@ def test_of_a_hub_id_only_the_config_is_fetched_to_know_it(tmp_path: Path, monke
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert find_family("univg-r1", revision="main").name == "univg_r1"
-    assert find_family("nobody/something").name == "qwen2_vl"
-    assert fetched == [("GD-ML/UniVG-R1", "main", ["config.json"]), ("nobody/something", None, ["config.json"])]
+    assert find_family("nobody/other", "internvl").name == "internvl"
+    assert fetched == []
+    assert find_family("vllm:nobody/something", revision="main").name == "qwen2_vl"
+    assert fetched == [("nobody/something", "main", ["config.json"])]
 
 
 def test_a_new_family_is_one_file_and_one_line(

@@ -133,10 +133,12 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
             raise UserError(f"{name} looks at nothing, so it takes no {', '.join(sorted(options))}")
         blind: Model = _found(MODELS[name])(argument)
         return blind
-    family = find_family(given, options.pop("family", None), options.get("revision"))
-    reference = _reference(given)
+    declared = options.pop("family", None)
+    family, reference = find_family(given, declared, options.get("revision")), _reference(given)
     if name != "server":
         _check_trust(reference, family, options)
+        if declared or reference in OTHERWISE:
+            _check_type(reference, family, options.get("revision"))
     loader = _found(ENGINES.get(name, family.loader))
     refuse_unknown(given, loader, options)
     model: Model = loader(reference, family, **options)
@@ -144,37 +146,27 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
 
 
 def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:
-    """The family of what `load_model` would load; of a checkpoint only the config is fetched and read.
+    """The family of what `load_model` would load; at most the config of a checkpoint is fetched and read.
 
     `declared` is a name in `FAMILIES`: needed for a server, and to tell apart families that share
-    a `model_type`. Raises `UserError` where none is known, or where a checkpoint is of another type.
+    a `model_type`. Raises `UserError` where none is known.
     """
     given = str(name_or_path)
     name = given.partition(":")[0]
     if declared is not None and declared not in FAMILIES:
         raise UserError(unknown("family", declared, FAMILIES))
-    if name in MODELS:
-        return _family("qwen2_vl")
-    if name == "server":
-        if declared is None:
-            raise UserError(
-                f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl"
-            )
-        return _family(declared)
+    if declared is None and name == "server":
+        raise UserError(f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl")
     reference = _reference(given)
-    chosen = declared or OTHERWISE.get(reference)
-    if chosen is None and "/" not in reference and not Path(reference).exists():
-        raise UserError(_unknown(given))
-    folder = locate(reference, revision, ["config.json"])
-    kind = read_config(folder).get("model_type")
+    chosen = "qwen2_vl" if name in MODELS else declared or OTHERWISE.get(reference)
     if chosen is None:
-        if kind not in FAMILIES:
+        if "/" not in reference and not Path(reference).exists():
+            raise UserError(_unknown(given))
+        chosen = read_config(locate(reference, revision, ["config.json"])).get("model_type")
+        if chosen not in FAMILIES:
             known = ", ".join(sorted(FAMILIES))
-            raise UserError(f"{given}: its config.json says model_type {kind!r}. Supported: {known}")
-        return _family(kind)
-    family = _family(chosen)
-    if kind is not None and kind != (family.model_type or chosen):
-        raise UserError(f"{given}: its config.json says model_type {kind!r}, which is not {chosen}'s. Drop --family")
+            raise UserError(f"{given}: its config.json says model_type {chosen!r}. Supported: {known}")
+    family: Family = _found(FAMILIES[chosen])
     return family
 
 
@@ -191,6 +183,13 @@ def _reference(given: str) -> str:
     engine, _, rest = given.partition(":")
     name = rest if engine in ENGINES else given
     return CHECKPOINTS.get(name, name)
+
+
+def _check_type(reference: str, family: Family, revision: str | None) -> None:
+    """Raise `UserError` where a checkpoint is of another type than the family it was said to be of."""
+    kind = read_config(locate(reference, revision, ["config.json"])).get("model_type")
+    if kind is not None and kind != (family.model_type or family.name):
+        raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
 
 
 def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> None:
@@ -218,11 +217,6 @@ def refuse_unknown(given: str, loader: Callable[..., Any], options: dict[str, An
         return
     if extra := sorted(options.keys() - parameters.keys()):
         raise UserError(f"{given} takes no {', '.join(extra)}: leave it out")
-
-
-def _family(name: str) -> Family:
-    family: Family = _found(FAMILIES[name])
-    return family
 
 
 def _unknown(given: str) -> str:

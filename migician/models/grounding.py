@@ -184,7 +184,7 @@ def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) 
     """
     asked, count = named_image(query), len(pictures)
     sizes = seen_sizes(model, pictures)
-    readings = [parse_boxes(reply, model.box_style, size) for size in sizes or [None]]
+    readings = [parse_boxes(reply, model.box_style, size) for size in (sizes or (None,))]
     found = []
     status = readings[0].status
     for position, mention in enumerate(readings[0].mentions):

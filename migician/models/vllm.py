@@ -88,7 +88,7 @@ def load(
 ) -> VllmModel:
     """The model of a folder or a Hub id; `most_images` is how many one request may hold."""
     try:
-        import vllm
+        import vllm  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise UserError(
             f"vllm:{reference} needs vLLM: pip install vllm==0.21.0 (it goes with this project's torch 2.11), "
