@@ -8,6 +8,7 @@ never raises: what could not be read is part of the answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,6 +100,28 @@ STYLES: dict[str, BoxStyle] = {
     )
 }
 QWEN = STYLES["qwen"]
+
+
+_TOKENED = re.compile(re.escape(BOX_START) + _FORMS["pairs"] + re.escape(BOX_END))
+
+
+def translate(text: str, style: BoxStyle, size_at: Callable[[int], Size] | None = None) -> str:
+    """`text` with every box between Qwen2-VL's tokens spelled as `style` spells it; the rest as it is.
+
+    The numbers are those of the box, not its digits pasted elsewhere. `size_at` says, for the
+    position of a box in `text`, the size (width, height) of the image it is in; only styles that
+    count pixels ask. Raises ValueError where such a style is given no sizes.
+
+    >>> translate("the dog (<|box_start|>(58,7),(764,1000)<|box_end|>)?", STYLES["mantis"])
+    'the dog (<box>[0.058, 0.007, 0.764, 1.000]</box>)?'
+    """
+
+    def respelled(match: re.Match[str]) -> str:
+        size = size_at(match.start()) if size_at is not None and style.scale == "pixel" else None
+        x1, y1, x2, y2 = (float(number) for number in match.groups())
+        return style.write(Box.from_permille(x1, y1, x2, y2), size)
+
+    return _TOKENED.sub(respelled, text)
 
 
 def reference(text: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from migician.boxtext import BoxStyle
+from migician.boxes import Size
+from migician.families import Family
 from migician.metrics import Measure
 from migician.optiontext import read_option
 from migician.scoring import Answer, Reading, Scoring, Shown, SizeOf
@@ -153,8 +154,8 @@ class ChoiceBench:
         """Questions that no reply can get right, as the file has them."""
         return [question.index for question in self.questions if question.is_malformed]
 
-    def prompt(self, question: ChoiceQuestion, wording: str, style: BoxStyle) -> str:
-        """What a model is asked, however it writes boxes."""
+    def prompt(self, question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """What a model of any family is asked."""
         return self.ask(question, wording)
 
     def facts(self) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.models import Model, Request
+from migician.models import Model, Request, seen_sizes
 from migician.models.staged import Staged
 from migician.ordering import Limits, form_batches, share_out
 from migician.ranks import Ranks
@@ -120,9 +120,10 @@ def evaluate(
         mine = share_out(rest, costs, ranks.count)[ranks.rank]
         answered, total = len(done), len(done) + sum(map(len, mine))
         progress(answered, total)
-        requests = [[_request(bench, model, question, paths, plan) for question in batch] for batch in mine]
+        sizes = {question.index: seen_sizes(model, paths[question.index]) for batch in mine for question in batch}
+        requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
         for batch, replies in zip(mine, Asker(model).ask(requests), strict=True):
-            append(answers_file(out, ranks.rank), _answers(batch, replies))
+            append(answers_file(out, ranks.rank), _answers(batch, replies, sizes))
             answered += len(batch)
             progress(answered, total)
         return ranks.first(report)
@@ -155,14 +156,18 @@ def _size(path: Path) -> Size:
         return 0, 0
 
 
+Sizes = Mapping[int, Sequence[Size] | None]
+"""Those of each question's images as the model sees them, by row; None for models that do not count pixels."""
+
+
 def _request(
-    bench: Benchmark, model: Model, question: Question, paths: Mapping[int, Sequence[Path]], plan: Plan
+    bench: Benchmark, model: Model, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes, plan: Plan
 ) -> Request:
-    prompt = bench.prompt(question, plan.wording, model.box_style)
+    prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
     return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
 
 
-def _answers(batch: Sequence[Question], replies: Replies) -> list[Logged]:
+def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[Logged]:
     """What is kept of a batch; its counts stand in its first line."""
     seconds = round(replies.model_seconds / len(batch), 4)
     return [
@@ -172,11 +177,16 @@ def _answers(batch: Sequence[Question], replies: Replies) -> list[Logged]:
             question.task,
             reply.fault,
             seconds,
+            _as_tuple(sizes[question.index]),
             work=None if at else replies.work,
             outside_seconds=None if at else round(replies.outside_seconds, 4),
         )
         for at, (question, reply) in enumerate(zip(batch, replies.replies, strict=True))
     ]
+
+
+def _as_tuple(sizes: Sequence[Size] | None) -> tuple[Size, ...] | None:
+    return None if sizes is None else tuple(sizes)
 
 
 def _work(

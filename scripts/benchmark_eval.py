@@ -230,9 +230,10 @@ def measured(way: str, questions: int, device: str, work: Callable[[], Any]) -> 
 
 
 def ask(question: mig_bench.Question, folder: Path, plan: Plan) -> Any:
+    from migician.benchmarks.images import resolve_images
     from migician.models import Request
 
-    paths = tuple(mig_bench.resolve_images(question, folder))
+    paths = tuple(resolve_images(question, folder))
     return Request(paths, mig_bench.prompt(question, plan.wording), plan.max_new_tokens)
 
 

@@ -19,6 +19,7 @@ from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation import Plan, evaluate
+from migician.families import QWEN2_VL
 from migician.models import Request
 from migician.models.pictures import load_pictures
 from migician.models.scripted import Scripted
@@ -68,7 +69,11 @@ class TestMmiu:
         (question,) = bench.questions
         assert question.options == ("the first", "the second", "neither") and question.answer == 1
         expected = f"Question:\nWhich of person_reid?\nSpecifically:\n{CONTEXT}"
-        assert bench.prompt(question, "corrected", QWEN) == bench.prompt(question, "published", QWEN) == expected
+        assert (
+            bench.prompt(question, "corrected", QWEN2_VL, None)
+            == bench.prompt(question, "published", QWEN2_VL, None)
+            == expected
+        )
         assert bench.sha256 == hashlib.sha256((tmp_path / "test.json").read_bytes()).hexdigest()
 
     def test_both_forms_hold_the_same_questions(self, tmp_path):
@@ -108,17 +113,19 @@ class TestMiBench:
         bench = load_benchmark("mibench", file)
         ending = "Please only strictly answer from the choice list: blue | red | dark red"
         assert (
-            bench.prompt(bench.questions[0], "corrected", QWEN) == f"<image> and <image>: what colour changed? {ending}"
+            bench.prompt(bench.questions[0], "corrected", QWEN2_VL, None)
+            == f"<image> and <image>: what colour changed? {ending}"
         )
         assert (
-            bench.prompt(bench.questions[0], "published", QWEN) == f"Image-1 and Image-2: what colour changed?{ending}"
+            bench.prompt(bench.questions[0], "published", QWEN2_VL, None)
+            == f"Image-1 and Image-2: what colour changed?{ending}"
         )
-        assert bench.prompt(bench.questions[1], "published", QWEN) == f"What changed?{ending}"
+        assert bench.prompt(bench.questions[1], "published", QWEN2_VL, None) == f"What changed?{ending}"
         assert bench.questions[0].answer == 1 and not bench.questions[0].lettered
 
     def test_marks_that_do_not_fit_the_images_are_no_places(self, tmp_path):
         bench = load_benchmark("mibench", write(tmp_path / "a.json", [mibench_row(question="<image> what?")]))
-        assert "<image>" not in bench.prompt(bench.questions[0], "corrected", QWEN)
+        assert "<image>" not in bench.prompt(bench.questions[0], "corrected", QWEN2_VL, None)
 
     def test_a_folder_is_both_parts(self, tmp_path):
         write(tmp_path / "multimodal_knowledge_seeking.json", [mibench_row("text_rich_images")])
@@ -144,7 +151,7 @@ class TestRefCoco:
         bench = load_benchmark("refcoco", file)
         assert bench.questions[0].truth == Box(0.1, 0.125, 0.5, 0.5) and bench.questions[0].target == 0
         assert [question.task for question in bench.questions] == ["refcoco", "t"] and bench.malformed == [1]
-        asked = bench.prompt(bench.questions[0], "corrected", QWEN)
+        asked = bench.prompt(bench.questions[0], "corrected", QWEN2_VL, None)
         assert "<|object_ref_start|>woman in white<|object_ref_end|>" in asked and asked.endswith("additional words.")
 
     def test_the_folder_of_its_authors(self, tmp_path):

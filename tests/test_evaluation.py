@@ -231,9 +231,13 @@ def test_a_dry_run_prints_the_prompts_and_writes_nothing(world, tmp_path):
     data, root = world
     command = ["eval", "mig-bench", "--model", "nowhere/nothing", "--data", data, "--images", root, "--out", tmp_path / "out", "--dry-run", "--prompt", "published"]  # fmt: skip # noqa: E501
     done = subprocess.run(
-        [sys.executable, "-m", "migician.cli", *map(str, command)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "migician.cli", *map(str, command), "--family", "llava_onevision"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "row 0, diff, 2 images" in done.stdout and "Don't generate addtional words." in done.stdout
+    assert "image1:<image>\nimage2:<image>\n" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

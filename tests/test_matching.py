@@ -13,7 +13,9 @@ from migician.benchmarks import load_benchmark, mig_bench
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES
 from migician.errors import UserError
+from migician.families import QWEN2_VL
 from migician.matching import Placed, SetQuestion, match
+from migician.models.minicpm_v import FAMILY as MINICPM
 from migician.scoring import Answer, Reading, score
 
 STRICT = Reading("strict", QWEN)
@@ -61,7 +63,7 @@ def test_every_polled_row_is_in_one_question_with_its_box(real):
         members = [polling.questions[row] for row in question.rows]
         assert {(row.task, row.images) for row in members} == {(question.task, question.images)}
         assert {(t.image, t.box) for t in question.truths} == {(row.target, row.truth) for row in members}
-        asked = merged.prompt(question, "corrected", QWEN)
+        asked = merged.prompt(question, "corrected", QWEN2_VL, None)
         for truth in question.truths if question.task != "group_grounding" else ():
             assert f"Image-{truth.image + 1}" in asked
         assert "th image." not in asked and "{" not in asked
@@ -80,7 +82,7 @@ def test_what_is_merged_of_the_released_file(shared):
     }
     assert sum(merged.left_out.values()) == 4295 - 816 - 499 - 288 - 550
     assert len(merged.malformed) == 7
-    assert merged.prompt(merged.questions[0], "published", STYLES["minicpm"]).endswith(
+    assert merged.prompt(merged.questions[0], "published", MINICPM, None).endswith(
         "Format: Image-N: <box>x1 y1 x2 y2</box>"
     )
 

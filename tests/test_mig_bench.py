@@ -8,6 +8,7 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.families import QWEN2_VL
 
 ROW = {
     "task": "diff",
@@ -69,7 +70,7 @@ def test_prompts(original):
     common = original.questions[0]
     assert mig_bench.prompt(grouped) == grouped.text.rstrip()
     assert mig_bench.prompt(grouped, "published").endswith("(x2,y2)<|box_start|>. Don't generate addtional words.")
-    assert mig_bench.prompt(common).endswith("1th image. " + mig_bench.PROMPTS["corrected"])
+    assert mig_bench.prompt(common).endswith("1th image. " + QWEN2_VL.format)
 
 
 def test_the_form_is_told_by_how_numbers_are_written(tmp_path):

@@ -165,9 +165,9 @@ def test_the_benchmark_s_own_spelling(shared: Path, task: str, name: str) -> Non
 
 
 def test_the_first_format_is_what_evaluation_asks() -> None:
-    from migician.benchmarks.mig_bench import PROMPTS
+    from migician.families import QWEN2_VL
 
-    assert FORMATS[0] == PROMPTS["corrected"]
+    assert FORMATS[0] == QWEN2_VL.format
 
 
 def scene(*things: tuple[str, Box], name: str = "s") -> Scene:

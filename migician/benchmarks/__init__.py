@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from migician.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from migician.boxtext import BoxStyle
+    from migician.boxes import Size
+    from migician.families import Family
     from migician.scoring import Scoring
 
 BENCHMARKS: dict[str, str] = {
@@ -90,8 +91,11 @@ class Benchmark(Protocol):
         """Questions whose truth is impossible: kept, and listed in the report."""
         ...
 
-    def prompt(self, question: Any, wording: str, style: BoxStyle) -> str:
-        """What a model that writes boxes in `style` is asked; `wording` is "corrected" or "published"."""
+    def prompt(self, question: Any, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """What a model of `family` is asked; `wording` is "corrected" or "published".
+
+        `sizes` are those of the images as the model sees them, for families that count pixels.
+        """
         ...
 
     def facts(self) -> Mapping[str, Any]:

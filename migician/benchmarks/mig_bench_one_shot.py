@@ -8,15 +8,16 @@ fixed image and are left out. Its figures are of their own kind and compare with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.mig_bench import MigBench
-from migician.boxtext import BoxStyle
+from migician.boxes import Size
 from migician.errors import UserError
+from migician.families import Family
 from migician.imagenames import image_names
 from migician.matching import MATCHING, Placed, SetQuestion
 from migician.scoring import Scoring
@@ -61,10 +62,11 @@ class OneShot:
         """Questions with an impossible true box."""
         return [question.index for question in self.questions if question.is_malformed]
 
-    def prompt(self, question: SetQuestion, wording: str, style: BoxStyle) -> str:
+    def prompt(self, question: SetQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
         """The question, then how to write boxes with their images; nothing is published, so `wording` is one."""
         form = FORMAT["each" if question.task in POLLED else "any"]
-        return f"{question.text} {form.format(box=style.template.format('x1', 'y1', 'x2', 'y2'))}"
+        box = family.style.template.format("x1", "y1", "x2", "y2")
+        return f"{family.respelled(question.text, sizes)} {form.format(box=box)}"
 
     def facts(self) -> Mapping[str, Any]:
         """Which form and release the file is, what was made of its rows, and the prompt."""

@@ -10,7 +10,7 @@ Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 
 from migician.benchmarks.mig_bench import Question, prompt
-from migician.boxes import Box
-from migician.boxtext import BoxStyle, reference
+from migician.boxes import Box, Size
+from migician.boxtext import reference
 from migician.converters.foreign import plain
 from migician.converters.refcoco import PARTITIONS, read_held_out
 from migician.errors import NOT_JSON, UserError
+from migician.families import Family
 from migician.scoring import BOXES, Scoring
 
 PROMPT = "Give the bounding box of {phrase}."
@@ -57,9 +58,9 @@ class RefCoco:
         """Questions whose true box is impossible."""
         return [question.index for question in self.questions if question.is_malformed]
 
-    def prompt(self, question: Question, wording: str, style: BoxStyle) -> str:
+    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
         """The phrase between reference tokens, then how to write the box, as MIG-Bench asks for it."""
-        return prompt(question, wording)
+        return prompt(question, wording, family, sizes)
 
     def facts(self) -> Mapping[str, Any]:
         """Which form was read, and the prompt before the box's format."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.boxtext import QWEN
 from migician.cli.options import (
     AsJson,
     BenchmarkName,
@@ -20,15 +19,19 @@ from migician.cli.options import (
     YStretch,
 )
 from migician.cli.terminal import note, show
+from migician.models import FAMILIES, Metered
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
     from migician.benchmarks import Benchmark, Question
+    from migician.families import Family
 
 
 def evaluate(
     benchmark: BenchmarkName,
-    model: Annotated[str, typer.Option(help="A known name, a folder with config.json, or a Hub id.")],
+    model: Annotated[
+        str, typer.Option(help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.")
+    ],
     data: DataFile,
     images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
     out: OutFolder,
@@ -41,7 +44,7 @@ def evaluate(
         32
     ),
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest reply; without it, what the benchmark needs.")
+        int | None, typer.Option(min=1, help="Longest reply; without it, what the benchmark and the family need.")
     ] = None,
     tasks: Annotated[
         list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
@@ -49,6 +52,16 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
     max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
+    ] = False,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests under way at once, to a server.")] = None,
+    prices: Annotated[
+        tuple[float, float] | None, typer.Option(help="Of a million tokens in, and out, to sum up a server's cost.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,19 +70,28 @@ def evaluate(
     from migician.benchmarks.images import check_images
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
-    from migician.models import load_model
+    from migician.models import find_family, load_model
     from migician.ranks import Ranks
     from migician.scoring import Reading
 
     bench = load_benchmark(benchmark, data)
+    asked_as = find_family(model, family, revision)
+    bench.scoring.check(Reading(protocol.value, asked_as.style, y_stretch))
+    longest = max_new_tokens or max(bench.max_new_tokens, asked_as.new_tokens)
     wanted = tuple(name for given in tasks or () for name in given.split(","))
-    plan = Plan(prompt.value, batch_size, max_new_tokens or bench.max_new_tokens, wanted, limit)
-    bench.scoring.check(Reading(protocol.value, QWEN, y_stretch))
+    plan = Plan(prompt.value, batch_size, longest, wanted, limit)
     if dry_run:
-        _print_prompts(bench, choose(bench, plan), plan.wording)
+        _print_prompts(bench, choose(bench, plan), plan.wording, asked_as)
         return
     check_images(choose(bench, plan), images)
-    options = {"max_pixels": max_pixels, "revision": revision}
+    options = {
+        "max_pixels": max_pixels,
+        "revision": revision,
+        "family": family,
+        "trust_remote_code": trust_remote_code or None,
+        "concurrency": concurrency,
+        "prices": prices,
+    }
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
     reading = Reading(protocol.value, asked.box_style, y_stretch)
     ranks = Ranks.meet()
@@ -77,11 +99,18 @@ def evaluate(
         report = run(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
     if ranks.is_first:
         show(report, out, as_json)
+    if isinstance(asked, Metered):
+        note(asked.spent())
 
 
-def _print_prompts(bench: Benchmark, questions: Sequence[Question], wording: str) -> None:
+def _print_prompts(bench: Benchmark, questions: Sequence[Question], wording: str, family: Family) -> None:
     first = {question.task: question for question in reversed(questions)}
     for question in sorted(first.values(), key=lambda one: one.index):
-        asked = bench.prompt(question, wording, QWEN)
-        print(f"--- row {question.index}, {question.task}, {len(question.images)} images\n{asked}")
+        count = len(question.images)
+        # How large a model sees an image is only known once it is loaded.
+        sizes = [(1000, 1000)] * count if family.style.scale == "pixel" else None
+        text = family.placed(bench.prompt(question, wording, family, sizes), count)
+        print(f"--- row {question.index}, {question.task}, {count} images\n{text}")
+    if family.style.scale == "pixel":
+        note(f"{family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
     note(f"{len(questions)} questions; shown is the first of each task")

@@ -114,3 +114,18 @@ def _from_array(array: NDArray[Any], called: str) -> Image.Image:
         raise UserError(f"{told}; expected (height, width) or (height, width, 1, 3 or 4)")
     flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
+
+
+def upright_size(image: ImageInput) -> tuple[int, int]:
+    """(width, height) of what `load_picture` gives, without decoding a file's pixels where that can be helped."""
+    if isinstance(image, str | Path):
+        try:
+            with Image.open(image) as opened:
+                turned = opened.getexif().get(_ORIENTATION, 1) >= 5  # by a quarter, mirrored or not
+                return (opened.height, opened.width) if turned else opened.size
+        except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+            return load_picture(image).size  # says what is wrong with it
+    return load_picture(image).size
+
+
+_ORIENTATION = 0x0112

@@ -15,7 +15,8 @@ from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START, QWEN
 from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
-from migician.models import Request, missing_extra
+from migician.families import QWEN2_VL, Family
+from migician.models import Request, missing_extra, refuse_unknown
 from migician.models.grounding import Chat, Grounding, ground
 from migician.models.pictures import ImageInput, ImageInputs, load_picture
 from migician.samples import IMAGE_MARK
@@ -57,6 +58,7 @@ class Migician:
     >>> found.picture   # doctest: +SKIP
     """
 
+    family = QWEN2_VL
     box_style = QWEN
 
     def __init__(
@@ -198,7 +200,7 @@ class Migician:
         size = self.processor.image_processor.size
         return {
             "name": self.name,
-            "family": "qwen2_vl",
+            "family": self.family.name,
             "revision": commit_of(self.checkpoint.folder),
             "weights_fingerprint": self.checkpoint.fingerprint(),
             "parameters": self.checkpoint.n_parameters,
@@ -289,9 +291,12 @@ class PatchProduct(torch.nn.Module):
         return torch.nn.functional.linear(patches.flatten(1), self.weight.flatten(1))
 
 
-def load(reference: str, **options: Any) -> Migician:
-    """The loader behind `load_model`: `reference` is a folder or a Hub id."""
-    return Migician.from_pretrained(reference, **options)
+def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Migician:
+    """The loader behind `load_model`: `reference` is a folder or a Hub id; UniVG-R1 is asked otherwise, not run so."""
+    refuse_unknown(reference, Migician.from_pretrained, options)
+    model = Migician.from_pretrained(reference, **options)
+    model.family = family
+    return model
 
 
 @dataclass(frozen=True, slots=True)
