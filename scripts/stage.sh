@@ -23,18 +23,19 @@ nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
 export NPROC_PER_NODE="${NPROC_PER_NODE:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
 processes=$((nodes * NPROC_PER_NODE))
 
+mapfile -t again < <(migician resume "$out" --processes "$processes" || echo failed)
+[ "${again[*]:-}" != failed ] || exit 2
+# With no whole checkpoint LLaMA-Factory must not look for one by itself: it would take a cut one.
+[ "${#again[@]}" -gt 0 ] || again=(overwrite_output_dir=true)
+
 if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
   settings=()
-  for one in "$@"; do settings+=(--set "$one"); done
+  for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
   migician check "$config" "${settings[@]}" --gpus "$processes" --gpu-memory "${GPU_MEMORY:-80}" --quick || {
     echo "stage.sh: mend what is listed, or set SKIP_CHECK=1 to train all the same" >&2
     exit 1
   }
 fi
 
-mapfile -t again < <(migician resume "$out" --processes "$processes" || echo failed)
-[ "${again[*]:-}" != failed ] || exit 2
-# With no whole checkpoint LLaMA-Factory must not look for one by itself: it would take a cut one.
-[ "${#again[@]}" -gt 0 ] || again=(overwrite_output_dir=true)
 echo "stage.sh: $config on $processes processes, into $out" >&2
 FORCE_TORCHRUN=1 exec llamafactory-cli train "$config" "$@" "${again[@]}"
