@@ -104,7 +104,7 @@ def losses(folder: Path) -> dict[int, float]:
 def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None:
     settings = [ZERO] if zero else []
     kind = "zero" if zero else "plain"
-    # Without DeepSpeed in one process: transformers 5.6 cannot load an optimizer to "cpu:0", which it calls the first of
+    # Without DeepSpeed in one process: transformers 5.6 cannot load an optimizer to "cpu:0", as it calls the first of
     # several processes without GPUs.
     processes = {} if zero else {"NPROC_PER_NODE": "1"}
     run(stage(place, f"{kind}-whole", *settings), **processes)
