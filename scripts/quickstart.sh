@@ -59,20 +59,21 @@ ask() {
 }
 
 world="$folder/world"
-say "drawing the world: GOT-10k, COCO, Objects365 and MagicBrush in small"
+say "drawing the world: six source datasets in small"
 [ -d "$world" ] || migician miniature --out "$world"
 
 say "building the training set with the real readers and builders"
 if [ ! -f "$folder/data/stage2.json" ]; then
   rm -rf "$folder/data"
-  migician build all --config configs/miniature.yaml --out "$folder/data" \
-    --source got10k="$world/sources/got10k" --source coco="$world/sources/coco" \
-    --source objects365="$world/sources/objects365" --source magicbrush="$world/sources/magicbrush"
-  # Stage 1 is the four representative tasks; stage 2 is 27 parts of these and 49 of free form, as published.
-  migician mix --out "$folder/data/stage1.json" --count 11000 --part "$folder/data/Object_Tracking.json=1" \
-    --part "$folder/data/Common_Object.json=1.8" --part "$folder/data/Region_Locating.json=0.45" \
-    --part "$folder/data/Difference.json=1"
-  migician mix --out "$folder/data/stage2.json" --count 3800 --part "$folder/data/stage1.json=27" \
+  sources=()
+  for root in "$world"/sources/*; do sources+=(--source "${root##*/}=$root"); done
+  migician build all --config configs/miniature.yaml --out "$folder/data" "${sources[@]}"
+  # Stage 1 is the six representative families; stage 2 is 27 parts of these and 49 of free form, as published.
+  migician mix --out "$folder/data/stage1.json" --count 11500 \
+    --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Common_Object.json=3600" \
+    --part "$folder/data/Region_Locating.json=1000" --part "$folder/data/Difference.json=2300" \
+    --part "$folder/data/Referring_Grounding.json=1000" --part "$folder/data/Group_Grounding.json=1400"
+  migician mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi
 
