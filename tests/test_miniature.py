@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +128,34 @@ def whole(picture: Image.Image) -> NDArray[np.int_]:
 class TestUnseen:
     """The true box of each question is where the pictures, looked at as such, have it."""
 
-    def test_a_moved_camera_changes_only_the_object_beyond_light_and_shift(self) -> None:
-        plain = Style(clutter=(0, 0), noise=0, shift_px=4)
-        for number in range(40):
-            (_, after), box = unseen.moved_camera(stream(1, number), plain)
-            bare = whole(drawing.ground(stream(2, number), plain))
-            rows, columns = np.nonzero((whole(after) != bare).any(axis=2))
-            assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == box
-            assert not any(side % plain.cell > 4 and side % plain.cell < plain.cell - 4 for side in box)
+    def test_a_moved_camera_moves_all_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = self.watched(monkeypatch)
+        moved: set[tuple[int, ...]] = set()
+        for number in range(100):
+            _, box = unseen.moved_camera(stream(1, number))
+            before, (*after, target) = shown[-2:]
+            assert target.box == box
+            assert target.label not in [one.label for one in before[len(after) :]]
+            small, other = before[: len(after)], before[len(after) :]
+            assert [one.label for one in small] == [one.label for one in after]
+            pairs = [*zip(small, after, strict=True), *((one, target) for one in other)]
+            ways = {tuple(x - y for x, y in zip(a.box, b.box, strict=True)) for a, b in pairs}
+            assert len(ways) <= 1
+            moved |= ways
+        assert moved == {(x, y, x, y) for x in (-28, 0, 28) for y in (-28, 0, 28)}
+
+    @staticmethod
+    def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[drawing.Drawn]]:
+        """What every picture drawn from now on shows."""
+        shown: list[list[drawing.Drawn]] = []
+        real = drawing.picture
+
+        def picture(rng: np.random.Generator, objects: Sequence[drawing.Drawn], style: Style) -> Image.Image:
+            shown.append(list(objects))
+            return real(rng, objects, style)
+
+        monkeypatch.setattr(drawing, "picture", picture)
+        return shown
 
     def test_the_second_view_has_the_same_object_in_another_size(self) -> None:
         plain = Style(clutter=(0, 0), noise=0, slope=0, light=0)
@@ -154,11 +175,7 @@ class TestUnseen:
             assert all(side % drawing.STYLE.cell == 0 for side in box)
 
     def test_the_answer_to_a_row_is_its_next_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shown: list[list[drawing.Drawn]] = []
-        real = drawing.picture
-        monkeypatch.setattr(
-            drawing, "picture", lambda rng, objects, style: (shown.append(list(objects)), real(rng, objects, style))[1]
-        )
+        shown = self.watched(monkeypatch)
         for number in range(100):
             _, (x1, y1, x2, y2) = unseen.growing_row(stream(1, number))
             scene, row = shown[-2:]

@@ -66,8 +66,8 @@ class Style:
     """Furthest a tracked object moves from one frame to the next, in cells."""
     frames: int = 2
     """Of a sequence."""
-    shift_px: int = 4
-    """Furthest that what stands on the ground moves when the camera does."""
+    shift: int = 1
+    """Furthest that what stands on the ground moves when the camera does, in cells."""
     slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
     light: float = 140.0

@@ -81,7 +81,7 @@ def _difference(rng: np.random.Generator, style: Style) -> Asked:
 
 def _view_difference(rng: np.random.Generator, style: Style) -> Asked:
     pictures, box = unseen.moved_camera(rng, style)
-    return Asked(pictures, VIEW_DIFFERENCE, box)
+    return Asked(pictures, difference.ONE.benchmark[1].format(**image_fields(1)), box)
 
 
 def _common_object(rng: np.random.Generator, style: Style) -> Asked:
@@ -152,10 +152,6 @@ QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
 }
 
 # What no task family asks; all but the reasoning in MIG-Bench's own spelling.
-VIEW_DIFFERENCE = (
-    "Compare these two images carefully and give me the coordinates of their real difference in the second image.  "
-    "Find it and locate it in the second image. "
-)
 MULTI_VIEW = (
     "These images share one object in common(the object marked with red bounding box in the first image({box}). "
     "Recognize and locate this object in the {nth} image. "

@@ -19,18 +19,14 @@ GROWTH = 4
 
 
 def moved_camera(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
-    """Two views of a scene from places a few pixels apart, in other light; the second has an object more, or another.
-
-    Its box is cut off where the picture ends.
-    """
+    """Two views of a scene in different light: all has moved as one, and the second has one object more, or another."""
     small, box = drawing.clutter(rng, style), drawing.target_box(rng, style)
     first, second = (drawing.KINDS[int(one)] for one in rng.choice(len(drawing.KINDS), 2, replace=False))
-    before = [*small, Drawn(first, box)] if rng.integers(2) else small
-    across, down = rng.integers(-style.shift_px, style.shift_px, size=2, endpoint=True).tolist()
-    after = [Drawn(one.label, _shifted(one.box, across, down)) for one in (*small, Drawn(second, box))]
-    views = [drawing.picture(rng, before, style), drawing.picture(rng, after, style)]
-    x1, y1, x2, y2 = after[-1].box
-    return views, (max(x1, 0), max(y1, 0), min(x2, style.size), min(y2, style.size))
+    other = [Drawn(first, box)] if rng.integers(2) else []
+    across, down = (_way(rng, low, high, style) for low, high in ((box[0], box[2]), (box[1], box[3])))
+    before = [Drawn(one.label, _shifted(one.box, across, down)) for one in (*small, *other)]
+    views = [drawing.picture(rng, before, style), drawing.picture(rng, [*small, Drawn(second, box)], style)]
+    return views, box
 
 
 def two_views(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox, PixelBox]:
@@ -73,6 +69,13 @@ def growing_row(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Im
         row.append(Drawn(label, (x, bottom - size * height, x + size * width, bottom)))
         x += size * width + gap
     return [drawing.picture(rng, row, style), scene], target.box
+
+
+def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
+    """How far the first view is from the second along one axis, so that the object from `low` to `high` is in both."""
+    furthest = style.shift * style.cell
+    fewest, most = -min(low, furthest) // style.cell, min(style.size - high, furthest) // style.cell
+    return int(rng.integers(fewest, most, endpoint=True)) * style.cell
 
 
 def _shifted(box: PixelBox, across: int, down: int) -> PixelBox:
