@@ -54,10 +54,10 @@ class Style:
     """How many in a crowded picture, beside its mat."""
     large: tuple[int, int] = (3, 4)
     """Smallest and largest side, in cells, of an object that is alone in its picture."""
-    small: tuple[int, int] = (4, 7)
+    small: tuple[int, int] = (1, 3)
     """How many small shapes hide an object."""
-    several: tuple[int, int] = (1, 2)
-    """How many objects share a picture of some, each of one cell."""
+    several: tuple[int, int] = (1, 1)
+    """How many objects share a picture that describes each: to tell two apart by a phrase takes longer than minutes."""
     mat_cell: int = 14
     """Mats lie on a finer grid; it divides `size`."""
     mat_area: tuple[float, float] = (0.06, 0.22)
@@ -156,7 +156,7 @@ def alone(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[I
 
 
 def hidden(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
-    """A picture of one object of this label among many smaller shapes of others, and the object."""
+    """A picture of one object of this label among smaller shapes of others, and the object."""
     target = Drawn(label, target_box(rng, style))
     count = int(rng.integers(style.small[0], style.small[1], endpoint=True))
     others = [name for name in KINDS if name != label]
@@ -165,16 +165,12 @@ def hidden(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[
 
 
 def several(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
-    """A picture of a few objects of a cell, of different labels and apart from each other, and the objects."""
+    """A picture of large objects of different labels, apart from each other, and the objects."""
     count = int(rng.integers(style.several[0], style.several[1], endpoint=True))
-    cells = rng.permutation((style.size // style.cell) ** 2)[:count].tolist()
-    labels = [KINDS[int(one)] for one in rng.choice(len(KINDS), count, replace=False)]
-    across = style.size // style.cell
-    corners = [(cell % across * style.cell, cell // across * style.cell) for cell in cells]
-    objects = [
-        Drawn(label, (x, y, x + style.cell, y + style.cell)) for label, (x, y) in zip(labels, corners, strict=True)
-    ]
-    return picture(rng, objects, style), objects
+    labels = rng.choice(KINDS, count, replace=False).tolist()
+    boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
+    objects = [Drawn(label, box) for label, box in zip(labels, boxes, strict=True)]
+    return picture(rng, [*clutter(rng, style), *objects], style), objects
 
 
 def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, Image.Image, PixelBox, str]:

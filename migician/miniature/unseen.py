@@ -30,7 +30,7 @@ def moved_camera(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[I
 
 
 def two_views(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox, PixelBox]:
-    """One object on two grounds, seen in another size and elsewhere on the second; its boxes in both."""
+    """One object in two surroundings, elsewhere and in another size in the second; its boxes in both."""
     label, first = drawing.kind(rng), drawing.target_box(rng, style)
     second = drawing.target_box(rng, style)
     while _sides(second) == _sides(first):

@@ -32,7 +32,7 @@ class Amounts:
     imagenet: int = 0
     """Images of one object, in turn large and alone, and small among clutter."""
     sa1b: int = 0
-    """Images of one or two objects with phrases."""
+    """Images of one object with its phrase."""
     lasot: int = 0
     """Sequences."""
     mot17: int = 0
@@ -47,7 +47,7 @@ class Amounts:
     """Changes."""
 
 
-QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=800, held_out=100)
+QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=800, held_out=200)
 """What is drawn unless asked otherwise: one source at least for each of the seven families."""
 
 
