@@ -25,11 +25,13 @@ from migician.sources import SOURCES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINIATURE = REPOSITORY / "configs" / "miniature.yaml"
+WORLD = Amounts(got10k=12, coco=80, objects365=12, magicbrush=12, imagenet=32, sa1b=40, held_out=1)
+"""Enough for eight samples of each family."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    roots = make_world(tmp_path_factory.mktemp("world") / "w", 5, Amounts(12, 80, 12, 12, 1))
+    roots = make_world(tmp_path_factory.mktemp("world") / "w", 5, WORLD)
     return {name: root for name, root in roots.items() if name != "mig-bench"}
 
 
@@ -74,8 +76,8 @@ class TestDataset:
 
     def test_samples_are_sound_and_their_images_there(self, built: Built) -> None:
         samples = read_samples(built.folder / "MGrounding-630k.json")
-        assert len(samples) == built.samples == 40
-        assert len({one.id for one in samples}) == 40
+        assert len(samples) == built.samples == 7 * 8
+        assert len({one.id for one in samples}) == 7 * 8
         for one in samples:
             assert one.problems() == []
             assert parse_boxes(one.conversations[-1].value).status == "read"

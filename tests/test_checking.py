@@ -22,11 +22,11 @@ from migician.checking.report import Report, sentences
 from migician.cli import app
 from migician.errors import UserError
 from migician.lengths import Resize
-from migician.miniature import Amounts, make_world
+from migician.miniature import make_world
 from migician.mixture import dataset_entry
+from tests.test_build import MINIATURE, WORLD
 
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
-MINIATURE = Path(__file__).resolve().parent.parent / "configs" / "miniature.yaml"
 
 
 def scene(seed: int, size: tuple[int, int] = (200, 150)) -> Image.Image:
@@ -313,7 +313,7 @@ class TestLengths:
 class TestBuilt:
     def test_what_build_makes_passes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        roots = make_world(tmp_path / "w", 5, Amounts(12, 80, 12, 12, 1))
+        roots = make_world(tmp_path / "w", 5, WORLD)
         sources = {name: root for name, root in roots.items() if name != "mig-bench"}
         built = build(["all"], sources, tmp_path / "d", count=8, config=MINIATURE)
         bench = tmp_path / "w" / "MIG-Bench" / "MIG_data.json"
@@ -321,7 +321,7 @@ class TestBuilt:
         report = check(built.folder, options)
         assert report.findings == [] and report.samples == built.samples
         assert report.images.looked_at == report.images.distinct > 40
-        assert report.leakage and report.leakage.fingerprints == 10
+        assert report.leakage and report.leakage.fingerprints == 2 * 10
 
 
 def test_untrusted_text_cannot_write_on_the_terminal() -> None:

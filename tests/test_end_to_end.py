@@ -45,11 +45,12 @@ def test_the_chain(tmp_path):
     from migician.miniature import Amounts, make_world
 
     world, data = tmp_path / "world", tmp_path / "data"
-    make_world(world, seed=3, amounts=Amounts(got10k=20, coco=400, objects365=20, magicbrush=20, held_out=3))
-    sources = [f"--source={name}={world / 'sources' / name}" for name in ("got10k", "coco", "objects365", "magicbrush")]
+    amounts = Amounts(got10k=20, coco=400, objects365=20, magicbrush=20, imagenet=40, sa1b=60, held_out=2)
+    make_world(world, seed=3, amounts=amounts)
+    sources = [f"--source={root.name}={root}" for root in (world / "sources").iterdir()]
     migician("build", "all", "--config", "configs/miniature.yaml", "--count", 12, "--out", data, *sources)
-    tasks = ["Object_Tracking", "Common_Object", "Region_Locating", "Difference"]
-    parts = [f"--part={data / name}.json=1" for name in tasks]
+    parts = [f"--part={file}=1" for file in sorted(data.glob("[A-Z]*_*.json")) + [data / "Difference.json"]]
+    assert len(parts) == 6
     migician("mix", "--count", 40, "--out", data / "stage1.json", *parts)
     shares = [f"--part={data / 'stage1'}.json=27", f"--part={data / 'Free-Form'}.json=27"]
     migician("mix", "--count", 20, "--out", data / "stage2.json", *shares)
@@ -66,6 +67,7 @@ def test_the_chain(tmp_path):
     for model in ("untrained", "merged"):
         scores.append(tmp_path / "scores" / model)
         report = json.loads(migician("eval", "mig-bench", "--model", tmp_path / model, *asked, "--out", scores[-1]))
+        assert len(report["per_task"]) == 10
         assert report["n"] == sum(figures["n"] for figures in report["per_task"].values())
         assert report["model"]["name"]
     assert weights_differ(tmp_path / "untrained", tmp_path / "merged", frozen="visual")

@@ -132,7 +132,9 @@ def test_paths_stay_below_the_root(tmp_path: Path) -> None:
 class TestFolders:
     @pytest.fixture(scope="class")
     def world(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-        return make_world(tmp_path_factory.mktemp("world") / "w", 5, Amounts(5, 9, 4, 5, 1))
+        return make_world(
+            tmp_path_factory.mktemp("world") / "w", 5, Amounts(got10k=5, coco=9, objects365=4, magicbrush=5, held_out=1)
+        )
 
     @pytest.mark.parametrize("source", ["got10k", "coco", "objects365", "magicbrush"])
     def test_an_index_holds_what_the_reader_gives(self, world: dict[str, Path], tmp_path: Path, source: str) -> None:

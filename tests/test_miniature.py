@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from migician.benchmarks import mig_bench
@@ -15,12 +18,15 @@ from migician.boxes import Box
 from migician.boxtext import parse_boxes
 from migician.build import build
 from migician.errors import UserError
-from migician.miniature import Amounts, drawing, make_world
+from migician.miniature import QUICKSTART, Amounts, drawing, make_world, unseen
+from migician.miniature.drawing import Style
+from migician.recipe import read_recipe
 from migician.scenes import ImagePair, Scene, Tally, Track
 from migician.seeds import stream
 from migician.sources import SOURCES
+from migician.tasks import TASKS
 
-AMOUNTS = Amounts(got10k=15, coco=60, objects365=15, magicbrush=15, held_out=8, imagenet=12, sa1b=8)
+AMOUNTS = Amounts(got10k=15, coco=60, objects365=15, magicbrush=15, imagenet=20, sa1b=30, held_out=8)
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "miniature.yaml"
 
 
@@ -44,9 +50,23 @@ def test_no_image_is_in_training_and_held_out(world: dict[str, Path], tmp_path: 
     build(["all"], roots, tmp_path / "data", count=10, config=CONFIG)  # crops are images of their own
     training = pixels(tmp_path / "data") | pixels(world["mig-bench"] / "sources")
     held_out = pixels(world["mig-bench"] / "MIG-Bench")
-    assert len(training) > 150
-    assert len(held_out) == 8 * (5 * 2)  # two images a question, none shared
+    assert len(training) > 180
+    assert len(held_out) == 8 * (10 * 2)  # two images a question, none shared
     assert not training & held_out
+
+
+def test_what_the_quickstart_draws_is_enough_for_its_recipe() -> None:
+    for name, task in read_recipe(CONFIG).tasks.items():
+        assert all(getattr(QUICKSTART, source) > 0 for source in task.sources), name
+    assert {TASKS[name].folder for name in read_recipe(CONFIG).tasks} == {task.folder for task in TASKS.values()}
+
+
+def test_every_family_and_direction_is_built(world: dict[str, Path], tmp_path: Path) -> None:
+    roots = {name: root for name, root in world.items() if name in SOURCES}
+    built = build(["all"], roots, tmp_path / "all", count=8, config=CONFIG)
+    assert {part.task: part.made for part in built.parts} == dict.fromkeys(read_recipe(CONFIG).tasks, 8)
+    (part,) = build(["group_referring"], {"sa1b": roots["sa1b"]}, tmp_path / "back", count=4).parts
+    assert part.made == 4
 
 
 def test_worlds_repeat_by_seed(world: dict[str, Path], tmp_path: Path) -> None:
@@ -102,10 +122,77 @@ def test_an_edit_changes_nothing_outside_its_box() -> None:
         assert instruction.split()[0] in ("add", "remove", "make")
 
 
+def whole(picture: Image.Image) -> NDArray[np.int_]:
+    return np.asarray(picture, dtype=int)
+
+
+class TestUnseen:
+    """The true box of each question is where the pictures, looked at as such, have it."""
+
+    def test_a_moved_camera_moves_all_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = self.watched(monkeypatch)
+        moved: set[tuple[int, ...]] = set()
+        for number in range(100):
+            _, box = unseen.moved_camera(stream(1, number))
+            before, (*after, target) = shown[-2:]
+            assert target.box == box
+            assert target.label not in [one.label for one in before[len(after) :]]
+            small, other = before[: len(after)], before[len(after) :]
+            assert [one.label for one in small] == [one.label for one in after]
+            pairs = [*zip(small, after, strict=True), *((one, target) for one in other)]
+            ways = {tuple(x - y for x, y in zip(a.box, b.box, strict=True)) for a, b in pairs}
+            assert len(ways) <= 1
+            moved |= ways
+        assert moved == {(x, y, x, y) for x in (-28, 0, 28) for y in (-28, 0, 28)}
+
+    @staticmethod
+    def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[drawing.Drawn]]:
+        """What every picture drawn from now on shows."""
+        shown: list[list[drawing.Drawn]] = []
+        real = drawing.picture
+
+        def picture(rng: np.random.Generator, objects: Sequence[drawing.Drawn], style: Style) -> Image.Image:
+            shown.append(list(objects))
+            return real(rng, objects, style)
+
+        monkeypatch.setattr(drawing, "picture", picture)
+        return shown
+
+    def test_the_second_view_has_the_same_object_in_another_size(self) -> None:
+        plain = Style(clutter=(0, 0), noise=0, slope=0, light=0)
+        for number in range(40):
+            views, *boxes = unseen.two_views(stream(1, number), plain)
+            colours = [whole(view.crop(box)).reshape(-1, 3).max(axis=0) for view, box in zip(views, boxes, strict=True)]
+            assert np.array_equal(*colours)
+            sides = [(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes]
+            assert sides[0] != sides[1]
+
+    def test_the_red_frame_is_in_the_first_picture_alone(self) -> None:
+        for number in range(40):
+            pictures, box = unseen.like_parts(stream(1, number))
+            framed = [(whole(picture) == unseen.FRAME).all(axis=2).sum() for picture in pictures]
+            assert framed[0] >= 8 * (drawing.STYLE.cell - 2)
+            assert framed[1] == 0
+            assert all(side % drawing.STYLE.cell == 0 for side in box)
+
+    def test_the_answer_to_a_row_is_its_next_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = self.watched(monkeypatch)
+        for number in range(100):
+            _, (x1, y1, x2, y2) = unseen.growing_row(stream(1, number))
+            scene, row = shown[-2:]
+            assert {one.label for one in row} == {scene[-1].label}
+            assert [one.label for one in scene].count(scene[-1].label) == 1
+            for times, one in enumerate(row, start=1):
+                left, top, right, bottom = one.box
+                assert (right - left, bottom - top) == (times * (x2 - x1) / 4, times * (y2 - y1) / 4)
+                assert left >= 0 and top >= 0 and right <= drawing.STYLE.size and bottom <= drawing.STYLE.size
+            assert all(a.box[2] <= b.box[0] for a, b in itertools.pairwise(row))
+
+
 class TestHeldOut:
     def test_it_is_a_sound_benchmark_file(self, world: dict[str, Path]) -> None:
         bench = mig_bench.load(world["mig-bench"] / "MIG-Bench" / "MIG_data.json")
-        assert (bench.kind, bench.malformed, len(bench.questions)) == ("original", [], 40)
+        assert (bench.kind, bench.malformed, len(bench.questions)) == ("original", [], 80)
         for question in bench.questions:
             assert all(path.is_file() for path in resolve_images(question, world["mig-bench"]))
             if question.task != "diff":
@@ -124,8 +211,12 @@ class TestHeldOut:
             texts = (question.text for question in bench.questions if question.task == task)
             return {"".join(sign for sign in text if not sign.isdigit()) for text in texts}
 
-        for task in ("object_tracking", "common_object", "region", "diff"):
-            assert skeletons(drawn, task) <= skeletons(real, task)
+        tasks = {question.task for question in real.questions}
+        assert {question.task for question in drawn.questions} == tasks
+        for task in tasks - {"group_grounding", "reasoning"}:  # which name what they ask for
+            assert skeletons(drawn, task) <= skeletons(real, task), task
+        endings = {text.split("?")[-1] for text in skeletons(real, "reasoning")}
+        assert {text.split("?")[-1] for text in skeletons(drawn, "reasoning")} <= endings
         # The tiny model is not taught the sentence about the format: it would be a third of every question.
         assert not any(question.need_format for question in drawn.questions)
 

@@ -25,7 +25,7 @@ PAIRS = ("clevr_change", "img_diff", "magicbrush", "spot_the_diff")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    amounts = Amounts(0, 0, 0, COUNT, 0, clevr_change=COUNT, img_diff=COUNT, spot_the_diff=COUNT)
+    amounts = Amounts(magicbrush=COUNT, clevr_change=COUNT, img_diff=COUNT, spot_the_diff=COUNT)
     return make_world(tmp_path_factory.mktemp("world") / "w", 11, amounts)
 
 

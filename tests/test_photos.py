@@ -15,7 +15,7 @@ from migician.scenes import Tally
 from migician.seeds import stream
 from migician.sources import imagenet, sa1b
 
-STYLE = Style(size=168, cell=28)
+STYLE = Style(size=168, cell=28, several=(3, 4))
 
 
 def fractions(drawn: Drawn, style: Style = STYLE) -> Box:
@@ -91,6 +91,6 @@ class TestSa1b:
 
 
 def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:
-    roots = make_world(tmp_path / "w", 0, Amounts(0, 2, 0, 0, 1))
+    roots = make_world(tmp_path / "w", 0, Amounts(coco=2, held_out=1))
     assert set(roots) == {"coco", "mig-bench"}
     assert [folder.name for folder in (tmp_path / "w" / "sources").iterdir()] == ["coco"]

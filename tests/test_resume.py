@@ -20,10 +20,12 @@ from migician.miniature import Amounts, make_world
 from migician.rendering import Piece, Rendered, render
 from tests.test_build import MINIATURE, contents
 
+AMOUNTS = Amounts(got10k=30, coco=60, objects365=12, magicbrush=30, imagenet=40, sa1b=60)
+
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    roots = make_world(tmp_path_factory.mktemp("world") / "w", 5, Amounts(30, 60, 12, 30, 1))
+    roots = make_world(tmp_path_factory.mktemp("world") / "w", 5, AMOUNTS)
     return {name: root for name, root in roots.items() if name != "mig-bench"}
 
 

@@ -97,7 +97,7 @@ class TestMiniature:
 
     @pytest.fixture(scope="class")
     def world(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-        amounts = Amounts(coco=0, objects365=0, magicbrush=0, held_out=0, **self.COUNTS)
+        amounts = Amounts(**self.COUNTS)
         return make_world(tmp_path_factory.mktemp("world") / "w", 7, amounts, self.STYLE)
 
     def read(self, world: dict[str, Path], name: str) -> list[Track]:

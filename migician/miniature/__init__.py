@@ -4,6 +4,6 @@ It stands in for the source datasets where there is nothing to download, so that
 readers and builders make its training set; its held-out set has MIG-Bench's format.
 """
 
-from migician.miniature.writers import Amounts, make_world
+from migician.miniature.writers import QUICKSTART, Amounts, make_world
 
-__all__ = ["Amounts", "make_world"]
+__all__ = ["QUICKSTART", "Amounts", "make_world"]

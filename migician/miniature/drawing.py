@@ -54,10 +54,10 @@ class Style:
     """How many in a crowded picture, beside its mat."""
     large: tuple[int, int] = (3, 4)
     """Smallest and largest side, in cells, of an object that is alone in its picture."""
-    small: tuple[int, int] = (4, 7)
-    """How many small shapes hide an object of one cell."""
-    several: tuple[int, int] = (3, 4)
-    """How many objects share a picture of several."""
+    small: tuple[int, int] = (1, 3)
+    """How many small shapes hide an object."""
+    several: tuple[int, int] = (1, 1)
+    """How many objects share a picture that describes each: to tell two apart by a phrase takes longer than minutes."""
     mat_cell: int = 14
     """Mats lie on a finer grid; it divides `size`."""
     mat_area: tuple[float, float] = (0.06, 0.22)
@@ -66,6 +66,8 @@ class Style:
     """Furthest a tracked object moves from one frame to the next, in cells."""
     frames: int = 2
     """Of a sequence."""
+    shift: int = 1
+    """Furthest that what stands on the ground moves when the camera does, in cells."""
     slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
     light: float = 140.0
@@ -94,7 +96,7 @@ def sequence(
     rng: np.random.Generator, style: Style = STYLE, absent: int | None = None
 ) -> tuple[list[Image.Image], list[Drawn]]:
     """The frames of one moving object, and the object in each of them; it is not painted in the frame `absent`."""
-    label, box, small = kind(rng), target_box(rng, style), _clutter(rng, style)
+    label, box, small = kind(rng), target_box(rng, style), clutter(rng, style)
     frames, objects = [], []
     for position in range(style.frames):
         objects.append(Drawn(label, box))
@@ -115,7 +117,7 @@ def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple
         return _apart(lambda: [_moved(rng, box, style) for box in boxes])
 
     boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
-    small = _clutter(rng, style)
+    small = clutter(rng, style)
     frames, objects = [], []
     for _ in range(style.frames):
         objects.append([Drawn(label, box) for label, box in zip(labels, boxes, strict=True)])
@@ -138,7 +140,7 @@ def _overlap(a: PixelBox, b: PixelBox) -> bool:
 
 def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
     """A picture of many small shapes and one mat, and its objects, the mat last."""
-    small = [Drawn(kind(rng), _small_box(rng, style)) for _ in range(style.crowd)]
+    small = [Drawn(kind(rng), small_box(rng, style)) for _ in range(style.crowd)]
     mat = Drawn(MAT, _mat_box(rng, style))
     image = picture(rng, small, style)
     x1, y1, x2, y2 = mat.box
@@ -149,35 +151,31 @@ def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image
 def alone(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
     """A picture of nothing but one object of this label, large and whole, and the object."""
     width, height = rng.integers(style.large[0], style.large[1], size=2, endpoint=True).tolist()
-    target = Drawn(label, _on_grid(rng, width, height, style.size, style.cell))
+    target = Drawn(label, on_grid(rng, width, height, style.size, style.cell))
     return picture(rng, [target], style), target
 
 
 def hidden(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
-    """A picture of one object of this label, a cell large, among many smaller shapes of others, and the object."""
-    target = Drawn(label, _on_grid(rng, 1, 1, style.size, style.cell))
+    """A picture of one object of this label among smaller shapes of others, and the object."""
+    target = Drawn(label, target_box(rng, style))
     count = int(rng.integers(style.small[0], style.small[1], endpoint=True))
     others = [name for name in KINDS if name != label]
-    small = [Drawn(others[int(rng.integers(len(others)))], _small_box(rng, style)) for _ in range(count)]
+    small = [Drawn(others[int(rng.integers(len(others)))], small_box(rng, style)) for _ in range(count)]
     return picture(rng, [*small, target], style), target
 
 
 def several(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
-    """A picture of a few large objects of different labels, apart from each other, and the objects."""
+    """A picture of large objects of different labels, apart from each other, and the objects."""
     count = int(rng.integers(style.several[0], style.several[1], endpoint=True))
-    cells = rng.permutation((style.size // style.cell) ** 2)[:count].tolist()
-    labels = [KINDS[int(one)] for one in rng.choice(len(KINDS), count, replace=False)]
-    across = style.size // style.cell
-    corners = [(cell % across * style.cell, cell // across * style.cell) for cell in cells]
-    objects = [
-        Drawn(label, (x, y, x + style.cell, y + style.cell)) for label, (x, y) in zip(labels, corners, strict=True)
-    ]
-    return picture(rng, objects, style), objects
+    labels = rng.choice(KINDS, count, replace=False).tolist()
+    boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
+    objects = [Drawn(label, box) for label, box in zip(labels, boxes, strict=True)]
+    return picture(rng, [*clutter(rng, style), *objects], style), objects
 
 
 def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, Image.Image, PixelBox, str]:
     """A picture, the same with one large object added, removed or recoloured, its box, and the instruction."""
-    small, label, box = _clutter(rng, style), kind(rng), target_box(rng, style)
+    small, label, box = clutter(rng, style), kind(rng), target_box(rng, style)
     with_object, without = [*small, Drawn(label, box)], small
     how = int(rng.integers(3))
     if how == 0:
@@ -190,8 +188,8 @@ def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, I
         other = others[int(rng.integers(len(others)))]
         before, after = with_object, [*small, Drawn(f"{other} {shape}", box)]
         instruction = f"make the {label} {other}"
-    ground = _ground(rng, style)
-    return _painted(ground, before, style), _painted(ground, after, style), box, instruction
+    bare = ground(rng, style)
+    return painted(bare, before, style), painted(bare, after, style), box, instruction
 
 
 def kind(rng: np.random.Generator) -> str:
@@ -201,21 +199,21 @@ def kind(rng: np.random.Generator) -> str:
 
 def with_clutter(rng: np.random.Generator, target: Drawn, style: Style = STYLE) -> Image.Image:
     """A picture of `target` among a few small shapes, which never hide it."""
-    return picture(rng, [*_clutter(rng, style), target], style)
+    return picture(rng, [*clutter(rng, style), target], style)
 
 
 def picture(rng: np.random.Generator, objects: Sequence[Drawn], style: Style = STYLE) -> Image.Image:
     """A ground with `objects` painted on it in order."""
-    return _painted(_ground(rng, style), objects, style)
+    return painted(ground(rng, style), objects, style)
 
 
 def target_box(rng: np.random.Generator, style: Style = STYLE) -> PixelBox:
     """Where a large object may be: anywhere on the grid."""
     width, height = style.extents[int(rng.integers(len(style.extents)))]
-    return _on_grid(rng, width, height, style.size, style.cell)
+    return on_grid(rng, width, height, style.size, style.cell)
 
 
-def _on_grid(rng: np.random.Generator, width: int, height: int, size: int, cell: int) -> PixelBox:
+def on_grid(rng: np.random.Generator, width: int, height: int, size: int, cell: int) -> PixelBox:
     """A box of `width` x `height` cells anywhere on the grid of a picture."""
     x, y = int(rng.integers(size // cell - width + 1)), int(rng.integers(size // cell - height + 1))
     return x * cell, y * cell, (x + width) * cell, (y + height) * cell
@@ -230,18 +228,20 @@ def _mat_box(rng: np.random.Generator, style: Style) -> PixelBox:
         if style.mat_area[0] <= width * height / cells**2 <= style.mat_area[1]
         and style.mat_aspect[0] <= width / height <= style.mat_aspect[1]
     ]
-    return _on_grid(rng, *fitting[int(rng.integers(len(fitting)))], style.size, style.mat_cell)
+    return on_grid(rng, *fitting[int(rng.integers(len(fitting)))], style.size, style.mat_cell)
 
 
-def _small_box(rng: np.random.Generator, style: Style) -> PixelBox:
+def small_box(rng: np.random.Generator, style: Style) -> PixelBox:
+    """Where a small shape may be: anywhere."""
     width, height = rng.integers(style.clutter_px[0], style.clutter_px[1], size=2, endpoint=True).tolist()
     x, y = int(rng.integers(style.size - width + 1)), int(rng.integers(style.size - height + 1))
     return x, y, x + width, y + height
 
 
-def _clutter(rng: np.random.Generator, style: Style) -> list[Drawn]:
+def clutter(rng: np.random.Generator, style: Style) -> list[Drawn]:
+    """A few small shapes."""
     count = int(rng.integers(style.clutter[0], style.clutter[1], endpoint=True))
-    return [Drawn(kind(rng), _small_box(rng, style)) for _ in range(count)]
+    return [Drawn(kind(rng), small_box(rng, style)) for _ in range(count)]
 
 
 def _moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
@@ -252,22 +252,24 @@ def _moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
     return x, y, x + x2 - x1, y + y2 - y1
 
 
-def _ground(rng: np.random.Generator, style: Style) -> Image.Image:
+def ground(rng: np.random.Generator, style: Style) -> Image.Image:
+    """What pictures are painted on: the slope, lit and grained as no other."""
     light = rng.uniform(-style.noise, style.noise)
     grain = rng.integers(-style.noise, style.noise, (style.size, style.size, 1), dtype=np.int8, endpoint=True)
-    ground = MIDDLE_GREY + style.slope * _slope(style) + np.float32(light) + grain
-    return Image.fromarray(ground.clip(0, 255).astype(np.uint8))
+    pixels = MIDDLE_GREY + style.slope * _slope(style) + np.float32(light) + grain
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _painted(ground: Image.Image, objects: Sequence[Drawn], style: Style) -> Image.Image:
-    paint = Image.new("RGB", ground.size)
+def painted(bare: Image.Image, objects: Sequence[Drawn], style: Style) -> Image.Image:
+    """`objects` painted in order on the ground `bare`, all lit as their place is; what lies outside is cut off."""
+    paint = Image.new("RGB", bare.size)
     draw = ImageDraw.Draw(paint)
     for drawn in objects:
         colour, shape = drawn.label.split()
         _paint(draw, shape, drawn.box, COLOURS[colour])
     pixels = np.asarray(paint)
-    bare = ~pixels.any(axis=-1, keepdims=True)  # no colour is black
-    lit = np.where(bare, np.asarray(ground), pixels - style.light * _slope(style))
+    unpainted = ~pixels.any(axis=-1, keepdims=True)  # no colour is black
+    lit = np.where(unpainted, np.asarray(bare), pixels - style.light * _slope(style))
     return Image.fromarray(lit.clip(0, 255).astype(np.uint8))
 
 

@@ -6,7 +6,7 @@ A row: {"task": "object_tracking", "images": ["./MIG-Bench/images/object_trackin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,16 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import QWEN
-from migician.miniature import drawing
+from migician.miniature import drawing, unseen
 from migician.miniature.drawing import Drawn, PixelBox, Style
-from migician.tasks import common_object, difference, free_form, object_tracking, region_locating
+from migician.tasks import (
+    common_object,
+    difference,
+    group_grounding,
+    object_tracking,
+    referring_grounding,
+    region_locating,
+)
 from migician.tasks.draft import image_fields
 from migician.tasks.grouping import named_kind
 
@@ -67,12 +74,14 @@ def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> Non
     file.write_bytes(msgspec.json.encode(rows))
 
 
-def _object_tracking(rng: np.random.Generator, style: Style) -> Asked:
-    frames, objects = drawing.sequence(rng, style)
-    asked = int(rng.integers(1, len(frames)))
-    first = QWEN.write(Box.from_pixels(*objects[0].box, (style.size, style.size)))
-    question = object_tracking.ONE.benchmark[0].format(box=first, **image_fields(asked))
-    return Asked(frames, question, objects[asked].box)
+def _difference(rng: np.random.Generator, style: Style) -> Asked:
+    before, after, box, _ = drawing.edit(rng, style)
+    return Asked([before, after], difference.EITHER.benchmark[0], box)
+
+
+def _view_difference(rng: np.random.Generator, style: Style) -> Asked:
+    pictures, box = unseen.moved_camera(rng, style)
+    return Asked(pictures, difference.ONE.benchmark[1].format(**image_fields(1)), box)
 
 
 def _common_object(rng: np.random.Generator, style: Style) -> Asked:
@@ -83,6 +92,18 @@ def _common_object(rng: np.random.Generator, style: Style) -> Asked:
     return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, objects[asked].box)
 
 
+def _object_tracking(rng: np.random.Generator, style: Style) -> Asked:
+    frames, objects = drawing.sequence(rng, style)
+    asked = int(rng.integers(1, len(frames)))
+    question = object_tracking.ONE.benchmark[0].format(box=_written(objects[0].box, style), **image_fields(asked))
+    return Asked(frames, question, objects[asked].box)
+
+
+def _multi_view(rng: np.random.Generator, style: Style) -> Asked:
+    pictures, first, second = unseen.two_views(rng, style)
+    return Asked(pictures, MULTI_VIEW.format(box=_written(first, style), **image_fields(1)), second)
+
+
 def _region(rng: np.random.Generator, style: Style) -> Asked:
     image, objects = drawing.crowded(rng, style)
     mat = objects[-1].box
@@ -90,21 +111,31 @@ def _region(rng: np.random.Generator, style: Style) -> Asked:
     return Asked([image, image.crop(mat)], question, mat)
 
 
-def _difference(rng: np.random.Generator, style: Style) -> Asked:
-    before, after, box, _ = drawing.edit(rng, style)
-    return Asked([before, after], difference.EITHER.benchmark[0], box)
+def _referring(rng: np.random.Generator, style: Style) -> Asked:
+    label = drawing.kind(rng)
+    shown, _ = drawing.alone(rng, label, style)
+    scene, target = drawing.hidden(rng, label, style)
+    return Asked([shown, scene], referring_grounding.QUESTIONS.benchmark[0], target.box)
 
 
 def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
     labels = [drawing.KINDS[int(k)] for k in rng.choice(len(drawing.KINDS), GROUP, replace=False)]
     objects = [Drawn(label, drawing.target_box(rng, style)) for label in labels]
     asked = int(rng.integers(GROUP))
-    wordings = free_form.PHRASES.benchmark
-    question = wordings[int(rng.integers(len(wordings)))].format(object=named_kind(labels[asked]))
+    question = _any(rng, group_grounding.QUESTIONS.benchmark).format(phrase=named_kind(labels[asked]))
     box = objects[asked].box
-    written = QWEN.write(Box.from_pixels(*box, (style.size, style.size)))
-    info = f"It is in the {image_fields(asked)['ordinal']} image. {written}. "
+    info = f"It is in the {image_fields(asked)['ordinal']} image. {_written(box, style)}. "
     return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info)
+
+
+def _reasoning(rng: np.random.Generator, style: Style) -> Asked:
+    pictures, box = unseen.growing_row(rng, style)
+    return Asked(pictures, _any(rng, REASONING), box)
+
+
+def _correspondence(rng: np.random.Generator, style: Style) -> Asked:
+    pictures, box = unseen.like_parts(rng, style)
+    return Asked(pictures, CORRESPONDENCE, box)
 
 
 QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
@@ -113,7 +144,38 @@ QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
     "region": _region,
     "diff": _difference,
     "group_grounding": _group_grounding,
+    "refer_grounding": _referring,
+    "view_diff": _view_difference,
+    "multi_view": _multi_view,
+    "correspondence": _correspondence,
+    "reasoning": _reasoning,
 }
+
+# What no task family asks; all but the reasoning in MIG-Bench's own spelling.
+MULTI_VIEW = (
+    "These images share one object in common(the object marked with red bounding box in the first image({box}). "
+    "Recognize and locate this object in the {nth} image. "
+)
+CORRESPONDENCE = (
+    "You are now presented with two objects. For the area marked by the red bounding box in the first image, identify "
+    "and locate the corresponding area in the second image that serves a similar function or shares a similar meaning. "
+)
+REASONING = (
+    "The objects in Image-1 grow from left to right. Which object in Image-2 continues the row? "
+    "Find it and locate it in the second image. ",
+    "See the object in Image-1, larger each time? Which object in Image-2 comes next? "
+    "Find it and locate it in the second image. ",
+    "Which object in Image-2 should stand at the right end of the row in Image-1? "
+    "Find it and locate it in the second image. ",
+)
+
+
+def _any(rng: np.random.Generator, wordings: Sequence[str]) -> str:
+    return wordings[int(rng.integers(len(wordings)))]
+
+
+def _written(box: PixelBox, style: Style) -> str:
+    return QWEN.write(Box.from_pixels(*box, (style.size, style.size)))
 
 
 def _fractions(box: PixelBox, style: Style) -> tuple[float, float, float, float]:

@@ -19,26 +19,26 @@ from migician.seeds import stream
 class Amounts:
     """How much of each source is drawn, none of it for 0, and how many held-out questions a task."""
 
-    got10k: int = 3000
+    got10k: int = 0
     """Sequences."""
-    coco: int = 4000
+    coco: int = 0
     """Images with one large object."""
-    objects365: int = 1000
+    objects365: int = 0
     """Crowded images."""
-    magicbrush: int = 3400
+    magicbrush: int = 0
     """Edits."""
-    held_out: int = 200
+    held_out: int = 0
     """Questions of each task."""
+    imagenet: int = 0
+    """Images of one object, in turn large and alone, and small among clutter."""
+    sa1b: int = 0
+    """Images of one object with its phrase."""
     lasot: int = 0
-    """Sequences; what the quickstart does not use is not drawn unless asked for."""
+    """Sequences."""
     mot17: int = 0
     """Sequences of two or three objects each."""
     trackingnet: int = 0
     """Sequences."""
-    imagenet: int = 0
-    """Images of one object, in turn large and alone, and small among clutter."""
-    sa1b: int = 0
-    """Images of several objects with phrases."""
     clevr_change: int = 0
     """Changes."""
     img_diff: int = 0
@@ -47,7 +47,11 @@ class Amounts:
     """Changes."""
 
 
-def make_world(out: str | Path, seed: int, amounts: Amounts | None = None, style: Style = STYLE) -> dict[str, Path]:
+QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=800, held_out=200)
+"""What is drawn unless asked otherwise: one source at least for each of the seven families."""
+
+
+def make_world(out: str | Path, seed: int, amounts: Amounts = QUICKSTART, style: Style = STYLE) -> dict[str, Path]:
     """Draw the world into the new folder `out`; gives the root of each source, and of "mig-bench".
 
     `out/sources/<name>` are roots for `migician build`, without those whose amount is 0;
@@ -58,14 +62,13 @@ def make_world(out: str | Path, seed: int, amounts: Amounts | None = None, style
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists and is not empty; remove it or choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    wanted = amounts or Amounts()
-    counts = {name: getattr(wanted, name) for name in WRITERS if getattr(wanted, name)}
+    counts = {name: getattr(amounts, name) for name in WRITERS if getattr(amounts, name)}
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         partial.chmod(0o755)
         for name, count in counts.items():
             WRITERS[name](partial / "sources" / name, count, seed, style)
-        held_out.write_bench(partial, wanted.held_out, lambda *key: stream(seed, TEST, *key), style)
+        held_out.write_bench(partial, amounts.held_out, lambda *key: stream(seed, TEST, *key), style)
         if target.exists():
             target.rmdir()
         partial.rename(target)

@@ -90,6 +90,8 @@ EITHER = Wordings(
     benchmark=(
         "Compare these two images carefully and give me the coordinates of their difference. ",
         "Compare these two images carefully and give me the coordinates of their difference in the {nth} image. ",
+        "Compare these two images carefully and give me the coordinates of their real difference in the {ordinal} "
+        "image.  Find it and locate it in the {ordinal} image. ",
     ),
     own=(
         "Where do the two images differ?",
