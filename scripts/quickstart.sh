@@ -69,10 +69,10 @@ if [ ! -f "$folder/data/stage2.json" ]; then
   for root in "$world"/sources/*; do sources+=(--source "${root##*/}=$root"); done
   migician build all --config configs/miniature.yaml --out "$folder/data" "${sources[@]}"
   # Stage 1 is the six representative families; stage 2 is 27 parts of these and 49 of free form, as published.
-  migician mix --out "$folder/data/stage1.json" --count 12500 \
-    --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Group_Grounding.json=1300" \
-    --part "$folder/data/Difference.json=2600" --part "$folder/data/Common_Object.json=3300" \
-    --part "$folder/data/Referring_Grounding.json=2000" --part "$folder/data/Region_Locating.json=1100"
+  migician mix --out "$folder/data/stage1.json" --count 13500 \
+    --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Group_Grounding.json=1100" \
+    --part "$folder/data/Difference.json=2500" --part "$folder/data/Common_Object.json=4500" \
+    --part "$folder/data/Referring_Grounding.json=2200" --part "$folder/data/Region_Locating.json=1000"
   migician mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi

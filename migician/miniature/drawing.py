@@ -101,7 +101,7 @@ def sequence(
     for position in range(style.frames):
         objects.append(Drawn(label, box))
         frames.append(picture(rng, small if position == absent else [*small, objects[-1]], style))
-        box = _moved(rng, box, style)
+        box = moved(rng, box, style)
     return frames, objects
 
 
@@ -113,8 +113,8 @@ def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple
     count = int(rng.integers(2, 3, endpoint=True))
     labels = [KINDS[int(k)] for k in rng.choice(len(KINDS), count, replace=False)]
 
-    def moved(boxes: list[PixelBox]) -> list[PixelBox]:
-        return _apart(lambda: [_moved(rng, box, style) for box in boxes])
+    def onwards(boxes: list[PixelBox]) -> list[PixelBox]:
+        return _apart(lambda: [moved(rng, box, style) for box in boxes])
 
     boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
     small = clutter(rng, style)
@@ -122,7 +122,7 @@ def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple
     for _ in range(style.frames):
         objects.append([Drawn(label, box) for label, box in zip(labels, boxes, strict=True)])
         frames.append(picture(rng, [*small, *objects[-1]], style))
-        boxes = moved(boxes)
+        boxes = onwards(boxes)
     return frames, objects
 
 
@@ -244,7 +244,8 @@ def clutter(rng: np.random.Generator, style: Style) -> list[Drawn]:
     return [Drawn(kind(rng), small_box(rng, style)) for _ in range(count)]
 
 
-def _moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
+def moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
+    """Where an object is in the next frame: some cells further, within the picture."""
     x1, y1, x2, y2 = box
     across, down = (rng.integers(-style.step, style.step, size=2, endpoint=True) * style.cell).tolist()
     x = min(max(x1 + across, 0), style.size - (x2 - x1))

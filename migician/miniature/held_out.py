@@ -129,7 +129,7 @@ def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
 
 
 def _reasoning(rng: np.random.Generator, style: Style) -> Asked:
-    pictures, box = unseen.growing_row(rng, style)
+    pictures, box = unseen.repainted(rng, style)
     return Asked(pictures, _any(rng, REASONING), box)
 
 
@@ -161,12 +161,9 @@ CORRESPONDENCE = (
     "and locate the corresponding area in the second image that serves a similar function or shares a similar meaning. "
 )
 REASONING = (
-    "The objects in Image-1 grow from left to right. Which object in Image-2 continues the row? "
-    "Find it and locate it in the second image. ",
-    "See the object in Image-1, larger each time? Which object in Image-2 comes next? "
-    "Find it and locate it in the second image. ",
-    "Which object in Image-2 should stand at the right end of the row in Image-1? "
-    "Find it and locate it in the second image. ",
+    "Suppose the object in image-1 were painted in another colour. Find and locate it in the image-2. ",
+    "Find and locate where does an object of the same shape as the one in image-1 locate in the image-2. ",
+    "Which object in image-2 would be the object in image-1 if only its colour were changed? Find and locate it. ",
 )
 
 

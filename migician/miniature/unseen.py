@@ -13,9 +13,6 @@ from migician.miniature.drawing import STYLE, Colour, Drawn, PixelBox, Style
 
 FRAME: Colour = (255, 0, 0)
 """What marks a part, as MIG-Bench marks it."""
-BODY: Colour = (150, 150, 150)
-GROWTH = 4
-"""The object that continues a row is so many times as large as the row's first."""
 
 
 def moved_camera(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
@@ -30,45 +27,32 @@ def moved_camera(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[I
 
 
 def two_views(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox, PixelBox]:
-    """One object in two surroundings, elsewhere and in another size in the second; its boxes in both."""
+    """One object from two sides: in other light and other surroundings, and not far off; its boxes in both."""
     label, first = drawing.kind(rng), drawing.target_box(rng, style)
-    second = drawing.target_box(rng, style)
-    while _sides(second) == _sides(first):
-        second = drawing.target_box(rng, style)
+    second = drawing.moved(rng, first, style)
     return [drawing.with_clutter(rng, Drawn(label, box), style) for box in (first, second)], first, second
 
 
 def like_parts(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
-    """A crate and a barrel, each with one part of the same shape, which the first picture frames in red."""
-    shape = drawing.SHAPES[int(rng.integers(len(drawing.SHAPES)))]
-    colours = rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
-    round_first = int(rng.integers(2))
-    pictures = []
-    for number, colour in enumerate(colours):
-        part = drawing.target_box(rng, style)
-        body = _around(rng, part, style)
-        image = drawing.picture(rng, [*drawing.clutter(rng, style), Drawn(f"{colour} {shape}", part)], style)
-        draw = ImageDraw.Draw(image)
-        outline = draw.ellipse if number == round_first else draw.rectangle
-        outline((body[0], body[1], body[2] - 1, body[3] - 1), outline=BODY, width=2)
-        if number == 0:
-            draw.rectangle((part[0], part[1], part[2] - 1, part[3] - 1), outline=FRAME, width=2)
-        pictures.append(image)
-    return pictures, part
+    """Two things of one shape and two colours, the first of them framed in red."""
+    shape, colours = _shape(rng), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
+    things = [Drawn(f"{colour} {shape}", drawing.target_box(rng, style)) for colour in colours]
+    pictures = [drawing.with_clutter(rng, thing, style) for thing in things]
+    x1, y1, x2, y2 = things[0].box
+    ImageDraw.Draw(pictures[0]).rectangle((x1, y1, x2 - 1, y2 - 1), outline=FRAME, width=2)
+    return pictures, things[1].box
 
 
-def growing_row(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
-    """A row of one object that grows by the same step each time, and a scene that hides it at the next size."""
-    label = drawing.kind(rng)
-    scene, target = drawing.hidden(rng, label, style)
-    width, height = (side // GROWTH for side in _sides(target.box))
-    bottom = int(rng.integers((GROWTH - 1) * height, style.size, endpoint=True))
-    gap = (style.size - width * sum(range(1, GROWTH))) // GROWTH
-    row, x = [], gap
-    for size in range(1, GROWTH):
-        row.append(Drawn(label, (x, bottom - size * height, x + size * width, bottom)))
-        x += size * width + gap
-    return [drawing.picture(rng, row, style), scene], target.box
+def repainted(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
+    """A large object, and a scene that hides one of its shape in another colour."""
+    shape, colours = _shape(rng), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
+    shown, _ = drawing.alone(rng, f"{colours[0]} {shape}", style)
+    scene, target = drawing.hidden(rng, f"{colours[1]} {shape}", style)
+    return [shown, scene], target.box
+
+
+def _shape(rng: np.random.Generator) -> str:
+    return drawing.SHAPES[int(rng.integers(len(drawing.SHAPES)))]
 
 
 def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
@@ -81,17 +65,3 @@ def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
 def _shifted(box: PixelBox, across: int, down: int) -> PixelBox:
     x1, y1, x2, y2 = box
     return x1 + across, y1 + down, x2 + across, y2 + down
-
-
-def _sides(box: PixelBox) -> tuple[int, int]:
-    x1, y1, x2, y2 = box
-    return x2 - x1, y2 - y1
-
-
-def _around(rng: np.random.Generator, part: PixelBox, style: Style) -> PixelBox:
-    """Where a body may be that has this part: anywhere on the grid around it."""
-    while True:
-        width, height = rng.integers(style.large[0], style.large[1], size=2, endpoint=True).tolist()
-        x1, y1, x2, y2 = body = drawing.on_grid(rng, width, height, style.size, style.cell)
-        if x1 <= part[0] and y1 <= part[1] and part[2] <= x2 and part[3] <= y2:
-            return body
