@@ -158,7 +158,7 @@ class TestUnseen:
         return shown
 
     def test_the_second_view_has_the_same_object_not_far_off(self) -> None:
-        plain = Style(clutter=(0, 0), noise=0, slope=0, light=0)
+        plain = Style(clutter=(0, 0), noise=0, slope=0, light=0, weave=0)
         for number in range(40):
             views, *boxes = unseen.two_views(stream(1, number), plain)
             colours = [whole(view.crop(box)).reshape(-1, 3).max(axis=0) for view, box in zip(views, boxes, strict=True)]

@@ -72,6 +72,11 @@ class Style:
     """How much redder the ground gets to the right, and greener to the bottom."""
     light: float = 140.0
     """How far the paint of objects runs the other way: what is painted tells its place too, and stands out."""
+    weave: float = 60.0
+    """How strong the threads are that run over ground and objects: crosswise they turn from pale to dark from left to
+    right, lengthwise from top to bottom. A patch that is all paint tells its place by them alone."""
+    thread: int = 7
+    """Pixels from one thread to the next; it divides `cell`, so that all patches cut the threads alike."""
     noise: int = 8
 
 
@@ -270,7 +275,7 @@ def painted(bare: Image.Image, objects: Sequence[Drawn], style: Style) -> Image.
         _paint(draw, shape, drawn.box, COLOURS[colour])
     pixels = np.asarray(paint)
     unpainted = ~pixels.any(axis=-1, keepdims=True)  # no colour is black
-    lit = np.where(unpainted, np.asarray(bare), pixels - style.light * _slope(style))
+    lit = np.where(unpainted, np.asarray(bare), pixels - style.light * _slope(style)) + style.weave * _weave(style)
     return Image.fromarray(lit.clip(0, 255).astype(np.uint8))
 
 
@@ -281,6 +286,15 @@ def _slope(style: Style) -> NDArray[np.float32]:
     x, y = x - 0.5, y - 0.5
     slope = np.stack([x, y, -(x + y) / 2], axis=-1)
     return slope.astype(np.float32)
+
+
+@functools.cache
+def _weave(style: Style) -> NDArray[np.float32]:
+    """The threads over a picture, -2..2, (size, size, 1): of one strength in each cell."""
+    pixels = np.arange(style.size)
+    strength = 2 * (pixels // style.cell) / (style.size // style.cell - 1) - 1
+    threads = strength * np.sin(2 * np.pi * pixels / style.thread)
+    return (threads[None, :, None] + threads[:, None, None]).astype(np.float32)
 
 
 def _paint(draw: ImageDraw.ImageDraw, shape: str, box: PixelBox, colour: Colour) -> None:

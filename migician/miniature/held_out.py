@@ -161,9 +161,12 @@ CORRESPONDENCE = (
     "and locate the corresponding area in the second image that serves a similar function or shares a similar meaning. "
 )
 REASONING = (
-    "Suppose the object in image-1 were painted in another colour. Find and locate it in the image-2. ",
-    "Find and locate where does an object of the same shape as the one in image-1 locate in the image-2. ",
-    "Which object in image-2 would be the object in image-1 if only its colour were changed? Find and locate it. ",
+    "Which object in Image-2 would be the object in Image-1 if only its colour were changed? "
+    "Find it and locate it in the second image. ",
+    "Suppose the object in Image-1 were painted in another colour. Which object in Image-2 would it be? "
+    "Find it and locate it in the second image. ",
+    "Where in Image-2 is an object that has the shape of the one in Image-1, though not its colour? "
+    "Find it and locate it in the second image. ",
 )
 
 
