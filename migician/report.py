@@ -12,6 +12,7 @@ import numpy as np
 
 from migician.benchmarks.mig_bench import MigBench, resolve_images
 from migician.boxes import Size
+from migician.breakdowns import breakdowns
 from migician.errors import NOT_JSON, UserError, writing
 from migician.metrics import METRICS, Estimate, estimate, metric_columns
 from migician.provenance import provenance
@@ -120,6 +121,7 @@ def build_report(bench: MigBench, records: Sequence[Record], *, protocol: dict[s
         "rows_in_file": len(bench.questions),
         "unanswered": sum(record.error == "no answer in the file" for record in records),
         "per_task": per_task,
+        "breakdowns": breakdowns(records),
         "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
         "micro": rows.figures(everything),
         "without_malformed": {
