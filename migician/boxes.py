@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
@@ -15,8 +15,7 @@ Size = tuple[int, int]
 """(width, height) of an image, in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(msgspec.Struct, frozen=True, gc=False):
     """An axis-aligned box; every coordinate is a fraction of the image, 0 left or top and 1 right or bottom.
 
     A box keeps the values it is given, also impossible ones (corners in the wrong order, a
@@ -155,8 +154,12 @@ def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _thousandth(value: float) -> int:
-    # The sum is rounded off first, so that 0.0125 (a double just below) goes up like any other half.
-    return int(math.copysign(math.floor(round(abs(value) * 1000, 6) + 0.5), value))
+    scaled = abs(value) * 1000
+    whole = math.floor(scaled + 0.5)
+    # Rounded off first where it matters, so that 0.0125 (a double just below) goes up like any other half.
+    if abs(whole - scaled) > 0.4999:
+        whole = math.floor(round(scaled, 6) + 0.5)
+    return whole if value >= 0 else -whole
 
 
 def _checked(size: Size) -> Size:

@@ -8,7 +8,7 @@ never raises: what could not be read is part of the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,14 +58,12 @@ class BoxStyle:
         >>> STYLES["llava-onevision"].write(Box(0.316, 0.058, 0.764, 0.999))
         '<box>[0.316, 0.058, 0.764, 0.999]</box>'
         """
-        if self.scale == "pixel":
-            if size is None:
-                raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
-            values: Sequence[float] = box.to_pixels(size)
-        else:
-            values = box.to_permille() if self.scale == "permille" else box.as_tuple()
-        spelled = [f"{value:.{self.decimals}f}" for value in values]
-        return self.template.format(*spelled)
+        if self.scale == "permille":
+            return self.template.format(*box.to_permille())
+        if self.scale == "pixel" and size is None:
+            raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
+        values = box.to_pixels(size) if self.scale == "pixel" and size else box.as_tuple()
+        return self.template.format(*[f"{value:.{self.decimals}f}" for value in values])
 
     def extent(self, size: Size | None) -> tuple[float, float]:
         """What the right and the bottom edge of the image are written as."""
@@ -102,6 +100,28 @@ STYLES: dict[str, BoxStyle] = {
     )
 }
 QWEN = STYLES["qwen"]
+
+
+_TOKENED = re.compile(re.escape(BOX_START) + _FORMS["pairs"] + re.escape(BOX_END))
+
+
+def translate(text: str, style: BoxStyle, size_at: Callable[[int], Size] | None = None) -> str:
+    """`text` with every box between Qwen2-VL's tokens spelled as `style` spells it; the rest as it is.
+
+    The numbers are those of the box, not its digits pasted elsewhere. `size_at` says, for the
+    position of a box in `text`, the size (width, height) of the image it is in; only styles that
+    count pixels ask. Raises ValueError where such a style is given no sizes.
+
+    >>> translate("the dog (<|box_start|>(58,7),(764,1000)<|box_end|>)?", STYLES["mantis"])
+    'the dog (<box>[0.058, 0.007, 0.764, 1.000]</box>)?'
+    """
+
+    def respelled(match: re.Match[str]) -> str:
+        size = size_at(match.start()) if size_at is not None and style.scale == "pixel" else None
+        x1, y1, x2, y2 = (float(number) for number in match.groups())
+        return style.write(Box.from_permille(x1, y1, x2, y2), size)
+
+    return _TOKENED.sub(respelled, text)
 
 
 def reference(text: str) -> str:

@@ -43,8 +43,8 @@ from migician.tasks.draft import Plan
 from migician.workers import Processes, Workers, here, on_ray
 
 NAME = "MGrounding-630k"
-_PIECE = 1024
-"""Plans of a piece: work for about a second where nothing but records is made."""
+_PIECE = 256
+"""Plans of a piece: where crops are cut, work for about a second, so that no process waits long for the last piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +263,8 @@ def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part], excluded: Exclu
             with writing(data / file) as family:
                 opened = False
                 for records in _records(work / "parts", name, recipe):
-                    family.write((b",\n" if opened else b"[\n") + records)
-                    whole.write((b",\n" if opened_whole else b"[\n") + records)
+                    family.writelines((b",\n" if opened else b"[\n", records))
+                    whole.writelines((b",\n" if opened_whole else b"[\n", records))
                     opened = opened_whole = True
                 family.write(b"\n]\n" if opened else b"[]\n")
         whole.write(b"\n]\n" if opened_whole else b"[]\n")
@@ -274,12 +274,12 @@ def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part], excluded: Exclu
 
 
 def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:
-    """The records of a task, piece after piece, joined as in a JSON list."""
+    """The records of a task, piece after piece, as they stand in a JSON list."""
     for source in recipe.tasks[task].sources:
         for file in sorted((parts / f"{task}-{source}").glob("*.jsonl")):
-            head, _, lines = file.read_bytes().partition(b"\n")
-            if msgspec.json.decode(head, type=Rendered).made:
-                yield lines.rstrip(b"\n").replace(b"\n", b",\n")
+            with file.open("rb") as stream:
+                if msgspec.json.decode(stream.readline(), type=Rendered).made:
+                    yield stream.read()
 
 
 def _refuse_occupied(target: Path, overwrite: bool) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What a model needs to run. Pickled weights are never fetched.
-_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit on the header's bytes
 
 
@@ -80,11 +80,12 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def locate(reference: str | Path, revision: str | None = None) -> Path:
+def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[str] = WANTED) -> Path:
     """The local folder of a checkpoint: `reference` itself, or the Hub's cache after a download.
 
     `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician";
-    `revision` is a branch, tag or commit of the Hub's. Raises `UserError` for anything else.
+    `revision` is a branch, tag or commit of the Hub's, `wanted` which of its files are fetched.
+    Raises `UserError` for anything else.
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():
@@ -96,7 +97,7 @@ def locate(reference: str | Path, revision: str | None = None) -> Path:
     # A path such as out/stage-1 has the form of a Hub id; nobody is asked about those.
     if folder.exists() or not _HUB_ID.fullmatch(str(reference)) or folder.parent.is_dir():
         raise UserError(f"{folder}: no such model folder")
-    return _fetched(str(reference), revision)
+    return _fetched(str(reference), revision, wanted)
 
 
 def commit_of(folder: Path) -> str | None:
@@ -108,7 +109,8 @@ def commit_of(folder: Path) -> str | None:
 def read_config(folder: Path) -> dict[str, Any]:
     """The model's `config.json`; `UserError` where it is missing or not a JSON object."""
     config = read_object(folder / "config.json")
-    if not isinstance(config.get("model_type"), str):
+    # A config that ships its class with it may go without (CogVLM's does).
+    if not isinstance(config.get("model_type"), str) and "auto_map" not in config:
         raise UserError(f"{folder / 'config.json'}: no 'model_type'; this is not the config of a transformers model")
     return config
 
@@ -201,7 +203,7 @@ def _samples(n_bytes: int) -> Iterator[int]:
         yield from (0, n_bytes // 2, n_bytes - _SAMPLE)
 
 
-def _fetched(hub_id: str, revision: str | None) -> Path:
+def _fetched(hub_id: str, revision: str | None, wanted: Sequence[str]) -> Path:
     try:
         import huggingface_hub
         from huggingface_hub import errors
@@ -210,7 +212,7 @@ def _fetched(hub_id: str, revision: str | None) -> Path:
             f"{hub_id}: no such folder, and the Hub's client is not installed: pip install 'migician[models]'"
         ) from None
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=_WANTED))
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=list(wanted)))
     except errors.GatedRepoError:
         raise UserError(f"{hub_id}: asks for permission; accept its terms on the Hub and run: hf auth login") from None
     except errors.RevisionNotFoundError:

@@ -1,80 +1,125 @@
-"""Two runs over the same questions: the paired difference and its interval."""
+"""Two runs over the same questions: the paired difference, its intervals, and McNemar's test."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from migician.errors import UserError
-from migician.metrics import METRICS, difference
-from migician.report import HEADINGS, Report, Rows, read_report, spread
+from migician.metrics import bootstrap_differences, difference, mcnemar
+from migician.report import HEADINGS, Report, Rows, headline_metric, metric_names, read_report, scoring_of, spread
 from migician.scoring import read_records
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
 
+SEED = 0
+"""Of the bootstrap: the same two runs always give the same intervals."""
+
 
 def compare(first: Path, second: Path) -> Report:
     """How `second` differs from `first`, row by row over the same questions, in percentage points.
 
-    Both are folders with a report. Raises `UserError` where they are not over the same
-    benchmark file and rows.
+    Each difference has two 95% intervals clustered by image tuple, the linearised one ("interval") and the
+    paired cluster bootstrap's ("bootstrap"); "mcnemar" counts the questions that one of the two alone has
+    right, with the exact test's p. Both are folders with a report. Raises `UserError` where they are not
+    over the same benchmark, file and rows.
     """
     reports = [read_report(folder) for folder in (first, second)]
-    if reports[0]["data_sha256"] != reports[1]["data_sha256"]:
-        raise UserError(
-            f"{first} and {second} score different benchmark files ({reports[0]['data']}, {reports[1]['data']}): "
-            "score both against the same file"
-        )
-    pair = [{record.index: record for record in read_records(folder / "records.jsonl")} for folder in (first, second)]
+    for key, what in (("benchmark", "benchmarks"), ("data_sha256", "benchmark files")):
+        if reports[0][key] != reports[1][key]:
+            shown = [report["data"] if key == "data_sha256" else report[key] for report in reports]
+            raise UserError(
+                f"{first} and {second} score different {what} ({shown[0]}, {shown[1]}): score both against the same"
+            )
+    scoring = scoring_of(reports[0])
+    files = [folder / "records.jsonl" for folder in (first, second)]
+    pair = [{record.index: record for record in read_records(file, scoring.record)} for file in files]
     if pair[0].keys() != pair[1].keys():
         raise UserError(
             f"{first} and {second} do not hold the same rows ({len(pair[0])} and {len(pair[1])}): score both in full"
         )
     indices = sorted(pair[0])
-    left, right = (Rows([records[index] for index in indices]) for records in pair)
-    chosen = {"average": None, **{task: left.tasks == task for task in left.task_names()}}
+    left, right = (Rows([records[index] for index in indices], scoring) for records in pair)
+    everything = np.ones(len(indices), dtype=bool)
     return {
+        "benchmark": reports[0]["benchmark"],
         "first": _identity(first, reports[0]),
         "second": _identity(second, reports[1]),
         "n": len(indices),
-        "per_task": {task: _differences(left, right, mask) for task, mask in chosen.items() if mask is not None},
-        "average": _differences(left, right, None),
+        "bootstrap_seed": SEED,
+        "per_task": {task: _differences(left, right, left.tasks == task) for task in left.task_names()},
+        "average": _differences(left, right, everything, macro=True),
     }
 
 
 def comparison_table(comparison: Report) -> Table:
     """A comparison as a table for the terminal: second minus first, with its 95% interval."""
-    from rich.table import Table
-
+    names = metric_names(comparison["average"])
     title = f"{comparison['second']['name']} minus {comparison['first']['name']}, percentage points"
-    result = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    result.add_column("task")
-    result.add_column("n", justify="right")
-    for name in METRICS:
-        result.add_column(HEADINGS[name], justify="right")
-    rows = [*comparison["per_task"].items(), ("average of the tasks", comparison["average"])]
-    for task, figures in rows:
-        cells = []
-        for name in METRICS:
-            low, high = figures["interval"][name]
-            cells.append(f"{figures[name]:+.2f} [dim]{low:+.1f} to {high:+.1f}[/dim]")
-        result.add_row(task, str(figures["n"]), *cells, style="bold" if task == rows[-1][0] else None)
+    result = _table(title, [HEADINGS.get(name, name) for name in names])
+    for task, figures in _rows(comparison):
+        result.add_row(task, str(figures["n"]), *(_cell(figures, name, "interval") for name in names))
     return result
 
 
-def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_] | None) -> dict[str, Any]:
-    mask = np.ones(len(left.tasks), dtype=bool) if chosen is None else chosen
-    groups = left.tasks if chosen is None else None
+def significance_table(comparison: Report) -> Table:
+    """The headline figure again with its bootstrap interval, and McNemar's test, as a table for the terminal."""
+    name = headline_metric(comparison["average"])
+    heading = f"{HEADINGS.get(name, name)}, paired bootstrap"
+    result = _table("What the difference rests on", [heading, "right: first only", "second only", "McNemar's p"])
+    for task, figures in _rows(comparison):
+        test = figures["mcnemar"]
+        counts = (str(test["first_only"]), str(test["second_only"]), f"{test['p']:.2g}")
+        result.add_row(task, str(figures["n"]), _cell(figures, name, "bootstrap"), *counts)
+    return result
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    result = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    result.add_column("task")
+    for heading in ("n", *headings):
+        result.add_column(heading, justify="right")
+    return result
+
+
+def _rows(comparison: Report) -> list[tuple[str, dict[str, Any]]]:
+    average = ("[bold]average of the tasks[/bold]", comparison["average"])
+    return [*comparison["per_task"].items(), average]
+
+
+def _cell(figures: dict[str, Any], name: str, interval: str) -> str:
+    low, high = figures[interval][name]
+    return f"{figures[name]:+.2f} [dim]{low:+.1f} to {high:+.1f}[/dim]"
+
+
+def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
+    groups = left.tasks[chosen] if macro else None
+    clusters = left.clusters[chosen]
+    sides = [
+        {name: (values[chosen], sizes[chosen]) for name, (values, sizes) in rows.measures.items()}
+        for rows in (left, right)
+    ]
     estimates = {
-        name: difference(left.columns[name][mask], right.columns[name][mask], left.clusters[mask], groups)
-        for name in METRICS
+        name: difference(values, sides[1][name][0], clusters, groups, (sizes, sides[1][name][1]))
+        for name, (values, sizes) in sides[0].items()
     }
-    return {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
+    resampled = bootstrap_differences(sides[0], sides[1], clusters, groups, seed=SEED)
+    test = mcnemar(left.outcomes[chosen] == "correct", right.outcomes[chosen] == "correct")
+    return {
+        **{name: 100 * one.value for name, one in estimates.items()},
+        **spread(estimates),
+        "bootstrap": {name: [100 * low, 100 * high] for name, (low, high) in resampled.items()},
+        "mcnemar": msgspec.to_builtins(test),
+    }
 
 
 def _identity(folder: Path, report: Report) -> dict[str, Any]:
-    return {"name": str(folder), "protocol": report["protocol"], "y_stretch": report["y_stretch"]}
+    return {"name": str(folder), "protocol": report["protocol"], "y_stretch": report.get("y_stretch", False)}

@@ -2,26 +2,34 @@
 
 A run's folder holds `run.json` (what was asked of whom), `answers.jsonl` (one line a reply,
 written as it comes) and, at the end, `records.jsonl` and `report.json`. The same command again
-goes on where the last one stopped. Batches are cut from the list of questions before anything
-is asked and written in one piece, so a run that was killed gives the report of one that was not.
+goes on where the last one stopped. Batches are formed before anything is asked and written in one
+piece, so a run that was killed gives the report of one that was not. Started with torchrun, the
+processes divide the batches among them, and the report is that of one process.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from migician.benchmarks.mig_bench import MigBench, Question, prompt, resolve_images
-from migician.errors import NOT_JSON, UserError, writing
-from migician.models import Model, Request
+from migician.answerlog import Logged, answers_file, append, collect, hold
+from migician.batches import Asker, Replies
+from migician.benchmarks import Benchmark, Question
+from migician.benchmarks.images import resolve_images
+from migician.boxes import Size
+from migician.errors import UserError
+from migician.models import Model, Request, seen_sizes
+from migician.models.staged import Staged
+from migician.ordering import Limits, form_batches, share_out
+from migician.ranks import Ranks
 from migician.report import Report, score_answers
-from migician.scoring import Answer, Reading
+from migician.scoring import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +45,15 @@ class Plan:
     """Only so many questions of each task, the first ones."""
 
 
+ALONE = Ranks()
+"""One process, as without torchrun."""
+_LETTERS_A_TOKEN = 4
+
 Progress = Callable[[int, int], None]
 """Called with (questions done, questions in all)."""
 
 
-def choose(bench: MigBench, plan: Plan) -> list[Question]:
+def choose(bench: Benchmark, plan: Plan) -> list[Any]:
     """The questions of a plan, in the order of the file; raises `UserError` for a task the file does not have."""
     known = list(dict.fromkeys(question.task for question in bench.questions))
     unknown = [task for task in plan.tasks if task not in known]
@@ -59,162 +71,156 @@ def choose(bench: MigBench, plan: Plan) -> list[Question]:
 
 
 def evaluate(
-    bench: MigBench,
+    bench: Benchmark,
     model: Model,
     images: Path,
     out: Path,
     *,
     reading: Reading,
     plan: Plan,
+    ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Ask `model` every question of the plan that `out` has no answer to, then score and report.
 
-    Raises `UserError` if an image is missing or unreadable, or if `out` holds another run.
+    `ranks` is this process among several that were started for the same run; each of them gets the
+    report. Raises `UserError` if an image is missing, if `out` holds another run or is in use. An
+    image that turns out to be unreadable, and whatever else a single question brings about in the
+    model, is an answer that failed.
     """
     questions = choose(bench, plan)
     paths = {question.index: resolve_images(question, images) for question in questions}
     identity = {
+        "benchmark": bench.name,
         "data_sha256": bench.sha256,
         "model": model.describe(),
         "plan": msgspec.to_builtins(plan),
     }
-    log = AnswerLog(out, identity, images)
-    batches = [questions[at : at + plan.batch_size] for at in range(0, len(questions), plan.batch_size)]
-    answers = log.resume(batches)
-    progress(len(answers), len(questions))
-    for batch in batches:
-        if batch[0].index in answers:
-            continue
-        fresh = _ask(model, batch, paths, plan)
-        log.append(fresh)
-        answers.update((answer.index, answer) for answer in fresh)
-        progress(len(answers), len(questions))
-    _refuse_all_failed(answers, out)
-    spec = {**identity, "model_seconds": round(sum(answer.seconds or 0 for answer in answers.values()), 3)}
-    return score_answers(
-        bench, answers, reading, out, images=images, partial=len(questions) < len(bench.questions), spec=spec
-    )
+    tokens = _lengths(model, questions, paths, plan)
+    limits = Limits(plan.batch_size, model.room_tokens if isinstance(model, Staged) else None)
+    batches = form_batches(questions, tokens, limits)
+    rows = [[question.index for question in batch] for batch in batches]
+    with ExitStack() as held:
+
+        def open_folder() -> set[int]:
+            held.enter_context(hold(out, identity, images))
+            return set(collect(out, rows))
+
+        def report() -> Report:
+            answers = collect(out, rows)
+            _refuse_missing(answers, questions, out)
+            _refuse_all_failed(answers, out)
+            spec = {**identity, "work": _work(answers, questions, batches), **_seconds(answers)}
+            partial = len(questions) < len(bench.questions)
+            return score_answers(bench, answers, reading, out, images=images, partial=partial, spec=spec)
+
+        done = ranks.first(open_folder)
+        rest = [batch for batch in batches if batch[0].index not in done]
+        costs = [len(batch) * max(tokens[question.index] for question in batch) for batch in rest]
+        mine = share_out(rest, costs, ranks.count)[ranks.rank]
+        answered, total = len(done), len(done) + sum(map(len, mine))
+        progress(answered, total)
+        sizes = {question.index: seen_sizes(model, paths[question.index]) for batch in mine for question in batch}
+        requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
+        for batch, replies in zip(mine, Asker(model).ask(requests), strict=True):
+            append(answers_file(out, ranks.rank), _answers(batch, replies, sizes))
+            answered += len(batch)
+            progress(answered, total)
+        return ranks.first(report)
 
 
-class AnswerLog:
-    """The answers of one run on disk, whole batches only."""
-
-    def __init__(self, out: Path, identity: dict[str, Any], images: Path) -> None:
-        self._path = out / "answers.jsonl"
-        run = out / "run.json"
-        if run.exists():
-            _compare_runs(run, identity)
-        elif self._path.exists():
-            raise UserError(
-                f"{self._path} exists, but not the run.json that says whose answers they are: choose another --out"
-            )
-        else:
-            with writing(run) as stream:
-                content = msgspec.json.encode({**identity, "images": str(images.resolve())})
-                stream.write(msgspec.json.format(content, indent=2) + b"\n")
-
-    def resume(self, batches: Sequence[Sequence[Question]]) -> dict[int, Answer]:
-        """The answers kept from an earlier start, by row.
-
-        A batch that was cut while it was written is dropped, to be asked again in full: then
-        its replies do not depend on where the run was stopped.
-        """
-        if not self._path.exists():
-            return {}
-        content = self._path.read_bytes()
-        kept: dict[int, Answer] = {}
-        for line in content.split(b"\n")[:-1]:  # what follows the last newline was cut
-            try:
-                answer = msgspec.json.decode(line, type=Answer)
-            except NOT_JSON as error:
-                raise UserError(
-                    f"{self._path}: damaged ({error}): remove it to ask again, or choose another --out"
-                ) from None
-            kept[answer.index] = answer
-        whole = {
-            question.index: kept[question.index]
-            for batch in batches
-            if all(question.index in kept for question in batch)
-            for question in batch
-        }
-        lines = b"".join(_line(answer) for answer in whole.values())
-        if lines != content:
-            with writing(self._path) as stream:
-                stream.write(lines)
-        return whole
-
-    def append(self, answers: Sequence[Answer]) -> None:
-        """Add the answers of one batch, in one write."""
-        content = b"".join(_line(answer) for answer in answers)
-        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, content)
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}. What was answered is kept") from None
-        finally:
-            os.close(handle)
+def _lengths(
+    model: Model, questions: Sequence[Question], paths: Mapping[int, Sequence[Path]], plan: Plan
+) -> dict[int, int]:
+    """About how many tokens each question and its reply take, by row; all alike for a model that does not tell."""
+    if not isinstance(model, Staged):
+        return dict.fromkeys((question.index for question in questions), 1)
+    files = {path for question in questions for path in paths[question.index]}
+    images = {path: model.image_tokens(_size(path)) for path in files}
+    return {
+        question.index: sum(images[path] for path in paths[question.index])
+        + len(question.text) // _LETTERS_A_TOKEN
+        + plan.max_new_tokens
+        for question in questions
+    }
 
 
-def images_of(out: Path) -> Path | None:
-    """The image folder of the run in `out`; None where it holds no run."""
-    run = out / "run.json"
-    if not run.exists():
-        return None
-    return Path(msgspec.json.decode(run.read_bytes())["images"])
+def _size(path: Path) -> Size:
+    """Width and height as the file says, before any turning; (0, 0) where it cannot be read."""
+    from PIL import Image
 
-
-def _line(answer: Answer) -> bytes:
-    return msgspec.json.encode(answer) + b"\n"
-
-
-def _compare_runs(run: Path, identity: dict[str, Any]) -> None:
     try:
-        before: dict[str, Any] = msgspec.json.decode(run.read_bytes())
-    except NOT_JSON:
-        raise UserError(f"{run}: damaged: choose another --out") from None
-    now = msgspec.json.decode(msgspec.json.encode(identity))
-    for name in ("data_sha256", "model", "plan"):
-        if before.get(name) == now[name]:
-            continue
-        different = _first_difference(before.get(name), now[name])
-        raise UserError(f"{run.parent} holds another run: {name}{different}. Choose another --out to start anew")
+        with Image.open(path) as image:
+            return image.width, image.height
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0, 0
 
 
-def _first_difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                return f".{key}{_first_difference(before.get(key), now[key])}"
-    return f" was {before!r} and is now {now!r}"
+Sizes = Mapping[int, Sequence[Size] | None]
+"""Those of each question's images as the model sees them, by row; None for models that do not count pixels."""
 
 
-def _ask(model: Model, batch: Sequence[Question], paths: Mapping[int, list[Path]], plan: Plan) -> list[Answer]:
-    requests = [
-        Request(tuple(paths[question.index]), prompt(question, plan.wording), plan.max_new_tokens) for question in batch
-    ]
-    started = time.perf_counter()
-    replies = list(_replies(model, requests))
-    seconds = round((time.perf_counter() - started) / len(batch), 4)
+def _request(
+    bench: Benchmark, model: Model, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes, plan: Plan
+) -> Request:
+    prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
+    return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
+
+
+def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[Logged]:
+    """What is kept of a batch; its counts stand in its first line."""
+    seconds = round(replies.model_seconds / len(batch), 4)
     return [
-        Answer(question.index, reply, question.task, failure, seconds)
-        for question, (reply, failure) in zip(batch, replies, strict=True)
+        Logged(
+            question.index,
+            reply.text,
+            question.task,
+            reply.fault,
+            seconds,
+            _as_tuple(sizes[question.index]),
+            work=None if at else replies.work,
+            outside_seconds=None if at else round(replies.outside_seconds, 4),
+        )
+        for at, (question, reply) in enumerate(zip(batch, replies.replies, strict=True))
     ]
 
 
-def _replies(model: Model, requests: Sequence[Request]) -> Iterator[tuple[str | None, str | None]]:
-    """(reply, None) or (None, why not) for each request; where a batch fails, each is asked alone."""
-    try:
-        yield from [(reply, None) for reply in model.answer(requests)]
-    except RuntimeError as error:  # torch's own class for what goes wrong in a model, out of memory included
-        if len(requests) == 1:
-            yield None, f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
-        else:
-            for request in requests:
-                yield from _replies(model, [request])
+def _as_tuple(sizes: Sequence[Size] | None) -> tuple[Size, ...] | None:
+    return None if sizes is None else tuple(sizes)
 
 
-def _refuse_all_failed(answers: Mapping[int, Answer], out: Path) -> None:
+def _work(
+    answers: Mapping[int, Logged], questions: Sequence[Question], batches: Sequence[Sequence[Question]]
+) -> dict[str, int]:
+    """What the questions are made of, and how often the model did what; over all processes and starts."""
+    tuples = {question.images for question in questions}
+    counted: Counter[str] = Counter()
+    for answer in answers.values():
+        counted.update(answer.work or {})
+    return {
+        "questions": len(questions),
+        "image_slots": sum(len(question.images) for question in questions),
+        "image_tuples": len(tuples),
+        "distinct_images": len({image for images in tuples for image in images}),
+        "batches": len(batches),
+        **counted,
+    }
+
+
+def _seconds(answers: Mapping[int, Logged]) -> dict[str, float]:
+    """Time in the model, and time it stood still between batches; summed over processes and starts."""
+    return {
+        "model_seconds": round(sum(answer.seconds or 0 for answer in answers.values()), 3),
+        "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
+    }
+
+
+def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
+    if missing := len(questions) - len(answers):
+        raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")
+
+
+def _refuse_all_failed(answers: Mapping[int, Logged], out: Path) -> None:
     if answers and all(answer.response is None for answer in answers.values()):
         reason = next(iter(answers.values())).error
         raise UserError(f"the model failed on every question ({reason}); see {out / 'answers.jsonl'}")

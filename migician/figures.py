@@ -12,7 +12,8 @@ from migician.benchmarks.published_figures import Published
 from migician.canvas import FAINT, GRID, INK, canvas, png
 from migician.draw import PALETTE
 from migician.errors import UserError
-from migician.tables import Report, check_alike, headline, name_of_metric, name_of_task, remarks, task_order
+from migician.report import HEADINGS, Report, headline_metric
+from migician.tables import check_alike, name_of_task, remarks, task_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def _series(reports: Mapping[str, Report], published: Sequence[Published]) -> tu
     """The tasks that the runs share, by name, and a series for each run and each published row."""
     check_alike(reports)
     tasks = task_order(reports)
-    metric = headline(next(iter(reports.values())))
+    metric = headline_metric(next(iter(reports.values()))["average"])
     looks = [(PALETTE[place % len(PALETTE)], _MARKERS[place % len(_MARKERS)]) for place in range(99)]
     series = []
     for (name, report), look in zip(reports.items(), looks, strict=False):
@@ -155,7 +156,8 @@ def _key(figure: Figure, series: Sequence[_Series]) -> None:
 
 
 def _title(reports: Mapping[str, Report]) -> str:
-    return f"{name_of_metric(headline(next(iter(reports.values()))))} by task, percent"
+    metric = headline_metric(next(iter(reports.values()))["average"])
+    return f"{HEADINGS.get(metric, metric)} by task, percent"
 
 
 def _wrapped(reports: Mapping[str, Report], published: Sequence[Published]) -> list[str]:

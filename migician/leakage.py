@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 import numpy as np
 
-from migician.benchmarks.mig_bench import find_image
+from migician.benchmarks.images import find_image
 from migician.errors import UserError, writing
 from migician.fingerprints import ALIKE, NEAR, VERSION, fingerprint, likeness, near_pairs, prepare
 from migician.origins import benchmark_keys, digest, keys_of

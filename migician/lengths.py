@@ -56,7 +56,7 @@ def image_tokens(size: Size, resize: Resize | None = None) -> int:
 @functools.lru_cache(maxsize=1 << 16)
 def _image_tokens(size: Size, resize: Resize) -> int:
     width, height = _prepared(size, resize)
-    columns, rows = _cells(width, height, resize.processor_min_pixels, resize.processor_max_pixels)
+    columns, rows = cells(width, height, resize.processor_min_pixels, resize.processor_max_pixels)
     return columns * rows
 
 
@@ -86,9 +86,11 @@ def _scaled(width: int, height: int, pixels: int) -> Size:
     return scaled
 
 
-def _cells(width: int, height: int, fewest: int, most: int) -> tuple[int, int]:
-    """(columns, rows) of tokens, by Qwen2-VL's own resize; `fewest` and `most` are in pixels."""
-    side = _PIXELS_A_SIDE
+def cells(width: int, height: int, fewest: int, most: int, side: int = _PIXELS_A_SIDE) -> tuple[int, int]:
+    """(columns, rows) of tokens, by Qwen2-VL's own resize; `fewest` and `most` are in pixels.
+
+    The image becomes `side` pixels for each of them: 28 for Qwen2-VL and Qwen2.5-VL.
+    """
     columns, rows = round(width / side), round(height / side)  # halves to even, as there
     if columns * rows * side * side > most:
         factor = math.sqrt(width * height / most)

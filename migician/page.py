@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from migician.benchmarks.mig_bench import find_image
+from migician.benchmarks.images import find_image
 from migician.errors import UserError, writing
-from migician.report import Report, read_report
-from migician.scoring import Record, read_records
+from migician.report import HEADINGS, Report, metric_names, read_report, scoring_of, title
+from migician.scoring import read_records
 
 THUMBNAIL_PX = 640
 
@@ -18,18 +18,26 @@ THUMBNAIL_PX = 640
 def write_page(folders: Sequence[Path], names: Sequence[str], images: Path, out: Path, *, per_task: int = 60) -> Path:
     """Write `out/index.html` over one or more runs of the same benchmark file, and give its path.
 
-    Shown are the first `per_task` questions of each task, each with its images, the true box
-    and each run's first box. `images` is the folder the benchmark's images lie below; they are
-    copied beside the page, once each, at most 640 pixels long.
+    Shown are the first `per_task` questions of each task, each with its images, what is right and
+    what each run replied: boxes on their images, options by their text. `images` is the folder the
+    benchmark's images lie below; they are copied beside the page, once each, at most 640 pixels long.
     """
     runs = [_Run(folder, name) for folder, name in zip(folders, names, strict=True)]
     first = runs[0]
     for run in runs[1:]:
-        if run.report["data_sha256"] != first.report["data_sha256"]:
+        if any(run.report[key] != first.report[key] for key in ("benchmark", "data_sha256")):
             raise UserError(f"{run.folder} scores another benchmark file than {first.folder}: a page shows one")
     shelf = _Shelf(images, out / "images")
     cards = [_card(record, runs, shelf) for record in _first_of_each(list(first.records.values()), per_task)]
-    page = _template().render(runs=runs, tasks=list(first.report["per_task"]), cards=cards, total=len(first.records))
+    page = _template().render(
+        runs=runs,
+        title=title(first.report),
+        metrics={name: HEADINGS.get(name, name) for name in metric_names(first.report["average"])},
+        outcomes=first.scoring.outcomes,
+        tasks=list(first.report["per_task"]),
+        cards=cards,
+        total=len(first.records),
+    )
     with writing(out / "index.html") as stream:
         stream.write(page.encode())
     return out / "index.html"
@@ -42,7 +50,9 @@ class _Run:
         self.folder = folder
         self.name = name
         self.report: Report = read_report(folder)
-        self.records = {record.index: record for record in read_records(folder / "records.jsonl")}
+        self.scoring = scoring_of(self.report)
+        records = read_records(folder / "records.jsonl", self.scoring.record)
+        self.records = {record.index: record for record in records}
 
 
 class _Shelf:
@@ -78,7 +88,7 @@ class _Shelf:
         return {"file": f"images/{file}", "width": image.width, "height": image.height, "name": Path(name).name}
 
 
-def _first_of_each(records: Sequence[Record], per_task: int) -> list[Record]:
+def _first_of_each(records: Sequence[Any], per_task: int) -> list[Any]:
     taken: dict[str, int] = {}
     chosen = []
     for record in records:
@@ -88,15 +98,14 @@ def _first_of_each(records: Sequence[Record], per_task: int) -> list[Record]:
     return chosen
 
 
-def _card(record: Record, runs: Sequence[_Run], shelf: _Shelf) -> dict[str, Any]:
-    replies = []
-    for number, run in enumerate(runs):
-        own = run.records.get(record.index)
-        if own is not None:
-            # A box whose image the reply does not name is drawn where the question's answer is.
-            image = own.image if own.image is not None else own.target
-            replies.append({"run": number, "record": own, "image": image, "box": own.boxes[0] if own.boxes else None})
-    return {"record": record, "images": [shelf.put(name) for name in record.images], "replies": replies}
+def _card(record: Any, runs: Sequence[_Run], shelf: _Shelf) -> dict[str, Any]:
+    replies = [
+        {"run": number, "record": own, "shown": run.scoring.show(own)}
+        for number, run in enumerate(runs)
+        if (own := run.records.get(record.index)) is not None
+    ]
+    shown = runs[0].scoring.show(record)
+    return {"record": record, "shown": shown, "images": [shelf.put(name) for name in record.images], "replies": replies}
 
 
 def _template() -> Any:

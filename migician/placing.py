@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from migician.boxes import Size
+from migician.errors import writing
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
@@ -91,7 +89,8 @@ class Placer:
             with Image.open(self.root / image) as opened:
                 if pictures[0].size and opened.size != pictures[0].size:
                     return OTHER_SIZE
-                whole = opened.convert("RGB")
+                opened.load()
+                whole = opened if opened.mode == "RGB" else opened.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return UNREADABLE
         for picture in pictures:
@@ -110,27 +109,11 @@ def _link(source: Path, target: Path) -> None:
     except FileExistsError:
         return
     except OSError:
-        with _appearing(target) as partial:
-            shutil.copyfile(real, partial)
+        with real.open("rb") as opened, writing(target, durable=False) as stream:
+            shutil.copyfileobj(opened, stream)
 
 
 def _save(image: Image.Image, target: Path) -> None:
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _appearing(target) as partial:
-        image.save(partial, **_OPTIONS[target.suffix])
-
-
-@contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A path that becomes `target` when complete: another process may look at the same moment."""
-    handle, name = tempfile.mkstemp(suffix=".part", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        partial.chmod(0o644)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    if not target.exists():
+        with writing(target, durable=False) as stream:
+            image.save(stream, **_OPTIONS[target.suffix])

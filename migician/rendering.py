@@ -56,7 +56,7 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 def render(piece: Piece) -> Rendered:
-    """Write the records of a piece, one a line; does nothing where its file is there already.
+    """Write the records of a piece, one a line with commas between; does nothing where its file is there already.
 
     The file appears when it is complete. Which process does it, and when, changes no byte.
     """
@@ -70,8 +70,7 @@ def render(piece: Piece) -> Rendered:
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     refused: dict[str, int] = {}
-    for number, plan in enumerate(piece.plans, start=piece.first):
-        draft = task.draft(index.items, plan, job.seed, settings)
+    for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
@@ -80,7 +79,8 @@ def render(piece: Piece) -> Rendered:
             lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
     rendered = Rendered(len(lines), refused)
     with writing(file, durable=False) as stream:
-        stream.write(b"\n".join([encoder.encode(rendered), *lines, b""]))
+        stream.write(encoder.encode(rendered) + b"\n")
+        stream.write(b",\n".join(lines))
     return rendered
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from migician.benchmarks.mig_bench import MigBench, resolve_images
+from migician.benchmarks import Benchmark, Question
+from migician.benchmarks.images import resolve_images
 from migician.boxes import Size
 from migician.breakdowns import breakdowns
 from migician.errors import NOT_JSON, UserError, writing
-from migician.metrics import METRICS, Estimate, estimate, metric_columns
+from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
-from migician.scoring import OUTCOMES, Answer, Reading, Record, score, write_records
+from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, SizeOf, score, scoring_named, write_records
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ Report = dict[str, Any]
 
 
 def score_answers(
-    bench: MigBench,
+    bench: Benchmark,
     answers: Mapping[int, Answer],
     reading: Reading,
     out: Path,
@@ -37,67 +38,81 @@ def score_answers(
     spec: Mapping[str, Any],
 ) -> Report:
     """Score answers and write `report.json` and `records.jsonl` into `out`; gives the report."""
-    sizes = _sizes(bench, answers, images) if reading.style.scale == "pixel" else None
-    records = score(bench, answers, reading, partial=partial, sizes=sizes)
-    protocol = {
-        "protocol": reading.protocol,
-        "y_stretch": reading.y_stretch,
-        "style": reading.style.name if reading.protocol == "strict" else None,
-    }
+    counts_pixels = bench.scoring.has_boxes and reading.protocol == "strict" and reading.style.scale == "pixel"
+    if counts_pixels and images is None and any(answer.sizes is None for answer in answers.values()):
+        raise UserError("this box style counts pixels: say where the images are with --images")
+    sizes = {"size_of": _sizes_below(images)} if counts_pixels and images else {}
+    records = score(bench, answers, reading, partial=partial, **sizes)
+    protocol: dict[str, Any] = {"protocol": reading.protocol}
+    if bench.scoring.has_boxes:
+        protocol["y_stretch"] = reading.y_stretch
+        protocol["style"] = reading.style.name if reading.protocol == "strict" else None
     report = build_report(bench, records, protocol=protocol, **spec, **provenance())
     write_report(out, report, records)
     return report
 
 
-def _sizes(bench: MigBench, answers: Mapping[int, Answer], images: Path | None) -> dict[int, Size]:
-    """The size of the image each answer's pixels belong to: the row's target, else its first image."""
+def _sizes_below(root: Path) -> SizeOf:
+    """What looks up the size of an image in its file, once each."""
     from PIL import Image
 
-    if images is None:
-        raise UserError("this box style counts pixels: say where the images are with --images")
-    sizes: dict[int, Size] = {}
-    for index in answers:
-        question = bench.questions[index]
-        path = resolve_images(question, images)[question.target or 0]
-        try:
-            with Image.open(path) as image:
-                sizes[index] = image.size
-        except OSError:
-            raise UserError(f"row {index}: {path} cannot be read as an image") from None
-    return sizes
+    known: dict[Path, Size] = {}
+
+    def size_of(question: Question, image: int) -> Size:
+        path = resolve_images(question, root)[image]
+        if path not in known:
+            try:
+                with Image.open(path) as opened:
+                    known[path] = opened.size
+            except OSError:
+                raise UserError(f"row {question.index}: {path} cannot be read as an image") from None
+        return known[path]
+
+    return size_of
 
 
 class Rows:
     """Records as columns."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Any], scoring: Scoring) -> None:
         self.tasks = np.array([record.task for record in records])
         self.clusters = _cluster_labels(records)
-        self.columns = metric_columns([record.iou for record in records])
         self.outcomes = np.array([record.outcome for record in records])
-        self.several = np.array([record.several for record in records], dtype=bool)
+        self.measures = {
+            name: (np.asarray(values), np.ones(len(records)) if sizes is None else np.asarray(sizes))
+            for name, (values, sizes) in scoring.measures(records).items()
+        }
+        self.chances = np.array([scoring.chance(record) for record in records]) if scoring.chance else None
 
     def figures(self, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
-        """The four metrics over some rows, in percent, with their intervals."""
+        """Each metric over some rows, in percent, with its interval; `macro` averages over the tasks."""
         groups = self.tasks[chosen] if macro else None
+        clusters = self.clusters[chosen]
         estimates = {
-            name: estimate(column[chosen], self.clusters[chosen], groups) for name, column in self.columns.items()
+            name: estimate(values[chosen], clusters, groups, sizes[chosen])
+            for name, (values, sizes) in self.measures.items()
         }
-        return {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
+        figures = {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
+        if self.chances is not None:
+            figures["chance"] = 100 * estimate(self.chances[chosen], clusters, groups).value
+        return figures
 
     def task_names(self) -> list[str]:
         """The tasks, in order of first appearance."""
         return list(dict.fromkeys(self.tasks.tolist()))
 
 
-def build_report(bench: MigBench, records: Sequence[Record], *, protocol: dict[str, Any], **spec: Any) -> Report:
+def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str, Any], **spec: Any) -> Report:
     """The report over `records`, in the order of `DESIGN`: benchmark, protocol, per task, averages.
 
     `average` is the unweighted mean over the tasks that have rows, `micro` the mean over rows;
-    `without_malformed` leaves out the rows whose true box is impossible. `spec` is kept as it
+    `without_malformed` leaves out the rows whose truth is impossible. `spec` is kept as it
     is: model, prompts, versions, times.
     """
-    rows = Rows(records)
+    if not records:
+        raise UserError(f"{bench.path}: nothing was scored: there is no answer to any of its questions")
+    scoring = bench.scoring
+    rows = Rows(records, scoring)
     everything = np.ones(len(records), dtype=bool)
     impossible = set(bench.malformed)
     sound = np.array([record.index not in impossible for record in records])
@@ -107,21 +122,22 @@ def build_report(bench: MigBench, records: Sequence[Record], *, protocol: dict[s
         counts = Counter(rows.outcomes[chosen].tolist())
         per_task[task] = {
             **rows.figures(chosen),
-            "outcomes": {name: counts[name] for name in OUTCOMES if counts[name]},
-            "several": int(rows.several[chosen].sum()),
+            "outcomes": {name: counts[name] for name in scoring.outcomes if counts[name]},
+            **scoring.counts([record for record in records if record.task == task]),
         }
+    kind = {} if scoring.name == "boxes" else {"scoring": scoring.name}
     return {
-        "benchmark": "mig-bench",
+        "benchmark": bench.name,
+        **kind,
         **protocol,
-        "data": bench.path.name,
+        "data": bench.path.name or bench.path.resolve().name,
         "data_sha256": bench.sha256,
-        "file_kind": bench.kind,
-        "file_released_as": bench.released_as,
+        **bench.facts(),
         "n": len(records),
         "rows_in_file": len(bench.questions),
-        "unanswered": sum(record.error == "no answer in the file" for record in records),
+        "unanswered": sum(record.error == NO_ANSWER for record in records),
         "per_task": per_task,
-        "breakdowns": breakdowns(records),
+        **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
         "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
         "micro": rows.figures(everything),
         "without_malformed": {
@@ -130,13 +146,17 @@ def build_report(bench: MigBench, records: Sequence[Record], *, protocol: dict[s
         }
         if sound.any()
         else None,
-        "malformed_rows": bench.malformed,
-        "duplicate_rows": [{"row": row, "repeats": earlier} for row, earlier in bench.duplicates],
+        "malformed_rows": list(bench.malformed),
         **spec,
     }
 
 
-def write_report(out: Path, report: Report, records: Sequence[Record]) -> None:
+def scoring_of(report: Report) -> Scoring:
+    """How the records beside a report were scored."""
+    return scoring_named(report.get("scoring", "boxes"))
+
+
+def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
     """Write `report.json` and `records.jsonl` into `out`, each whole or not at all."""
     with writing(out / "records.jsonl") as stream:
         write_records(stream, records)
@@ -158,7 +178,7 @@ def read_report(folder: Path) -> Report:
 
 def table(report: Report) -> Table:
     """The report as a table for the terminal: each figure with its 95% interval."""
-    result = _figure_table(_title(report), ["task", "n"])
+    result = _figure_table(report, ["task", "n"])
     for task, figures in report["per_task"].items():
         result.add_row(task, str(figures["n"]), *_cells(figures))
     for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
@@ -169,7 +189,10 @@ def table(report: Report) -> Table:
 def side_by_side(reports: Mapping[str, Report]) -> Table:
     """Several reports over one benchmark file as one table, by name: task by task, a row for each."""
     some = next(iter(reports.values()))
-    result = _figure_table(_title(some), ["task", "n", "model"])
+    for name, report in reports.items():
+        if any(report[key] != some[key] for key in ("benchmark", "data_sha256")):
+            raise UserError(f"{name} scores another benchmark or file than {next(iter(reports))}: show them apart")
+    result = _figure_table(some, ["task", "n", "model"])
     for task in [*some["per_task"], "average"]:
         for position, (name, report) in enumerate(reports.items()):
             figures = report["average"] if task == "average" else report["per_task"][task]
@@ -179,50 +202,80 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     return result
 
 
-def _figure_table(title: str, leading: Sequence[str]) -> Table:
+def _figure_table(report: Report, leading: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
 
-    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    result = Table(
+        title=f"{title(report)}; percent, 95% interval",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+    )
     for name in leading:
         result.add_column(name, justify="right" if name == "n" else "left")
-    for name in METRICS:
-        result.add_column(HEADINGS[name], justify="right")
+    for name in metric_names(report["average"]):
+        result.add_column(HEADINGS.get(name, name), justify="right")
+    if "chance" in report["average"]:
+        result.add_column("chance", justify="right")
     return result
 
 
+def metric_names(figures: Mapping[str, Any]) -> list[str]:
+    """The metrics that some figures of a report hold."""
+    return list(figures["interval"])
+
+
 def _cells(figures: Mapping[str, Any]) -> list[str]:
-    """Each metric as "63.37 61-66": the value and its interval, in percent."""
-    spans = ((figures[name], *figures["interval"][name]) for name in METRICS)
-    return [f"{value:.2f} [dim]{low:.0f}-{high:.0f}[/dim]" for value, low, high in spans]
+    """Each metric as "63.37 61-66": the value and its interval, in percent; last the level of chance, if known."""
+    spans = ((figures[name], *figures["interval"][name]) for name in metric_names(figures))
+    chance = [f"{figures['chance']:.2f}"] if "chance" in figures else []
+    return [*(f"{value:.2f} [dim]{low:.0f}-{high:.0f}[/dim]" for value, low, high in spans), *chance]
 
 
-HEADINGS = {"acc@0.3": "Acc@0.3", "acc@0.5": "Acc@0.5", "acc@0.7": "Acc@0.7", "mean_iou": "mean IoU"}
+HEADINGS = {
+    "acc@0.3": "Acc@0.3",
+    "acc@0.5": "Acc@0.5",
+    "acc@0.7": "Acc@0.7",
+    "mean_iou": "mean IoU",
+    "accuracy": "Accuracy",
+    "precision@0.5": "Precision@0.5",
+    "recall@0.5": "Recall@0.5",
+    "f1@0.5": "F1@0.5",
+}
 
 
 def notes(report: Report) -> list[str]:
     """What a reader of the figures must know, a sentence each."""
     told = []
-    if report["file_released_as"] is None:
+    if report.get("file_released_as", "") is None:
         told.append(f"{report['data']} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["unanswered"]:
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
         told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
     if report["malformed_rows"]:
-        sound = report["without_malformed"]["average"]["acc@0.5"]
+        sound, name = report["without_malformed"], headline_metric(report["average"])
+        without = f"{sound['average'][name]:.2f}" if sound else "none"
         told.append(
-            f"{len(report['malformed_rows'])} rows have an impossible true box (kept; average Acc@0.5 without them "
-            f"{sound:.2f})"
+            f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
+            f"without them {without})"
         )
-    if report["duplicate_rows"]:
+    if report.get("duplicate_rows"):
         told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
     missed: Counter[str] = Counter()
     for figures in report["per_task"].values():
         missed.update(figures["outcomes"])
-        missed["several"] += figures["several"]
+        missed["several"] += figures.get("several", 0)
     told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in missed.items() if count))
     return told
+
+
+def headline_metric(figures: Mapping[str, Any]) -> str:
+    """The metric that a report is quoted by."""
+    names = metric_names(figures)
+    return next((name for name in ("acc@0.5", "f1@0.5") if name in names), names[0])
 
 
 def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
@@ -235,12 +288,14 @@ def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
     }
 
 
-def _title(report: Report) -> str:
-    protocol = f"{report['protocol']} protocol" + (" with y-stretch" if report["y_stretch"] else "")
-    return f"MIG-Bench, {report['file_kind']} form ({report['data']}), {protocol}; percent, 95% interval"
+def title(report: Report) -> str:
+    """What was scored, and how."""
+    form = f", {report['file_kind']} form" if "file_kind" in report else ""
+    protocol = f"{report['protocol']} protocol" + (" with y-stretch" if report.get("y_stretch") else "")
+    return f"{report['benchmark']}{form} ({report['data']}), {protocol}"
 
 
-def _cluster_labels(records: Sequence[Record]) -> NDArray[np.intp]:
+def _cluster_labels(records: Sequence[Any]) -> NDArray[np.intp]:
     """One number for each tuple of images, (N,)."""
     seen: dict[tuple[str, ...], int] = {}
     return np.array([seen.setdefault(record.images, len(seen)) for record in records], dtype=np.intp)

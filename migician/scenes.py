@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from migician.boxes import Box, Size
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
+class Thing(msgspec.Struct, frozen=True, gc=False):
     """One annotated object or region of an image."""
 
     box: Box
@@ -27,8 +27,7 @@ class Thing:
     """What describes this very object ("a woman wearing an orange shirt"), where the source has such phrases."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(msgspec.Struct, frozen=True):
     """One image with the things annotated in it."""
 
     id: str
@@ -55,8 +54,7 @@ class ImagePair:
     """Whether the source drew the box on the images: such a pair shows the answer to where it differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One frame of a sequence; `box` is None where the object cannot be seen."""
 
     image: Path
@@ -82,10 +80,10 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Count one more for `reason`, a short phrase that ends up in the card."""
-        self.counts[reason] = self.counts.get(reason, 0) + count
+        """Count `count` more for `reason`, a short phrase that ends up in the card; none leave no trace there."""
+        if count:
+            self.counts[reason] = self.counts.get(reason, 0) + count
 
     def add_marked(self, reason: str, marked: NDArray[np.bool_]) -> None:
-        """Count one more for each True; where there is none, the reason does not appear."""
-        if count := int(np.count_nonzero(marked)):
-            self.add(reason, count)
+        """Count one more for each True."""
+        self.add(reason, int(np.count_nonzero(marked)))

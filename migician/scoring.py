@@ -1,30 +1,39 @@
-"""Replies -> records: what each reply says, and how well it overlaps the truth.
+"""Replies -> records: what each reply says, and how well it fits the truth.
 
 `strict` is how this project reads a reply: the declared box style, the final answer only,
 nothing repaired, and every way to miss counted apart. `published` is the rule set of the
-published script, for comparison with papers.
+published script, for comparison with papers. A question's `Scoring` says how; here is the one for a
+single box, `migician.choices` has the one for options, `migician.matching` the one for several boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from migician.benchmarks.mig_bench import MigBench, Question
+from migician.benchmarks import Benchmark
 from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import Box, Size
 from migician.boxtext import BoxStyle, Parsed, parse_boxes
 from migician.errors import NOT_JSON, UserError
+from migician.metrics import Measure, metric_columns
+
+if TYPE_CHECKING:
+    from migician.benchmarks.mig_bench import Question
 
 Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed")
 CORRECT_IOU = 0.5
 
 Protocol = Literal["strict", "published"]
+
+SizeOf = Callable[[Any, int], Size | None]
+"""(question, image) -> its size (width, height) in pixels; None where nothing counts pixels."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,10 +45,12 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     """Why there is no reply, where the model failed."""
     seconds: float | None = None
+    sizes: tuple[Size, ...] | None = None
+    """(width, height) of each image as the model saw it, where the family's boxes count those pixels."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One scored reply, whole; a report can be made again from these."""
+    """One scored reply to a question for one box, whole; a report can be made again from these."""
 
     index: int
     task: str
@@ -77,92 +88,100 @@ class Reading:
             )
 
 
-def read_answers(path: str | Path, bench: MigBench) -> dict[int, Answer]:
-    """The answers of a JSON-lines file by row of the benchmark file.
-
-    Raises `UserError` naming the file, the line and the cure for: a line that is not JSON, a
-    missing field, a reply that is not text, an index outside the benchmark or given twice, a
-    task that is not the row's (answers to another file), and a file without answers.
-    """
-    file = Path(path)
-    answers: dict[int, Answer] = {}
-    lines: dict[int, int] = {}
-    for number, answer in _answers(file):
-        place = f"{file}:{number}"
-        if not 0 <= answer.index < len(bench.questions):
-            raise UserError(
-                f"{place}: index {answer.index} is not a row of {bench.path} (0 to {len(bench.questions) - 1}). "
-                "Is this the file the answers were made for?"
-            )
-        if answer.index in lines:
-            raise UserError(
-                f"{place}: index {answer.index} was answered in line {lines[answer.index]} already. "
-                "Keep one answer a row"
-            )
-        expected = bench.questions[answer.index].task
-        if answer.task is not None and answer.task != expected:
-            raise UserError(
-                f"{place}: task {answer.task!r}, but row {answer.index} of {bench.path} is {expected!r}. "
-                "The answers belong to another benchmark file"
-            )
-        lines[answer.index] = number
-        answers[answer.index] = answer
-    if not answers:
-        raise UserError(f'{file}: holds no answer; expected lines like {{"index": 0, "response": "..."}}')
-    return answers
+Drawn = tuple[int | None, tuple[float, float, float, float]]
+"""(image or None where it is not known, box as fractions)."""
 
 
-def _answers(file: Path) -> Iterator[tuple[int, Answer]]:
-    decoder = msgspec.json.Decoder(Answer)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            answer = decoder.decode(line)
-        except NOT_JSON as error:
-            raise UserError(
-                f'{file}:{number}: {error}; expected {{"index": row, "response": "text"}} on one line'
-            ) from None
-        if answer.response is None and answer.error is None:
-            raise UserError(
-                f'{file}:{number}: "response" is missing or null; give the reply as text, '
-                'or "error" with the reason there is none'
-            )
-        yield number, answer
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the page shows of a record beside its question and its reply."""
+
+    truths: Sequence[Drawn] = ()
+    boxes: Sequence[Drawn] = ()
+    """Of the reply."""
+    answer: str = ""
+    """The right answer, where it is a text."""
+    remark: str = ""
+    """How well the reply fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How the replies to one kind of question become records, and records become figures."""
+
+    name: str
+    """As in `SCORINGS`."""
+    record: type[Any]
+    """Of a reply: a struct with at least index, task, images, reply, outcome ("correct" where all is right), error."""
+    outcomes: tuple[str, ...]
+    score_one: Callable[[Any, Answer, Reading, SizeOf], Any]
+    """(question, answer, reading, sizes) -> its record."""
+    measures: Callable[[Sequence[Any]], dict[str, Measure]]
+    """Of some records: each metric's values and sizes, row by row, as fractions."""
+    show: Callable[[Any], Shown]
+    """Of one record."""
+    protocols: tuple[Protocol, ...] = ("strict", "published")
+    has_boxes: bool = True
+    """Whether replies hold boxes, so that a box style says how to read them."""
+    counts: Callable[[Sequence[Any]], dict[str, int]] = lambda records: {}
+    """What else is counted in a task."""
+    chance: Callable[[Any], float] | None = None
+    """A record's chance to be right by guessing, where that is known."""
+
+    def check(self, reading: Reading) -> None:
+        """Raise `UserError` for a reading that does not apply to this kind of question."""
+        if reading.protocol not in self.protocols:
+            raise UserError(f"--protocol {reading.protocol}: nothing is published for it; use {self.protocols[0]}")
+        if reading.y_stretch and not self.has_boxes:
+            raise UserError("--y-stretch moves boxes, and the answers here are options. Drop it")
+
+
+def scoring_named(name: str) -> Scoring:
+    """The scoring of that name in `SCORINGS`."""
+    module, _, constant = SCORINGS[name].partition(":")
+    scoring: Scoring = getattr(importlib.import_module(module), constant)
+    return scoring
 
 
 def score(
-    bench: MigBench,
+    bench: Benchmark,
     answers: Mapping[int, Answer],
     reading: Reading,
     *,
     partial: bool = False,
-    sizes: Mapping[int, Size] | None = None,
-) -> list[Record]:
-    """A record for each row of the benchmark, in order.
+    size_of: SizeOf = lambda question, image: None,
+) -> list[Any]:
+    """A record for each question of the benchmark, in order.
 
-    Rows without an answer count as failed, so that leaving out the hard ones gains nothing;
-    with `partial` they are left out. `sizes` gives the size (width, height) of the image that
-    holds each row's box, for styles that count pixels.
+    Questions without an answer count as failed, so that leaving out the hard ones gains nothing;
+    with `partial` they are left out. For styles that count pixels, sizes are those that an answer
+    says the model saw, else what `size_of` gives.
     """
-    questions = (question for question in bench.questions if not partial or question.index in answers)
-    missing = Answer(-1, error="no answer in the file")
+    bench.scoring.check(reading)
+    missing = Answer(-1, error=NO_ANSWER)
+
+    def seen(question: Any, image: int) -> Size | None:
+        sizes = answers[question.index].sizes
+        return size_of(question, image) if sizes is None else sizes[image]
+
     return [
-        _score_one(question, answers.get(question.index, missing), reading, (sizes or {}).get(question.index))
-        for question in questions
+        bench.scoring.score_one(question, answers.get(question.index, missing), reading, seen)
+        for question in bench.questions
+        if not partial or question.index in answers
     ]
 
 
-def _score_one(question: Question, answer: Answer, reading: Reading, size: Size | None) -> Record:
+NO_ANSWER = "no answer in the file"
+
+
+def _score_box(question: Question, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     if answer.response is None:
         found = _Found([], "failed", None)
     elif reading.protocol == "published":
         found = _read_published(answer.response, reading.y_stretch)
     else:
+        # A style that counts pixels counts those of the target, else of the first image.
+        size = size_of(question, question.target or 0)
         found = _read_strict(parse_boxes(answer.response, reading.style, size), question.target)
     overlap = found.boxes[0].iou(question.truth) if found.boxes and found.outcome in ("correct", "wrong_box") else 0.0
     outcome = found.outcome
@@ -213,16 +232,46 @@ def _read_strict(parsed: Parsed, target: int | None) -> _Found:
     return _Found(boxes, "correct", chosen.image)
 
 
-def write_records(stream: Any, records: Sequence[Record]) -> None:
+def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
+    return {name: (column, None) for name, column in metric_columns([record.iou for record in records]).items()}
+
+
+def _show_box(record: Record) -> Shown:
+    # A box whose image the reply does not name is drawn where the question's answer is.
+    image = record.image if record.image is not None else record.target
+    boxes = [(image, box) for box in record.boxes[:1]]
+    return Shown([(record.target, record.truth)], boxes, remark=f"IoU {record.iou:.2f}")
+
+
+BOXES = Scoring(
+    name="boxes",
+    record=Record,
+    outcomes=OUTCOMES,
+    score_one=_score_box,
+    measures=_box_measures,
+    show=_show_box,
+    counts=lambda records: {"several": sum(record.several for record in records)},
+)
+"""Of questions for one box: hit rates at three thresholds, and mean IoU."""
+
+SCORINGS: dict[str, str] = {
+    "boxes": "migician.scoring:BOXES",
+    "choices": "migician.choices:CHOICES",
+    "matching": "migician.matching:MATCHING",
+}
+"""Name, as reports hold it -> "module:constant", imported when it is needed."""
+
+
+def write_records(stream: Any, records: Sequence[Any]) -> None:
     """Write records as JSON lines to a binary stream."""
     encoder = msgspec.json.Encoder()
     stream.writelines(encoder.encode(record) + b"\n" for record in records)
 
 
-def read_records(path: str | Path) -> list[Record]:
+def read_records(path: str | Path, record: type[Any] = Record) -> list[Any]:
     """The records of a `records.jsonl`; raises `UserError` naming file and line of what is none."""
     file = Path(path)
-    decoder = msgspec.json.Decoder(Record)
+    decoder = msgspec.json.Decoder(record)
     records = []
     try:
         lines = file.read_bytes().splitlines()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import zlib
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+_Option = TypeVar("_Option")
+_BYTES = 64
+_ONES = (1 << 32) - 1
+_SPENT = 1 << 64
+"""A number below this is too small for further choices to be even."""
 
 
 def stream(seed: int, *key: str | int) -> np.random.Generator:
@@ -18,14 +25,63 @@ def stream(seed: int, *key: str | int) -> np.random.Generator:
     return np.random.default_rng(_sequence(seed, key))
 
 
-def dice(seed: int, *key: str | int) -> random.Random:
-    """As `stream`, for a few small choices: ten times as quick to make and to ask.
+class Dice:
+    """A few small choices, all of them from one number of 512 bits: each choice divides it and leaves the quotient.
+
+    No choice is favoured by more than 2**-32 of its chance.
+    """
+
+    __slots__ = ("_key", "_number", "_times")
+
+    def __init__(self, key: bytes) -> None:
+        self._key, self._times = key, 0
+        self._number = _number(key)
+
+    def randrange(self, sides: int) -> int:
+        """A whole number from 0 to `sides` - 1."""
+        if self._number < _SPENT:
+            self._refill()
+        self._number, chosen = divmod(self._number, sides)
+        return chosen
+
+    def randint(self, lowest: int, highest: int) -> int:
+        """A whole number from `lowest` to `highest`, both included."""
+        return lowest + self.randrange(highest - lowest + 1)
+
+    def random(self) -> float:
+        """At least 0 and below 1, in steps of 2**-32."""
+        if self._number < _SPENT:
+            self._refill()
+        chosen = self._number & _ONES
+        self._number >>= 32
+        return chosen / (_ONES + 1)
+
+    def sample(self, options: Sequence[_Option], count: int) -> list[_Option]:
+        """`count` of `options`, none twice, in random order; there must be as many."""
+        moved: dict[int, int] = {}  # which position stands where, as in a shuffle that stops after `count`
+        chosen = []
+        for step in range(count):
+            at = step + self.randrange(len(options) - step)
+            chosen.append(options[moved.get(at, at)])
+            moved[at] = moved.get(step, step)
+        return chosen
+
+    def _refill(self) -> None:
+        self._times += 1
+        self._number = _number(b"%b//%d" % (self._key, self._times))
+
+
+def dice(seed: int, *key: str | int) -> Dice:
+    """As `stream`, for a few small choices: twenty times as quick to make and to ask.
 
     >>> dice(0, "train", 3).randrange(100) == dice(0, "train", 3).randrange(100)
     True
     """
-    digest = hashlib.blake2b("/".join(map(str, (seed, *key))).encode(), digest_size=8).digest()
-    return random.Random(int.from_bytes(digest))
+    return Dice("/".join(map(str, (seed, *key))).encode())
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=_BYTES).digest())
 
 
 def derived(seed: int, *key: str | int) -> int:

@@ -8,8 +8,7 @@ from typing import Any
 
 from migician.benchmarks.published_figures import TASK_NAMES, Published, caution
 from migician.errors import UserError
-
-Report = Mapping[str, Any]
+from migician.report import HEADINGS, Report, headline_metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +72,9 @@ def task_order(reports: Mapping[str, Report]) -> list[str]:
     return sorted(tasks, key=lambda task: known.index(task) if task in known else len(known))
 
 
-def headline(report: Report) -> str:
-    """The metric that a run is quoted by."""
-    metrics = list(report["average"]["interval"])
-    return next((name for name in ("acc@0.5", "f1@0.5") if name in metrics), metrics[0])
-
-
 def name_of_task(task: str) -> str:
     """As the paper calls it, else as the file does, without underscores."""
     return TASK_NAMES.get(task, task.replace("_", " "))
-
-
-def name_of_metric(metric: str) -> str:
-    """As tables head it.
-
-    >>> name_of_metric("acc@0.5"), name_of_metric("mean_iou")
-    ('Acc@0.5', 'mean IoU')
-    """
-    return "mean IoU" if metric == "mean_iou" else metric[:1].upper() + metric[1:].replace("_", " ")
 
 
 def remarks(reports: Mapping[str, Report], published: Sequence[Published]) -> list[str]:
@@ -112,7 +96,7 @@ def _describe(name: str, report: Report) -> str:
 
 def _by_task(reports: Mapping[str, Report], published: Sequence[Published], told: Sequence[str]) -> Table:
     some = next(iter(reports.values()))
-    metric = headline(some)
+    metric = headline_metric(some["average"])
     rows: list[list[Cell]] = []
     for task in task_order(reports):
         own = [_value(report["per_task"][task], metric) for report in reports.values()]
@@ -121,7 +105,7 @@ def _by_task(reports: Mapping[str, Report], published: Sequence[Published], told
     average = [_value(report["average"], metric) for report in reports.values()]
     rows.append(["average of tasks", str(some["n"]), *average, *(Value(one.average) for one in published)])
     columns = ["task", "n", *reports, *(f"{one.name}, published" for one in published)]
-    return Table(f"{name_of_metric(metric)} by task", columns, rows, len(columns) - 1, told)
+    return Table(f"{HEADINGS.get(metric, metric)} by task", columns, rows, len(columns) - 1, told)
 
 
 def _all_metrics(reports: Mapping[str, Report]) -> Table:
@@ -131,7 +115,7 @@ def _all_metrics(reports: Mapping[str, Report]) -> Table:
         for name, report in reports.items()
         for over, key in (("average of tasks", "average"), ("all rows", "micro"))
     ]
-    columns = ["run", "over", "n", *map(name_of_metric, metrics)]
+    columns = ["run", "over", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
     return Table("Averages", columns, rows, len(metrics) + 1)
 
 
@@ -143,8 +127,8 @@ def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
         for label, figures in found[0].items()
     ]
     several = len(reports) > 1
-    heads = [f"{name}, {name_of_metric(metric)}" for name in reports for metric in metrics]
-    columns = ["class", "n", *(heads if several else map(name_of_metric, metrics))]
+    heads = [f"{name}, {HEADINGS.get(metric, metric)}" for name in reports for metric in metrics]
+    columns = ["class", "n", *(heads if several else (HEADINGS[metric] for metric in metrics))]
     return Table(
         title, columns, rows, len(columns) - 1, ["Over the rows of all tasks, which fill the classes unevenly."]
     )

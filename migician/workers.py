@@ -32,7 +32,9 @@ class Processes:
 
     def __init__(self, count: int) -> None:
         # Not forked from this process: progress bars have threads, and a lock held at a fork is held for ever.
-        self._pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("forkserver"))
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["migician.rendering"])  # read once, not once a process
+        self._pool = ProcessPoolExecutor(count, mp_context=context)
         self._ahead = 2 * count
 
     def __call__(self, work: Callable[[_Piece], _Result], pieces: Iterable[_Piece]) -> Iterator[_Result]:

@@ -2,11 +2,13 @@
 
 python scripts/benchmark_build.py --folder /tmp/bench               a tenth of Objects365: minutes, 2 GB of disk
 python scripts/benchmark_build.py --folder /tmp/bench --scale 1.0   all of it: 1.7 million images, 25 million boxes
+python scripts/benchmark_build.py --folder /tmp/bench --only crops  a minute
 
 Draws an Objects365 v2 annotation file (flat boxes, 365 labels by a power law, 15 boxes an image) and
 empty image files, indexes it, and builds 630,000 records from the index; beside it, in the same
-run, the floor: encoding and writing the same records with nothing decided. Then crops from real
-JPEG files, beside plain decoding and encoding of the same pixels on all cores.
+run, the floor: encoding and writing the same records with nothing decided. Then crops from JPEG
+files, so many that the start of processes does not count, beside plain decoding and encoding of the
+same pixels on all cores. Wall-clock suffers from other work on the machine; CPU seconds hardly do.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -31,6 +34,9 @@ from migician.samples import Sample
 
 IMAGES, BOXES, LABELS = 1_700_000, 15, 365
 RECORDS = 630_000
+REGION = (200, 150, 320, 240)
+"""x, y, width, height of what is cut out."""
+_KINDS = 300
 CORES = len(os.sched_getaffinity(0))
 RECIPE = {
     "common_object": 150_000,
@@ -40,42 +46,64 @@ RECIPE = {
 }
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What some work took."""
+
+    seconds: float
+    cpu: float
+    """Seconds of all its processes on a core, user and system together: hardly changes on a busy machine."""
+    memory: int = 0
+    """Bytes that its processes had together at most, shared pages once."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="a new folder; removed at the end")
     parser.add_argument("--scale", type=float, default=0.1, help="of Objects365")
+    parser.add_argument("--photos", type=int, default=6000, help="that crops are cut from")
+    parser.add_argument("--only", choices=["records", "crops"], help="measure one half")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args()
     folder = options.folder
     folder.mkdir(parents=True)
-    images = int(IMAGES * options.scale)
-    print(f"{CORES} cores, {images:,} images, {images * BOXES:,} boxes\n\n| what | seconds | rate | memory at most |")
-    print("|---|---|---|---|")
-    annotations = draw_annotations(folder / "objects365", images)
-    row("annotation file", 0, f"{annotations.stat().st_size / 1e9:.2f} GB", 0)
-
-    def command(*words: object) -> Callable[[], None]:
-        line = [sys.executable, "-m", "migician.cli", *map(str, words)]
-        return lambda: subprocess.run(line, check=True, stderr=subprocess.DEVNULL) and None
-
-    seconds, memory = measured(command("index", f"objects365={folder / 'objects365'}", "--out", folder / "index"))
-    row("indexing", seconds, f"{images * BOXES / seconds:,.0f} boxes/s", memory)
-    for records in (RECORDS // 10, RECORDS):
-        recipe = write_recipe(folder, records)
-        out = folder / f"built-{records}"
-        build = command("build", "all", "--config", recipe, "--source", f"objects365={folder / 'index'}", "--out", out)
-        seconds, memory = measured(build)
-        made = json.loads((out / "card.json").read_text())["samples"]
-        row(f"building {made:,} records", seconds, f"{made / seconds:,.0f} records/s", memory)
-    seconds = floor(folder / f"built-{RECORDS}", folder / "floor.json")
-    row(f"floor: encoding and writing {RECORDS:,} records, one core", seconds, f"{RECORDS / seconds:,.0f} records/s", 0)
-    crops(folder / "photos")
+    print(f"{CORES} cores, load {os.getloadavg()[0]:.1f} before\n")
+    print("| what | seconds | CPU seconds | rate | memory at most |\n|---|---|---|---|---|")
+    if options.only != "crops":
+        records(folder, int(IMAGES * options.scale))
+    if options.only != "records":
+        crops(folder / "photos", options.photos)
+    print(f"\nload {os.getloadavg()[0]:.1f} after")
     if not options.keep:
         shutil.rmtree(folder)
 
 
-def row(what: str, seconds: float, rate: str, memory: float) -> None:
-    print(f"| {what} | {seconds or '':.4} | {rate} | {f'{memory / 2**30:.2f} GiB' if memory else ''} |", flush=True)
+def records(folder: Path, images: int) -> None:
+    """Indexing, building records from the index, and the floor."""
+    draw_annotations(folder / "objects365", images)
+    cost = measured(command("index", f"objects365={folder / 'objects365'}", "--out", folder / "index"))
+    row(f"indexing {images:,} images, {images * BOXES:,} boxes", cost, images * BOXES, "boxes")
+    for count in (RECORDS // 10, RECORDS):
+        recipe = write_recipe(folder, count)
+        out = folder / f"built-{count}"
+        source = f"objects365={folder / 'index'}"
+        words = ("build", "all", "--config", recipe, "--source", source, "--out", out, "--workers", CORES)
+        cost = measured(command(*words))
+        made = json.loads((out / "card.json").read_text())["samples"]
+        row(f"building {made:,} records, {CORES} processes", cost, made, "records")
+    cost = floor(folder / f"built-{RECORDS}", folder / "floor.json")
+    row(f"floor: encoding and writing {RECORDS:,} records, one process", cost, RECORDS, "records")
+
+
+def command(*words: object) -> Callable[[], None]:
+    line = [sys.executable, "-m", "migician.cli", *map(str, words)]
+    return lambda: subprocess.run(line, check=True, stderr=subprocess.DEVNULL) and None
+
+
+def row(what: str, cost: Cost, count: int, unit: str) -> None:
+    memory = f"{cost.memory / 2**30:.2f} GiB" if cost.memory else ""
+    rate = f"{count / cost.seconds:,.0f} {unit}/s"
+    print(f"| {what} | {cost.seconds:.1f} | {cost.cpu:.1f} | {rate} | {memory} |", flush=True)
 
 
 def draw_annotations(root: Path, images: int) -> Path:
@@ -136,29 +164,36 @@ def write_recipe(folder: Path, records: int) -> Path:
     return file
 
 
-def measured(work: Callable[[], None]) -> tuple[float, int]:
-    """Seconds, and the most memory (bytes, shared pages once) that this process's children had together."""
+def measured(work: Callable[[], None]) -> Cost:
+    """What `work` costs in this process and those it starts; what a process does in its last 0.2 s is not seen."""
     peak, over = 0, threading.Event()
+    cpu: dict[int, float] = {}
 
     def watch() -> None:
         nonlocal peak
         while not over.wait(0.2):
-            peak = max(peak, sum(memory_of(child) for child in descendants(os.getpid())))
+            running = list(descendants(os.getpid()))
+            cpu.update((child, spent) for child in running if (spent := cpu_of(child)))
+            peak = max(peak, sum(memory_of(child) for child in running))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
+    start, own = time.perf_counter(), time.thread_time()  # not the watching
     try:
         work()
     finally:
-        seconds = time.perf_counter() - start
+        seconds, own = time.perf_counter() - start, time.thread_time() - own
         over.set()
         watcher.join()
-    return seconds, peak
+    return Cost(seconds, own + sum(cpu.values()), peak)
 
 
 def descendants(process: int) -> Iterator[int]:
-    for task in Path(f"/proc/{process}/task").iterdir():
+    try:
+        tasks = list(Path(f"/proc/{process}/task").iterdir())
+    except OSError:
+        return
+    for task in tasks:
         try:
             children = (task / "children").read_text().split()
         except OSError:
@@ -166,6 +201,15 @@ def descendants(process: int) -> Iterator[int]:
         for child in map(int, children):
             yield child
             yield from descendants(child)
+
+
+def cpu_of(process: int) -> float:
+    """Of the process itself, so far: those it has started and outlived are counted on their own."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(process: int) -> int:
@@ -176,29 +220,58 @@ def memory_of(process: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-def floor(built: Path, out: Path) -> float:
+def floor(built: Path, out: Path) -> Cost:
     samples = msgspec.json.decode((built / "MGrounding-630k.json").read_bytes(), type=list[Sample])
-    encoder = msgspec.json.Encoder()
-    start = time.perf_counter()
-    with out.open("wb") as stream:
-        stream.write(b"[\n")
-        for sample in samples:
-            stream.write(encoder.encode(sample) + b",\n")
-    return time.perf_counter() - start
+
+    def work() -> None:
+        encoder = msgspec.json.Encoder()
+        with out.open("wb") as stream:
+            stream.write(b"[\n")
+            for sample in samples:
+                stream.write(encoder.encode(sample) + b",\n")
+
+    cost = measured(work)
+    return Cost(cost.seconds, cost.cpu)
 
 
-def crops(root: Path, count: int = 1200) -> None:
-    """Region locating from JPEG files, against decoding and encoding the same pixels."""
+def crops(root: Path, count: int) -> None:
+    """Region locating from an index of JPEG files, against decoding and encoding the same pixels."""
     from migician.build import build
+    from migician.index import make_index
 
+    draw_photos(root, count)
+    make_index("coco", root, root / "index")
+    ours = measured(
+        lambda: build(["region_locating"], {"coco": root / "index"}, root / "built", workers=CORES) and None
+    )
+    made = json.loads((root / "built" / "card.json").read_text())["samples"]
+    row(f"{made:,} region samples, one crop each, {CORES} processes, their start included", ours, made, "crops")
+    photos, out = sorted((root / "train2017").iterdir()), root / "plain"
+    out.mkdir()
+
+    def plain() -> None:
+        with ProcessPoolExecutor(CORES) as pool:
+            list(pool.map(decode_and_encode, photos, [out] * count, chunksize=64))
+
+    cost = measured(plain)
+    row(f"floor: decoding and encoding the same pixels, {CORES} processes", cost, count, "crops")
+    rate, cpu = made / ours.seconds / (count / cost.seconds), cost.cpu / count / (ours.cpu / made)
+    print(f"\nregion samples at {rate:.0%} of plain decoding and encoding; by CPU seconds {cpu:.0%}")
+
+
+def draw_photos(root: Path, count: int) -> None:
+    """`count` photos of 300 kinds, and a region in each, as COCO has them."""
     rng = np.random.default_rng(1)
     train = root / "train2017"
     train.mkdir(parents=True)
-    small = rng.integers(0, 255, (16, 24, 24, 3), dtype=np.uint8)
     for number in range(count):
-        photo = Image.fromarray(small[number % 16]).resize((640, 480), Image.Resampling.BICUBIC)
-        photo.save(train / f"{number:012d}.jpg", quality=90)
-    boxes = [(200, 150, 320, 240)] + [(40 * at, 10, 30, 30) for at in range(11)]
+        file = train / f"{number:012d}.jpg"
+        if number >= _KINDS:
+            os.link(train / f"{number % _KINDS:012d}.jpg", file)
+            continue
+        small = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC).save(file, quality=90)
+    boxes = [REGION, *((40 * at, 10, 30, 30) for at in range(11))]
     listed = {
         "images": [{"id": at, "file_name": f"{at:012d}.jpg", "width": 640, "height": 480} for at in range(count)],
         "annotations": [
@@ -208,24 +281,13 @@ def crops(root: Path, count: int = 1200) -> None:
     }
     (root / "annotations").mkdir()
     (root / "annotations" / "instances_train2017.json").write_text(json.dumps(listed))
-    start = time.perf_counter()
-    built = build(["region_locating"], {"coco": root}, root / "built", workers=CORES)
-    ours = built.samples / (time.perf_counter() - start)
-    start = time.perf_counter()
-    with ProcessPoolExecutor(CORES) as pool:
-        list(pool.map(decode_and_encode, sorted(train.iterdir()), chunksize=64))
-    plain = count / (time.perf_counter() - start)
-    row(
-        f"{built.samples:,} region samples, one crop each, {CORES} processes", built.samples / ours, f"{ours:,.0f}/s", 0
-    )
-    row("floor: decoding and encoding the same pixels", count / plain, f"{plain:,.0f}/s", 0)
-    print(f"\nregion samples at {ours / plain:.0%} of plain decoding and encoding")
 
 
-def decode_and_encode(file: Path) -> None:
+def decode_and_encode(file: Path, out: Path) -> None:
+    x, y, width, height = REGION
     with Image.open(file) as opened:
-        crop = opened.convert("RGB").crop((200, 150, 520, 390))
-    crop.save(file.with_suffix(".plain"), format="JPEG", quality=95, subsampling=0)
+        crop = opened.convert("RGB").crop((x, y, x + width, y + height))
+    crop.save(out / file.name, format="JPEG", quality=95, subsampling=0)
 
 
 if __name__ == "__main__":

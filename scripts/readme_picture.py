@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.draw import contact_sheet, prediction, truth
 from migician.models import Request, load_model
@@ -30,7 +31,7 @@ def main() -> None:
     # The first question of the task that the model answers rightly: the picture says what an answer looks like,
     # the table beside it how often it is right.
     for question in (one for one in bench.questions if one.task == options.task):
-        paths = mig_bench.resolve_images(question, options.world)
+        paths = resolve_images(question, options.world)
         reply = model.answer([Request(tuple(paths), mig_bench.prompt(question))])[0]
         record = score(bench, {question.index: Answer(question.index, reply)}, reading, partial=True)[0]
         if record.outcome == "correct" and question.target is not None:

@@ -9,6 +9,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from migician.answers import read_answers
 from migician.benchmarks import mig_bench
 from migician.benchmarks.published_figures import published_named
 from migician.boxtext import QWEN
@@ -16,7 +17,7 @@ from migician.errors import writing
 from migician.figures import PICTURES
 from migician.metrics import METRICS
 from migician.report import HEADINGS, build_report
-from migician.scoring import Reading, Record, read_answers, score
+from migician.scoring import Reading, Record, score
 from migician.tables import tables, write_markdown
 
 READINGS = {

@@ -114,7 +114,10 @@ def served(script: Script) -> Iterator[str]:
             choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
             if status == 200:
                 choice["message"]["content"] = script.reply(body)
-            content = json.dumps({"id": "1", "object": "chat.completion", "model": body["model"], "choices": [choice]})
+            usage = {"prompt_tokens": 100, "completion_tokens": 10}
+            content = json.dumps(
+                {"id": "1", "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+            )
             if status != 200:
                 content = json.dumps({"error": {"message": f"{script.told}: {self.headers['Authorization']}"}})
             sent = {"cut": content[: len(content) // 2], "garbage": "<html>busy</html>"}.get(fault or "", content)

@@ -1,6 +1,7 @@
 """Boxes: conversions, overlap, and agreement with an independent implementation."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -32,6 +33,19 @@ def test_a_box_with_area_overlaps_itself_wholly(box):
 @given(permille, permille, permille, permille)
 def test_permille_round_trip(x1, y1, x2, y2):
     assert Box.from_permille(x1, y1, x2, y2).to_permille() == (x1, y1, x2, y2)
+
+
+@given(st.floats(-3, 3))
+def test_thousandths_are_the_nearest(value):
+    written = Box(value, 0, 0, 0).to_permille()[0]
+    assert abs(Fraction(value) * 1000 - written) <= Fraction(1, 2) + Fraction(1, 10**6)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_halves_are_rounded_away_from_zero(sign):
+    for whole in range(1000):
+        box = Box(sign * (whole + 0.5) / 1000, sign * float(f"0.{whole:03d}5"), 0, 0)
+        assert box.to_permille()[:2] == (sign * (whole + 1), sign * (whole + 1))
 
 
 @given(boxes, st.tuples(st.integers(1, 9000), st.integers(1, 9000)))

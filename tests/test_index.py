@@ -64,12 +64,22 @@ def test_scenes_come_out_as_they_went_in(written: list[Scene], shares: tuple[flo
                     max(abs(a - b) for a, b in zip(read.box(thing).as_tuple(), was.box.as_tuple(), strict=True)) <= HAIR
                 )
                 assert (read.label(thing), read.phrase(thing)) == (was.label, was.phrase)
-                assert read.image_of[thing] == image
+                assert read.images_of(np.array([thing])) == [image]
                 alone = was.label != "" and in_image.count(was.label) == 1 and was.label not in scene.unboxed
                 area = np.float32(was.box.area)
                 assert clear[thing] == (alone and is_writable(was.box) and shares[0] <= area <= shares[1])
-            assert [thing for thing, _ in read.clear(image, shares)] == [thing for thing in span if clear[thing]]
-            assert {read.labels[label] for label in read.labels_in(image)} == {*in_image, *scene.unboxed}
+            things, _ = read.things_in(np.array([image]))
+            assert things.tolist() == list(span)
+            assert read.clear_ones(shares, things).tolist() == clear[things].tolist()
+        images = np.arange(len(written))[::-1]
+        things, rows = read.things_in(images)
+        assert [(row, read.label(thing)) for thing, row in zip(things, rows, strict=True)] == [
+            (row, thing.label) for row, scene in enumerate(written[::-1]) for thing in scene.things
+        ]
+        hidden, rows = read.unboxed_in(images)
+        assert [(row, read.labels[label]) for label, row in zip(hidden, rows, strict=True)] == [
+            (row, label) for row, scene in enumerate(written[::-1]) for label in sorted(scene.unboxed)
+        ]
         by_label = read.by_label(clear)
         assert (
             sorted(thing for things in by_label.values() for thing in things.tolist()) == np.flatnonzero(clear).tolist()

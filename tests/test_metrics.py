@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.metrics import difference, estimate, metric_columns
@@ -17,6 +17,7 @@ def test_thresholds_count_what_reaches_them():
     assert columns["acc@0.7"].tolist() == [0, 0, 0, 1, 0]
 
 
+@settings(deadline=None)  # the first case loads scipy
 @given(rates, st.data())
 def test_an_interval_holds_its_value_and_stays_within_bounds(values, data):
     clusters = data.draw(st.lists(st.integers(0, 9), min_size=len(values), max_size=len(values)))

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.families import QWEN2_VL
 
 ROW = {
     "task": "diff",
@@ -68,7 +70,7 @@ def test_prompts(original):
     common = original.questions[0]
     assert mig_bench.prompt(grouped) == grouped.text.rstrip()
     assert mig_bench.prompt(grouped, "published").endswith("(x2,y2)<|box_start|>. Don't generate addtional words.")
-    assert mig_bench.prompt(common).endswith("1th image. " + mig_bench.PROMPTS["corrected"])
+    assert mig_bench.prompt(common).endswith("1th image. " + QWEN2_VL.format)
 
 
 def test_the_form_is_told_by_how_numbers_are_written(tmp_path):
@@ -111,10 +113,10 @@ def test_images_lie_below_the_root_or_nowhere(tmp_path):
     for name in "ab":
         (folder / f"{name}.png").write_bytes(b"x")
     expected = [folder / "a.png", folder / "b.png"]
-    assert mig_bench.resolve_images(bench.questions[0], tmp_path) == expected
-    assert mig_bench.resolve_images(bench.questions[0], tmp_path / "MIG-Bench") == expected
+    assert resolve_images(bench.questions[0], tmp_path) == expected
+    assert resolve_images(bench.questions[0], tmp_path / "MIG-Bench") == expected
     with pytest.raises(UserError, match="row 0: image .* is not below"):
-        mig_bench.resolve_images(bench.questions[0], tmp_path / "elsewhere")
+        resolve_images(bench.questions[0], tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "./MIG-Bench/../../secret.png"])
@@ -124,4 +126,4 @@ def test_paths_that_lead_out_are_refused(tmp_path, name):
     root = tmp_path / "root" / "deeper"
     root.mkdir(parents=True)
     with pytest.raises(UserError, match="is not below"):
-        mig_bench.resolve_images(bench.questions[0], root)
+        resolve_images(bench.questions[0], root)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
 from migician.build import build
@@ -106,7 +107,7 @@ class TestHeldOut:
         bench = mig_bench.load(world["mig-bench"] / "MIG-Bench" / "MIG_data.json")
         assert (bench.kind, bench.malformed, len(bench.questions)) == ("original", [], 40)
         for question in bench.questions:
-            assert all(path.is_file() for path in mig_bench.resolve_images(question, world["mig-bench"]))
+            assert all(path.is_file() for path in resolve_images(question, world["mig-bench"]))
             if question.task != "diff":
                 assert question.target is not None
 
@@ -132,7 +133,7 @@ class TestHeldOut:
         root = world["mig-bench"]
         bench = mig_bench.load(root / "MIG-Bench" / "MIG_data.json")
         for question in (one for one in bench.questions if one.task == "region"):
-            source, crop = mig_bench.resolve_images(question, root)
+            source, crop = resolve_images(question, root)
             with Image.open(source) as whole, Image.open(crop) as part:
                 x1, y1, x2, y2 = (round(value) for value in question.truth.to_pixels(whole.size))
                 cut = np.asarray(whole.crop((x1, y1, x2, y2)), dtype=int)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from migician.answers import read_answers
 from migician.benchmarks import mig_bench
 from migician.benchmarks.published_figures import PUBLISHED, TASK_NAMES, caution, published_named
 from migician.boxtext import QWEN
@@ -19,7 +20,7 @@ from migician.draw import PALETTE
 from migician.errors import UserError
 from migician.figures import bars, radar
 from migician.report import build_report, write_report
-from migician.scoring import Reading, Record, read_answers, score
+from migician.scoring import Reading, Record, score
 from migician.tables import Table, Value, tables, write_latex, write_markdown, write_text
 
 

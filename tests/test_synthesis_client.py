@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from scripted_server import Script, served
 
+from migician.completions import Refused, _retry_after_s, api_key
 from migician.errors import UserError
 from migician.synthesis.cache import Cache, Reply, Request, Shown
-from migician.synthesis.client import ChatClient, Refused, _retry_after_s, api_key, data_url
+from migician.synthesis.client import ChatClient, data_url
 
 
 @pytest.fixture

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serving import transformers_serving
 from test_synthesis import instances
 
 from migician.samples import read_samples
@@ -20,30 +17,8 @@ from migician.synthesis.cache import Cache
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path) -> Iterator[str]:
     """`transformers serve` with a tiny random Qwen2-VL, on this machine and without network."""
-    from transformers.utils.import_utils import is_serve_available
-
-    if not is_serve_available():
-        pytest.skip('transformers has no server here: pip install "transformers[serving]"')
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    code = "from transformers.cli.transformers import main; main()"
-    arguments = ["serve", str(tiny_folder), "--host", "127.0.0.1", "--port", "0", "--device", "cpu"]
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    said = []
-    try:
-        assert server.stdout
-        for line in server.stdout:
-            said.append(line)
-            found = re.search(r"running on (http://127\.0\.0\.1:\d+)", line)
-            if found:
-                yield found[1]
-                return
-        pytest.fail(f"the server ended: {''.join(said)[-2000:]}")
-    finally:
-        server.kill()
-        server.wait()
+    with transformers_serving(tiny_folder) as url:
+        yield url
 
 
 def test_a_random_model_is_heard_and_nothing_of_it_is_kept(address: str, tiny_folder: Path, tmp_path: Path) -> None:

@@ -93,7 +93,9 @@ def drafts(name: str, scenes: list[Any], seed: int, **changed: Any) -> tuple[lis
     with tempfile.TemporaryDirectory() as folder:
         write(scenes, Path(folder), Path("/"))
         columns = opened(Path(folder))
-        made = [task.draft(columns, plan, seed, settings) for plan in task.plan(columns, seed, tally, settings)]
+        plans = list(task.plan(columns, seed, tally, settings))
+        made = list(task.drafts(columns, plans, seed, settings))
+        assert made == [one for plan in plans for one in task.drafts(columns, [plan], seed, settings)]
     for refusal in made:
         if isinstance(refusal, str):
             tally.add(refusal)
@@ -163,9 +165,9 @@ def test_the_benchmark_s_own_spelling(shared: Path, task: str, name: str) -> Non
 
 
 def test_the_first_format_is_what_evaluation_asks() -> None:
-    from migician.benchmarks.mig_bench import PROMPTS
+    from migician.families import QWEN2_VL
 
-    assert FORMATS[0] == PROMPTS["corrected"]
+    assert FORMATS[0] == QWEN2_VL.format
 
 
 def scene(*things: tuple[str, Box], name: str = "s") -> Scene:

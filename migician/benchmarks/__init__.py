@@ -1,1 +1,111 @@
-"""MIG-Bench and what comes after it: load the questions, word the prompt, score the replies."""
+"""What can be asked and scored: each benchmark is one module here and one line in `BENCHMARKS`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from migician.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from migician.boxes import Size
+    from migician.families import Family
+    from migician.scoring import Scoring
+
+BENCHMARKS: dict[str, str] = {
+    "mig-bench": "migician.benchmarks.mig_bench",
+    "mig-bench-one-shot": "migician.benchmarks.mig_bench_one_shot",
+    "mmiu": "migician.benchmarks.mmiu",
+    "mibench": "migician.benchmarks.mibench",
+    "refcoco": "migician.benchmarks.refcoco",
+}
+"""Name -> the module whose `load(path)` gives the `Benchmark`; imported when it is named."""
+
+
+class Question(Protocol):
+    """What every question has, whatever is asked."""
+
+    @property
+    def index(self) -> int:
+        """Its place in the benchmark, from 0: what answers name it by."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """What figures are given for, one by one."""
+        ...
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """As the file names them; questions with equal ones are one cluster of the intervals."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The question as the file has it."""
+        ...
+
+
+class Benchmark(Protocol):
+    """One benchmark, loaded from a file or a folder."""
+
+    @property
+    def name(self) -> str:
+        """As in `BENCHMARKS`."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """What it was loaded from."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes: the benchmark's version."""
+        ...
+
+    @property
+    def questions(self) -> Sequence[Any]:
+        """Each a `Question`, `questions[i].index == i`."""
+        ...
+
+    @property
+    def scoring(self) -> Scoring:
+        """How replies become records and figures."""
+        ...
+
+    @property
+    def max_side_px(self) -> int | None:
+        """Images are shrunk to fit a square of this side before they are asked about; None to leave them."""
+        ...
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest reply it needs."""
+        ...
+
+    @property
+    def malformed(self) -> Sequence[int]:
+        """Questions whose truth is impossible: kept, and listed in the report."""
+        ...
+
+    def prompt(self, question: Any, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """What a model of `family` is asked; `wording` is "corrected" or "published".
+
+        `sizes` are those of the images as the model sees them, for families that count pixels.
+        """
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a report must say of the file beside its name and sha256, as JSON."""
+        ...
+
+
+def load_benchmark(name: str, path: str | Path) -> Benchmark:
+    """The benchmark of that name; raises `UserError` for another name, and for a file that is not one of its."""
+    if name not in BENCHMARKS:
+        raise UserError(unknown("benchmark", name, BENCHMARKS))
+    bench: Benchmark = importlib.import_module(BENCHMARKS[name]).load(path)
+    return bench

@@ -9,17 +9,19 @@ over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from migician.boxes import Box
+from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import NOT_JSON, UserError
+from migician.families import QWEN2_VL, Family
 from migician.imagenames import named_image
+from migician.scoring import BOXES, Scoring
 
 Kind = Literal["original", "revised"]
 
@@ -27,14 +29,6 @@ Kind = Literal["original", "revised"]
 RELEASED = {
     "8f6e8fce3720dc6e17462533426d455463cda38b441edc2d70d65afa15681300": "MIG_data.json of Michael4933/MIG-Bench",
     "69aea94deef1bd2a9f5e117068b7a325a82bc9c0d11881f98f29338fbe779791": "revised_MIG_bench.json of UniVG-R1",
-}
-
-# What follows the question. The published script asks this of every row, with two slips of its own
-# (the closing token, the spelling); "corrected" mends them and leaves out the rows whose
-# `need_format` is false, as the published chain-of-thought script does.
-PROMPTS = {
-    "corrected": "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words.",
-    "published": "Format:<|box_start|>(x1,y1),(x2,y2)<|box_start|>. Don't generate addtional words.",
 }
 
 
@@ -77,6 +71,10 @@ class MigBench:
     sha256: str
     kind: Kind
     questions: tuple[Question, ...]
+    name: str = "mig-bench"
+    scoring: Scoring = BOXES
+    max_side_px: int | None = None
+    max_new_tokens: int = 128
 
     @property
     def released_as(self) -> str | None:
@@ -99,6 +97,18 @@ class MigBench:
             if earlier != question.index:
                 repeats.append((question.index, earlier))
         return repeats
+
+    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """See `prompt`."""
+        return prompt(question, wording, family, sizes)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Which form and release the file is, and the rows that repeat another."""
+        return {
+            "file_kind": self.kind,
+            "file_released_as": self.released_as,
+            "duplicate_rows": [{"row": row, "repeats": earlier} for row, earlier in self.duplicates],
+        }
 
 
 def load(path: str | Path) -> MigBench:
@@ -151,54 +161,22 @@ def _gaps(a: Box, b: Box) -> list[float]:
     return [abs(x - y) for x, y in zip(a.as_tuple(), b.as_tuple(), strict=True)]
 
 
-def prompt(question: Question, wording: str = "corrected") -> str:
-    """What a model is asked: the question, then how to write the box (see `PROMPTS`)."""
-    if wording == "corrected" and not question.need_format:
-        return question.text.rstrip()
-    return f"{question.text.rstrip()} {PROMPTS[wording]}"
+def prompt(
+    question: Question,
+    wording: str = "corrected",
+    family: Family = QWEN2_VL,
+    sizes: Sequence[Size] | None = None,
+) -> str:
+    """What a model of `family` is asked: the question in its spelling, then how to write the box.
 
-
-def resolve_images(question: Question, root: Path) -> list[Path]:
-    """Where the images of a question lie below `root`.
-
-    `root` may be the folder that holds `MIG-Bench/` or that folder itself. Raises `UserError`
-    naming the first image that is not there; a path that leads out of `root` is not there.
+    The published script adds its sentence to every row; "corrected" mends the slips of that
+    sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published
+    chain-of-thought script does. Boxes in the question are respelled exactly under both. `sizes`:
+    see `Family.respelled`. Raises `UserError` where the published script does not know the family.
     """
-    found = []
-    for name in question.images:
-        path = find_image(name, root)
-        if path is None:
-            raise UserError(
-                f"row {question.index}: image {name} is not below {root}. --images must name the folder that holds "
-                f"{Path(name).parts[0]}/"
-            )
-        found.append(path)
-    return found
-
-
-def find_image(name: str, root: Path) -> Path | None:
-    """Where one image, named as the file names it, lies below `root`; None where it does not."""
-    relative = Path(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        return None
-    candidates = (root / relative, root.joinpath(*relative.parts[1:]))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def check_images(questions: Sequence[Question], root: Path) -> None:
-    """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
-    from PIL import Image
-
-    seen: set[Path] = set()
-    for question in questions:
-        for path in resolve_images(question, root):
-            if path in seen:
-                continue
-            seen.add(path)
-            try:
-                with Image.open(path):
-                    pass
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise UserError(
-                    f"row {question.index}: {path} cannot be read as an image ({type(error).__name__}). Fetch it again"
-                ) from None
+    text = family.respelled(question.text.rstrip(), sizes)
+    if wording == "published":
+        if family.published_format is None:
+            raise UserError(f"the published script does not ask {family.name}: use --prompt corrected")
+        return f"{text} {family.published_format}"
+    return f"{text} {family.format}" if question.need_format or family.format_always else text

@@ -47,6 +47,8 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "push": (publishing.push, "push data/MGrounding-parquet --repo USER/MGrounding --private"),
     "miniature": (data.miniature, "miniature --out outputs/world"),
     "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),
+    "setting": (checkpoints.setting, "setting train/stage-1_finetune_full.yaml output_dir"),
+    "resume": (checkpoints.resume, "resume saves/stage-1 --processes 8"),
     "merge": (checkpoints.merge, "merge saves/stage-1 saves/stage-2 --out saves/migician"),
     "eval": (
         asking.evaluate,

@@ -8,59 +8,109 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import AsJson, Benchmark, DataFile, OutFolder, PromptName, Protocol, ProtocolName, YStretch
+from migician.cli.options import (
+    AsJson,
+    BenchmarkName,
+    DataFile,
+    OutFolder,
+    PromptName,
+    Protocol,
+    ProtocolName,
+    YStretch,
+)
 from migician.cli.terminal import note, show
+from migician.models import FAMILIES, Metered
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
-    from migician.benchmarks.mig_bench import Question
+    from migician.benchmarks import Benchmark, Question
+    from migician.families import Family
 
 
 def evaluate(
-    benchmark: Annotated[Benchmark, typer.Argument(help="What to ask.")],
-    model: Annotated[str, typer.Option(help="A known name, a folder with config.json, or a Hub id.")],
+    benchmark: BenchmarkName,
+    model: Annotated[
+        str, typer.Option(help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.")
+    ],
     data: DataFile,
-    images: Annotated[Path, typer.Option(help="The folder that holds MIG-Bench/, or that folder itself.")],
+    images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
     out: OutFolder,
     protocol: Protocol = ProtocolName.strict,
     y_stretch: YStretch = False,
     prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
         PromptName.corrected
     ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 128,
-    tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most questions asked at once; fewer where memory ends.")] = (
+        32
+    ),
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest reply; without it, what the benchmark and the family need.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
     max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
+    ] = False,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests under way at once, to a server.")] = None,
+    prices: Annotated[
+        tuple[float, float] | None, typer.Option(help="Of a million tokens in, and out, to sum up a server's cost.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a model every question and report; the same command again goes on where it stopped."""
-    from migician.benchmarks import mig_bench
+    from migician.benchmarks import load_benchmark
+    from migician.benchmarks.images import check_images
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
-    from migician.models import load_model
+    from migician.models import find_family, load_model
+    from migician.ranks import Ranks
     from migician.scoring import Reading
 
-    bench = mig_bench.load(data)
-    plan = Plan(prompt.value, batch_size, max_new_tokens, tuple(tasks or ()), limit)
+    bench = load_benchmark(benchmark, data)
+    asked_as = find_family(model, family, revision)
+    bench.scoring.check(Reading(protocol.value, asked_as.style, y_stretch))
+    longest = max_new_tokens or max(bench.max_new_tokens, asked_as.new_tokens)
+    wanted = tuple(name for given in tasks or () for name in given.split(","))
+    plan = Plan(prompt.value, batch_size, longest, wanted, limit)
     if dry_run:
-        _print_prompts(choose(bench, plan), plan.wording)
+        _print_prompts(bench, choose(bench, plan), plan.wording, asked_as)
         return
-    mig_bench.check_images(choose(bench, plan), images)
-    options = {"max_pixels": max_pixels, "revision": revision}
+    check_images(choose(bench, plan), images)
+    options = {
+        "max_pixels": max_pixels,
+        "revision": revision,
+        "family": family,
+        "trust_remote_code": trust_remote_code or None,
+        "concurrency": concurrency,
+        "prices": prices,
+    }
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
     reading = Reading(protocol.value, asked.box_style, y_stretch)
+    ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:
-        report = run(bench, asked, images, out, reading=reading, plan=plan, progress=progress)
-    show(report, out, as_json)
+        report = run(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
+    if ranks.is_first:
+        show(report, out, as_json)
+    if isinstance(asked, Metered):
+        note(asked.spent())
 
 
-def _print_prompts(questions: Sequence[Question], wording: str) -> None:
-    from migician.benchmarks.mig_bench import prompt
-
+def _print_prompts(bench: Benchmark, questions: Sequence[Question], wording: str, family: Family) -> None:
     first = {question.task: question for question in reversed(questions)}
     for question in sorted(first.values(), key=lambda one: one.index):
-        print(f"--- row {question.index}, {question.task}, {len(question.images)} images\n{prompt(question, wording)}")
+        count = len(question.images)
+        # How large a model sees an image is only known once it is loaded.
+        sizes = [(1000, 1000)] * count if family.style.scale == "pixel" else None
+        text = family.placed(bench.prompt(question, wording, family, sizes), count)
+        print(f"--- row {question.index}, {question.task}, {count} images\n{text}")
+    if family.style.scale == "pixel":
+        note(f"{family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
     note(f"{len(questions)} questions; shown is the first of each task")

@@ -34,6 +34,10 @@ def check(
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
     gpus: Annotated[int, typer.Option(min=1, help="For a training YAML: GPUs in all.")] = 8,
     gpu_memory: Annotated[float, typer.Option(min=0, help="For a training YAML: GB of each.")] = 80.0,
+    changed: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="For a training YAML: KEY=VALUE in its place; repeated."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode images; one a core.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
@@ -67,7 +71,7 @@ def check(
         from migician.preflight import Machine, preflight
         from migician.preflight.cost import sentences as what_it_takes
 
-        report = preflight(path, Machine(gpus, gpu_memory), options)
+        report = preflight(path, Machine(gpus, gpu_memory), options, changed or ())
         for sentence in what_it_takes(report.training):
             note(sentence)
     else:

@@ -41,3 +41,34 @@ def merge(
     with progress_bar("averaging (bytes)") as progress:
         average(checkpoints, out, shares, on_progress=progress)
     note(f"written: {out}")
+
+
+def setting(
+    config: Annotated[Path, typer.Argument(help="A training YAML.")],
+    key: Annotated[str, typer.Argument(help="The setting to print.")],
+    changed: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE instead of what the YAML says.")] = None,
+) -> None:
+    """Print one setting of a training YAML, for scripts."""
+    from migician.preflight.settings import read_settings
+
+    print(read_settings(config, changed or ()).text(key))
+
+
+def resume(
+    output_dir: Annotated[Path, typer.Argument(help="The output_dir of a training.")],
+    processes: Annotated[int, typer.Option(min=1, help="How many will go on: GPUs in all.")],
+) -> None:
+    """Print what LLaMA-Factory must be told to go on exactly, a setting a line; nothing where it begins anew."""
+    from migician.resuming import resume_point, saved_in
+
+    for saved in saved_in(output_dir):
+        if not saved.fault:
+            break
+        note(f"passed over {saved.folder}: {saved.fault}")
+    whole = resume_point(output_dir, processes)
+    if whole is None:
+        note(f"{output_dir}: no whole checkpoint, so training begins anew")
+        return
+    note(f"going on from {whole.folder}")
+    for line in whole.overrides:
+        print(line)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from migician.benchmarks import BENCHMARKS
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
 from migician.errors import UserError
@@ -15,15 +16,10 @@ from migician.errors import UserError
 if TYPE_CHECKING:
     from migician.exclusion import Exclude
 
-DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's JSON file.")]
+BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
+DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-
-
-class Benchmark(StrEnum):
-    """Benchmarks that can be run and scored."""
-
-    mig_bench = "mig-bench"
 
 
 class ProtocolName(StrEnum):

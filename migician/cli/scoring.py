@@ -10,15 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from migician.boxtext import STYLES
-from migician.cli.options import AsJson, Benchmark, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
+from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
 from migician.cli.terminal import console, note, show
 from migician.errors import UserError, closest, writing
 
 
 def score(
-    benchmark: Annotated[Benchmark, typer.Argument(help="What was answered.")],
+    benchmark: BenchmarkName,
     data: DataFile,
-    answers: Annotated[Path, typer.Option(help='Lines like {"index": row, "response": "text"}.')],
+    answers: Annotated[
+        Path, typer.Option(help='Lines like {"index": row, "response": "text"}; or a log of lmms-eval or VLMEvalKit.')
+    ],
     out: OutFolder,
     protocol: Protocol = ProtocolName.strict,
     style: Style = None,
@@ -30,12 +32,15 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score answers that exist already: no model, no torch."""
-    from migician.benchmarks import mig_bench
+    from migician.answers import read_answers
+    from migician.benchmarks import load_benchmark
     from migician.report import score_answers
-    from migician.scoring import read_answers
 
     reading = _reading(protocol, style, y_stretch)
-    bench = mig_bench.load(data)
+    bench = load_benchmark(benchmark, data)
+    if style is not None and not bench.scoring.has_boxes:
+        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
+    bench.scoring.check(reading)
     given = read_answers(answers, bench)
     report = score_answers(
         bench,
@@ -50,20 +55,21 @@ def score(
 
 
 def baseline(
-    benchmark: Annotated[Benchmark, typer.Argument(help="What to answer without looking.")],
+    benchmark: BenchmarkName,
     data: DataFile,
     out: OutFolder,
     as_json: AsJson = False,
 ) -> None:
-    """Score the best constant box of each task, fitted on the questions themselves: the floor for any model."""
+    """Score the best constant answer of each task, fitted on the questions themselves: the floor for any model."""
     from migician.baseline import constant_answers
-    from migician.benchmarks import mig_bench
+    from migician.benchmarks import load_benchmark
     from migician.boxtext import QWEN
     from migician.report import score_answers
     from migician.scoring import Reading
 
-    bench = mig_bench.load(data)
-    spec = {"model": {"name": "best constant box of each task"}}
+    bench = load_benchmark(benchmark, data)
+    what = "box" if bench.scoring.has_boxes else "option"
+    spec = {"model": {"name": f"best constant {what} of each task"}}
     report = score_answers(
         bench, constant_answers(bench), Reading("strict", QWEN), out, images=None, partial=False, spec=spec
     )
@@ -75,14 +81,22 @@ def report(
     images: Annotated[Path | None, typer.Option(help="The image folder; without it, the one eval used.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where the page goes: by default into the first.")] = None,
     per_task: Annotated[int, typer.Option(min=1, help="Questions of each task to show.")] = 60,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Instead of the page, write all records as one table into this file.")
+    ] = None,
 ) -> None:
     """The table and the page over one or several runs of the same benchmark file."""
-    from migician.evaluation import images_of
+    from migician.answerlog import images_of
     from migician.page import write_page
+    from migician.recordtable import write_table
     from migician.report import read_report, side_by_side
 
     names = [folder.resolve().name for folder in folders]
-    console().print(side_by_side({name: read_report(one) for name, one in zip(names, folders, strict=True)}))
+    reports = [read_report(folder) for folder in folders]
+    console().print(side_by_side(dict(zip(names, reports, strict=True))))
+    if parquet is not None:
+        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
+        return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
@@ -100,7 +114,7 @@ def compare(
     import msgspec
 
     from migician.comparison import compare as compare_reports
-    from migician.comparison import comparison_table
+    from migician.comparison import comparison_table, significance_table
 
     comparison = compare_reports(first, second)
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
@@ -111,6 +125,7 @@ def compare(
         sys.stdout.write(content.decode())
     else:
         console().print(comparison_table(comparison))
+        console().print(significance_table(comparison))
     if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
         note("the two runs were scored under different protocols")
 

@@ -48,9 +48,9 @@ def synthesise(
     keep_mig_bench: KeepMigBench = False,
 ) -> None:
     """Have models write free-form questions across images; every box comes from an annotation."""
+    from migician.completions import api_key
     from migician.synthesis import Settings
     from migician.synthesis import synthesise as write_samples
-    from migician.synthesis.client import api_key
     from migician.synthesis.pipeline import plan
     from migician.synthesis.requests import CLIP_MODEL
 

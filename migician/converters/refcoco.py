@@ -109,6 +109,40 @@ def convert(
     images.refuse_if_empty()
 
 
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """One sentence of a reference, as the files have it."""
+
+    split: str
+    text: str
+    image: str
+    """The image's name in COCO, below the folder of all its splits."""
+    size: tuple[int, int]
+    xywh_px: tuple[float, float, float, float]
+
+
+def read_held_out(folder: Path) -> Iterator[Phrase]:
+    """The phrases of a dataset's folder that are not of its `train` split, to evaluate on, every one kept.
+
+    Raises `UserError` naming the file and the place of what cannot be read, and a reference to what
+    instances.json does not list.
+    """
+    refs = _read_refs(folder, PARTITIONS[folder.resolve().name])
+    instances = _read_instances(folder / "instances.json")
+    boxes = {annotation.id: annotation.bbox for annotation in instances.annotations}
+    listed = {image.id: image for image in instances.images}
+    for ref in refs:
+        if ref.split == "train":
+            continue
+        if ref.image_id not in listed or ref.ann_id not in boxes:
+            raise UserError(f"{folder / 'instances.json'}: does not list image or object of reference {ref.ref_id}")
+        image = listed[ref.image_id]
+        for sentence in ref.sentences:
+            yield Phrase(
+                ref.split, sentence.sent, f"train2014/{image.file_name}", (image.width, image.height), boxes[ref.ann_id]
+            )
+
+
 def _folders(source: Path) -> dict[str, Path]:
     """The folders of the datasets that are there."""
     root = source.parent if source.name in PARTITIONS and _is_dataset(source) else source
@@ -248,7 +282,7 @@ def _conversations(objects: list[_Object], speaker: Speaker) -> Iterator[list[tu
     orders = [rng.sample(range(len(one.phrases)), len(one.phrases)) for one in objects]
     for turn in range(max(len(order) for order in orders)):
         left = [number for number, order in enumerate(orders) if turn < len(order)]
-        rng.shuffle(left)
+        left = rng.sample(left, len(left))
         while left:
             count = rng.randint(1, _TURNS)
             turns = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 from types import TracebackType
@@ -60,10 +61,11 @@ class TextColumn:
         self._starts.append(0)
         self._end = 0
 
-    def append(self, text: str) -> None:
-        """Add `text` at the end; surrogates of undecodable file names are kept."""
-        self._end += self._stream.write(text.encode("utf-8", "surrogateescape"))
-        self._starts.append(self._end)
+    def append(self, *texts: str) -> None:
+        """Add `texts` at the end; surrogates of undecodable file names are kept."""
+        for text in texts:
+            self._end += self._stream.write(text.encode("utf-8", "surrogateescape")) if text else 0
+            self._starts.append(self._end)
 
     def close(self) -> None:
         """Write what is left."""
@@ -97,16 +99,20 @@ class PathColumn:
     def __init__(self, folder: Path, root: Path) -> None:
         self._root = str(root)
         self._folders = NumberedTexts(folder / "folders.txt")
+        self._numbers: dict[str, int] = {}
         self._folder_of = Column(folder / "folder_of.u32", "I")
         self._names = TextColumn(folder / "names.txt")
 
     def append(self, path: Path) -> None:
         """Add a path; raises ValueError where it is not below the root."""
-        parent = path.parent.relative_to(self._root).as_posix()
-        if ".." in parent and ".." in parent.split("/"):
-            raise ValueError(f"{path} leads out of {self._root}")
-        self._folder_of.append(self._folders.number("" if parent == "." else f"{parent}/"))
-        self._names.append(path.name)
+        folder, _, name = str(path).rpartition(os.sep)
+        if folder not in self._numbers:
+            parent = path.parent.relative_to(self._root)
+            if ".." in parent.parts:
+                raise ValueError(f"{path} leads out of {self._root}")
+            self._numbers[folder] = self._folders.number("" if parent == Path() else f"{parent.as_posix()}/")
+        self._folder_of.append(self._numbers[folder])
+        self._names.append(name)
 
     def __len__(self) -> int:
         return len(self._folder_of)

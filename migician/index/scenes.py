@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +53,7 @@ def write_scenes(scenes: Iterable[Scene], folder: Path, root: Path) -> int:
             areas.extend(((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])).astype(np.float32))
             alone = _alone(numbers, counts, hidden) & ~nameless
             marks.extend(ALONE * alone.astype(np.uint8) + WRITABLE * writable(corners).astype(np.uint8))
-            for thing in things:
-                phrases.append(thing.phrase)
+            phrases.append(*(thing.phrase for thing in things))
             ends.extend(len(label_of) + np.cumsum(counts))
             label_of.extend(numbers)
             for scene, one in zip(batch, hidden, strict=True):
@@ -95,11 +93,17 @@ class Scenes:
         self.marks: NDArray[np.uint8] = mapped(folder / "marks.u8", "u1")
         """(things,): sums of `ALONE` and `WRITABLE`."""
         self.labels = Texts(folder / "labels.txt").all()
+        self.nameless = self.labels.index("") if "" in self.labels else -1
+        """The number of the empty label, -1 where all things have one."""
         self._phrases = Texts(folder / "phrases.txt")
-        self._unboxed = view(mapped(folder / "unboxed.u32", "u4"))
-        self._unboxed_ends = view(mapped(folder / "unboxed_ends.i64", "i8"))
-        self._ends, self._areas, self._label_of = view(self.ends), view(self.areas), view(self.label_of)
-        self._sizes, self._corners, self._marks = view(self.sizes.ravel()), view(self.corners.ravel()), view(self.marks)
+        self.has_phrases = (folder / "phrases.txt").stat().st_size > 0
+        """Whether any thing has a phrase of its own."""
+        self.unboxed: NDArray[np.uint32] = mapped(folder / "unboxed.u32", "u4")
+        """Numbers of labels that images show without a box."""
+        self.unboxed_ends: NDArray[np.int64] = mapped(folder / "unboxed_ends.i64", "i8")
+        """(images + 1,): those of image i are from unboxed_ends[i] to unboxed_ends[i + 1]."""
+        self._ends, self._label_of = view(self.ends), view(self.label_of)
+        self._sizes, self._corners = view(self.sizes.ravel()), view(self.corners.ravel())
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -107,6 +111,13 @@ class Scenes:
     def span(self, image: int) -> range:
         """The things of an image."""
         return range(self._ends[image], self._ends[image + 1])
+
+    def place(self, thing: int, images: Sequence[int]) -> int:
+        """Which of `images` (counted from 0) a thing is in; raises ValueError where it is in none."""
+        for place, image in enumerate(images):
+            if self._ends[image] <= thing < self._ends[image + 1]:
+                return place
+        raise ValueError(f"thing {thing} is in none of the images {images}")
 
     def size(self, image: int) -> Size:
         """Width and height in pixels."""
@@ -126,36 +137,28 @@ class Scenes:
         """What describes this very thing; empty where the source has no such phrases."""
         return self._phrases[thing]
 
-    def labels_in(self, image: int) -> set[int]:
-        """The number of every label that is in the image, with a box or without."""
-        return self.boxed_in(image).union(self._unboxed[self._unboxed_ends[image] : self._unboxed_ends[image + 1]])
+    def things_in(self, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(things, rows), both (n,): the things of `images`, image after image, and which of these each is of."""
+        return _runs(self.ends, images)
 
-    def boxed_in(self, image: int) -> set[int]:
-        """The number of every label that has a box in the image."""
-        return set(self._label_of[self._ends[image] : self._ends[image + 1]])
+    def unboxed_in(self, images: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """(labels, rows), both (n,): the numbers of the labels that `images` show without a box."""
+        positions, rows = _runs(self.unboxed_ends, images)
+        return self.unboxed[positions], rows
 
-    def clear(self, image: int, shares: tuple[float, float]) -> list[tuple[int, int]]:
-        """(thing, number of its label) for the things of an image for which `clear_ones` holds."""
-        start, stop = self._ends[image], self._ends[image + 1]
-        lowest, highest, both = *shares, ALONE + WRITABLE
-        columns = zip(self._marks[start:stop], self._areas[start:stop], self._label_of[start:stop], strict=True)
-        return [
-            (thing, label)
-            for thing, (mark, area, label) in enumerate(columns, start)
-            if mark == both and lowest <= area <= highest
-        ]
-
-    def clear_ones(self, shares: tuple[float, float]) -> NDArray[np.bool_]:
+    def clear_ones(
+        self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
+    ) -> NDArray[np.bool_]:
         """(things,): alone with their label in their image, and covering `shares` (lowest, highest) of it."""
+        areas = self.areas[things]
         clear: NDArray[np.bool_] = (
-            (self.marks == ALONE + WRITABLE) & (self.areas >= shares[0]) & (self.areas <= shares[1])
+            (self.marks[things] == ALONE + WRITABLE) & (areas >= shares[0]) & (areas <= shares[1])
         )
         return clear
 
-    @functools.cached_property
-    def image_of(self) -> NDArray[np.int32]:
-        """(things,): the image of each thing."""
-        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.ends))
+    def images_of(self, things: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,): the image of each of `things` (n,)."""
+        return np.searchsorted(self.ends, things, side="right") - 1
 
     def by_label(self, usable: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
         """The things for which `usable` (things,) holds, by label, in the order of the labels' names."""
@@ -164,3 +167,11 @@ class Scenes:
         numbers, starts = np.unique(self.label_of[things][order], return_index=True)
         parts = dict(zip(numbers.tolist(), np.split(things[order], starts[1:]), strict=False))
         return {label: parts[label] for label in sorted(parts, key=self.labels.__getitem__)}
+
+
+def _runs(ends: NDArray[np.int64], images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(positions, rows): all from ends[i] to ends[i + 1] for each i of `images`, and which of `images` each is of."""
+    starts = ends[images]
+    counts = ends[images + 1] - starts
+    rows = np.repeat(np.arange(len(images)), counts)
+    return np.arange(len(rows)) + (starts - counts.cumsum() + counts)[rows], rows

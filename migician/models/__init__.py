@@ -1,21 +1,25 @@
 """What a model is to this project, and every model by name.
 
 A model answers requests a batch at a time; `Model` is all that evaluation, grounding and chat
-know of it. To add one: a file with a loader, and one line in a dict below. Importing this loads
+know of it. To add a family: a file that declares it, and one line in `FAMILIES`. Importing this loads
 no torch; a model's own imports come when it is named.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from migician.boxes import Size
 from migician.boxtext import BoxStyle
 from migician.checkpoints import locate, read_config
-from migician.errors import UserError, closest
+from migician.errors import UserError, closest, unknown
+from migician.families import Family
 from migician.models.pictures import ImageInput
 
 
@@ -30,6 +34,8 @@ class Request:
     max_new_tokens: int = 128
     history: tuple[tuple[str, str], ...] = ()
     """Earlier (question, reply) pairs of the same conversation; their `<image>` marks count first."""
+    max_side_px: int | None = None
+    """Images that do not fit a square of this side are shrunk until they do; None to leave them."""
 
 
 @runtime_checkable
@@ -37,8 +43,10 @@ class Model(Protocol):
     """Anything that answers requests."""
 
     name: str
+    family: Family
+    """How it is asked, and how it spells boxes."""
     box_style: BoxStyle
-    """How this family spells a box; its replies are read in this style only."""
+    """The family's; its replies are read in this style only."""
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One whole reply for each request, box tokens kept; raises `UserError` for a request nobody could answer."""
@@ -49,48 +57,168 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A model that is paid for by the token."""
+
+    def spent(self) -> str:
+        """One line: what was asked of it so far, and what that cost."""
+        ...
+
+
 MODELS: dict[str, str] = {
     "constant": "migician.models.constant:load",
     "scripted": "migician.models.scripted:load",
 }
 """Models without weights: name -> "module:function", called with what follows a colon ("constant:250,250,750,750")."""
 
+ENGINES: dict[str, str] = {
+    "server": "migician.models.server:load",
+    "vllm": "migician.models.vllm:load",
+}
+"""Other ways to run weights: name -> "module:function", called with what follows a colon, the family, and options."""
+
 CHECKPOINTS: dict[str, str] = {
     "migician": "Michael4933/Migician",
     "qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct",
     "qwen2-vl-7b": "Qwen/Qwen2-VL-7B-Instruct",
     "qwen2-vl-72b": "Qwen/Qwen2-VL-72B-Instruct",
+    "qwen2.5-vl-7b": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "univg-r1": "GD-ML/UniVG-R1",
+    "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "internvl3-8b": "OpenGVLab/InternVL3-8B-hf",
+    "internvl2-8b": "OpenGVLab/InternVL2-8B",
+    "mantis": "TIGER-Lab/Mantis-8B-Idefics2",
+    "minicpm-v-2.6": "openbmb/MiniCPM-V-2_6",
+    "mplug-owl3": "mPLUG/mPLUG-Owl3-7B-240728",
+    "cogvlm": "THUDM/cogvlm-grounding-generalist-hf",
 }
 """Released weights by a short name: name -> Hub id."""
 
 FAMILIES: dict[str, str] = {
-    "qwen2_vl": "migician.models.qwen2_vl:load",
+    "qwen2_vl": "migician.families:QWEN2_VL",
+    "univg_r1": "migician.families:UNIVG_R1",
+    "qwen2_5_vl": "migician.models.qwen2_5_vl:FAMILY",
+    "qwen3_vl": "migician.models.qwen3_vl:FAMILY",
+    "llava_onevision": "migician.models.llava_onevision:FAMILY",
+    "internvl": "migician.models.internvl:FAMILY",
+    "idefics2": "migician.models.mantis:FAMILY",
+    "internvl_chat": "migician.models.internvl2:FAMILY",
+    "minicpmv": "migician.models.minicpm_v:FAMILY",
+    "mplugowl3": "migician.models.mplug_owl3:FAMILY",
+    "cogvlm": "migician.models.cogvlm:FAMILY",
 }
-"""What loads a checkpoint: `model_type` of its config.json -> "module:function"."""
+"""What a checkpoint is: `model_type` of its config.json, or a name where that is shared -> "module:constant"."""
+
+OTHERWISE: dict[str, str] = {
+    "GD-ML/UniVG-R1": "univg_r1",
+    "THUDM/cogvlm-grounding-generalist-hf": "cogvlm",
+}
+"""Hub ids whose config.json does not tell the family (a Qwen2-VL by type, and no type at all) -> name in `FAMILIES`."""
 
 
 def load_model(name_or_path: str | Path, **options: Any) -> Model:
     """The model of that name, of that folder, or of that Hub id.
 
     `name_or_path` is a name in `MODELS` (with what it needs behind a colon), a name in
-    `CHECKPOINTS`, a folder with `config.json`, or a Hub id such as "Qwen/Qwen2-VL-7B-Instruct".
-    `options` go to the loader of a checkpoint (`max_pixels=...`, `revision=...`). Raises `UserError` for anything
-    else, and where the packages a model needs are not installed.
+    `CHECKPOINTS`, a folder with `config.json`, a Hub id such as "Qwen/Qwen2-VL-7B-Instruct", or
+    one of these behind "vllm:", or "server:ADDRESS#MODEL". `options` go to the loader
+    (`max_pixels=...`, `revision=...`); of these, `family` names one in `FAMILIES` where the config
+    does not tell, and `trust_remote_code` allows a family to run the code it ships. Raises
+    `UserError` for anything else, and where the packages a model needs are not installed.
     """
     given = str(name_or_path)
     name, _, argument = given.partition(":")
     if name in MODELS:
         if options:
             raise UserError(f"{name} looks at nothing, so it takes no {', '.join(sorted(options))}")
-        return _loader(MODELS[name])(argument)
-    reference = CHECKPOINTS.get(given, given)
-    if "/" not in reference and not Path(reference).exists():
-        raise UserError(_unknown(given))
-    family = read_config(locate(reference, options.get("revision")))["model_type"]
-    if family not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UserError(f"{given}: its config.json says model_type {family!r}. Supported: {known}")
-    return _loader(FAMILIES[family])(reference, **options)
+        blind: Model = _found(MODELS[name])(argument)
+        return blind
+    declared = options.pop("family", None)
+    family, reference = find_family(given, declared, options.get("revision")), _reference(given)
+    if name != "server":
+        _check_trust(reference, family, options)
+        if declared or reference in OTHERWISE:
+            _check_type(reference, family, options.get("revision"))
+    loader = _found(ENGINES.get(name, family.loader))
+    refuse_unknown(given, loader, options)
+    model: Model = loader(reference, family, **options)
+    return model
+
+
+def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:
+    """The family of what `load_model` would load; at most the config of a checkpoint is fetched and read.
+
+    `declared` is a name in `FAMILIES`: needed for a server, and to tell apart families that share
+    a `model_type`. Raises `UserError` where none is known.
+    """
+    given = str(name_or_path)
+    name = given.partition(":")[0]
+    if declared is not None and declared not in FAMILIES:
+        raise UserError(unknown("family", declared, FAMILIES))
+    if declared is None and name == "server":
+        raise UserError(f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl")
+    reference = _reference(given)
+    chosen = "qwen2_vl" if name in MODELS else declared or OTHERWISE.get(reference)
+    if chosen is None:
+        if "/" not in reference and not Path(reference).exists():
+            raise UserError(_unknown(given))
+        chosen = read_config(locate(reference, revision, ["config.json"])).get("model_type")
+        if chosen not in FAMILIES:
+            known = ", ".join(sorted(FAMILIES))
+            raise UserError(f"{given}: its config.json says model_type {chosen!r}. Supported: {known}")
+    family: Family = _found(FAMILIES[chosen])
+    return family
+
+
+def seen_sizes(model: Model, images: Sequence[ImageInput]) -> list[Size] | None:
+    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others."""
+    if model.box_style.scale != "pixel":
+        return None
+    sizes: list[Size] = model.seen_sizes(images)  # type: ignore[attr-defined]
+    return sizes
+
+
+def _reference(given: str) -> str:
+    """The folder or Hub id in a name, without its engine."""
+    engine, _, rest = given.partition(":")
+    name = rest if engine in ENGINES else given
+    return CHECKPOINTS.get(name, name)
+
+
+def _check_type(reference: str, family: Family, revision: str | None) -> None:
+    """Raise `UserError` where a checkpoint is of another type than the family it was said to be of."""
+    kind = read_config(locate(reference, revision, ["config.json"])).get("model_type")
+    if kind is not None and kind != (family.model_type or family.name):
+        raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
+
+
+def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> None:
+    trusted = options.pop("trust_remote_code", False)
+    if not family.ships_code:
+        if trusted:
+            raise UserError(f"{reference}: {family.name} runs on transformers' own code; drop --trust-remote-code")
+        return
+    if not trusted:
+        raise UserError(
+            f"{reference}: {family.name} ships the code that runs it, which could do anything on this machine: "
+            "read it, then add --trust-remote-code"
+        )
+    if not Path(reference).exists() and not re.fullmatch(r"[0-9a-f]{40}", options.get("revision") or ""):
+        raise UserError(
+            f"{reference}: code may change on the Hub after it was read: add --revision with the commit you read "
+            "(40 hexadecimal digits), or give a local folder"
+        )
+
+
+def refuse_unknown(given: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Raise `UserError` for an option that `loader` does not have."""
+    parameters = inspect.signature(loader).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    if extra := sorted(options.keys() - parameters.keys()):
+        raise UserError(f"{given} takes no {', '.join(extra)}: leave it out")
 
 
 def _unknown(given: str) -> str:
@@ -99,13 +227,13 @@ def _unknown(given: str) -> str:
     return f"no model {given!r}. Known: {', '.join(known)}; or a folder with config.json, or a Hub id.{hint}"
 
 
-def _loader(place: str) -> Callable[..., Model]:
-    module, _, function = place.partition(":")
+def _found(place: str) -> Any:
+    """What "module:name" stands for, imported now."""
+    module, _, name = place.partition(":")
     try:
-        loader: Callable[..., Model] = getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise UserError(missing_extra(error)) from None
-    return loader
 
 
 def missing_extra(error: ModuleNotFoundError) -> str:

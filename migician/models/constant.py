@@ -8,12 +8,14 @@ from typing import Any
 from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.errors import UserError
+from migician.families import QWEN2_VL
 from migician.models import Request
 
 
 class ConstantBox:
     """Answers every request with one box, in Qwen2-VL's spelling."""
 
+    family = QWEN2_VL
     box_style = QWEN
 
     def __init__(self, box: Box) -> None:

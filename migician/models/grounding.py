@@ -11,11 +11,11 @@ from pathlib import Path
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import Mention, Parsed, Status, parse_boxes
+from migician.boxtext import Mention, Status, parse_boxes
 from migician.draw import PALETTE, Mark, contact_sheet
 from migician.errors import UserError, writing
 from migician.imagenames import named_image
-from migician.models import Model, Request
+from migician.models import Model, Request, seen_sizes
 from migician.models.pictures import ImageInputs, as_list, load_pictures
 from migician.samples import IMAGE_MARK
 
@@ -150,8 +150,8 @@ class Chat:
         reply = _answer(self.model, request)
         self._pictures, self._unplaced = pictures, 0
         self.history.append((said, reply))
-        parsed = parse_boxes(reply, self.model.box_style)
-        return Grounding(text, reply, _located(parsed, text, pictures), parsed.status, tuple(pictures))
+        boxes, status = _located(self.model, reply, text, pictures)
+        return Grounding(text, reply, boxes, status, tuple(pictures))
 
     def _repr_html_(self) -> str:
         shown = (
@@ -176,18 +176,30 @@ def _answer(model: Model, request: Request) -> str:
         ) from None
 
 
-def _located(parsed: Parsed, query: str, pictures: list[Image.Image]) -> tuple[Found, ...]:
-    asked = named_image(query)
-    readable = [mention for mention in parsed.mentions if mention.status == "read"]
+def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[Found, ...], Status]:
+    """The readable boxes of a reply with their images, and what became of the reply.
+
+    For a family that counts pixels the reply is read once for each image's size, and each box
+    taken as its own image has it; one of no known image cannot be read then.
+    """
+    asked, count = named_image(query), len(pictures)
+    sizes = seen_sizes(model, pictures)
+    readings = [parse_boxes(reply, model.box_style, size) for size in (sizes or (None,))]
     found = []
-    for mention in readable:
-        image = _image_of(mention, asked, len(pictures))
+    status = readings[0].status
+    for position, mention in enumerate(readings[0].mentions):
+        image = _image_of(mention, asked, count)
+        if sizes is not None:
+            mention = readings[image or 0].mentions[position]
+            status = mention.status if position == 0 else status
+        if mention.status != "read" or (sizes is not None and image is None):
+            continue
         pixels = None
         if image is not None:
             x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[image].size))
             pixels = (x1, y1, x2, y2)
         found.append(Found(mention.box, image, pixels))
-    return tuple(found)
+    return tuple(found), status
 
 
 def _image_of(mention: Mention, asked: int | None, count: int) -> int | None:

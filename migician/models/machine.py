@@ -58,7 +58,8 @@ class Machine:
 
 def _best_device() -> str:
     if torch.cuda.is_available():
-        return "cuda:0"
+        # One process of several on this machine: torchrun says which, and each takes a GPU of its own.
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

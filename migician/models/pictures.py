@@ -28,25 +28,34 @@ def as_list(images: ImageInputs) -> list[ImageInput]:
     return list(images)
 
 
-def load_pictures(images: Sequence[ImageInput]) -> list[Image.Image]:
+def load_pictures(images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Image.Image]:
     """Each image as `load_picture` gives it; an error names the image by its position, from 1."""
-    return [load_picture(image, f"image {position} of {len(images)}") for position, image in enumerate(images, 1)]
+    return [
+        load_picture(image, f"image {position} of {len(images)}", max_side_px)
+        for position, image in enumerate(images, 1)
+    ]
 
 
-def load_picture(image: ImageInput, called: str = "the image") -> Image.Image:
+def load_picture(image: ImageInput, called: str = "the image", max_side_px: int | None = None) -> Image.Image:
     """One image as an RGB picture of 8 bits, turned upright by its EXIF tag, transparency put on white.
+
+    It is shrunk to fit a square of `max_side_px` if it does not.
 
     16-bit grey becomes 8-bit by its scale (65535 is white), of animations the first frame is
     taken. Raises `UserError`, naming the image as `called`, for what is no image, is cut off or
     too large, and for arrays that are not uint8: whether 1 or 255 means white is never guessed.
     """
     if isinstance(image, str | Path):
-        return _read(Path(image).expanduser(), called)
-    if isinstance(image, np.ndarray):
-        return _from_array(image, called)
-    if isinstance(image, Image.Image):
-        return _upright_rgb(image, called)
-    raise UserError(f"{called}: {type(image).__name__} is not an image; give a path, a PIL image or a numpy array")
+        picture = _read(Path(image).expanduser(), called)
+    elif isinstance(image, np.ndarray):
+        picture = _from_array(image, called)
+    elif isinstance(image, Image.Image):
+        picture = _upright_rgb(image, called)
+    else:
+        raise UserError(f"{called}: {type(image).__name__} is not an image; give a path, a PIL image or a numpy array")
+    if max_side_px is not None:
+        picture.thumbnail((max_side_px, max_side_px))
+    return picture
 
 
 def _read(path: Path, called: str) -> Image.Image:
@@ -105,3 +114,18 @@ def _from_array(array: NDArray[Any], called: str) -> Image.Image:
         raise UserError(f"{told}; expected (height, width) or (height, width, 1, 3 or 4)")
     flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
+
+
+def upright_size(image: ImageInput) -> tuple[int, int]:
+    """(width, height) of what `load_picture` gives, without decoding a file's pixels where that can be helped."""
+    if isinstance(image, str | Path):
+        try:
+            with Image.open(image) as opened:
+                turned = opened.getexif().get(_ORIENTATION, 1) >= 5  # by a quarter, mirrored or not
+                return (opened.height, opened.width) if turned else opened.size
+        except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+            return load_picture(image).size  # says what is wrong with it
+    return load_picture(image).size
+
+
+_ORIENTATION = 0x0112

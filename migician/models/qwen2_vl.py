@@ -6,17 +6,19 @@ Prompts are the processor's own chat template, replies keep the box tokens, deco
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START, QWEN
 from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
-from migician.models import Request, missing_extra
+from migician.families import QWEN2_VL, Family
+from migician.models import Request, missing_extra, refuse_unknown
 from migician.models.grounding import Chat, Grounding, ground
-from migician.models.pictures import ImageInputs, load_pictures
+from migician.models.pictures import ImageInput, ImageInputs, load_picture
 from migician.samples import IMAGE_MARK
 
 try:
@@ -24,8 +26,10 @@ try:
     import transformers
     from transformers import GenerationConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
     from transformers.image_utils import SizeDict
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     from migician.models.machine import Machine
+    from migician.models.sharing import Group, Picture, Pictures, Prompt, SharedDecoder, share
 except ModuleNotFoundError as error:
     raise UserError(missing_extra(error)) from None
 
@@ -38,6 +42,10 @@ STOPS = ("<|im_end|>", "<|endoftext|>")
 # Tokens that stand for pixels; in a text they would be taken for an image that is not there.
 _PIXEL_TOKENS = ("<|image_pad|>", "<|video_pad|>")
 _LONGEST_TO_SHORTEST = 200  # smart_resize of transformers' Qwen2-VL image processor refuses more
+_SIDE_PX = 28
+"""Of the square that one token of an image stands for: two by two patches of 14."""
+_FOR_ROWS = 0.4
+"""The part of the memory beside the weights that keys and values of a batch may take."""
 
 
 class Migician:
@@ -50,6 +58,7 @@ class Migician:
     >>> found.picture   # doctest: +SKIP
     """
 
+    family = QWEN2_VL
     box_style = QWEN
 
     def __init__(
@@ -59,9 +68,10 @@ class Migician:
         checkpoint: Checkpoint,
         *,
         name: str,
+        room_bytes: float = 8e9,
         notes: Sequence[str] = (),
     ) -> None:
-        """Wrap a loaded model; use `from_pretrained`."""
+        """Wrap a loaded model; use `from_pretrained`. `room_bytes` is the memory beside the weights."""
         self.model, self.processor, self.checkpoint, self.name = model, processor, checkpoint, name
         self.notes = tuple(notes)
         """What was chosen for this machine and would not be expected."""
@@ -72,6 +82,12 @@ class Migician:
         model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=self._stops, pad_token_id=tokenizer.pad_token_id
         )
+        self._decoder = SharedDecoder(model, self._stops)
+        self._pictures = Pictures()
+        self.work = self._decoder.work
+        """Images encoded, prefixes computed and more, so far."""
+        self.room_tokens = int(_FOR_ROWS * room_bytes / _token_bytes(model))
+        """Rows times tokens of the longest that fit beside the weights."""
 
     @classmethod
     def from_pretrained(
@@ -120,29 +136,51 @@ class Migician:
         embedding.proj = PatchProduct(embedding.proj)
         in_hub = folder.resolve() != Path(path_or_hub_id).expanduser().resolve()
         name = str(path_or_hub_id) if in_hub else folder.resolve().name
-        wrapped = cls(model.eval(), processor, checkpoint, name=name, notes=(*machine.notes, *limits.notes))
+        notes = (*machine.notes, *limits.notes)
+        wrapped = cls(model.eval(), processor, checkpoint, name=name, room_bytes=machine.room_bytes, notes=notes)
         log.info("%r", wrapped)
         return wrapped
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request, all in one batch, decoded greedily and whole but for the stop token.
 
-        In float32 a batch replies as its requests would alone; in bfloat16 rounding can differ.
-        Raises `UserError` for images or marks that do not fit, `torch.OutOfMemoryError` as torch does.
+        Requests over the same images share their work; see `sharing`. In float32 a batch replies as
+        its requests would alone; in bfloat16 rounding can differ. Raises `UserError` for images or
+        marks that do not fit, `torch.OutOfMemoryError` as torch does.
         """
-        if not requests:
+        return self.reply(self.prepare(requests))
+
+    def prepare(self, requests: Sequence[Request]) -> Prepared:
+        """Texts as tokens and images as patches, each image once; needs no model, and may run in another thread."""
+        pictures: dict[Hashable, Picture] = {}
+        prompts = []
+        for request in requests:
+            text, keys = self.prompt_text(request), []
+            for position, image in enumerate(request.images, 1):
+                keys.append(_identity(image, request.max_side_px))
+                if keys[-1] not in pictures:
+                    called = f"image {position} of {len(request.images)}"
+                    pictures[keys[-1]] = self._picture(image, keys[-1], called, request.max_side_px)
+            tokens = self._tokens(text, [pictures[key].tokens for key in keys])
+            self._check_length(len(tokens), request.max_new_tokens)
+            prompts.append(Prompt(tokens, tuple(keys), request.max_new_tokens))
+        groups = share(prompts, self.model.config.image_token_id)
+        return Prepared(groups, pictures, [prompt.new_tokens for prompt in prompts])
+
+    def reply(self, prepared: Prepared) -> list[str]:
+        """The replies to what `prepare` gave."""
+        if not prepared.groups:
             return []
-        inputs = self._inputs(requests).to(self.model.device)
-        length = inputs["input_ids"].shape[1]
-        longest = max(request.max_new_tokens for request in requests)
-        self._check_length(inputs, longest)
-        with torch.inference_mode():
-            output = self.model.generate(**inputs, max_new_tokens=longest)
-        # Greedy, so a reply cut to its own limit is what a run with that limit would give.
-        return [
-            self._decoded(row[length : length + request.max_new_tokens].tolist())
-            for row, request in zip(output, requests, strict=True)
-        ]
+        replies = self._decoder.reply(prepared.groups, prepared.pictures, prepared.new_tokens)
+        return [self._decoded(tokens) for tokens in replies]
+
+    def image_tokens(self, size: Size) -> int:
+        """How many tokens an image of (width, height) takes; 0 for one too thin to be asked about."""
+        if min(size) <= 0 or max(size) > _LONGEST_TO_SHORTEST * min(size):
+            return 0
+        limits = self.processor.image_processor.size
+        height, width = smart_resize(size[1], size[0], _SIDE_PX, limits.shortest_edge, limits.longest_edge)
+        return int(height * width) // _SIDE_PX**2
 
     def prompt_text(self, request: Request) -> str:
         """The whole prompt as the model gets it, one `<|image_pad|>` standing for all of an image's tokens."""
@@ -162,7 +200,7 @@ class Migician:
         size = self.processor.image_processor.size
         return {
             "name": self.name,
-            "family": "qwen2_vl",
+            "family": self.family.name,
             "revision": commit_of(self.checkpoint.folder),
             "weights_fingerprint": self.checkpoint.fingerprint(),
             "parameters": self.checkpoint.n_parameters,
@@ -190,20 +228,32 @@ class Migician:
         ]
         return f"Migician({', '.join(parts)})"
 
-    def _inputs(self, requests: Sequence[Request]) -> Any:
-        texts = [self.prompt_text(request) for request in requests]
-        pictures = [picture for request in requests for picture in load_pictures(request.images)]
-        for picture in pictures:
-            if max(picture.size) > _LONGEST_TO_SHORTEST * min(picture.size):
-                raise UserError(f"an image of {picture.width} x {picture.height} is too thin for Qwen2-VL; cut it up")
-        return self.processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
+    def _picture(self, image: ImageInput, key: Hashable, called: str, max_side_px: int | None) -> Picture:
+        """One image as patches, or as it was kept from an earlier batch."""
+        if kept := self._pictures.get(key):
+            return kept
+        loaded = load_picture(image, called, max_side_px)
+        if max(loaded.size) > _LONGEST_TO_SHORTEST * min(loaded.size):
+            raise UserError(f"an image of {loaded.width} x {loaded.height} is too thin for Qwen2-VL; cut it up")
+        inputs = self.processor.image_processor(images=[loaded], return_tensors="pt")
+        time, height, width = inputs["image_grid_thw"][0].tolist()
+        pixels = inputs["pixel_values"].to(self.model.dtype)
+        picture = Picture((time, height, width), time * height * width // 4, pixels)
+        if isinstance(key, tuple):  # a file: other objects may be gone tomorrow, and their ids be another's
+            self._pictures.add(key, picture)
+        return picture
 
-    def _check_length(self, inputs: Any, new_tokens: int) -> None:
+    def _tokens(self, text: str, images: Sequence[int]) -> list[int]:
+        """`text` as tokens, the mark of each image repeated as often as it has tokens."""
+        mark, lengths = self.model.config.image_token_id, iter(images)
+        ids: list[int] = self.processor.tokenizer(text)["input_ids"]
+        return [token for one in ids for token in ([one] * next(lengths) if one == mark else (one,))]
+
+    def _check_length(self, tokens: int, new_tokens: int) -> None:
         limit = self.model.config.text_config.max_position_embeddings
-        lengths = inputs["attention_mask"].sum(dim=1)
-        if int(lengths.max()) + new_tokens > limit:
+        if tokens + new_tokens > limit:
             raise UserError(
-                f"a prompt of {int(lengths.max())} tokens and {new_tokens} new ones exceed the model's {limit}: "
+                f"a prompt of {tokens} tokens and {new_tokens} new ones exceed the model's {limit}: "
                 "load it with a lower max_pixels, or give fewer images"
             )
 
@@ -213,6 +263,16 @@ class Migician:
         kept = tokens[: min(ends)] if ends else tokens
         text: str = self.processor.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch on its way to the model."""
+
+    groups: list[Group]
+    pictures: dict[Hashable, Picture]
+    new_tokens: list[int]
+    """The most of each reply, in the order of the requests."""
 
 
 class PatchProduct(torch.nn.Module):
@@ -231,9 +291,12 @@ class PatchProduct(torch.nn.Module):
         return torch.nn.functional.linear(patches.flatten(1), self.weight.flatten(1))
 
 
-def load(reference: str, **options: Any) -> Migician:
-    """The loader behind `load_model`: `reference` is a folder or a Hub id."""
-    return Migician.from_pretrained(reference, **options)
+def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Migician:
+    """The loader behind `load_model`: `reference` is a folder or a Hub id; UniVG-R1 is asked otherwise, not run so."""
+    refuse_unknown(reference, Migician.from_pretrained, options)
+    model = Migician.from_pretrained(reference, **options)
+    model.family = family
+    return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +318,25 @@ def _pixel_limits(own: Any, machine: Machine, least: int | None, most: int | Non
     if most < 28 * 28 or not 1 <= least <= most:
         raise UserError(f"min_pixels {least} and max_pixels {most}: expected 1 <= min <= max, and max at least 784")
     return _PixelLimits(least, most, notes)
+
+
+def _token_bytes(model: Any) -> int:
+    """What one token of a prompt takes as keys and values, over all layers."""
+    text = model.config.text_config
+    width = text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * text.num_key_value_heads * width * model.dtype.itemsize)
+
+
+def _identity(image: ImageInput, max_side_px: int | None) -> Hashable:
+    """What tells one image, shrunk or not, from another: a tuple of a file, a text of what is asked about only now."""
+    if not isinstance(image, str | Path):
+        return f"object {id(image)} {max_side_px}"  # good while it lives
+    path = Path(image).expanduser()
+    try:
+        about = path.stat()
+    except OSError:
+        return str(path)  # reading it will say what is wrong
+    return str(path), about.st_mtime_ns, about.st_size, max_side_px
 
 
 def _processor(checkpoint: Checkpoint) -> Qwen2VLProcessor:

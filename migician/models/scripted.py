@@ -11,11 +11,14 @@ import msgspec
 
 from migician.boxtext import QWEN, BoxStyle
 from migician.errors import NOT_JSON, UserError
+from migician.families import QWEN2_VL
 from migician.models import Request
 
 
 class Scripted:
     """Answers with what `reply` gives for each request."""
+
+    family = QWEN2_VL
 
     def __init__(
         self, reply: Callable[[Request], str], name: str = "scripted", box_style: BoxStyle = QWEN, script: str = ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,13 @@ class Preflight(Report):
     training: Training
 
 
-def preflight(file: str | Path, machine: Machine, options: Options) -> Preflight:
-    """All that is wrong with a training YAML and with the data it names.
+def preflight(file: str | Path, machine: Machine, options: Options, overrides: Sequence[str] = ()) -> Preflight:
+    """All that is wrong with a training YAML, `overrides` ("key=value") included, and with the data it names.
 
     `options` are those of a dataset's check; pixel limit, `cutoff_len`, media folder and tokenizer come from the
     YAML. Raises `UserError` only for a file that is no YAML of settings.
     """
-    settings = read_settings(Path(file))
+    settings = read_settings(Path(file), overrides)
     findings = Findings()
     for kind, value in _faults(settings):
         findings.add(kind, Place(str(settings.file), value=value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ class _DeepSpeed(msgspec.Struct):
     zero_optimization: _ZeroPart = msgspec.field(default_factory=_ZeroPart)
 
 
-def read_settings(file: Path) -> Settings:
-    """The settings in a YAML file; raises `UserError` naming the line where it is none."""
+def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in a YAML file and then those of `overrides` ("key=value"), as LLaMA-Factory takes both.
+
+    Raises `UserError` naming the line where the file is no YAML of settings.
+    """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -108,4 +112,9 @@ def read_settings(file: Path) -> Settings:
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{file}: not a training YAML: expected lines of `key: value`")
+    for given in overrides:
+        key, separator, value = given.partition("=")
+        if not separator:
+            raise UserError(f"{given!r}: expected key=value")
+        values[key] = yaml.safe_load(value)
     return Settings(file, values)

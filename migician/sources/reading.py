@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,21 +27,21 @@ class Listing:
     """Which files exist, from one look at each folder: network disks answer a million single questions slowly."""
 
     def __init__(self) -> None:
-        self._names: dict[Path, frozenset[str]] = {}
+        self._names: dict[str, frozenset[str]] = {}
 
-    def holds(self, file: Path) -> bool:
+    def holds(self, file: Path | str) -> bool:
         """Whether `file` exists."""
-        folder = file.parent
+        folder, _, name = str(file).rpartition(os.sep)
         if folder not in self._names:
             try:
-                self._names[folder] = frozenset(entry.name for entry in folder.iterdir())
+                self._names[folder] = frozenset(entry.name for entry in Path(folder or os.curdir).iterdir())
             except OSError:
                 self._names[folder] = frozenset()
-        return file.name in self._names[folder]
+        return name in self._names[folder]
 
-    def first(self, candidates: list[Path]) -> Path | None:
+    def first(self, candidates: Iterable[Path | str]) -> Path | None:
         """The first of `candidates` that exists."""
-        return next((file for file in candidates if self.holds(file)), None)
+        return next((Path(file) for file in candidates if self.holds(file)), None)
 
 
 def size_of(image: Path) -> Size:

@@ -13,11 +13,12 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.boxtext import final_answer
+from migician.completions import Refused
 from migician.scenes import Scene, Tally
 from migician.seeds import stream
 from migician.synthesis.cache import Request, Shown
 from migician.synthesis.checks import Checked, Turn, checked_objects, checked_turns
-from migician.synthesis.client import ChatClient, Refused
+from migician.synthesis.client import ChatClient
 from migician.synthesis.forms import Form, Pairs, Refinement, read_form
 from migician.synthesis.prompts import Found
 from migician.synthesis.requests import Requests, Settings, asked_objects

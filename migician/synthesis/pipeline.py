@@ -14,7 +14,6 @@ that is on disk are replies in the cache, so the same command continues a run th
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -287,10 +286,10 @@ def _placed(folder: Path, part: _Part, settings: Settings) -> Iterator[tuple[Sam
     placer = Placer(part.root, folder, place, collect=True)
     for number, made in enumerate(part.made):
         pictures = (
-            dataclasses.replace(one, image=Path(one.image).relative_to(part.root).as_posix())
+            msgspec.structs.replace(one, image=Path(one.image).relative_to(part.root).as_posix())
             for one in made.draft.pictures
         )
-        placed = placer.place_all(dataclasses.replace(made.draft, pictures=tuple(pictures)))
+        placed = placer.place_all(msgspec.structs.replace(made.draft, pictures=tuple(pictures)))
         if isinstance(placed, str):  # it could be read when it was asked about
             part.refused.add(placed)
             continue

@@ -1,13 +1,13 @@
 """The task families: one builder each, from the scenes of a source to drafts of samples.
 
 A builder works in two steps, so that many processes can share the work and give the same bytes:
-`plan` chooses (quick, in one process), `draft` puts one choice in words (anywhere, in any order).
-A new family is one module with `Settings`, `plan` and `draft`, and one line in `TASKS`.
+`plan` chooses (quick, in one process), `drafts` puts choices in words (anywhere, in any order, any
+number at once). A new family is one module with `Settings`, `plan` and `drafts`, and one line in `TASKS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,9 +34,11 @@ class Planner(Protocol):
 
 
 class Drafter(Protocol):
-    """The draft of one choice, or why there is none. Same arguments, same draft."""
+    """The draft of each choice, or why there is none; it depends on no other choice of `plans`."""
 
-    def __call__(self, scenes: Any, plan: Plan, seed: int, settings: Any) -> Draft | str: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, scenes: Any, plans: Sequence[Plan], seed: int, settings: Any
+    ) -> Iterator[Draft | str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Task:
     """One task family, or one direction of it."""
 
     plan: Planner
-    draft: Drafter
+    drafts: Drafter
     settings: type[msgspec.Struct]
     takes: type[AnyScene]
     folder: str
@@ -61,7 +63,7 @@ class Task:
 
 
 def _task(module: Any, takes: type[AnyScene], folder: str, type_: str, file: str = "") -> Task:
-    return Task(module.plan, module.draft, module.Settings, takes, folder, type_, file)
+    return Task(module.plan, module.drafts, module.Settings, takes, folder, type_, file)
 
 
 TASKS: dict[str, Task] = {

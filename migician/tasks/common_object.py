@@ -10,7 +10,8 @@ gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from migician.boxtext import reference
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
-from migician.seeds import dice
+from migician.seeds import dice, stream
 from migician.tasks.draft import (
     Count,
     Draft,
@@ -32,6 +33,10 @@ from migician.tasks.draft import (
     ordered,
     picture,
 )
+from migician.tasks.grouping import inside
+
+_TRIED = 1024
+"""Groups that are looked at together."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,20 +66,43 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     labels = [label for label, things in by_label.items() if len(things) >= settings.images[0]]
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
+    choices = [by_label[label] for label in labels]
     seen: set[frozenset[int]] = set()
-    for attempt in range(settings.passes * sum(len(by_label[label]) for label in labels)):
-        rng = dice(seed, attempt)
-        label = labels[rng.randrange(len(labels))]
-        things = by_label[label]
-        highest = min(settings.images[1], len(things))
-        group = [int(things[at]) for at in rng.sample(range(len(things)), rng.randint(settings.images[0], highest))]
-        if frozenset(group) in seen:
-            tally.add("group made before")
-        elif set.intersection(*(scenes.labels_in(int(scenes.image_of[thing])) for thing in group)) != {label}:
-            tally.add("more than one object in common")
-        else:
-            seen.add(frozenset(group))
-            yield attempt, *group
+    attempts = iter(range(settings.passes * sum(map(len, choices))))
+    while tried := list(itertools.islice(attempts, _TRIED)):
+        groups = _groups(choices, stream(seed, "groups", tried[0]), settings)[: len(tried)]
+        common = inside(scenes, [images for images, _ in _with_images(scenes, groups)]).common.tolist()
+        for attempt, group, count in zip(tried, groups, common, strict=True):
+            if frozenset(group) in seen:
+                tally.add("group made before")
+            elif count > 1:
+                tally.add("more than one object in common")
+            else:
+                seen.add(frozenset(group))
+                yield attempt, *group
+
+
+def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings: Settings) -> list[list[int]]:
+    """`_TRIED` groups of things of one label, none twice in a group; `choices` has the things of each label."""
+    lengths = np.array([len(things) for things in choices])
+    label = rng.integers(len(choices), size=_TRIED)
+    fewest, most = settings.images
+    sizes = rng.integers(fewest, np.minimum(most, lengths[label]), endpoint=True)
+    picked = np.full((_TRIED, most), -1)
+    for step in range(most):  # Floyd's way to draw without replacement: what is taken gives way to the last there is
+        last = lengths[label] - sizes + step
+        at = rng.integers(0, last, endpoint=True)
+        picked[:, step] = np.where((picked == at[:, None]).any(axis=1), last, at)
+    # That leaves the order of a group uneven.
+    order = np.where(np.arange(most) < sizes[:, None], rng.random(picked.shape), 1.0).argsort(axis=1)
+    rows = zip(label.tolist(), np.take_along_axis(picked, order, axis=1), sizes.tolist(), strict=True)
+    return [choices[one][row[:size]].tolist() for one, row, size in rows]
+
+
+def _with_images(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Sequence[int]]]:
+    """(images, things) of each of `groups` of things."""
+    images = iter(scenes.images_of(np.array([thing for group in groups for thing in group], np.int64)).tolist())
+    return ((list(itertools.islice(images, len(group))), group) for group in groups)
 
 
 def _by_label(scenes: Scenes, tally: Tally, settings: Settings) -> dict[int, NDArray[np.int64]]:
@@ -93,16 +121,23 @@ def _by_label(scenes: Scenes, tally: Tally, settings: Settings) -> dict[int, NDA
     return scenes.by_label(usable)
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Questions about the common object, each in another of its images."""
-    attempt, *group = plan
+    groups = _with_images(scenes, [things for _, *things in plans])
+    for (attempt, *_), (images, things) in zip(plans, groups, strict=True):
+        yield _draft(scenes, attempt, images, things, seed, settings)
+
+
+def _draft(
+    scenes: Scenes, attempt: int, images: list[int], group: Sequence[int], seed: int, settings: Settings
+) -> Draft:
     speaker = Speaker(dice(seed, attempt, "words"), settings.manner)
     name = reference(scenes.label(group[0]).lower())
     turns = []
     for asked in speaker.some(range(len(group)), settings.turns):
         fields = image_fields(asked) | {"object": name}
         turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(group[asked]), fields))
-    return speaker.draft([picture(scenes, int(scenes.image_of[thing])) for thing in group], turns)
+    return speaker.draft([picture(scenes, image) for image in images], turns)
 
 
 QUESTIONS = Wordings(

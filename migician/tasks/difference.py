@@ -9,7 +9,7 @@ gpt:   <|box_start|>(532,408),(650,472)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -58,9 +58,12 @@ def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[
             tally.add("change too small or too large")
 
 
-def draft(pairs: Pairs, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(pairs: Pairs, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """The question about one pair; the change is asked for in an image that shows it."""
-    (position,) = plan
+    return (_draft(pairs, position, seed, settings) for (position,) in plans)
+
+
+def _draft(pairs: Pairs, position: int, seed: int, settings: Settings) -> Draft:
     pair, rng = pairs[position], dice(seed, position)
     sides = _sides(pair, settings)
     side, box = sides[rng.randrange(len(sides))]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -14,6 +12,7 @@ from migician.boxtext import QWEN
 from migician.imagenames import ordinal
 from migician.index.scenes import Scenes
 from migician.samples import IMAGE_MARK
+from migician.seeds import Dice
 
 _Option = TypeVar("_Option")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -21,8 +20,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(msgspec.Struct, frozen=True):
     """One image of a sample: a source's file, whole or a part of it."""
 
     image: str
@@ -37,8 +35,7 @@ Plan = tuple[int, ...]
 """Which scenes, things or frames a sample is made of: all that a builder chooses before it puts it in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """What a task builder makes of a plan: pictures, and (question, answer) pairs without the `<image>` marks."""
 
     pictures: tuple[Picture, ...]
@@ -87,11 +84,10 @@ FORMATS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Speaker:
+class Speaker(msgspec.Struct, frozen=True):
     """Puts questions and answers in words, by one generator."""
 
-    rng: random.Random
+    rng: Dice
     manner: Manner
 
     def chance(self, share: float) -> bool:

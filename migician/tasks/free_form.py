@@ -9,7 +9,7 @@ gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -28,7 +28,7 @@ from migician.tasks.draft import (
     ordered,
     picture,
 )
-from migician.tasks.grouping import groups, named_kind, standing
+from migician.tasks.grouping import Standing, groups, named_kind, standing
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,22 +57,27 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Questions about what only one image of the group has."""
+    found = standing(scenes, [images for _, _, *images in plans], settings.area)
+    return (_draft(scenes, plan, one, seed, settings) for plan, one in zip(plans, found, strict=True))
+
+
+def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
-    named, shared, companions = standing(scenes, group, settings.area)
+    named, told, companions = found
     turns = []
     # A thing that several images have can be told by what only its own image has beside it.
-    told = [one for one in shared if companions[one[0]]]
     if told and (not named or speaker.chance(settings.relation)):
-        position, thing = speaker.pick(told)
+        thing = speaker.pick(told)
+        position = scenes.place(thing, group)
         companion = scenes.labels[speaker.pick(companions[position])]
         fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(companion)}
         turns.append(speaker.exchange(RELATIONS, SENTENCES, scenes.box(thing), image_fields(position) | fields))
     else:
-        for position, thing in speaker.some(named, settings.turns):
-            fields = image_fields(position) | {"object": named_kind(scenes.label(thing))}
+        for thing in speaker.some(named, settings.turns):
+            fields = image_fields(scenes.place(thing, group)) | {"object": named_kind(scenes.label(thing))}
             turns.append(speaker.exchange(PHRASES, SENTENCES, scenes.box(thing), fields))
     if not turns:
         return "group without an object of its own kind"

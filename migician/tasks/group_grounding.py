@@ -12,7 +12,7 @@ The other direction, from a box to words, is in `group_referring`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -21,7 +21,7 @@ from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
-from migician.tasks.grouping import groups, named_kind, standing
+from migician.tasks.grouping import groups, named, named_kind
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,42 +49,50 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Several turns, each about another phrase."""
+    things = named(scenes, [images for _, _, *images in plans], settings.area)
+    return (_draft(scenes, plan, found, seed, settings) for plan, found in zip(plans, things, strict=True))
+
+
+def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
-    named = described(scenes, group, settings.area, settings.words)
-    if not named:
+    usable = described(scenes, found, settings.words)
+    if not usable:
         return "group without a phrase that fits one thing only"
     turns = []
-    for position, thing, phrase in speaker.some(named, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(position) | {"phrase": called(scenes, thing, phrase)}
+    for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(scenes.place(thing, group)) | {"phrase": called(scenes, thing)}
         turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(thing), fields))
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 
-def described(
-    scenes: Scenes, group: list[int], area: tuple[float, float], words: tuple[int, int]
-) -> list[tuple[int, int, str]]:
-    """(position, thing, phrase) of the things whose label and phrase no other thing of the group has.
+def described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:
+    """Those of the `things` that stand out in a group whose phrase no other has; where one has none, its label says it.
 
-    The phrase is empty where the source has none: then the label says it. Phrases of too few or
-    too many words, and those that could be taken for tokens of the model, are left out.
+    Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
-    named = standing(scenes, group, area).named
-    phrases = [scenes.phrase(thing).strip().rstrip(".") for _, thing in named]
+    if not scenes.has_phrases:
+        return things
+    phrases = [_phrase(scenes, thing) for thing in things]
     used = Counter(phrase.lower() for phrase in phrases)
     return [
-        (position, thing, phrase)
-        for (position, thing), phrase in zip(named, phrases, strict=True)
+        thing
+        for thing, phrase in zip(things, phrases, strict=True)
         if not phrase
         or (used[phrase.lower()] == 1 and "<" not in phrase and words[0] <= phrase.count(" ") + 1 <= words[1])
     ]
 
 
-def called(scenes: Scenes, thing: int, phrase: str) -> str:
+def called(scenes: Scenes, thing: int) -> str:
     """What to call a thing that `described` gave, marked as a reference."""
+    phrase = _phrase(scenes, thing)
     return reference(phrase) if phrase else named_kind(scenes.label(thing))
+
+
+def _phrase(scenes: Scenes, thing: int) -> str:
+    return scenes.phrase(thing).strip().rstrip(".")
 
 
 QUESTIONS = Wordings(

@@ -9,7 +9,7 @@ gpt:   <|object_ref_start|>a man holding a red umbrella<|object_ref_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -19,7 +19,7 @@ from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, image_fields, ordered, picture
 from migician.tasks.group_grounding import called, described
-from migician.tasks.grouping import groups
+from migician.tasks.grouping import groups, named
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,17 +45,22 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Several turns, each about another box."""
+    things = named(scenes, [images for _, _, *images in plans], settings.area)
+    return (_draft(scenes, plan, found, seed, settings) for plan, found in zip(plans, things, strict=True))
+
+
+def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), Manner(labelled=settings.labelled))
-    named = described(scenes, group, settings.area, settings.words)
-    if not named:
+    usable = described(scenes, found, settings.words)
+    if not usable:
         return "group without a phrase that fits one thing only"
     turns = []
-    for position, thing, phrase in speaker.some(named, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(position) | {"box": QWEN.write(scenes.box(thing))}
-        turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing, phrase)))
+    for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
+        fields = image_fields(scenes.place(thing, group)) | {"box": QWEN.write(scenes.box(thing))}
+        turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing)))
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 

@@ -3,60 +3,126 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from migician.boxtext import reference
 from migician.index.scenes import Scenes
 from migician.scenes import Tally
-from migician.seeds import dice, stream
+from migician.seeds import stream
 from migician.tasks.draft import Plan
 
 
 def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int, tally: Tally) -> Iterator[Plan]:
     """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one."""
     for turn in range(passes):
-        order = stream(seed, "order", turn).permutation(len(among))
+        order = stream(seed, "order", turn).permutation(np.asarray(among, np.int64))
+        sizes = stream(seed, "sizes", turn).integers(*images, size=len(order) // images[0], endpoint=True)
         start = 0
-        while start < len(order):
-            size = dice(seed, turn, start).randint(*images)
-            group = [among[position] for position in order[start : start + size].tolist()]
+        for size in sizes.tolist():
+            group = order[start : start + size].tolist()
             if len(group) < images[0]:
-                tally.add("too few images left for a group")
                 break
             yield turn, start, *group
-            start += size
+            start += len(group)
+        if start < len(order):
+            tally.add("too few images left for a group")
+
+
+class Inside(NamedTuple):
+    """What many groups of images show, all images in one row after the other."""
+
+    group_of: NDArray[np.int64]
+    """(images,): the group that each image is of."""
+    things: NDArray[np.int64]
+    """(things,): all that the images have a box of."""
+    rows: NDArray[np.int64]
+    """(things,): which of the images each is in."""
+    times: NDArray[np.int64]
+    """(things,): in how many images of its group the label of each is, with a box or without."""
+    common: NDArray[np.int64]
+    """(groups,): how many labels all images of a group have."""
+
+
+def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
+    """What `groups` of images show."""
+    sizes = np.array([len(group) for group in groups], np.int64)
+    images = np.fromiter(itertools.chain.from_iterable(groups), np.int64, sizes.sum())
+    group_of = np.repeat(np.arange(len(groups)), sizes)
+    places = np.arange(len(images)) - (sizes.cumsum() - sizes)[group_of]
+    kinds, most = max(1, len(scenes.labels)), sizes.max(initial=1)
+
+    def keys(rows: NDArray[np.int64], labels: NDArray[np.uint32]) -> NDArray[np.int64]:
+        numbers: NDArray[np.int64] = (group_of[rows] * kinds + labels) * most + places[rows]
+        return numbers
+
+    things, rows = scenes.things_in(images)
+    boxed = keys(rows, scenes.label_of[things])
+    unboxed, unboxed_rows = scenes.unboxed_in(images)
+    once = _once(np.concatenate([boxed, keys(unboxed_rows, unboxed)]))  # a label counts once an image
+    starts = np.flatnonzero(np.diff(once // most, prepend=-1))
+    counts = np.diff(starts, append=len(once))
+    owner = once[starts] // (kinds * most)
+    common = np.bincount(owner[counts == sizes[owner]], minlength=len(groups))
+    return Inside(group_of, things, rows, np.repeat(counts, counts)[np.searchsorted(once, boxed)], common)
+
+
+def named(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[list[int]]:
+    """For each of `groups` of images, the things whose label neither their own nor another image of it has again.
+
+    Things must cover `area` (lowest, highest) of their image.
+    """
+    found = inside(scenes, groups)
+    return _by_group(found, scenes.clear_ones(area, found.things) & (found.times == 1))
 
 
 class Standing(NamedTuple):
-    """What stands out in a group: things that are the only ones of their label in their image.
+    """What stands out in a group: things that are the only ones of their label in their image."""
 
-    Each is (position of the image in the group, thing).
-    """
-
-    named: list[tuple[int, int]]
-    """Those whose label no other image of the group has."""
-    shared: list[tuple[int, int]]
-    """Those whose label other images have too."""
+    named: list[int]
+    """Those that `named` gives."""
+    told: list[int]
+    """Those whose label other images have too, but whose own image has companions."""
     companions: list[list[int]]
-    """For each image the labels of its boxes that no other image of the group has; none where nothing is shared."""
+    """For each image the labels of its boxes that no other image of the group has."""
 
 
-def standing(scenes: Scenes, group: Sequence[int], area: tuple[float, float]) -> Standing:
-    """What stands out in a group of images; things must cover `area` (lowest, highest) of their image."""
-    inside = [scenes.labels_in(image) for image in group]
-    images = Counter(itertools.chain.from_iterable(inside))
-    named: list[tuple[int, int]] = []
-    shared: list[tuple[int, int]] = []
-    for position, image in enumerate(group):
-        for thing, label in scenes.clear(image, area):
-            (named if images[label] == 1 else shared).append((position, thing))
-    if not shared:
-        return Standing(named, shared, [])
-    boxed = [scenes.boxed_in(image) for image in group]
-    companions = [sorted(label for label in labels if images[label] == 1 and scenes.labels[label]) for labels in boxed]
-    return Standing(named, shared, companions)
+def standing(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[Standing]:
+    """What stands out in each of `groups` of images; things must cover `area` (lowest, highest) of their image."""
+    found = inside(scenes, groups)
+    labels, kinds = scenes.label_of[found.things], max(1, len(scenes.labels))
+    only = found.times == 1
+    beside = only & (labels != scenes.nameless)
+    company = _once(found.rows[beside] * kinds + labels[beside])
+    ends = np.searchsorted(company, np.arange(len(found.group_of) + 1) * kinds)
+    companions = _cut((company % kinds).tolist(), ends)
+    clear = scenes.clear_ones(area, found.things)
+    return map(
+        Standing,
+        _by_group(found, clear & only),
+        _by_group(found, clear & ~only & (np.diff(ends) > 0)[found.rows]),
+        (list(itertools.islice(companions, len(group))) for group in groups),
+    )
+
+
+def _by_group(found: Inside, chosen: NDArray[np.bool_]) -> Iterator[list[int]]:
+    """The `chosen` (things,) of each group."""
+    owner = found.group_of[found.rows[chosen]]
+    return _cut(found.things[chosen].tolist(), np.searchsorted(owner, np.arange(len(found.common) + 1)))
+
+
+def _cut(numbers: list[int], ends: NDArray[np.int64]) -> Iterator[list[int]]:
+    """The parts of `numbers` from ends[i] to ends[i + 1]."""
+    return (numbers[start:stop] for start, stop in itertools.pairwise(ends.tolist()))
+
+
+def _once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each of `numbers` once, ascending; what `np.unique` does by a table is slower for some thousand."""
+    ordered = np.sort(numbers)
+    return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
 def named_kind(label: str) -> str:

@@ -10,7 +10,7 @@ gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -64,9 +64,12 @@ def plan(tracks: Tracks, seed: int, tally: Tally, settings: Settings) -> Iterato
             yield turn, track
 
 
-def draft(tracks: Tracks, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """Frames of the sequence at one interval, the first of which shows the object."""
-    turn, track = plan
+    return (_draft(tracks, turn, track, seed, settings) for turn, track in plans)
+
+
+def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings) -> Draft | str:
     rng, span, seen = dice(seed, turn, track), tracks.span(track), tracks.seen(track)
     count, step = rng.randint(*settings.frames), rng.randint(*settings.interval)
     step = min(step, (len(span) - 1) // (count - 1))

@@ -9,7 +9,7 @@ gpt:   It's in the second image. <|box_start|>(316,58),(764,999)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import dice, stream
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
+
+_BLOCK = 4096
+"""Things that are looked at together."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,24 +46,34 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     shown = scenes.by_label(scenes.clear_ones(settings.shown))
     hidden = np.flatnonzero(scenes.clear_ones(settings.hidden))
     for turn in range(settings.passes):
-        for thing in stream(seed, "order", turn).permutation(hidden).tolist():
-            examples = shown.get(int(scenes.label_of[thing]))
-            if examples is None:
-                tally.add("label never shown large")
-                continue
-            # A label can be alone in an image only once, so the two images differ unless the things are one.
-            example = int(examples[dice(seed, turn, thing).randrange(len(examples))])
-            if example != thing:
-                yield turn, thing, example
+        order, chances = stream(seed, "order", turn).permutation(hidden), stream(seed, "examples", turn)
+        for start in range(0, len(order), _BLOCK):
+            things = order[start : start + _BLOCK]
+            columns = things, scenes.label_of[things], chances.random(len(things))
+            for thing, label, chance in zip(*(column.tolist() for column in columns), strict=True):
+                examples = shown.get(label)
+                if examples is None:
+                    tally.add("label never shown large")
+                    continue
+                # A label can be alone in an image only once, so the two images differ unless the things are one.
+                example = int(examples[int(chance * len(examples))])
+                if example != thing:
+                    yield turn, thing, example
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """The question about one pair of images."""
-    turn, hidden, shown = plan
+    things = np.array([(shown, hidden) for _, hidden, shown in plans], np.int64).reshape(-1, 2)
+    for plan, images in zip(plans, scenes.images_of(things).tolist(), strict=True):
+        yield _draft(scenes, plan, images, seed, settings)
+
+
+def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: Settings) -> Draft:
+    turn, hidden, _ = plan
     speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner)
     fields = image_fields(1) | {"object": reference(scenes.label(hidden).lower())}
     turns = [speaker.exchange(QUESTIONS, SENTENCES, scenes.box(hidden), fields)]
-    return speaker.draft([picture(scenes, int(scenes.image_of[thing])) for thing in (shown, hidden)], turns)
+    return speaker.draft([picture(scenes, image) for image in images], turns)
 
 
 QUESTIONS = Wordings(

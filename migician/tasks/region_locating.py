@@ -10,13 +10,14 @@ gpt:   <|box_start|>(421,104),(606,507)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxes import Box, writable
+from migician.boxes import iou_pairs, writable
 from migician.index.columns import fractions
 from migician.index.scenes import Scenes
 from migician.scenes import Tally
@@ -34,6 +35,9 @@ from migician.tasks.draft import (
     ordered,
     picture,
 )
+
+_BLOCK = 1 << 16
+"""Images that are looked at together."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,24 +66,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
     """(pass, image, things ...): images with usable regions and these, in random order, pass after pass."""
-    counts = np.diff(scenes.ends)
-    crowded = counts >= settings.min_boxes
-    tally.add_marked("image with too few boxes", ~crowded)
-    usable = _usable(scenes, np.flatnonzero(np.repeat(crowded, counts)), tally, settings)
-    images, starts = np.unique(scenes.image_of[usable], return_index=True)
-    crowded[images] = False
-    tally.add_marked("image without a usable region", crowded)
-    regions = [_different(scenes, things, tally, settings) for things in np.split(usable, starts[1:]) if len(things)]
+    blocks = [
+        _usable(scenes, np.arange(start, min(start + _BLOCK, len(scenes))), tally, settings)
+        for start in range(0, len(scenes), _BLOCK)
+    ]
+    usable = np.concatenate([np.empty(0, np.int64), *blocks])
+    images, starts = np.unique(scenes.images_of(usable), return_index=True)
+    ends = [*starts.tolist(), len(usable)]
     for turn in range(settings.passes):
         for position in stream(seed, "order", turn).permutation(len(images)).tolist():
-            yield turn, int(images[position]), *regions[position]
+            yield turn, int(images[position]), *usable[ends[position] : ends[position + 1]].tolist()
 
 
-def _usable(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: Settings) -> NDArray[np.int64]:
-    """Those of `things` whose crop passes the filters; the others are counted by reason."""
-    crops = _crops(scenes, things)
+def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: Settings) -> NDArray[np.int64]:
+    """The things of `images`, in order, that give a region; images and things that do not are counted by reason."""
+    crowded = images[np.diff(scenes.ends[images[0] : images[-1] + 2]) >= settings.min_boxes]
+    tally.add("image with too few boxes", len(images) - len(crowded))
+    things, rows = scenes.things_in(crowded)
+    sizes = scenes.sizes[crowded[rows]].astype(np.int64)
+    crops = _crops(scenes, things, sizes)
     width, height = crops[:, 2] - crops[:, 0], crops[:, 3] - crops[:, 1]
-    sizes = scenes.sizes[scenes.image_of[things]].astype(np.int64)
     share = width * height / (sizes[:, 0] * sizes[:, 1])
     aspect = width / np.maximum(height, 1)
     left = np.ones(len(things), bool)
@@ -91,37 +97,43 @@ def _usable(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: S
     ):
         tally.add_marked(reason, left & refused)
         left &= ~refused
-    return things[left]
+    tally.add("image without a usable region", len(crowded) - len(np.unique(rows[left])))
+    different = _different(crops[left], rows[left], settings.overlap)
+    tally.add_marked("region much like another", ~different)
+    return things[left][different]
 
 
-def _crops(scenes: Scenes, things: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 4): the whole pixels nearest to each box."""
-    sizes = scenes.sizes[scenes.image_of[things]]
+def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 4): the whole pixels nearest to each box; `sizes` (n, 2) of images."""
     return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
 
 
-def _different(scenes: Scenes, things: NDArray[np.int64], tally: Tally, settings: Settings) -> list[int]:
-    """Those of one image's `things` whose crop is not much like an earlier one; the others are counted."""
-    kept: list[int] = []
-    boxes: list[Box] = []
-    for thing, crop in zip(things.tolist(), _crops(scenes, things).tolist(), strict=True):
-        x1, y1, x2, y2 = crop
-        box = Box.from_pixels(x1, y1, x2, y2, scenes.size(int(scenes.image_of[thing])))
-        if any(box.iou(other) >= settings.overlap for other in boxes):
-            tally.add("region much like another")
-        else:
-            kept.append(thing)
-            boxes.append(box)
+def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:
+    """(n,): whether no earlier crop of the same image (`rows`, sorted) that is kept itself overlaps one by so much."""
+    kept = np.ones(len(crops), bool)
+    alike: list[tuple[int, int]] = []
+    for distance in itertools.count(1):
+        first = np.flatnonzero(rows[distance:] == rows[:-distance])
+        if not len(first):
+            break
+        first = first[iou_pairs(crops[first], crops[first + distance]) >= overlap]
+        alike += zip((first + distance).tolist(), first.tolist(), strict=True)
+    for later, earlier in sorted(alike):
+        kept[later] &= not kept[earlier]
     return kept
 
 
-def draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft | str:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """A whole image and some of its regions, one of which is asked for."""
+    return (_draft(scenes, plan, seed, settings) for plan in plans)
+
+
+def _draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft:
     turn, image, *things = plan
     rng, size = dice(seed, turn, image, "words"), scenes.size(image)
     lowest, highest = min(settings.regions[0], len(things)), min(settings.regions[1], len(things))
     chosen = np.asarray(rng.sample(things, rng.randint(lowest, highest)))
-    crops = [(x1, y1, x2, y2) for x1, y1, x2, y2 in _crops(scenes, chosen).tolist()]
+    crops = [(x1, y1, x2, y2) for x1, y1, x2, y2 in _crops(scenes, chosen, np.array([size])).tolist()]
     asked = rng.randrange(len(crops))
     speaker = Speaker(rng, settings.manner)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.

@@ -1,0 +1,164 @@
+"""The answers of one run on disk: appended batch by batch, whole or not at all, by one run at a time.
+
+`run.json` says whose answers they are. The first process of a run appends to `answers.jsonl`, the
+others to `answers-1.jsonl` and so on; when a run starts or ends, all are put into `answers.jsonl`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.errors import NOT_JSON, UserError, writing
+from migician.scoring import Answer
+
+
+class Logged(Answer, frozen=True, omit_defaults=True):
+    """An answer as a run keeps it."""
+
+    work: dict[str, int] | None = None
+    """In the line of a batch's first answer: what the model counted for the whole batch."""
+    outside_seconds: float | None = None
+    """There too: how long the model stood still before this batch."""
+
+
+@contextlib.contextmanager
+def hold(out: Path, identity: Mapping[str, Any], images: Path) -> Iterator[None]:
+    """Keep `out` for one run, against any other process, while the block lasts.
+
+    Raises `UserError` if it holds another run than that of `identity`, or is in use.
+    """
+    lock = _lock(out)
+    try:
+        run = out / "run.json"
+        if run.exists():
+            _compare_runs(run, identity)
+        elif parts := _parts(out):
+            raise UserError(
+                f"{parts[0]} exists, but not the run.json that says whose answers they are: choose another --out"
+            )
+        else:
+            with writing(run) as stream:
+                content = msgspec.json.encode({**identity, "images": str(images.resolve())})
+                stream.write(msgspec.json.format(content, indent=2) + b"\n")
+        yield
+    finally:
+        os.close(lock)
+
+
+def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
+    """The answers of all processes to whole batches (lists of rows), in order of rows; they alone remain on disk.
+
+    A batch that was cut while it was written is dropped, to be asked again in full: then its
+    replies do not depend on where the run was stopped.
+    """
+    kept: dict[int, Logged] = {}
+    parts, target = _parts(out), out / "answers.jsonl"
+    for part in parts:
+        kept.update((answer.index, answer) for answer in _read(part))
+    rows = sorted(row for batch in batches if all(row in kept for row in batch) for row in batch)
+    lines = b"".join(_line(kept[row]) for row in rows)
+    if parts and (parts != [target] or target.read_bytes() != lines):
+        with writing(target) as stream:
+            stream.write(lines)
+    for part in parts:
+        if part != target:
+            part.unlink()
+    return {row: kept[row] for row in rows}
+
+
+def answers_file(out: Path, rank: int) -> Path:
+    """Where the process of that rank appends."""
+    return out / (f"answers-{rank}.jsonl" if rank else "answers.jsonl")
+
+
+def append(path: Path, answers: Sequence[Logged]) -> None:
+    """Add the answers of one batch and wait until they are on the disk; where that fails, none of them stays."""
+    content = b"".join(map(_line, answers))
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    before = os.fstat(handle).st_size
+    try:
+        while content:  # a disk that becomes full takes a part
+            content = content[os.write(handle, content) :]
+        os.fsync(handle)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, before)
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}. What was answered is kept: make room, and run the same "
+            "command again"
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def images_of(out: Path) -> Path | None:
+    """The image folder of the run in `out`; None where it holds no run."""
+    run = out / "run.json"
+    if not run.exists():
+        return None
+    return Path(msgspec.json.decode(run.read_bytes())["images"])
+
+
+def _lock(out: Path) -> int:
+    """The lock of a folder, which ends with the process that holds it, however it ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise UserError(f"{out} is in use by another process: wait for it, or choose another --out") from None
+    return handle
+
+
+def _parts(out: Path) -> list[Path]:
+    """The answer files of a folder, in order of rank."""
+    others = (path for path in out.glob("answers-*.jsonl") if path.stem.removeprefix("answers-").isdecimal())
+    first = out / "answers.jsonl"
+    return [*([first] if first.exists() else []), *sorted(others)]
+
+
+def _read(path: Path) -> list[Logged]:
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline was cut
+    try:
+        return [msgspec.json.decode(line, type=Logged) for line in lines]
+    except NOT_JSON as error:
+        raise UserError(f"{path}: damaged ({error}): remove it to ask again, or choose another --out") from None
+
+
+def _line(answer: Logged) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
+
+
+def _compare_runs(run: Path, identity: Mapping[str, Any]) -> None:
+    try:
+        before: dict[str, Any] = msgspec.json.decode(run.read_bytes())
+    except NOT_JSON:
+        raise UserError(f"{run}: damaged: choose another --out") from None
+    now = msgspec.json.decode(msgspec.json.encode(identity))
+    for name in ("benchmark", "data_sha256", "model", "plan"):
+        if before.get(name) == now[name]:
+            continue
+        different = _first_difference(before.get(name), now[name])
+        raise UserError(f"{run.parent} holds another run: {name}{different}. Choose another --out to start anew")
+
+
+def _first_difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return f".{key}{_first_difference(before.get(key), now[key])}"
+    return f" was {before!r} and is now {now!r}"

@@ -1,0 +1,121 @@
+"""MIG-Bench asked in one shot: one box in each of several images, instead of one image at a time.
+
+The file is MIG-Bench's own. The rows of `common_object`, `object_tracking` and `multi_view` that ask the
+same of the same images, and differ only in the image they ask about, become one question; of
+`group_grounding`, whose answer may be in any image, each row is one. The other tasks ask about one
+fixed image and are left out. Its figures are of their own kind and compare with no polling figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from migician.benchmarks import mig_bench
+from migician.benchmarks.mig_bench import MigBench
+from migician.boxes import Size
+from migician.errors import UserError
+from migician.families import Family
+from migician.imagenames import image_names
+from migician.matching import MATCHING, Placed, SetQuestion
+from migician.scoring import Scoring
+
+POLLED = ("common_object", "object_tracking", "multi_view")
+"""Tasks that ask for one object in one image after another."""
+SEARCHED = ("group_grounding",)
+"""Tasks whose answer may be in any of the images."""
+
+FORMAT = {
+    "each": "Answer with one line for each of them. Format: Image-N: {box}",
+    "any": "Say in which image it is. Format: Image-N: {box}",
+}
+"""What follows a question: of several images, and of one that is to be found."""
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """The questions of one MIG-Bench file, all images asked at once."""
+
+    polling: MigBench
+    questions: tuple[SetQuestion, ...]
+    left_out: Mapping[str, int]
+    """Rows that are not asked, by task."""
+    name: str = "mig-bench-one-shot"
+    scoring: Scoring = MATCHING
+    max_side_px: int | None = None
+    max_new_tokens: int = 512
+
+    @property
+    def path(self) -> Path:
+        """Of the MIG-Bench file."""
+        return self.polling.path
+
+    @property
+    def sha256(self) -> str:
+        """Of the MIG-Bench file."""
+        return self.polling.sha256
+
+    @property
+    def malformed(self) -> list[int]:
+        """Questions with an impossible true box."""
+        return [question.index for question in self.questions if question.is_malformed]
+
+    def prompt(self, question: SetQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """The question, then how to write boxes with their images; nothing is published, so `wording` is one."""
+        form = FORMAT["each" if question.task in POLLED else "any"]
+        box = family.style.template.format("x1", "y1", "x2", "y2")
+        return f"{family.respelled(question.text, sizes)} {form.format(box=box)}"
+
+    def facts(self) -> Mapping[str, Any]:
+        """Which form and release the file is, what was made of its rows, and the prompt."""
+        return {
+            "file_kind": self.polling.kind,
+            "file_released_as": self.polling.released_as,
+            "form": "one-shot: several images asked at once, boxes matched one to one within their image",
+            "rows_merged": sum(len(question.rows) for question in self.questions),
+            "rows_left_out": dict(self.left_out),
+            "prompt": FORMAT,
+        }
+
+
+def load(path: str | Path) -> OneShot:
+    """The one-shot form of a MIG-Bench file; raises `UserError` as `mig_bench.load` does, and where nothing is left."""
+    polling = mig_bench.load(path)
+    groups: dict[tuple[str, tuple[str, ...], str], list[mig_bench.Question]] = {}
+    left_out: dict[str, int] = {}
+    for question in polling.questions:
+        stem = _stem(question)
+        if stem is None:
+            left_out[question.task] = left_out.get(question.task, 0) + 1
+        else:
+            groups.setdefault((question.task, question.images, stem), []).append(question)
+    if not groups:
+        raise UserError(f"{path}: has no question of {', '.join((*POLLED, *SEARCHED))}, so none to ask in one shot")
+    merged = tuple(_merged(index, stem, rows) for index, ((*_, stem), rows) in enumerate(groups.items()))
+    return OneShot(polling, merged, left_out)
+
+
+def _stem(question: mig_bench.Question) -> str | None:
+    """What rows about the same object share: the text with "{images}" for the asked image; None for other rows."""
+    if question.target is None:
+        return None
+    text = question.text.strip().replace("{", "{{").replace("}", "}}")
+    if question.task in SEARCHED:
+        return text
+    names = image_names(text)
+    if question.task not in POLLED or not names:
+        return None
+    start, end = names[-1].span
+    before = text[:start]
+    return f"{before.removesuffix('the ')}{{images}}{text[end:]}"
+
+
+def _merged(index: int, stem: str, rows: list[mig_bench.Question]) -> SetQuestion:
+    # Two of the file's rows are there twice; a box asked for once is there once.
+    truths = sorted({(row.target, row.truth.as_tuple()): row for row in rows if row.target is not None}.items())
+    placed = tuple(Placed(image, row.truth) for (image, _), row in truths if image is not None)
+    asked = ", ".join(f"Image-{image + 1}" for image in sorted({truth.image for truth in placed}))
+    text = stem.format(images=f"each of these images: {asked}")
+    return SetQuestion(index, rows[0].task, rows[0].images, text, placed, tuple(row.index for row in rows))

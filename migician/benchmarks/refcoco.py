@@ -1,0 +1,131 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: one phrase, one image, one box; a check that single images are not forgotten.
+
+Two forms. A file of JSON lines, as several model families publish for their own evaluation: {"image":
+"train2014/COCO_train2014_000000581857.jpg", "sent": "woman in white shirt", "bbox": [x1, y1, x2, y2] in pixels,
+"width": 640, "height": 427}, and optionally "task": "refcoco_testA". Or the folder of one dataset as its authors
+publish it, with refs(unc).p (refs(umd).p for RefCOCOg) and instances.json: see `migician.converters.refcoco`.
+Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and each sentence a question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.benchmarks.mig_bench import Question, prompt
+from migician.boxes import Box, Size
+from migician.boxtext import reference
+from migician.converters.foreign import plain
+from migician.converters.refcoco import PARTITIONS, read_held_out
+from migician.errors import NOT_JSON, UserError
+from migician.families import Family
+from migician.scoring import BOXES, Scoring
+
+PROMPT = "Give the bounding box of {phrase}."
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One question of a file of JSON lines."""
+
+    image: str
+    sent: str
+    bbox: tuple[float, float, float, float]
+    width: int
+    height: int
+    task: str = "refcoco"
+
+
+@dataclass(frozen=True)
+class RefCoco:
+    """The phrases of one file or folder."""
+
+    path: Path
+    sha256: str
+    form: str
+    questions: tuple[Question, ...]
+    name: str = "refcoco"
+    scoring: Scoring = BOXES
+    max_side_px: int | None = None
+    max_new_tokens: int = 128
+
+    @property
+    def malformed(self) -> list[int]:
+        """Questions whose true box is impossible."""
+        return [question.index for question in self.questions if question.is_malformed]
+
+    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """The phrase between reference tokens, then how to write the box, as MIG-Bench asks for it."""
+        return prompt(question, wording, family, sizes)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Which form was read, and the prompt before the box's format."""
+        return {"form": self.form, "prompt": PROMPT}
+
+
+def load(path: str | Path) -> RefCoco:
+    """The questions of a file of JSON lines, or of a dataset's folder; of that, the sha256 is over both files.
+
+    Raises `UserError` naming the file and the line of what is not a question.
+    """
+    given = Path(path)
+    digest = hashlib.sha256()
+    if given.is_dir():
+        form, lines = "folder", list(_of_folder(given, digest))
+    else:
+        form, lines = "lines", list(_of_file(given, digest))
+    if not lines:
+        raise UserError(f"{given}: holds no phrase")
+    questions = tuple(_question(index, line) for index, line in enumerate(lines))
+    return RefCoco(given, digest.hexdigest(), form, questions)
+
+
+def _question(index: int, line: Line) -> Question:
+    text = PROMPT.format(phrase=reference(plain(" ".join(line.sent.split()))))
+    truth = Box.from_pixels(*line.bbox, (line.width, line.height))
+    return Question(index, line.task, (line.image,), text, truth, 0, True)
+
+
+def _of_file(file: Path, digest: Any) -> Iterator[Line]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    digest.update(content)
+    decoder = msgspec.json.Decoder(Line)
+    for number, row in enumerate(content.split(b"\n"), start=1):
+        if not row.strip():
+            continue
+        try:
+            line = decoder.decode(row)
+        except NOT_JSON as error:
+            raise UserError(
+                f'{file}:{number}: {error}; expected {{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", '
+                '"height"}} on one line'
+            ) from None
+        if line.width <= 0 or line.height <= 0:
+            raise UserError(f"{file}:{number}: an image of {line.width} x {line.height} pixels")
+        yield line
+
+
+def _of_folder(folder: Path, digest: Any) -> Iterator[Line]:
+    name = folder.resolve().name
+    if name not in PARTITIONS:
+        raise UserError(f"{folder}: name one dataset's folder: {', '.join(PARTITIONS)}, or a file of JSON lines")
+    for file in (folder / f"refs({PARTITIONS[name]}).p", folder / "instances.json"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+    for phrase in read_held_out(folder):
+        x, y, width, height = phrase.xywh_px
+        yield Line(
+            phrase.image,
+            phrase.text,
+            (x, y, x + width, y + height),
+            *phrase.size,
+            f"{name}_{phrase.split}",
+        )

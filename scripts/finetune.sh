@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# From two mixtures to a merged Migician: stage 1, stage 2 from its result, their average, its score on MIG-Bench.
+#
+#   bash scripts/finetune.sh [option ...] [-- key=value ...]      settings after -- go to both stages
+#
+#   --base MODEL        what stage 1 starts from              (Qwen/Qwen2-VL-7B-Instruct)
+#   --data FOLDER       dataset_info.json with stage1, stage2 (data/mixtures)
+#   --media FOLDER      where the paths of images begin       (data)
+#   --saves FOLDER      stage-1, stage-2 and migician go here (saves)
+#   --stage1 YAML       (train/stage-1_finetune_full.yaml)    --stage2 YAML   (train/stage-2_finetune_full.yaml)
+#   --bench FILE        MIG_data.json; without it nothing is scored
+#   --bench-images DIR  the folder that holds MIG-Bench/      (.)
+#   --dry-run           print the commands, run nothing
+#
+# Safe to run again: what is finished is skipped, an unfinished stage goes on from its last whole checkpoint. On several
+# machines run the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT set (Slurm:
+# scripts/finetune.slurm), on a disk that all of them share; merging and scoring is done by machine 0. Other variables:
+# scripts/stage.sh. Published: 8 x A100-80G, about 50 and 10 hours.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+base=Qwen/Qwen2-VL-7B-Instruct data=data/mixtures media=data saves=saves bench="" images=. dry=""
+stage1=train/stage-1_finetune_full.yaml stage2=train/stage-2_finetune_full.yaml
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --base | --data | --media | --saves | --stage1 | --stage2 | --bench | --bench-images)
+      [ $# -gt 1 ] || { echo "finetune.sh: $1 needs a value" >&2; exit 2; }
+      name="${1#--}"
+      [ "$name" != bench-images ] || name=images
+      printf -v "$name" %s "$2"
+      shift 2
+      ;;
+    --dry-run) dry=1; shift ;;
+    --) shift; break ;;
+    -h | --help) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "finetune.sh: '$1' is not known; see bash scripts/finetune.sh --help" >&2; exit 2 ;;
+  esac
+done
+[ -d .venv ] && export PATH="$PWD/.venv/bin:$PATH" # the launcher calls torchrun by its bare name
+step() { if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi; }
+
+places=("dataset_dir=$data" "media_dir=$media")
+step bash scripts/stage.sh "$stage1" "model_name_or_path=$base" "output_dir=$saves/stage-1" "${places[@]}" "$@"
+step bash scripts/stage.sh "$stage2" "model_name_or_path=$saves/stage-1" "output_dir=$saves/stage-2" "${places[@]}" "$@"
+[ "${NODE_RANK:-0}" = 0 ] || exit 0
+step bash scripts/merge.sh "$saves/stage-1" "$saves/stage-2" "$saves/migician"
+[ -z "$bench" ] ||
+  step migician eval mig-bench --model "$saves/migician" --data "$bench" --images "$images" --out "$saves/scores/migician"

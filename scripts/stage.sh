@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Train one stage through LLaMA-Factory: check first, then begin, go on, or skip.
+#
+#   bash scripts/stage.sh train/stage-1_finetune_full.yaml [key=value ...]
+#
+# Any setting of the YAML can be given as key=value. Run again, a finished stage is skipped, and an unfinished one goes
+# on from its last whole checkpoint. Variables:
+#   NPROC_PER_NODE   processes on this machine (its GPUs)     NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines
+#   GPU_MEMORY       GB of one GPU, for the check (80)        SKIP_CHECK=1                                  do not check
+#   REPORT_TO        none, tensorboard or wandb
+set -euo pipefail
+config="${1:?stage.sh: name a training YAML, such as train/stage-1_finetune_full.yaml}"
+shift
+[ -z "${REPORT_TO:-}" ] || set -- "$@" "report_to=$REPORT_TO"
+setting() { migician setting "$config" "$1" "${@:2}"; }
+
+out="$(setting output_dir "$@")"
+if [ -f "$out/train_results.json" ]; then
+  echo "stage.sh: $out is finished" >&2
+  exit 0
+fi
+nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
+export NPROC_PER_NODE="${NPROC_PER_NODE:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
+processes=$((nodes * NPROC_PER_NODE))
+
+mapfile -t again < <(migician resume "$out" --processes "$processes" || echo failed)
+[ "${again[*]:-}" != failed ] || exit 2
+# With no whole checkpoint LLaMA-Factory must not look for one by itself: it would take a cut one.
+[ "${#again[@]}" -gt 0 ] || again=(overwrite_output_dir=true)
+
+if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
+  settings=()
+  for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
+  migician check "$config" "${settings[@]}" --gpus "$processes" --gpu-memory "${GPU_MEMORY:-80}" --quick || {
+    echo "stage.sh: mend what is listed, or set SKIP_CHECK=1 to train all the same" >&2
+    exit 1
+  }
+fi
+
+echo "stage.sh: $config on $processes processes, into $out" >&2
+FORCE_TORCHRUN=1 exec llamafactory-cli train "$config" "$@" "${again[@]}"
