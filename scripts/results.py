@@ -97,7 +97,7 @@ def section(bench: mig_bench.MigBench, name: str, file: str) -> str:
     lines = [
         f"## {name}\n",
         "### Averages over the ten tasks\n",
-        "| protocol | " + " | ".join(HEADINGS.values()) + " |",
+        "| protocol | " + " | ".join(HEADINGS[metric] for metric in METRICS) + " |",
     ]
     lines.append("|---|" + "---|" * len(METRICS))
     for label, report in reports.items():
