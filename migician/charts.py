@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from migician.canvas import FAINT, GRID, canvas, png
 from migician.survey import AREA_EDGES, Figures
 
 if TYPE_CHECKING:
@@ -13,34 +13,11 @@ if TYPE_CHECKING:
 
 # From the palette of Okabe and Ito, told apart with any kind of colour vision; neighbours differ in lightness too.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#5B6770")
-_INK, _FAINT, _GRID = "#1F2933", "#52606D", "#E4E7EB"
 
 
 def histograms(families: Mapping[str, Figures]) -> bytes:
     """A PNG over `families` by name; the same figures give the same bytes, whatever matplotlib's own settings are."""
-    # Late, as most of what imports this never draws.
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    settings: dict[Any, Any] = {
-        **{name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"},
-        "font.size": 10.5,
-        "text.color": _INK,
-        "axes.edgecolor": _FAINT,
-        "axes.labelcolor": _INK,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 12,
-        "axes.titleweight": "bold",
-        "axes.titlepad": 12,
-        "axes.titley": 1.0,  # else matplotlib looks for the place, which takes a third of the drawing
-        "xtick.color": _FAINT,
-        "ytick.color": _INK,
-        "patch.linewidth": 0.8,
-    }
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(12, 7.6), dpi=110)
-        FigureCanvasAgg(figure)
+    with canvas(12, 7.6) as figure:
         panels = figure.subplots(2, 2)
         # Room for the longest name of a family; matplotlib's own layouts take longer than all the drawing.
         figure.subplots_adjust(left=0.165, right=0.98, top=0.94, bottom=0.055, wspace=0.22, hspace=0.32)
@@ -55,9 +32,7 @@ def histograms(families: Mapping[str, Figures]) -> bytes:
         _stacked(panels[1, 1], "Boxes by share of their image", [one.box_areas for one in families.values()])
         edges = [f"{edge * 100:g}%" for edge in AREA_EDGES]
         panels[1, 1].set_xticks([place - 0.5 for place in range(len(edges))], edges)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+        return png(figure)
 
 
 def _families(axes: Axes, families: Mapping[str, Figures]) -> None:
@@ -68,7 +43,7 @@ def _families(axes: Axes, families: Mapping[str, Figures]) -> None:
     axes.set_yticks(places, [name.replace("_", " ") for name in families])
     axes.invert_yaxis()
     for place, count in zip(places, counts, strict=True):
-        axes.annotate(f"{count:,}", (count, place), (5, 0), textcoords="offset points", va="center", color=_FAINT)
+        axes.annotate(f"{count:,}", (count, place), (5, 0), textcoords="offset points", va="center", color=FAINT)
     axes.set_title(f"{sum(counts):,} samples")
     axes.set_xlim(0, max([1, *counts]) * 1.18)
     axes.set_xticks([])
@@ -101,13 +76,13 @@ def _stacked(axes: Axes, title: str, counts: Sequence[Sequence[int]]) -> None:
     total = sum(bottoms)
     for place, count in enumerate(bottoms):
         percent = f"{count / total:.0%}" if total and count / total >= 0.005 else "<1%" if count else ""
-        axes.annotate(percent, (place, count), (0, 3), textcoords="offset points", ha="center", color=_FAINT)
+        axes.annotate(percent, (place, count), (0, 3), textcoords="offset points", ha="center", color=FAINT)
     axes.set_title(title)
     # A lone bar is not to fill the panel.
     axes.set_xlim(-0.6, max(len(bottoms), 5) - 0.4)
     axes.set_ylim(0, max([1, *bottoms]) * 1.1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
-    axes.yaxis.grid(True, color=_GRID)
+    axes.yaxis.grid(True, color=GRID)
     axes.set_axisbelow(True)
     axes.tick_params("both", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -13,6 +13,7 @@ import numpy as np
 from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Size
+from migician.breakdowns import breakdowns
 from migician.errors import NOT_JSON, UserError, writing
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
@@ -136,6 +137,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         "rows_in_file": len(bench.questions),
         "unanswered": sum(record.error == NO_ANSWER for record in records),
         "per_task": per_task,
+        **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
         "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
         "micro": rows.figures(everything),
         "without_malformed": {

@@ -1,4 +1,4 @@
-"""Write eval/results.md: real answers scored under each protocol, with what makes them differ.
+"""Write eval/results.md and its pictures: real answers under each protocol, and where models are good.
 
 python scripts/results.py --data revised_MIG_bench.json --answers Migician=migician.jsonl --answers Qwen2-VL=qwen2.jsonl
 """
@@ -11,11 +11,14 @@ from pathlib import Path
 
 from migician.answers import read_answers
 from migician.benchmarks import mig_bench
+from migician.benchmarks.published_figures import published_named
 from migician.boxtext import QWEN
 from migician.errors import writing
+from migician.figures import PICTURES
 from migician.metrics import METRICS
 from migician.report import HEADINGS, build_report
 from migician.scoring import Reading, Record, score
+from migician.tables import tables, write_markdown
 
 READINGS = {
     "strict": Reading("strict", QWEN),
@@ -36,13 +39,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--answers", action="append", required=True, metavar="NAME=FILE")
     parser.add_argument("--out", type=Path, default=Path("eval/results.md"))
+    parser.add_argument("--pictures", type=Path, default=Path("docs"))
     options = parser.parse_args()
     bench = mig_bench.load(options.data)
-    sections = [section(bench, *given.split("=", 1)) for given in options.answers]
+    given = dict(one.split("=", 1) for one in options.answers)
+    sections = [section(bench, name, file) for name, file in given.items()]
+    as_published = {name: published_run(bench, name, file) for name, file in given.items()}
+    beside = published_named(["univg-r1"])
+    for name, draw in PICTURES.items():
+        with writing(options.pictures / f"{name}.png") as stream:
+            stream.write(draw(as_published, beside))
+    shown = tables(as_published, published_named(["migician", "qwen2-vl-7b", "univg-r1", "mg-thinker-7b"]))
     text = HEADER.format(file=bench.path.name, n=len(bench.questions), sha=bench.sha256) + "\n".join(sections)
+    text += BESIDE + "\n".join(map(write_markdown, shown))
     with writing(options.out) as stream:
         stream.write(text.encode())
-    print(f"written: {options.out}")
+    print(f"written: {options.out}, {options.pictures}/{{{','.join(PICTURES)}}}.png")
 
 
 HEADER = """# Real answers, scored
@@ -56,6 +68,25 @@ weights alone and is shown for the other model only to say what it costs.
 """
 
 
+BESIDE = """
+## Beside published figures
+
+Each model as the paper scores it: `published`, with the y-stretch for Migician alone.
+
+![Acc@0.5 by task as a radar](../docs/radar.png)
+
+![Acc@0.5 by task as bars with intervals](../docs/bars.png)
+
+"""
+
+
+def published_run(bench: mig_bench.MigBench, name: str, file: str) -> dict:  # type: ignore[type-arg]
+    stretched = name == "Migician"
+    reading = READINGS["published + y-stretch" if stretched else "published"]
+    records = score(bench, read_answers(file, bench), reading)
+    return build_report(bench, records, protocol={"protocol": "published", "y_stretch": stretched})
+
+
 def section(bench: mig_bench.MigBench, name: str, file: str) -> str:
     answers = read_answers(file, bench)
     records = {label: score(bench, answers, reading) for label, reading in READINGS.items()}
@@ -66,7 +97,7 @@ def section(bench: mig_bench.MigBench, name: str, file: str) -> str:
     lines = [
         f"## {name}\n",
         "### Averages over the ten tasks\n",
-        "| protocol | " + " | ".join(HEADINGS.values()) + " |",
+        "| protocol | " + " | ".join(HEADINGS[metric] for metric in METRICS) + " |",
     ]
     lines.append("|---|" + "---|" * len(METRICS))
     for label, report in reports.items():

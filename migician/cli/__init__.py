@@ -10,7 +10,18 @@ from collections.abc import Callable
 
 import typer
 
-from migician.cli import asking, checking, checkpoints, converting, data, fetching, publishing, scoring, synthesising
+from migician.cli import (
+    asking,
+    checking,
+    checkpoints,
+    converting,
+    data,
+    fetching,
+    presenting,
+    publishing,
+    scoring,
+    synthesising,
+)
 from migician.errors import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -47,6 +58,8 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "baseline": (scoring.baseline, "baseline mig-bench --data MIG_data.json --out outputs/constant"),
     "compare": (scoring.compare, "compare outputs/qwen2-vl outputs/migician"),
     "report": (scoring.report, "report outputs/stage-1 outputs/merged --images data"),
+    "table": (presenting.table, "table outputs/qwen2-vl outputs/migician --format latex --published migician"),
+    "plot": (presenting.plot, "plot outputs/qwen2-vl outputs/migician --published univg-r1 --out outputs/pictures"),
 }
 """Verb: its function, and an example of its arguments for --help."""
 
