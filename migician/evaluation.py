@@ -43,6 +43,8 @@ class Plan:
     """Only these tasks; empty for all."""
     limit: int | None = None
     """Only so many questions of each task, the first ones."""
+    chain: str = ""
+    """The chain of thought that the questions are part of (see `migician.chain`); empty for none."""
 
 
 ALONE = Ranks()
@@ -88,6 +90,34 @@ def evaluate(
     image that turns out to be unreadable, and whatever else a single question brings about in the
     model, is an answer that failed.
     """
+    asked = ask(bench, model, images, out, plan=plan, ranks=ranks, progress=progress)
+    return ranks.first(lambda: asked.score(bench, reading, out, images))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """All answers of a run, and what a report must say of how they came about."""
+
+    answers: dict[int, Logged]
+    spec: dict[str, Any]
+
+    def score(self, bench: Benchmark, reading: Reading, out: Path, images: Path) -> Report:
+        """The report over the answers, written into `out`."""
+        partial = len(self.answers) < len(bench.questions)
+        return score_answers(bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec)
+
+
+def ask(
+    bench: Benchmark,
+    model: Model,
+    images: Path,
+    out: Path,
+    *,
+    plan: Plan,
+    ranks: Ranks = ALONE,
+    progress: Progress = lambda done, total: None,
+) -> Asked:
+    """Ask `model` every question of the plan that `out` has no answer to; see `evaluate`."""
     questions = choose(bench, plan)
     paths = {question.index: resolve_images(question, images) for question in questions}
     identity = {
@@ -106,13 +136,11 @@ def evaluate(
             held.enter_context(hold(out, identity, images))
             return set(collect(out, rows))
 
-        def report() -> Report:
+        def gathered() -> Asked:
             answers = collect(out, rows)
             _refuse_missing(answers, questions, out)
             _refuse_all_failed(answers, out)
-            spec = {**identity, "work": _work(answers, questions, batches), **_seconds(answers)}
-            partial = len(questions) < len(bench.questions)
-            return score_answers(bench, answers, reading, out, images=images, partial=partial, spec=spec)
+            return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_seconds(answers)})
 
         done = ranks.first(open_folder)
         rest = [batch for batch in batches if batch[0].index not in done]
@@ -126,7 +154,7 @@ def evaluate(
             append(answers_file(out, ranks.rank), _answers(batch, replies, sizes))
             answered += len(batch)
             progress(answered, total)
-        return ranks.first(report)
+        return ranks.first(gathered)
 
 
 def _lengths(

@@ -184,6 +184,7 @@ class TestUnseen:
             colour, shape = alone.label.split()
             assert scene[-1].box == box
             assert scene[-1].label.split()[1] == shape and scene[-1].label.split()[0] != colour
+            assert [one.label.split()[1] for one in scene].count(shape) == 1
 
 
 class TestHeldOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from migician.cli.options import (
     AsJson,
     BenchmarkName,
+    ChainMode,
     DataFile,
     OutFolder,
     PromptName,
@@ -40,6 +42,10 @@ def evaluate(
     prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
         PromptName.corrected
     ),
+    cot: Annotated[
+        ChainMode | None,
+        typer.Option(help="Chain of thought, for mig-bench: describe, then locate in the target's image or in all."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Most questions asked at once; fewer where memory ends.")] = (
         32
     ),
@@ -68,6 +74,7 @@ def evaluate(
     """Ask a model every question and report; the same command again goes on where it stopped."""
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.images import check_images
+    from migician.chain import chained, evaluate_chain
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
     from migician.models import find_family, load_model
@@ -83,6 +90,8 @@ def evaluate(
     if dry_run:
         _print_prompts(bench, choose(bench, plan), plan.wording, asked_as)
         return
+    if cot:
+        chained(bench)
     check_images(choose(bench, plan), images)
     options = {
         "max_pixels": max_pixels,
@@ -96,7 +105,8 @@ def evaluate(
     reading = Reading(protocol.value, asked.box_style, y_stretch)
     ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:
-        report = run(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
+        evaluated = run if cot is None else partial(evaluate_chain, mode=cot.value)
+        report = evaluated(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
     if ranks.is_first:
         show(report, out, as_json)
     if isinstance(asked, Metered):

@@ -29,6 +29,13 @@ class ProtocolName(StrEnum):
     published = "published"
 
 
+class ChainMode(StrEnum):
+    """What step 2 of a chain of thought shows."""
+
+    single = "single"
+    multi = "multi"
+
+
 class PromptName(StrEnum):
     """What follows each question."""
 

@@ -160,11 +160,13 @@ def alone(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[I
     return picture(rng, [target], style), target
 
 
-def hidden(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
-    """A picture of one object of this label among smaller shapes of others, and the object."""
+def hidden(
+    rng: np.random.Generator, label: str, style: Style = STYLE, others: Sequence[str] = ()
+) -> tuple[Image.Image, Drawn]:
+    """A picture of one object of this label among smaller shapes of `others` (any other label), and the object."""
     target = Drawn(label, target_box(rng, style))
     count = int(rng.integers(style.small[0], style.small[1], endpoint=True))
-    others = [name for name in KINDS if name != label]
+    others = others or [name for name in KINDS if name != label]
     small = [Drawn(others[int(rng.integers(len(others)))], small_box(rng, style)) for _ in range(count)]
     return picture(rng, [*small, target], style), target
 

@@ -47,7 +47,8 @@ def repainted(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Imag
     """A large object, and a scene that hides one of its shape in another colour."""
     shape, colours = _shape(rng), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
     shown, _ = drawing.alone(rng, f"{colours[0]} {shape}", style)
-    scene, target = drawing.hidden(rng, f"{colours[1]} {shape}", style)
+    others = [kind for kind in drawing.KINDS if not kind.endswith(f" {shape}")]
+    scene, target = drawing.hidden(rng, f"{colours[1]} {shape}", style, others)
     return [shown, scene], target.box
 
 

@@ -1,0 +1,169 @@
+"""Chain of thought: what each step shows and says, which image it is about, and how its replies are scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from migician.benchmarks import mig_bench
+from migician.boxtext import QWEN
+from migician.chain import chained, describing, evaluate_chain, locating, target_image
+from migician.errors import UserError
+from migician.evaluation import Plan
+from migician.models import Request
+from migician.models.scripted import Scripted
+from migician.scoring import Reading, read_records
+
+STRICT = Reading("strict", QWEN)
+BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"
+FORMAT = "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words."
+ROWS = [
+    ("diff", 2, "Compare these two images and box the difference. ", ""),
+    ("object_tracking", 3, "The object marked in the first image: please locate it in the 3th image. ", ""),
+    ("group_grounding", 3, "Where is the red hat?", f"It is in the second image. {BOX}. "),
+    ("region", 2, "Please locate the 1th region picture in the source image. ", ""),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A MIG-Bench file and its images, each of a size of its own."""
+    rows = []
+    for number, (task, count, question, info) in enumerate(ROWS):
+        names = [f"./MIG-Bench/images/{task}/{number}_{image}.png" for image in range(count)]
+        for image, name in enumerate(names):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (60 + image, 50), (number, image, 0)).save(tmp_path / name)
+        row = {"task": task, "images": names, "question": question, "answer": [0.1, 0.1, 0.5, 0.5]}
+        rows.append(row | {"additional_info": info, "need_format": task != "group_grounding"})
+    (tmp_path / "MIG_data.json").write_text(json.dumps(rows))
+    return tmp_path
+
+
+class Watched(Scripted):
+    """Answers step 1 with `words` and step 2 with `box`, and keeps what it was asked."""
+
+    def __init__(self, words: str | None, box: str = BOX) -> None:
+        super().__init__(self._reply, "watched")
+        self.words, self.box = words, box
+        self.requests: list[Request] = []
+
+    def _reply(self, request: Request) -> str:
+        self.requests.append(request)
+        if "Give no coordinates" not in request.prompt:
+            return self.box
+        if self.words is None:
+            raise RuntimeError("no words today")
+        return self.words
+
+    def of_step(self, step: int) -> list[Request]:
+        return [one for one in self.requests if ("Give no coordinates" in one.prompt) == (step == 1)]
+
+
+def run(folder: Path, model: Watched, mode: Any, out: str = "out", reading: Reading = STRICT) -> tuple[Any, list[Any]]:
+    bench = mig_bench.load(folder / "MIG_data.json")
+    report = evaluate_chain(bench, model, folder, folder / out, mode=mode, reading=reading, plan=Plan())
+    return report, read_records(folder / out / "records.jsonl")
+
+
+def names(request: Request) -> list[str]:
+    return [Path(str(image)).stem for image in request.images]
+
+
+def test_single_shows_the_target_alone(folder: Path) -> None:
+    model = Watched("It's in the second image: a red hat on a chair.")
+    report, records = run(folder, model, "single")
+    assert [len(one.images) for one in model.of_step(1)] and not any(FORMAT in one.prompt for one in model.of_step(1))
+    shown = {name for one in model.of_step(2) for name in names(one)}
+    assert shown == {"0_1", "1_2", "2_1", "3_0"}
+    assert all(len(one.images) == 1 and "a red hat on a chair" in one.prompt for one in model.of_step(2))
+    assert [record.outcome for record in records] == ["correct"] * 4
+    assert all("a red hat on a chair" in record.question for record in records)
+    # Clusters are the rows' own tuples of images.
+    assert [len(record.images) for record in records] == [2, 3, 3, 2]
+    assert report["chain_of_thought"]["mode"] == "single" and report["chain_of_thought"]["step_1_failed"] == 0
+
+
+def test_multi_shows_all_again(folder: Path) -> None:
+    model = Watched("a red hat")
+    _, records = run(folder, model, "multi")
+    assert sorted(len(one.images) for one in model.of_step(2)) == [2, 2, 3, 3]
+    assert [record.outcome for record in records] == ["correct"] * 4
+
+
+def test_the_wrong_image_chosen_is_the_wrong_image_whatever_the_box(folder: Path) -> None:
+    _, records = run(folder, Watched("The third image shows it."), "single")
+    chosen = next(record for record in records if record.task == "group_grounding")
+    assert (chosen.outcome, chosen.iou, chosen.image, chosen.target) == ("wrong_image", 0.0, 2, 1)
+    # The paper's script looks at no image.
+    _, records = run(folder, Watched("The third image shows it."), "single", "published", Reading("published", QWEN))
+    assert next(record for record in records if record.task == "group_grounding").outcome == "correct"
+
+
+def test_a_reply_about_the_one_image_it_saw_is_not_held_against_it(folder: Path) -> None:
+    _, records = run(folder, Watched("in the second image", f"Image-1: {BOX}"), "single")
+    assert [record.outcome for record in records] == ["correct"] * 4
+
+
+def test_step_1_may_fail(folder: Path) -> None:
+    with pytest.raises(UserError, match="failed on every question"):
+        run(folder, Watched(None), "single")
+
+
+def test_a_second_run_asks_nothing(folder: Path) -> None:
+    first, _ = run(folder, Watched("a red hat"), "single")
+    model = Watched("something else")
+    again, _ = run(folder, model, "single")
+    assert model.requests == []
+    assert again["per_task"] == first["per_task"]
+
+
+@pytest.mark.parametrize(
+    ("description", "image"),
+    [("It's in the third image.", 2), ("Image-2 has it", 1), ("a hat", 0), (None, 0), ("the ninth image", 0)],
+)
+def test_group_grounding_goes_by_the_description(folder: Path, description: str | None, image: int) -> None:
+    bench = mig_bench.load(folder / "MIG_data.json")
+    assert target_image(bench.questions[2], description) == image
+
+
+def test_the_targets_of_the_real_file(shared: Path) -> None:
+    """Where the benchmark knows the target, step 2 shows it; for group_grounding the file's own hint names it."""
+    bench = mig_bench.load(shared / "data/mig_bench/MIG_data.json")
+    rows = json.loads((shared / "data/mig_bench/MIG_data.json").read_text())
+    for question, row in zip(bench.questions, rows, strict=True):
+        if question.target is not None:
+            assert target_image(question, row["additional_info"]) == question.target, question.index
+    asked = describing(bench)
+    assert (
+        len({one.text.split("\n")[-1] for one in asked.questions}) == 10 - 1
+    )  # tracking and several views share theirs
+    for one in asked.questions[:50]:
+        assert FORMAT not in asked.prompt(one, "corrected", mig_bench.QWEN2_VL, None)
+
+
+def test_only_the_questions_that_were_described_are_changed(folder: Path) -> None:
+    bench = mig_bench.load(folder / "MIG_data.json")
+    asked, scored = locating(bench, {0: "a hat"}, {0: 1}, "single")
+    assert asked.questions[1:] == scored.questions[1:] == bench.questions[1:]
+    assert len(asked.questions[0].images) == 1 and len(scored.questions[0].images) == 2
+
+
+def test_the_script_takes_the_commands_options(folder: Path) -> None:
+    script = Path(__file__).resolve().parent.parent / "eval/MIG_bench_cot.py"
+    words = [str(script), "--model", "constant:100,100,500,500", "--data", str(folder / "MIG_data.json")]
+    words += ["--images", str(folder), "--out", str(folder / "x"), "--json"]
+    done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    assert report["chain_of_thought"]["mode"] == "single" and report["n"] == len(ROWS)
+
+
+def test_other_benchmarks_are_refused(folder: Path) -> None:
+    from migician.benchmarks import load_benchmark
+
+    with pytest.raises(UserError, match="chain of thought is for mig-bench"):
+        chained(load_benchmark("mig-bench-one-shot", folder / "MIG_data.json"))
