@@ -175,20 +175,9 @@ def load(
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
     processor = _processor(folder)
     _limit_pixels(processor.image_processor, family, machine.affordable_pixels(_MOST_PIXELS), max_pixels)
-    model, told = AutoModelForImageTextToText.from_pretrained(
-        folder,
-        dtype=machine.dtype,
-        attn_implementation=machine.attention,
-        device_map=machine.device_map,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    # transformers only warns, and goes on with random weights in their place.
-    if lacking := sorted(told["missing_keys"]):
-        raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
+    model = machine.load(AutoModelForImageTextToText, folder)
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
-    return ImageTextModel(model.eval(), processor, checkpoint, family, name)
+    return ImageTextModel(model, processor, checkpoint, family, name)
 
 
 def _limit_pixels(pictures: Any, family: Family, affordable: int, asked: int | None) -> None:

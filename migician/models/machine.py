@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +52,22 @@ class Machine:
     def device_map(self) -> str | dict[str, str]:
         """For `from_pretrained`: the weights go to their device at once, not through the CPU's memory."""
         return "auto" if self.device == "auto" else {"": self.device}
+
+    def load(self, kind: Any, folder: Path) -> Any:
+        """The model in `folder` by a class of transformers, on this device; `UserError` for one that is not whole."""
+        model, told = kind.from_pretrained(
+            folder,
+            dtype=self.dtype,
+            attn_implementation=self.attention,
+            device_map=self.device_map,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        # transformers only warns, and goes on with random weights in their place.
+        if lacking := sorted(told["missing_keys"]):
+            raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
+        return model.eval()
 
     def affordable_pixels(self, most: int) -> int:
         """Pixels of one image, at most `most`, that leave room for half a dozen of them."""

@@ -17,6 +17,7 @@ from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
 from migician.families import QWEN2_VL, Family
 from migician.models import Request, missing_extra, refuse_unknown
+from migician.models.conversation import chat_messages, conversation
 from migician.models.grounding import Chat, Grounding, ground
 from migician.models.pictures import ImageInput, ImageInputs, load_picture
 from migician.samples import IMAGE_MARK
@@ -120,24 +121,13 @@ class Migician:
         processor = _processor(checkpoint)
         limits = _pixel_limits(processor.image_processor.size, machine, min_pixels, max_pixels)
         processor.image_processor.size = SizeDict(shortest_edge=limits.least, longest_edge=limits.most)
-        model, told = Qwen2VLForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=machine.dtype,
-            attn_implementation=machine.attention,
-            device_map=machine.device_map,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        # transformers only warns, and goes on with random weights in their place.
-        if lacking := sorted(told["missing_keys"]):
-            raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole Qwen2-VL")
+        model = machine.load(Qwen2VLForConditionalGeneration, folder)
         embedding = model.model.visual.patch_embed
         embedding.proj = PatchProduct(embedding.proj)
         in_hub = folder.resolve() != Path(path_or_hub_id).expanduser().resolve()
         name = str(path_or_hub_id) if in_hub else folder.resolve().name
         notes = (*machine.notes, *limits.notes)
-        wrapped = cls(model.eval(), processor, checkpoint, name=name, room_bytes=machine.room_bytes, notes=notes)
+        wrapped = cls(model, processor, checkpoint, name=name, room_bytes=machine.room_bytes, notes=notes)
         log.info("%r", wrapped)
         return wrapped
 
@@ -184,7 +174,14 @@ class Migician:
 
     def prompt_text(self, request: Request) -> str:
         """The whole prompt as the model gets it, one `<|image_pad|>` standing for all of an image's tokens."""
-        text: str = self.processor.apply_chat_template(_messages(request), tokenize=False, add_generation_prompt=True)
+        for asked in (request.prompt, *(question for question, _ in request.history)):
+            if bad := next((token for token in _PIXEL_TOKENS if token in asked), None):
+                raise UserError(
+                    f"the text holds {bad}, which stands for pixels; an image belongs where {IMAGE_MARK} is"
+                )
+        turns = conversation(request, self.family)
+        messages = chat_messages(turns, [{"type": "image"}] * len(request.images))
+        text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
     def ground(self, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
@@ -355,34 +352,6 @@ def _processor(checkpoint: Checkpoint) -> Qwen2VLProcessor:
     if not processor.chat_template:
         raise UserError(f"{folder}: no chat template; {cure}")
     return processor
-
-
-def _messages(request: Request) -> list[dict[str, Any]]:
-    """The conversation in the form chat templates take, each image at its mark, or all before the first text."""
-    questions = [*(question for question, _ in request.history), request.prompt]
-    marks = sum(question.count(IMAGE_MARK) for question in questions)
-    if marks == 0:
-        questions[0] = IMAGE_MARK * len(request.images) + questions[0]
-    elif marks != len(request.images):
-        raise UserError(f"{marks} {IMAGE_MARK} marks for {len(request.images)} images in {request.prompt!r:.80}")
-    messages = []
-    for position, question in enumerate(questions):
-        if bad := next((token for token in _PIXEL_TOKENS if token in question), None):
-            raise UserError(f"the text holds {bad}, which stands for pixels; write {IMAGE_MARK} where an image belongs")
-        messages.append({"role": "user", "content": _parts(question)})
-        if position < len(request.history):
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": request.history[position][1]}]})
-    return messages
-
-
-def _parts(text: str) -> list[dict[str, str]]:
-    parts: list[dict[str, str]] = []
-    for position, piece in enumerate(text.split(IMAGE_MARK)):
-        if position:
-            parts.append({"type": "image"})
-        if piece:
-            parts.append({"type": "text", "text": piece})
-    return parts
 
 
 def _count(parameters: int) -> str:
