@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -44,19 +44,18 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     waits until the bytes are on the disk, so that not even a power cut leaves half a file.
     """
     target = Path(path)
+    # A name of this thread's own; what a killed process of the same number left there is overwritten.
+    partial = target.with_name(f".{target.name[:80]}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.parent)
+        stream = _opened(partial)
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    partial = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with stream:
             yield stream
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-        partial.chmod(0o666 & ~_umask())
         partial.replace(target)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -66,7 +65,9 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("wb")
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("wb")

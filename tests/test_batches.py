@@ -10,6 +10,7 @@ import pytest
 from migician.batches import Asker
 from migician.boxtext import QWEN
 from migician.errors import UserError
+from migician.families import QWEN2_VL
 from migician.models import Request
 from migician.models.staged import Staged
 
@@ -25,7 +26,7 @@ class AcceleratorError(RuntimeError):
 class Stages:
     """Answers a prompt with itself; what goes wrong is decided by `reply_hook`."""
 
-    name, box_style, room_tokens = "stages", QWEN, 10**9
+    name, family, box_style, room_tokens = "stages", QWEN2_VL, QWEN, 10**9
 
     def __init__(self, reply_hook=lambda prompts: None, prepare_hook=lambda prompts: None):
         self.work = Counter()

@@ -35,7 +35,9 @@ from tests.test_build import MINIATURE
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("built")
-    roots = make_world(home / "w", 5, Amounts(12, 80, 12, 12, 1))
+    roots = make_world(
+        home / "w", 5, Amounts(got10k=12, coco=80, objects365=12, magicbrush=12, sa1b=24, imagenet=60, held_out=1)
+    )
     sources = {name: root for name, root in roots.items() if name != "mig-bench"}
     return build(["all"], sources, home / "d", count=6, config=MINIATURE).folder
 

@@ -41,7 +41,9 @@ def rename(root: Path, listing: str, old: str, new: str) -> None:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A drawn world, one image or sequence of each source under a name that MIG-Bench has."""
-    roots = make_world(tmp_path_factory.mktemp("world") / "w", 5, Amounts(6, 24, 8, 6, 1))
+    roots = make_world(
+        tmp_path_factory.mktemp("world") / "w", 5, Amounts(got10k=6, coco=24, objects365=8, magicbrush=6, held_out=1)
+    )
     listing = json.loads((roots["coco"] / "annotations" / "instances_train2017.json").read_text())
     (label, _), *_ = Counter(one["category_id"] for one in listing["annotations"]).most_common()
     number = next(one["image_id"] for one in listing["annotations"] if one["category_id"] == label)

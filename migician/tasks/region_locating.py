@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxes import iou_pairs, writable
+from migician.boxes import Box, Size, iou_pairs, writable
 from migician.index.columns import fractions
 from migician.index.scenes import Scenes
 from migician.scenes import Tally
@@ -108,6 +108,12 @@ def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64]) 
     return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
 
 
+def _crop(box: Box, size: Size) -> tuple[int, int, int, int]:
+    """As `_crops`, of one box."""
+    x1, y1, x2, y2 = box.to_pixels(size)
+    return round(x1), round(y1), round(x2), round(y2)
+
+
 def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:
     """(n,): whether no earlier crop of the same image (`rows`, sorted) that is kept itself overlaps one by so much."""
     kept = np.ones(len(crops), bool)
@@ -132,14 +138,14 @@ def _draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft:
     turn, image, *things = plan
     rng, size = dice(seed, turn, image, "words"), scenes.size(image)
     lowest, highest = min(settings.regions[0], len(things)), min(settings.regions[1], len(things))
-    chosen = np.asarray(rng.sample(things, rng.randint(lowest, highest)))
-    crops = [(x1, y1, x2, y2) for x1, y1, x2, y2 in _crops(scenes, chosen, np.array([size])).tolist()]
+    boxes = [scenes.box(thing) for thing in rng.sample(things, rng.randint(lowest, highest))]
+    crops = [_crop(box, size) for box in boxes]
     asked = rng.randrange(len(crops))
     speaker = Speaker(rng, settings.manner)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
     # The answer is the annotation's own box; the crop is cut at the whole pixels nearest to it.
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, scenes.box(int(chosen[asked])), fields)]
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, boxes[asked], fields)]
     source = picture(scenes, image)
     return speaker.draft([source, *(Picture(source.image, size, crop) for crop in crops)], turns)
 
