@@ -86,11 +86,9 @@ def evaluate(
     longest = max_new_tokens or max(bench.max_new_tokens, asked_as.new_tokens)
     wanted = tuple(name for given in tasks or () for name in given.split(","))
     plan = Plan(prompt.value, batch_size, longest, wanted, limit)
-    steps = (
-        {f"step {number}, ": step for number, step in enumerate(rehearse(bench, cot.value, plan.wording), 1)}
-        if cot
-        else {"": bench}
-    )
+    steps = {"": bench}
+    if cot:
+        steps = dict(zip(("step 1, ", "step 2, "), rehearse(bench, cot.value, plan.wording), strict=True))
     if dry_run:
         chosen = {question.index for question in choose(bench, plan)}
         for step, asked_then in steps.items():
