@@ -26,14 +26,13 @@ from migician.report import (
     Report,
     headline_metric,
     metric_names,
-    notes,
     read_report,
     score_answers,
     scoring_of,
     title,
 )
 from migician.scoring import Drawn, Scoring, read_records, reading_named
-from migician.tables import Cell, Table, Value, name_of_task, write_markdown
+from migician.tables import Cell, Table, name_of_task, one_run, write_markdown
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,7 @@ class Run:
         return f"Run({self.name}: {title(self.report)}, n {self.report['n']}, {figure})"
 
     def _repr_markdown_(self) -> str:
-        metrics = metric_names(self.report["average"])
-
-        def row(name: str, figures: dict[str, Any]) -> list[Cell]:
-            spans = ((figures[metric], *figures["interval"][metric]) for metric in metrics)
-            return [name, str(figures["n"]), *(Value(value, (low, high)) for value, low, high in spans)]
-
-        rows = [row(name_of_task(task), figures) for task, figures in self.report["per_task"].items()]
-        rows += [row("average of tasks", self.report["average"]), row("all rows", self.report["micro"])]
-        columns = ["task", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
-        told = ["Percent, with 95% intervals clustered by image tuple.", *notes(self.report)]
-        return write_markdown(Table(f"{self.name}: {title(self.report)}", columns, rows, len(columns) - 1, told))
+        return write_markdown(one_run(self.name, self.report))
 
 
 @dataclass(frozen=True)

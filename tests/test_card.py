@@ -247,6 +247,16 @@ class TestDataset:
                 assert f"| {part['task']} | {part['source']} | choosing | {reason} | {count:,} |" in text
         assert "![" in text and card["look"] == {"samples": 12, "unreadable": 0}
 
+    def test_the_recipe_on_the_card_makes_the_same_again(self, built: Path, tmp_path: Path) -> None:
+        card = json.loads((built / "card.json").read_text())
+        (tmp_path / "recipe.yaml").write_text(json.dumps(card["recipe"]))
+        used = {part["source"] for part in card["parts"]}
+        roots = {name: built.parent / "w" / "sources" / name for name in used}
+        again = build(["all"], roots, tmp_path / "d", config=tmp_path / "recipe.yaml").folder
+        assert json.loads((again / "card.json").read_text())["files"] == card["files"]
+        assert "How it was made" in (again / "README.md").read_text()
+        assert "arXiv:2501.05767" in (again / "README.md").read_text()
+
     def test_figures_on_the_card_are_those_of_its_files(self, built: Path) -> None:
         figures = json.loads((built / "card.json").read_text())["figures"]
         for family, found in figures.items():
@@ -258,7 +268,7 @@ class TestDataset:
     ("samples", "name"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (630_000, "100K<n<1M"), (10**7, "10M<n<100M")]
 )
 def test_sizes_as_the_hub_names_them(samples: int, name: str) -> None:
-    card = {"name": "x", "samples": samples, "seed": 0, "stored": "files", "parts": []}
+    card = {"name": "x", "samples": samples, "seed": 0, "stored": "files", "parts": [], "versions": {}}
     text = readme(card | {"look": {"samples": 0, "unreadable": 0}, "mig_bench": {"sentence": ""}}, {})
     assert yaml.safe_load(text.split("---")[1])["size_categories"] == [name]
 

@@ -1,4 +1,4 @@
-"""Verbs that pass a dataset on: export, push."""
+"""Verbs that pass data and models on: export, card, push."""
 
 from __future__ import annotations
 
@@ -60,6 +60,29 @@ def _export_run(run: Path, to: Path, images: Path | None, of_datasets: bool) -> 
         rows = ", ".join(map(str, done.impossible))
         note(f"questions {rows}: a true box has its corners in the wrong order, which COCO cannot hold; left out")
     note(f"{done.folder}: {done.truths:,} true boxes and {done.predictions:,} predictions on {done.images:,} images")
+
+
+def card(
+    model: Annotated[Path, typer.Argument(help="The folder of a model: README.md goes into it.")],
+    reports: Annotated[
+        list[Path] | None, typer.Option("--report", help="A folder that eval or score wrote; repeated.")
+    ] = None,
+    datasets: Annotated[
+        list[Path] | None, typer.Option("--dataset", help="A built dataset it was trained on; repeated.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="The Hub id it was finetuned from.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, by the Hub's name: apache-2.0.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a README.md.")] = False,
+) -> None:
+    """Write the card of a model for the Hub, its figures taken from reports of these very weights."""
+    from migician.modelcard import write_model_card
+
+    written = write_model_card(
+        model, reports or (), datasets=datasets or (), base=base, licence=licence, overwrite=overwrite
+    )
+    note(f"written: {written}")
 
 
 def push(
