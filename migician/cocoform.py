@@ -1,6 +1,6 @@
 """A run in COCO's form: truths and predictions as a pair of files that pycocotools and FiftyOne read.
 
-    OUT/data/000017-1.jpg     the first image of question 17, a link to the benchmark's own
+    OUT/data/000017-01.jpg    the first image of question 17, a link to the benchmark's own
     OUT/labels.json           images, categories (the tasks), true boxes
     OUT/predictions.json      what the model boxed, as a list of results
 
@@ -116,7 +116,8 @@ class _Form:
                 self._sizes[path] = upright_size(path)
             except OSError as error:
                 raise UserError(f"{path}: cannot be read as an image ({error})") from None
-        file = f"{record.index:06d}-{number + 1}{path.suffix.lower()}"
+        # Padded, so that the order of names is that of ids: FiftyOne takes predictions by an image's place.
+        file = f"{record.index:06d}-{number + 1:02d}{path.suffix.lower()}"
         self._files[file] = path
         width, height = self._sizes[path]
         entry = {"id": len(self.images) + 1, "file_name": file, "width": width, "height": height}

@@ -145,7 +145,8 @@ def check_coco(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     images = {one["id"]: one for one in labels["images"]}
     kinds = {one["id"] for one in labels["categories"]}
     assert len(images) == len(labels["images"]) and min(images) == min(kinds) == 1
-    assert len({one["file_name"] for one in labels["images"]}) == len(images)
+    names = [one["file_name"] for one in labels["images"]]
+    assert names == sorted(set(names)) and list(images) == list(range(1, len(names) + 1))
     for image in images.values():
         with Image.open(folder / "data" / image["file_name"]) as opened:
             assert opened.size == (image["width"], image["height"])
