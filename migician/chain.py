@@ -3,7 +3,7 @@
 Step 1 shows all images and asks for a short description of the target. Step 2 asks for the box, with that text:
 "single" shows only the image that the target is in, "multi" all of them again. Which image that is,
 the benchmark's rules say by task; for group_grounding it is the one that the model's own description names, the first
-if it names none. The words of step 1 are this project's: those of the published script were not at hand.
+if it names none. Under the wording "published" both steps ask what the published script asks (`published_chain`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from migician.benchmarks import Benchmark
+from migician.benchmarks import Benchmark, published_chain
 from migician.benchmarks.mig_bench import MigBench, Question
 from migician.boxes import Size
+from migician.converters.foreign import plain
 from migician.errors import UserError
 from migician.evaluation import ALONE, Plan, Progress, ask
 from migician.families import Family
@@ -57,6 +58,15 @@ class Described(MigBench):
         return family.respelled(question.text, sizes)
 
 
+@dataclass(frozen=True, slots=True)
+class Located(MigBench):
+    """Step 2 as published: every question says how to write a box, in the chain's sentence, which has no slips."""
+
+    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """The question, then the family's format."""
+        return f"{family.respelled(question.text, sizes)} {family.format}"
+
+
 def evaluate_chain(
     bench: Benchmark,
     model: Model,
@@ -77,15 +87,25 @@ def evaluate_chain(
     """
     bench = chained(bench)
     first = dataclasses.replace(plan, chain=f"{mode}, step 1")
-    told = ask(describing(bench), model, images, out / "step-1", plan=first, ranks=ranks, progress=progress)
+    told = ask(
+        describing(bench, plan.wording), model, images, out / "step-1", plan=first, ranks=ranks, progress=progress
+    )
     texts = {index: answer.response for index, answer in told.answers.items()}
     shown = {index: target_image(bench.questions[index], text) for index, text in texts.items()}
-    asked, scored = locating(bench, texts, shown, mode)
+    asked, scored = locating(bench, texts, shown, mode, plan.wording)
     second = dataclasses.replace(plan, chain=f"{mode}, step 2")
     replies = ask(asked, model, images, out, plan=second, ranks=ranks, progress=progress)
     about = {"mode": mode, "step_1": told.spec, "step_1_failed": sum(text is None for text in texts.values())}
     replies = dataclasses.replace(replies, spec={**replies.spec, "chain_of_thought": about})
     return ranks.first(lambda: replies.score(scored, reading, out, images))
+
+
+def rehearse(bench: Benchmark, mode: Mode, wording: str) -> tuple[MigBench, MigBench]:
+    """Both steps as they would be asked, with a placeholder for the words of step 1; raises what `chained` does."""
+    known = chained(bench)
+    words: dict[int, str | None] = {one.index: "(the reply of step 1)" for one in known.questions}
+    shown = {one.index: target_image(one, None) for one in known.questions}
+    return describing(known, wording), locating(known, words, shown, mode, wording)[0]
 
 
 def chained(bench: Benchmark) -> MigBench:
@@ -95,12 +115,15 @@ def chained(bench: Benchmark) -> MigBench:
     return bench
 
 
-def describing(bench: MigBench) -> Described:
+def describing(bench: MigBench, wording: str = "corrected") -> Described:
     """The questions of step 1."""
-    questions = tuple(
-        dataclasses.replace(one, text=f"{one.text.rstrip()}\n{_DESCRIBE.get(one.task, _ANY_TASK)}{_SHORT}")
-        for one in bench.questions
-    )
+
+    def asked(one: Question) -> str:
+        if wording == "published":
+            return published_chain.describe(one)
+        return f"{one.text.rstrip()}\n{_DESCRIBE.get(one.task, _ANY_TASK)}{_SHORT}"
+
+    questions = tuple(dataclasses.replace(one, text=asked(one)) for one in bench.questions)
     return Described(bench.path, bench.sha256, bench.kind, questions, bench.name)
 
 
@@ -117,7 +140,11 @@ def target_image(question: Question, description: str | None) -> int:
 
 
 def locating(
-    bench: MigBench, texts: Mapping[int, str | None], shown: Mapping[int, int], mode: Mode
+    bench: MigBench,
+    texts: Mapping[int, str | None],
+    shown: Mapping[int, int],
+    mode: Mode,
+    wording: str = "corrected",
 ) -> tuple[MigBench, MigBench]:
     """The questions of step 2 as they are asked, and as their replies are scored: over all images of the row."""
     asked, scored = [], []
@@ -126,18 +153,22 @@ def locating(
             asked.append(one)
             scored.append(one)
             continue
-        image, described = shown[one.index], (texts[one.index] or "").strip()
-        hint = f"\nThe target, described from all images: {described}" if described else ""
-        where = f"\nYou now see only the {ordinal(image)} of the images. Locate the target in it."
-        text = one.text.rstrip() + hint + (where if mode == "single" else "")
+        image, described = shown[one.index], plain((texts[one.index] or "").strip())
+        if wording == "published":
+            text = published_chain.locate(one, described.strip("."), image, all_images=mode == "multi")
+        else:
+            hint = f"\nThe target, described from all images: {described}" if described else ""
+            where = f"\nYou now see only the {ordinal(image)} of the images. Locate the target in it."
+            text = one.text.rstrip() + hint + (where if mode == "single" else "")
         question = dataclasses.replace(one, text=text)
         scored.append(question)
         asked.append(dataclasses.replace(question, images=(one.images[image],)) if mode == "single" else question)
     scoring = BOXES
     if mode == "single":
         scoring = dataclasses.replace(BOXES, score_one=partial(_score_shown, shown))
+    kind = Located if wording == "published" else MigBench
     return (
-        dataclasses.replace(bench, questions=tuple(asked)),
+        kind(bench.path, bench.sha256, bench.kind, tuple(asked), bench.name),
         dataclasses.replace(bench, questions=tuple(scored), scoring=scoring),
     )
 

@@ -155,8 +155,9 @@ class ChoiceBench:
         return [question.index for question in self.questions if question.is_malformed]
 
     def prompt(self, question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """What a model of any family is asked."""
-        return self.ask(question, wording)
+        """What a model is asked: the same of every family, but for what the published script adds for some."""
+        end = family.published_choice_ends.get(self.name, "") if wording == "published" else ""
+        return self.ask(question, wording) + end
 
     def facts(self) -> Mapping[str, Any]:
         """See `told`."""

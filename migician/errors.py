@@ -1,10 +1,11 @@
-"""Errors meant for the user, and files that appear whole or not at all."""
+"""Errors meant for the user; files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -63,6 +64,29 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    `target` may be an empty folder. What a killed process left beside it is taken away first. Raises `UserError` for
+    what the file system refuses, also within the block.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            if target.exists():
+                target.rmdir()
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        where = error.filename or target
+        raise UserError(f"{where}: {error.strerror or error}; {target} was not written") from None
 
 
 def _opened(file: Path) -> BinaryIO:

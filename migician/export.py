@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import INFO, Inputs, inputs_of
-from migician.errors import UserError, writing
+from migician.errors import UserError, appearing, writing
 from migician.progress import progress_bar
 from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, readme
 from migician.records import records
@@ -56,7 +55,7 @@ def export(
     inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
-    with _appearing(target) as folder:
+    with appearing(target) as folder:
         tables = _tables(_separate(inputs), folder, inputs.media_dir, images)
         samples = {table.name: table.rows for table in tables if table.rows}
         _describe(Path(dataset), folder, samples, "embedded" if images else "named")
@@ -201,21 +200,3 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
                 shutil.copyfile(home / picture, folder / picture)
     with writing(folder / "README.md") as stream:
         stream.write(text.encode())
-
-
-@contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends well, and vanishes when it does not."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            partial.chmod(0o755)
-            yield partial
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None

@@ -8,8 +8,8 @@ and the model cards that each family's own file names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START, QWEN, REF_END, REF_START, BoxStyle, translate
@@ -41,6 +41,8 @@ class Family:
     """What stands for image {n}, counted from 1, where a text does not place its images itself."""
     tags: tuple[str, str, str, str] = TAGS
     """What replaces Qwen2-VL's four tokens (box start and end, reference start and end) in a question."""
+    published_choice_ends: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """By the benchmark's name, what the published script adds to a multiple-choice question for this family."""
     new_tokens: int = 128
     """The longest reply, unless asked otherwise."""
     most_images: int | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint, read_object
-from migician.errors import UserError
+from migician.errors import UserError, appearing
 
 if TYPE_CHECKING:
     import torch
@@ -80,18 +80,10 @@ def merge(
             shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
             raise UserError(f"{first.folder} and {other.folder} cannot be averaged: {shown}")
 
-    # Beside the target and under a fixed name: what a killed merge left behind is taken away by the next.
-    partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with appearing(target) as partial:
         _check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
-        return partial.rename(target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return target
 
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:

@@ -32,8 +32,9 @@ from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
 from migician.checkpoints import read_checkpoint
 from migician.evaluation import Plan, evaluate
+from migician.models.patches import use_product
 from migician.models.pictures import load_pictures
-from migician.models.qwen2_vl import Migician, PatchProduct, _processor
+from migician.models.qwen2_vl import Migician, _processor
 from migician.models.tiny import WORDINGS, make_tiny
 from migician.scoring import Reading
 
@@ -183,7 +184,7 @@ def random_model(folder: Path, shape: str, device: torch.device, dtype: torch.dt
         with torch.no_grad():
             for weight in model.model.language_model.parameters():
                 weight.mul_(6) if weight.dim() > 1 else None
-    model.model.visual.patch_embed.proj = PatchProduct(model.model.visual.patch_embed.proj)
+    use_product(model)
     processor = _processor(checkpoint)
     processor.image_processor.size.longest_edge = MAX_PIXELS[shape]
     weights = sum(weight.numel() * weight.itemsize for weight in model.parameters())

@@ -14,6 +14,9 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# The `hub` of what fetches from it.
+pytest_plugins = ["mgrounding_hub"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -21,6 +21,8 @@ from migician.errors import UserError
 from migician.evaluation import Plan, evaluate
 from migician.families import QWEN2_VL
 from migician.models import Request
+from migician.models.internvl2 import FAMILY as INTERNVL2
+from migician.models.minicpm_v import FAMILY as MINICPM_V
 from migician.models.pictures import load_pictures
 from migician.models.scripted import Scripted
 from migician.scoring import Reading
@@ -122,6 +124,26 @@ class TestMiBench:
         )
         assert bench.prompt(bench.questions[1], "published", QWEN2_VL, None) == f"What changed?{ending}"
         assert bench.questions[0].answer == 1 and not bench.questions[0].lettered
+
+    @pytest.mark.parametrize(
+        ("family", "mibench_end", "mmiu_end"),
+        [
+            (QWEN2_VL, "", ""),
+            (MINICPM_V, "", "\nPlease only answer with the single letter."),
+            (INTERNVL2, "Don't generate additional words.", ""),
+        ],
+        ids=lambda value: getattr(value, "name", ""),
+    )
+    def test_the_published_script_adds_a_sentence_for_some_families(self, tmp_path, family, mibench_end, mmiu_end):
+        rows = {"mibench": mibench_row(), "mmiu": mmiu_row()}
+        for name, end in (("mibench", mibench_end), ("mmiu", mmiu_end)):
+            bench = load_benchmark(name, write(tmp_path / f"{name}.json", [rows[name]]))
+            asked = {
+                wording: bench.prompt(bench.questions[0], wording, family, None)
+                for wording in ("corrected", "published")
+            }
+            assert asked["published"] == bench.ask(bench.questions[0], "published") + end
+            assert asked["corrected"] == bench.ask(bench.questions[0], "corrected")
 
     def test_marks_that_do_not_fit_the_images_are_no_places(self, tmp_path):
         bench = load_benchmark("mibench", write(tmp_path / "a.json", [mibench_row(question="<image> what?")]))

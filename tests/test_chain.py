@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
 from migician.chain import chained, describing, evaluate_chain, locating, target_image
+from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation import Plan
 from migician.models import Request
@@ -162,6 +166,70 @@ def test_the_script_takes_the_commands_options(folder: Path) -> None:
     done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert report["chain_of_thought"]["mode"] == "single" and report["n"] == len(ROWS)
+
+
+def test_published_prompts_task_by_task(folder: Path) -> None:
+    bench = mig_bench.load(folder / "MIG_data.json")
+    family = mig_bench.QWEN2_VL
+    first = describing(bench, "published")
+    diff, tracking, group, region = (first.prompt(one, "published", family, None) for one in first.questions)
+    assert diff.startswith("Compare these two images carefully and tell me where does they differ.")
+    assert tracking.endswith("marked with red bounding box with simple phrase.")
+    assert group == (
+        "Where is the red hat? Just recognize and tell me which image is it in. "
+        "Strictly answer from choice list: Image1 | Image2 | Image3."
+    )
+    # The source image is the first picture, so that the first region is the second.
+    assert region == "Describe the content of the 2th picture with simple phrase or words."
+    words = {0: " a {hat}. ", 1: "a hat", 2: "Image2", 3: "a hat <image>"}
+    shown = {0: 1, 1: 2, 2: 1, 3: 0}
+    asked, scored = locating(bench, words, shown, "single", "published")
+    prompts = [asked.prompt(one, "published", family, None) for one in asked.questions]
+    assert prompts[0] == (
+        "According to the object difference/change: a {hat}, please ground this difference with bounding box "
+        f"coordinates. {FORMAT}"
+    )
+    assert "<|object_ref_start|>" not in prompts[0] and "<ref>a hat<ref>" in prompts[1]
+    assert prompts[2] == f"Where is the red hat? {FORMAT}"
+    assert "<image>" not in prompts[3] and [len(one.images) for one in asked.questions] == [1] * 4
+    assert [len(one.images) for one in scored.questions] == [2, 3, 3, 2]
+    asked, _ = locating(bench, words, shown, "multi", "published")
+    openings = [one.text[: one.text.index(". ") + 1] for one in asked.questions]
+    assert openings == [
+        "Now ONIY look at Image2.",
+        "Now ONIY look at the third image.",
+        "Now ONIY look at the second image.",
+        "Now ONIY look at Image1.",
+    ]
+
+
+def test_published_prompts_know_every_task_of_the_real_file(shared: Path) -> None:
+    bench = mig_bench.load(shared / "data/mig_bench/MIG_data.json")
+    asked = describing(bench, "published")
+    assert all(not re.search(r"[{}]", one.text) for one in asked.questions)
+    pictures = {match[1] for one in asked.questions if (match := re.search(r"of the (\d)th picture", one.text))}
+    assert pictures >= {"2", "3"} and "1" not in pictures
+    reasoning = [one.text for one in asked.questions if one.task == "reasoning"]
+    assert not any("locate it in the second image" in text for text in reasoning)
+
+
+def test_a_task_that_the_published_script_does_not_know(folder: Path) -> None:
+    bench = mig_bench.load(folder / "MIG_data.json")
+    other = dataclasses.replace(bench, questions=(dataclasses.replace(bench.questions[0], task="new"),))
+    with pytest.raises(UserError, match="does not know 'new': use --prompt corrected"):
+        describing(other, "published")
+
+
+@pytest.mark.parametrize("wording", ["corrected", "published"])
+def test_a_dry_run_shows_both_steps(folder: Path, wording: str) -> None:
+    words = ["eval", "mig-bench", "--model", "constant:100,100,500,500", "--data", folder / "MIG_data.json"]
+    words += ["--images", folder, "--out", folder / "x", "--dry-run", "--cot", "single", "--prompt", wording]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    heads = [line for line in done.stdout.splitlines() if line.startswith("---")]
+    assert heads[0] == "--- step 1, row 0, diff, 2 images" and heads[len(ROWS)] == "--- step 2, row 0, diff, 1 image"
+    assert done.stdout.count("(the reply of step 1)") == len(ROWS) - (wording == "published")  # one asks without it
+    assert not (folder / "x").exists()
 
 
 def test_other_benchmarks_are_refused(folder: Path) -> None:

@@ -3,15 +3,9 @@
 import hashlib
 import io
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
-import zipfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -19,83 +13,12 @@ import pytest
 
 pytest.importorskip("huggingface_hub", reason="models extra not installed: bash scripts/setup.sh")
 
-from hub_stand_in import COMMIT, Hub
-from split_zip import write_split
+from hub_stand_in import COMMIT
+from mgrounding_hub import STRAY, command, noise, records, run, state, tree, zipped
 
 from migician import downloads
 from migician.errors import UserError
 from migician.hub import DATASETS, fetch, plan
-
-STRAY = "home/liyou/opensource_datasets/MGrounding-630k/"
-
-
-def noise(seed, size):
-    return random.Random(seed).randbytes(size)
-
-
-def zipped(members):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def records(family, names):
-    turns = [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "!"}]
-    return [
-        {"id": i, "images": [f"./MGrounding-630k/{family}/{name}"], "conversations": turns, "type": family}
-        for i, name in enumerate(names)
-    ]
-
-
-def mgrounding():
-    """The released repository in miniature: stray prefix, two plain zips, one in volumes, the merged file."""
-    files, merged = {".gitattributes": b"*.zip filter=lfs", "README.md": b"# MGrounding-630k\n"}, []
-    for seed, family in enumerate(["Difference", "Free-Form", "Group_Grounding"]):
-        names = [f"SRC/{i}.jpg" for i in range(6)]
-        part = records(family, names)
-        merged += part
-        members = {f"{STRAY}{family}/{name}": noise(seed * 100 + i, 3000) for i, name in enumerate(names)}
-        members[f"{STRAY}{family}/{family.lower()}_train.json"] = json.dumps(part).encode()
-        if family == "Group_Grounding":
-            volumes = write_split(members, 8000, zip64=True).volumes
-            files |= {f"{family}.z{n:02d}": volume for n, volume in enumerate(volumes[:-1], 1)}
-            files[f"{family}.zip"] = volumes[-1]
-        else:
-            files[f"{family}.zip"] = zipped(members)
-    files["MGrounding-630k.json"] = json.dumps(merged).encode()
-    return files
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    from huggingface_hub import constants
-
-    with Hub("Michael4933/MGrounding-630k", mgrounding(), plain=["README.md", ".gitattributes"]) as running:
-        # Read from HF_ENDPOINT when the client is imported; the tests of the command set that instead.
-        template = f"{running.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # scripts/test.sh sets it for all other tests
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # 10 MB; what is short of one is lost in a drop
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client's pause before it tries again
-        yield running
-
-
-def run(to, only=(), revision=None, keep=False, name="mgrounding-630k"):
-    said = []
-    checked = fetch(plan(name, to, list(only), revision, keep), keep, said.append)
-    return checked, said
-
-
-def tree(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-
-
-def state(to):
-    return json.loads((to / "MGrounding-630k/fetched.json").read_text())
 
 
 def test_the_whole_set_is_ready_to_train_on(hub, tmp_path):
@@ -315,16 +238,6 @@ def test_missing_images_are_counted_and_the_first_named(hub, tmp_path):
     assert checked.first_missing[0] == "d.json: record 1: ./MGrounding-630k/Difference/SRC/none.jpg"
 
 
-COMMAND = [sys.executable, "-m", "migician.cli", "fetch", "mgrounding-630k", "--to"]
-
-
-def command(hub, to, *more, **environment):
-    return subprocess.run(
-        [*COMMAND, str(to), *more], capture_output=True, text=True, check=False,
-        env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", **environment},
-    )  # fmt: skip
-
-
 def test_the_command(hub, tmp_path):
     listed = command(hub, tmp_path, "--dry-run")
     assert listed.returncode == 0 and not list(tmp_path.iterdir())
@@ -347,89 +260,6 @@ def test_a_command_without_the_hub_is_one_line(hub, tmp_path):
     for done, says in ((offline, "HF_HUB_OFFLINE is set"), (command(hub, tmp_path), "cannot be reached")):
         assert done.returncode == 2 and says in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
-
-
-def kill_when(process, ready):
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert process.poll() is None and time.monotonic() < deadline
-        threading.Event().wait(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-PIECES = """
-from huggingface_hub import constants
-from migician.cli import main
-constants.DOWNLOAD_CHUNK_SIZE = 1000
-main()
-"""
-
-
-def test_killed_while_downloading_it_goes_on_from_there(hub, tmp_path):
-    hub.gate = ("Difference.zip", len(hub.files["Difference.zip"]) // 3, threading.Event())
-    process = subprocess.Popen(
-        [sys.executable, "-c", PIECES, *COMMAND[3:], str(tmp_path)], env={**os.environ, "HF_ENDPOINT": hub.url}
-    )
-    archives = tmp_path / "MGrounding-630k/archives"
-
-    def begun():
-        return sum(part.stat().st_size for part in archives.glob(".Difference.zip.*.part"))
-
-    kill_when(process, begun)
-    hub.gate[2].set()
-    hub.gate, got = None, begun()
-    assert not (archives / "Difference.zip").exists() and got % 1000 == 0
-    hub.asked.clear()
-    assert run(tmp_path)[0].missing == 0
-    assert [place for name, place in hub.asked if name == "Difference.zip"] == [f"bytes={got}-"]
-    assert not list(tmp_path.rglob("*.part")) and not archives.exists()
-
-
-SLOW = """
-import sys, time
-from migician import archives
-from migician.cli import main
-write = archives._write
-def slowly(*args):
-    write(*args)
-    print("wrote", flush=True)
-    sys.stdin.readline()
-archives._write = slowly
-main()
-"""
-
-
-def test_killed_while_unpacking_the_same_command_completes(hub, tmp_path):
-    environment = {**os.environ, "HF_ENDPOINT": hub.url}
-    arguments = [sys.executable, "-c", SLOW, *COMMAND[3:], str(tmp_path)]
-    process = subprocess.Popen(
-        arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    for _ in range(9):  # in the second archive
-        assert process.stdout.readline() == b"wrote\n"
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdin.close()
-    process.stdout.close()
-    root = tmp_path / "MGrounding-630k"
-    written = {path: path.stat().st_ino for path in root.rglob("*.jpg")}
-    assert 6 <= len(written) < 18 and all(path.stat().st_size == 3000 for path in written)
-    (root / ".unpacking.part").write_bytes(b"half")  # what a kill within a member leaves
-    checked, _ = run(tmp_path)
-    assert (checked.named, checked.missing) == (18, 0)
-    assert all(path.stat().st_ino == inode for path, inode in written.items())
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_two_at_once_in_one_folder_are_refused(hub, tmp_path):
-    from migician.hub import _alone
-
-    (tmp_path / "MGrounding-630k").mkdir()
-    with _alone(tmp_path / "MGrounding-630k"), pytest.raises(UserError, match="another fetch is at work"):
-        run(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "field"), [("mig-bench", "images"), ("mibench", "image")])

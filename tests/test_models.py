@@ -374,12 +374,13 @@ def test_requests_nobody_can_answer(model: Any, request_: Request, said: str) ->
 
 
 def test_the_patch_embedding_is_the_convolution_it_replaces() -> None:
-    from migician.models.qwen2_vl import PatchProduct
+    from migician.models.patches import PatchProduct
 
-    convolution = torch.nn.Conv3d(3, 16, (2, 14, 14), stride=(2, 14, 14), bias=False)
-    patches = torch.randn(9, 3, 2, 14, 14)
-    expected = convolution(patches).view(-1, 16)
-    torch.testing.assert_close(PatchProduct(convolution)(patches), expected, rtol=1e-5, atol=1e-5)
+    for bias in (False, True):  # Qwen3-VL's has one
+        convolution = torch.nn.Conv3d(3, 16, (2, 14, 14), stride=(2, 14, 14), bias=bias)
+        patches = torch.randn(9, 3, 2, 14, 14)
+        expected = convolution(patches).view(-1, 16)
+        torch.testing.assert_close(PatchProduct(convolution)(patches), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_fingerprint_knows_the_weights_not_the_files(copy: Path) -> None:

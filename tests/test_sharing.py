@@ -18,13 +18,17 @@ torch = pytest.importorskip("torch", reason="models extra not installed: bash sc
 transformers = pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
 Migician = pytest.importorskip("migician.models.qwen2_vl").Migician
 sharing = pytest.importorskip("migician.models.sharing")
+from tiny_families import save_tiny  # noqa: E402
 
 IMAGE = 7
 """The token of an image in tests that need no model."""
 
 
-@pytest.fixture(scope="module", params=["a head for each", "heads that share keys"])
+@pytest.fixture(scope="module", params=["a head for each", "heads that share keys", "Qwen2.5-VL"])
 def folder(request: Any, tmp_path_factory: Any) -> Path:
+    if request.param == "Qwen2.5-VL":
+        made = tmp_path_factory.mktemp("sharing")
+        return save_tiny("qwen2_5_vl", made / "tiny", made / "words")
     shared = request.param == "heads that share keys"
     shape = TinyShape(heads=8, key_value_heads=2 if shared else 8, spread=0.2)  # wide: replies that differ
     return make_tiny(tmp_path_factory.mktemp("sharing") / "tiny", seed=int(shared), shape=shape)
@@ -39,7 +43,7 @@ def model(folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Any:
     """The same weights, asked as transformers' documentation says."""
-    loaded = transformers.Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    loaded = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     loaded.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=0)
     return loaded.eval()
 

@@ -75,7 +75,7 @@ def test_conversations_go_to_vllm_as_documented(tiny_folder: Path) -> None:
 
 def test_without_vllm_it_says_what_to_install(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UserError, match=r"pip install vllm==0\.21\.0 .* or run `vllm serve` elsewhere"):
+    with pytest.raises(UserError, match=r"pip install 'migician\[vllm\]' .* or run `vllm serve` elsewhere"):
         load_model(f"vllm:{tiny_folder}")
 
 

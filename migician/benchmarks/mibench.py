@@ -78,7 +78,8 @@ def ask(question: ChoiceQuestion, wording: str) -> str:
     """The question, then the options joined by " | ".
 
     Images stand at the `<image>` marks of the question. "published" joins the two without a blank, and has
-    "Image-1", "Image-2" in place of the marks, with all images before the text.
+    "Image-1", "Image-2" in place of the marks, with all images before the text. The published script does so for
+    MiniCPM-V; for other families it leaves the marks as plain text, which means nothing to them.
     """
     text = question.text
     if wording == "published":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +24,7 @@ from migician.models import FAMILIES, Metered
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
-    from migician.benchmarks import Benchmark, Question
+    from migician.benchmarks import Benchmark
     from migician.families import Family
 
 
@@ -74,7 +73,7 @@ def evaluate(
     """Ask a model every question and report; the same command again goes on where it stopped."""
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.images import check_images
-    from migician.chain import chained, evaluate_chain
+    from migician.chain import evaluate_chain, rehearse
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
     from migician.models import find_family, load_model
@@ -87,11 +86,14 @@ def evaluate(
     longest = max_new_tokens or max(bench.max_new_tokens, asked_as.new_tokens)
     wanted = tuple(name for given in tasks or () for name in given.split(","))
     plan = Plan(prompt.value, batch_size, longest, wanted, limit)
-    if dry_run:
-        _print_prompts(bench, choose(bench, plan), plan.wording, asked_as)
-        return
+    steps = {"": bench}
     if cot:
-        chained(bench)
+        steps = dict(zip(("step 1, ", "step 2, "), rehearse(bench, cot.value, plan.wording), strict=True))
+    if dry_run:
+        chosen = {question.index for question in choose(bench, plan)}
+        for step, asked_then in steps.items():
+            _print_prompts(step, asked_then, chosen, plan.wording, asked_as)
+        return
     check_images(choose(bench, plan), images)
     options = {
         "max_pixels": max_pixels,
@@ -113,14 +115,14 @@ def evaluate(
         note(asked.spent())
 
 
-def _print_prompts(bench: Benchmark, questions: Sequence[Question], wording: str, family: Family) -> None:
-    first = {question.task: question for question in reversed(questions)}
+def _print_prompts(step: str, bench: Benchmark, chosen: set[int], wording: str, family: Family) -> None:
+    first = {question.task: question for question in reversed(bench.questions) if question.index in chosen}
     for question in sorted(first.values(), key=lambda one: one.index):
         count = len(question.images)
         # How large a model sees an image is only known once it is loaded.
         sizes = [(1000, 1000)] * count if family.style.scale == "pixel" else None
         text = family.placed(bench.prompt(question, wording, family, sizes), count)
-        print(f"--- row {question.index}, {question.task}, {count} images\n{text}")
+        print(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
     if family.style.scale == "pixel":
         note(f"{family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
-    note(f"{len(questions)} questions; shown is the first of each task")
+    note(f"{step}{len(chosen)} questions; shown is the first of each task")

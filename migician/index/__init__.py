@@ -6,8 +6,6 @@ the columns. It is mapped into memory, so that 25 million boxes cost no more tha
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from migician.errors import UserError, unknown
+from migician.errors import UserError, appearing, unknown
 from migician.index.pairs import Pairs, write_pairs
 from migician.index.scenes import Scenes, write_scenes
 from migician.index.tracks import Tracks, write_tracks
@@ -72,19 +70,10 @@ def make_index(source: str, root: str | Path, out: str | Path, *, split: str = "
         raise UserError(f"{target}: exists; remove it, or choose another folder for the index")
     write, _ = _KINDS[SOURCES[source].gives]
     left_out = Tally()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            partial.chmod(0o755)
-            count = write(SOURCES[source].read(base, left_out, split=split), partial, base)
-            about = _About(VERSION, source, split, str(base), count, left_out.counts)
-            (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{error.filename or target}: {error.strerror or error}; the index was not made") from None
+    with appearing(target) as partial:
+        count = write(SOURCES[source].read(base, left_out, split=split), partial, base)
+        about = _About(VERSION, source, split, str(base), count, left_out.counts)
+        (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     return open_index(target)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from migician.errors import UserError
+from migician.errors import UserError, appearing
 from migician.miniature import held_out, pairs, photos, sequences
 from migician.miniature.drawing import STYLE, Style
 from migician.miniature.saving import TEST
@@ -61,21 +59,11 @@ def make_world(out: str | Path, seed: int, amounts: Amounts = QUICKSTART, style:
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists and is not empty; remove it or choose another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
     counts = {name: getattr(amounts, name) for name in WRITERS if getattr(amounts, name)}
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        partial.chmod(0o755)
+    with appearing(target) as partial:
         for name, count in counts.items():
             WRITERS[name](partial / "sources" / name, count, seed, style)
         held_out.write_bench(partial, amounts.held_out, lambda *key: stream(seed, TEST, *key), style)
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {name: target / "sources" / name for name in counts} | {"mig-bench": target}
 
 

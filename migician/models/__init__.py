@@ -45,8 +45,11 @@ class Model(Protocol):
     name: str
     family: Family
     """How it is asked, and how it spells boxes."""
-    box_style: BoxStyle
-    """The family's; its replies are read in this style only."""
+
+    @property
+    def box_style(self) -> BoxStyle:
+        """The family's; its replies are read in this style only."""
+        ...
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One whole reply for each request, box tokens kept; raises `UserError` for a request nobody could answer."""

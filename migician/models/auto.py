@@ -26,6 +26,7 @@ try:
     from transformers.image_utils import SizeDict
 
     from migician.models.machine import Machine
+    from migician.models.patches import use_product
 except ModuleNotFoundError as error:
     raise UserError(missing_extra(error)) from None
 
@@ -176,6 +177,7 @@ def load(
     processor = _processor(folder)
     _limit_pixels(processor.image_processor, family, machine.affordable_pixels(_MOST_PIXELS), max_pixels)
     model = machine.load(AutoModelForImageTextToText, folder)
+    use_product(model)
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
     return ImageTextModel(model, processor, checkpoint, family, name)
 

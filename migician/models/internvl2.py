@@ -57,6 +57,7 @@ FAMILY = Family(
     style=STYLES["internvl"],
     format="Format:<box>[[x1,y1,x2,y2]]</box>. Don't generate additional words.",
     published_format="Format:<box>[[x1,y1,x2,y2]]</box>. Don't generate addtional words.",
+    published_choice_ends={"mibench": "Don't generate additional words."},
     image_mark="Image-{n}: <image>\n",
     ask=_ask,
     loader="migician.models.shipped:load",

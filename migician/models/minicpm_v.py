@@ -41,6 +41,7 @@ FAMILY = Family(
     style=STYLES["minicpm"],
     format="Format:<box>x1 y1 x2 y2</box>. Don't generate additional words.",
     published_format="Format:<box>x1 y1 x2 y2</box>. Don't generate addtional words.",
+    published_choice_ends={"mmiu": "\nPlease only answer with the single letter."},
     ask=_ask,
     loader="migician.models.shipped:load",
 )

@@ -1,4 +1,4 @@
-"""Qwen2-VL and what is trained from it, Migician above all, through transformers.
+"""Qwen2-VL and what is trained from it, Migician above all, and Qwen2.5-VL, through transformers.
 
 Prompts are the processor's own chat template, replies keep the box tokens, decoding is greedy.
 """
@@ -12,24 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from migician.boxes import Size
-from migician.boxtext import BOX_END, BOX_START, QWEN
+from migician.boxtext import BOX_END, BOX_START, BoxStyle
 from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
 from migician.families import QWEN2_VL, Family
 from migician.models import Request, missing_extra, refuse_unknown
 from migician.models.conversation import chat_messages, conversation
 from migician.models.grounding import Chat, Grounding, ground
-from migician.models.pictures import ImageInput, ImageInputs, load_picture
+from migician.models.pictures import ImageInput, ImageInputs, load_picture, upright_size
+from migician.models.qwen2_5_vl import FAMILY as QWEN2_5_VL
 from migician.samples import IMAGE_MARK
 
 try:
     import torch
     import transformers
-    from transformers import GenerationConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
+    from transformers import (
+        GenerationConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLProcessor,
+    )
     from transformers.image_utils import SizeDict
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     from migician.models.machine import Machine
+    from migician.models.patches import use_product
     from migician.models.sharing import Group, Picture, Pictures, Prompt, SharedDecoder, share
 except ModuleNotFoundError as error:
     raise UserError(missing_extra(error)) from None
@@ -49,8 +57,15 @@ _FOR_ROWS = 0.4
 """The part of the memory beside the weights that keys and values of a batch may take."""
 
 
+_KINDS: dict[str, tuple[Any, Any, Family]] = {
+    "qwen2_vl": (Qwen2VLForConditionalGeneration, Qwen2VLProcessor, QWEN2_VL),
+    "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, QWEN2_5_VL),
+}
+"""What is run here, by the `model_type` of its config.json: both place text and images in the same way."""
+
+
 class Migician:
-    """A Qwen2-VL checkpoint that grounds, chats and answers benchmark questions.
+    """A Qwen2-VL or Qwen2.5-VL checkpoint that grounds, chats and answers benchmark questions.
 
     >>> model = Migician.from_pretrained("Michael4933/Migician")   # doctest: +SKIP
     >>> found = model.ground(["a.jpg", "b.jpg"], "Find the dog of Image-1 in Image-2.")   # doctest: +SKIP
@@ -59,21 +74,20 @@ class Migician:
     >>> found.picture   # doctest: +SKIP
     """
 
-    family = QWEN2_VL
-    box_style = QWEN
-
     def __init__(
         self,
-        model: Qwen2VLForConditionalGeneration,
-        processor: Qwen2VLProcessor,
+        model: Any,
+        processor: Any,
         checkpoint: Checkpoint,
         *,
         name: str,
+        family: Family = QWEN2_VL,
         room_bytes: float = 8e9,
         notes: Sequence[str] = (),
     ) -> None:
         """Wrap a loaded model; use `from_pretrained`. `room_bytes` is the memory beside the weights."""
-        self.model, self.processor, self.checkpoint, self.name = model, processor, checkpoint, name
+        self.model, self.processor, self.checkpoint = model, processor, checkpoint
+        self.name, self.family = name, family
         self.notes = tuple(notes)
         """What was chosen for this machine and would not be expected."""
         tokenizer = processor.tokenizer
@@ -115,21 +129,29 @@ class Migician:
         """
         folder = locate(path_or_hub_id, revision)
         checkpoint = read_checkpoint(folder)
-        if checkpoint.config["model_type"] != "qwen2_vl":
-            raise UserError(f"{folder}: its model_type is {checkpoint.config['model_type']!r}, expected 'qwen2_vl'")
+        kind = checkpoint.config["model_type"]
+        if kind not in _KINDS:
+            raise UserError(f"{folder}: its model_type is {kind!r}, expected {' or '.join(map(repr, _KINDS))}")
+        model_class, _, family = _KINDS[kind]
         machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
         processor = _processor(checkpoint)
         limits = _pixel_limits(processor.image_processor.size, machine, min_pixels, max_pixels)
         processor.image_processor.size = SizeDict(shortest_edge=limits.least, longest_edge=limits.most)
-        model = machine.load(Qwen2VLForConditionalGeneration, folder)
-        embedding = model.model.visual.patch_embed
-        embedding.proj = PatchProduct(embedding.proj)
+        model = machine.load(model_class, folder)
+        use_product(model)
         in_hub = folder.resolve() != Path(path_or_hub_id).expanduser().resolve()
         name = str(path_or_hub_id) if in_hub else folder.resolve().name
         notes = (*machine.notes, *limits.notes)
-        wrapped = cls(model, processor, checkpoint, name=name, room_bytes=machine.room_bytes, notes=notes)
+        wrapped = cls(
+            model, processor, checkpoint, name=name, family=family, room_bytes=machine.room_bytes, notes=notes
+        )
         log.info("%r", wrapped)
         return wrapped
+
+    @property
+    def box_style(self) -> BoxStyle:
+        """The family's."""
+        return self.family.style
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request, all in one batch, decoded greedily and whole but for the stop token.
@@ -168,9 +190,17 @@ class Migician:
         """How many tokens an image of (width, height) takes; 0 for one too thin to be asked about."""
         if min(size) <= 0 or max(size) > _LONGEST_TO_SHORTEST * min(size):
             return 0
+        width, height = self._resized(size)
+        return width * height // _SIDE_PX**2
+
+    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+        """(width, height) of each image as it is resized; for families that count pixels."""
+        return [self._resized(upright_size(image)) for image in images]
+
+    def _resized(self, size: Size) -> Size:
         limits = self.processor.image_processor.size
         height, width = smart_resize(size[1], size[0], _SIDE_PX, limits.shortest_edge, limits.longest_edge)
-        return int(height * width) // _SIDE_PX**2
+        return int(width), int(height)
 
     def prompt_text(self, request: Request) -> str:
         """The whole prompt as the model gets it, one `<|image_pad|>` standing for all of an image's tokens."""
@@ -272,22 +302,6 @@ class Prepared:
     """The most of each reply, in the order of the requests."""
 
 
-class PatchProduct(torch.nn.Module):
-    """Qwen2-VL's patch embedding as the matrix product it is: kernel and stride of its Conv3d are one patch.
-
-    Measured with torch 2.11 on one CPU core in float32: 27 instead of 193 ms for 784 patches; on
-    GPUs the bfloat16 Conv3d of torch >= 2.9 is reported to be slower still.
-    """
-
-    def __init__(self, convolution: torch.nn.Conv3d) -> None:
-        super().__init__()
-        self.weight = convolution.weight
-
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """(N, channels, frames, height, width) gives (N, width of the embedding)."""
-        return torch.nn.functional.linear(patches.flatten(1), self.weight.flatten(1))
-
-
 def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Migician:
     """The loader behind `load_model`: `reference` is a folder or a Hub id; UniVG-R1 is asked otherwise, not run so."""
     refuse_unknown(reference, Migician.from_pretrained, options)
@@ -336,11 +350,11 @@ def _identity(image: ImageInput, max_side_px: int | None) -> Hashable:
     return str(path), about.st_mtime_ns, about.st_size, max_side_px
 
 
-def _processor(checkpoint: Checkpoint) -> Qwen2VLProcessor:
+def _processor(checkpoint: Checkpoint) -> Any:
     """Tokenizer, chat template and image processor; training scripts often save the weights without them."""
     folder, cure = checkpoint.folder, "copy the small files of the model it was trained from"
     try:
-        processor = Qwen2VLProcessor.from_pretrained(folder, local_files_only=True)
+        processor = _KINDS[checkpoint.config["model_type"]][1].from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: tokenizer or image processor cannot be loaded ({reason:.120}); {cure}") from None

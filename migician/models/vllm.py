@@ -91,7 +91,7 @@ def load(
         import vllm  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise UserError(
-            f"vllm:{reference} needs vLLM: pip install vllm==0.21.0 (it goes with this project's torch 2.11), "
+            f"vllm:{reference} needs vLLM: pip install 'migician[vllm]' (0.21 goes with this project's torch 2.11), "
             f"or run `vllm serve` elsewhere and name it as server:ADDRESS#{reference}"
         ) from None
     folder = locate(reference, revision, [*WANTED, "*.py"] if family.ships_code else WANTED)

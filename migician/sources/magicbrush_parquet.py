@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from migician.errors import UserError
+from migician.errors import UserError, appearing
 from migician.sources.pairs import relative
 
 _COLUMNS = ["img_id", "turn_index", "source_img", "mask_img", "instruction", "target_img"]
@@ -42,17 +40,9 @@ def unpack(root: str | Path, split: str, out: str | Path) -> int:
     files = sorted((Path(root) / "data").glob(f"{split}-*.parquet"))
     if not files:
         raise UserError(f"{root}: holds no data/{split}-*.parquet")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{split}.", suffix=".part", dir=target.parent))
-    try:
-        partial.chmod(0o755)
+    with appearing(target) as partial:
         sessions = _write(partial, files)
         (partial / "edit_sessions.json").write_bytes(msgspec.json.encode(sessions))
-        partial.rename(target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sum(len(turns) for turns in sessions.values())
 
 

@@ -14,8 +14,6 @@ that is on disk are replies in the cache, so the same command continues a run th
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ import msgspec
 
 from migician.build import NAME, Built
 from migician.card import Part, write_card
-from migician.errors import UserError, unknown, writing
+from migician.errors import UserError, appearing, unknown, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
 from migician.mixture import shares, write_dataset_info
 from migician.placing import Placer
@@ -242,19 +240,8 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
 
 def _write(target: Path, parts: list[_Part], settings: Settings, seed: int, split: str, excluded: Excluded) -> Built:
     """The dataset, which appears whole or not at all."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            partial.chmod(0o755)
-            done = _fill(partial, parts, settings, seed, split, excluded)
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not written") from None
+    with appearing(target) as partial:
+        done = _fill(partial, parts, settings, seed, split, excluded)
     return Built(target, tuple(done))
 
 

@@ -24,8 +24,8 @@ from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wor
 from migician.tasks.grouping import groups, named, named_kind
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How images come together, and which phrases are believed."""
+class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How images come together, and which phrases are believed; of both directions."""
 
     images: tuple[Count, Count] = (3, 5)
     area: tuple[Share, Share] = (0.01, 0.95)
@@ -35,7 +35,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turns: tuple[Count, Count] = (1, 4)
     passes: Count = 1
     """Groups an image may be in."""
-    manner: Manner = Manner(brief=0.2, sentence=1.0)
 
     def __post_init__(self) -> None:
         for name in ("images", "area", "words", "turns"):
@@ -44,7 +43,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"images must be two or more, not {list(self.images)}")
 
 
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+class Settings(Groups, frozen=True, forbid_unknown_fields=True):
+    """And how the answer varies."""
+
+    manner: Manner = Manner(brief=0.2, sentence=1.0)
+
+
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: Groups) -> Iterator[Plan]:
     """(pass, start, images ...): random groups; in each pass every image is in one."""
     return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 

@@ -11,38 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from migician.boxtext import QWEN
 from migician.index.scenes import Scenes
-from migician.scenes import Tally
 from migician.seeds import dice
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, image_fields, ordered, picture
-from migician.tasks.group_grounding import called, described
-from migician.tasks.grouping import groups, named
+from migician.tasks.draft import Draft, Manner, Plan, Share, Speaker, image_fields, picture
+from migician.tasks.group_grounding import Groups, called, described
+from migician.tasks.group_grounding import plan as plan
+from migician.tasks.grouping import named
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(Groups, frozen=True, forbid_unknown_fields=True):
     """As of `group_grounding`, but nothing in the answers varies."""
 
-    images: tuple[Count, Count] = (3, 5)
-    area: tuple[Share, Share] = (0.01, 0.95)
-    words: tuple[Count, Count] = (2, 14)
-    turns: tuple[Count, Count] = (1, 4)
-    passes: Count = 1
     labelled: Share = 0.5
     """Samples whose images are introduced as "Image-1: "."""
-
-    def __post_init__(self) -> None:
-        for name in ("images", "area", "words", "turns"):
-            ordered(name, getattr(self, name))
-        if self.images[0] < 2:
-            raise ValueError(f"images must be two or more, not {list(self.images)}")
-
-
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups; in each pass every image is in one."""
-    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
 
 
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
