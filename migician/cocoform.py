@@ -11,7 +11,6 @@ project's Acc@0.5, task by task. Forms: https://cocodataset.org/#format-data and
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import msgspec
 from migician.answerlog import images_of
 from migician.benchmarks.images import find_image
 from migician.boxes import Box, Size
-from migician.errors import UserError, writing
+from migician.errors import UserError, appearing, writing
 from migician.models.pictures import upright_size
 from migician.report import Report, read_report, scoring_of, title
 from migician.scoring import read_records
@@ -130,18 +129,10 @@ class _Form:
         said = {"description": title(report), "data_sha256": report["data_sha256"], "model": report.get("model")}
         kinds = [{"id": number, "name": task, "supercategory": ""} for task, number in self.categories.items()]
         labels = {"info": said, "licenses": [], "images": self.images, "categories": kinds, "annotations": self.truths}
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as made:
-                partial = Path(made) / "coco"
-                (partial / "data").mkdir(parents=True)
-                for file, path in self._files.items():
-                    (partial / "data" / file).symlink_to(path.resolve())
-                for name, content in (("labels", labels), ("predictions", self.predictions)):
-                    with writing(partial / f"{name}.json") as stream:
-                        stream.write(msgspec.json.encode(content))
-                if target.exists():
-                    target.rmdir()
-                partial.rename(target)
-        except OSError as error:
-            raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
+        with appearing(target) as partial:
+            (partial / "data").mkdir()
+            for file, path in self._files.items():
+                (partial / "data" / file).symlink_to(path.resolve())
+            for name, content in (("labels", labels), ("predictions", self.predictions)):
+                with writing(partial / f"{name}.json") as stream:
+                    stream.write(msgspec.json.encode(content))
