@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import msgspec
 import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageColor
 
 from migician import survey as surveying
-from migician.album import album, places
+from migician.album import album, draw_sample, places
 from migician.boxes import Box
 from migician.boxtext import QWEN, parse_boxes
 from migician.build import build
 from migician.charts import histograms
 from migician.draw import PALETTE, PREDICTION
+from migician.errors import UserError
 from migician.miniature import Amounts, make_world
 from migician.readme import readme
 from migician.samples import Sample, read_samples, sample, write_samples
@@ -209,6 +211,13 @@ class TestAlbum:
         assert (shown.shown, shown.unreadable) == (4, 2)  # 0 and 4: what is not needed is not looked at
         nothing = album({"A": records[:1], "B": records[3:5]}, tmp_path, 12)
         assert (nothing.picture, nothing.shown, nothing.unreadable) == (None, 0, 3)
+
+    def test_one_sample_is_drawn_as_in_the_album(self, tmp_path: Path) -> None:
+        (record, *_) = self.records(tmp_path)
+        drawn = draw_sample(msgspec.json.decode(record, type=Sample), tmp_path)
+        assert painted(drawn, PALETTE[1]).any() and painted(drawn, PREDICTION).any()
+        with pytest.raises(UserError, match="sample 0: an image of it cannot be opened"):
+            draw_sample(msgspec.json.decode(record, type=Sample), tmp_path / "elsewhere")
 
     def test_families_come_by_turns(self, tmp_path: Path) -> None:
         records = self.records(tmp_path)

@@ -20,7 +20,7 @@ from migician.merging import merge
 from migician.miniature import Amounts, make_world
 from migician.modelcard import write_model_card
 from migician.models.tiny import make_tiny
-from migician.runs import evaluate
+from migician.runs import evaluate, score
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,16 @@ def test_a_folder_that_was_trained_anew_tells_nothing(home: Path, tmp_path: Path
         shutil.copy(home / "stage-1" / file, tmp_path / "stage-1")
     _, text = read(write_model_card(tmp_path / "merged", overwrite=True))
     assert "1,688 steps" not in text and "written without a report" in text
+
+
+def test_answers_of_no_known_weights_are_said_to_be_so(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"index": 0, "response": "(1,1),(500,500)"}')
+    bench = home / "world/MIG-Bench/MIG_data.json"
+    run = score("mig-bench", bench, tmp_path / "answers.jsonl", tmp_path / "run", partial=True)
+    _, text = read(write_model_card(home / "merged", [run.folder], overwrite=True))
+    assert "The report does not say which weights the replies are of." in text
+    _, text = read(write_model_card(home / "merged", [home / "scores/merged"], overwrite=True))
+    assert "does not say which weights" not in text
 
 
 def test_what_is_refused(home: Path, tmp_path: Path) -> None:
