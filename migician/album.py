@@ -12,6 +12,7 @@ from PIL import Image
 from migician.boxes import Box
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, Mention, parse_boxes
 from migician.draw import PALETTE, PREDICTION, Mark, contact_sheet
+from migician.errors import UserError
 from migician.imagenames import image_names
 from migician.samples import IMAGE_MARK, Sample
 
@@ -55,6 +56,17 @@ def album(candidates: Mapping[str, Sequence[bytes]], folder: Path, count: int) -
                     break
                 unreadable += 1
     return Album(_columns(sheets) if sheets else None, len(sheets), unreadable)
+
+
+def draw_sample(sample: Sample, folder: str | Path) -> Image.Image:
+    """One sample as a picture: its images with the boxes drawn, its questions and answers below.
+
+    `folder` is where the paths of images begin: the dataset's own. Raises `UserError` where an image cannot be opened.
+    """
+    images = _opened(sample, Path(folder))
+    if not images:
+        raise UserError(f"sample {sample.id!r}: an image of it cannot be opened below {folder}: {sample.images[:1]}")
+    return _sheet(sample.type, sample, images)
 
 
 def places(type: str, mention: Mention, text: str, question: str, given: bool) -> tuple[int, ...]:
@@ -144,11 +156,11 @@ class _Page:
                 for image in images:
                     self.marks[image].append(Mark(mention.box, str(number), _GIVEN if given else _ANSWER))
             told.append(f"[{number}]")
-        return _plain("".join([*told, text[end:]]))
+        return plain("".join([*told, text[end:]]))
 
 
-def _plain(text: str) -> str:
-    """Without the marks of images and the tokens around boxes and references."""
+def plain(text: str) -> str:
+    """For human eyes: without the marks of images and the tokens around boxes and references."""
     words = []
     for line in text.splitlines():
         before, mark, after = line.rpartition(IMAGE_MARK)

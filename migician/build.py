@@ -64,6 +64,19 @@ class Built:
         """The parts whose source had fewer samples than were asked for."""
         return tuple(part for part in self.parts if part.asked is not None and part.made < part.asked)
 
+    def _repr_markdown_(self) -> str:
+        lines = [
+            f"**{self.samples:,} samples in {self.folder}**",
+            "",
+            "| family | source | asked for | made | left out |",
+        ]
+        lines.append("|---|---|---:|---:|---|")
+        for part in self.parts:
+            reasons = ", ".join(f"{why}: {count:,}" for why, count in (part.left_out | part.refused).items())
+            asked = "all" if part.asked is None else f"{part.asked:,}"
+            lines.append(f"| {part.task} | {part.source} | {asked} | {part.made:,} | {reasons} |")
+        return "\n".join(lines) + "\n"
+
 
 def build(
     tasks: Sequence[str],

@@ -31,8 +31,24 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
         "JSON file as built."
     )
     sections = [opening, _loading(configs), _parts(parts), _look(card), card["mig_bench"]["sentence"]]
-    sections += [_refusals(parts), _terms(parts)]
+    sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
     return _front_matter(card["samples"], configs) + _joined(sections)
+
+
+_CITATION = """
+```bibtex
+@article{li2025migician,
+  title = {Migician: Revealing the Magic of Free-Form Multi-Image Grounding in Multimodal Large Language Models},
+  author = {Li, You and others},
+  year = {2025},
+  journal = {arXiv preprint arXiv:2501.05767}
+}
+```"""
+
+
+def citation(what: str) -> str:
+    """The section that names the paper; `what` begins the sentence."""
+    return f"## Cite\n\n{what} the paper of Migician, MGrounding-630k and MIG-Bench (ACL 2025):\n{_CITATION}"
 
 
 def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:
@@ -122,6 +138,19 @@ def _refusals(parts: list[dict[str, Any]]) -> str:
         "",
     ]
     return "\n".join([*head, "| family | source | at | reason | count |", "|---|---|---|---|---|", *rows])
+
+
+def _made(card: Mapping[str, Any]) -> str:
+    made = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    if any(part["task"] == "synthesis" for part in card["parts"]):
+        told = "`card.json` names the models and their settings, `provenance.jsonl` the replies behind each sample."
+    else:
+        told = (
+            "`card.json` has the recipe, with every setting that is not a builder's own. Saved as a file (JSON is "
+            "YAML), it makes the same samples from the same sources again, byte for byte, with these versions:\n\n"
+            "```bash\nmigician build all --config RECIPE --source NAME=ROOT ... --out FOLDER\n```"
+        )
+    return f"## How it was made\n\nWith {made}. {told}"
 
 
 def _terms(parts: list[dict[str, Any]]) -> str:

@@ -1,10 +1,10 @@
-"""The records of runs as one parquet table, for pandas, DuckDB and the Hub's viewer."""
+"""The records of runs as one table, in parquet or in memory, for pandas, DuckDB, `datasets` and the Hub's viewer."""
 
 from __future__ import annotations
 
 import importlib
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,32 +23,47 @@ def write_table(folders: Sequence[Path], names: Sequence[str], out: Path) -> int
     Columns keep their types whatever the records hold: an empty list is a list. Raises `UserError`
     where the runs are of different kinds (boxes and options), and where pyarrow is not installed.
     """
+    schema, groups = _groups(folders, names)
+    parquet = importlib.import_module("pyarrow.parquet")
+    count = 0
+    with writing(out) as stream, parquet.ParquetWriter(stream, schema) as writer:
+        for group in groups:
+            writer.write_table(group)
+            count += group.num_rows
+    return count
+
+
+def record_table(folders: Sequence[Path], names: Sequence[str]) -> Any:
+    """The same as a `pyarrow.Table` in memory."""
+    schema, groups = _groups(folders, names)
+    return importlib.import_module("pyarrow").concat_tables([schema.empty_table(), *groups])
+
+
+def _groups(folders: Sequence[Path], names: Sequence[str]) -> tuple[Any, Iterator[Any]]:
+    """The columns, and the rows in tables of at most `ROWS_AT_ONCE`."""
     try:
-        pyarrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+        pyarrow = importlib.import_module("pyarrow")
     except ImportError:
-        raise UserError("writing parquet needs pyarrow: pip install 'migician[data]'") from None
+        raise UserError("records as a table need pyarrow: pip install 'migician[data]'") from None
     scorings = [scoring_of(read_report(folder)) for folder in folders]
     for folder, scoring in zip(folders, scorings, strict=True):
         if scoring.name != scorings[0].name:
             raise UserError(f"{folder} holds other records than {folders[0]}: write them apart")
-    fields = get_type_hints(scorings[0].record)
-    schema = pyarrow.schema(
-        [
-            ("run", pyarrow.string()),
-            *((name, _arrow(fields[name], pyarrow)) for name in scorings[0].record.__struct_fields__),
-        ]
-    )
-    count = 0
-    with writing(out) as stream, parquet.ParquetWriter(stream, schema) as writer:
+    kind = scorings[0].record
+    fields = get_type_hints(kind)
+    columns = [(name, _arrow(fields[name], pyarrow)) for name in kind.__struct_fields__]
+    schema = pyarrow.schema([("run", pyarrow.string()), *columns])
+
+    def groups() -> Iterator[Any]:
         for folder, name in zip(folders, names, strict=True):
-            records = read_records(folder / "records.jsonl", scorings[0].record)
+            records = read_records(folder / "records.jsonl", kind)
             for start in range(0, len(records), ROWS_AT_ONCE):
                 rows = [
                     {"run": name, **msgspec.to_builtins(record)} for record in records[start : start + ROWS_AT_ONCE]
                 ]
-                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-                count += len(rows)
-    return count
+                yield pyarrow.Table.from_pylist(rows, schema=schema)
+
+    return schema, groups()
 
 
 def _arrow(hint: Any, pyarrow: Any) -> Any:

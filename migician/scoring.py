@@ -12,15 +12,15 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
 from migician.benchmarks import Benchmark
 from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import Box, Size
-from migician.boxtext import BoxStyle, Parsed, parse_boxes
-from migician.errors import NOT_JSON, UserError
+from migician.boxtext import STYLES, BoxStyle, Parsed, parse_boxes
+from migician.errors import NOT_JSON, UserError, closest, unknown
 from migician.metrics import Measure, metric_columns
 
 if TYPE_CHECKING:
@@ -86,6 +86,18 @@ class Reading:
                 "--y-stretch belongs to --protocol published: no other protocol moves a model's boxes. "
                 "Drop it, or add --protocol published"
             )
+
+
+def reading_named(protocol: str, style: str | None = None, y_stretch: bool = False) -> Reading:
+    """The reading of a protocol and a box style by name; `UserError` for what is unknown or contradicts itself."""
+    if protocol not in ("strict", "published"):
+        raise UserError(unknown("protocol", protocol, ("strict", "published")))
+    if style is not None and protocol == "published":
+        raise UserError("--style is for --protocol strict: published tries six spellings on every reply. Drop one")
+    name = style or "qwen"
+    if name not in STYLES:
+        raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
+    return Reading(cast("Protocol", protocol), STYLES[name], y_stretch)
 
 
 Drawn = tuple[int | None, tuple[float, float, float, float]]

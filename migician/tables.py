@@ -8,7 +8,7 @@ from typing import Any
 
 from migician.benchmarks.published_figures import TASK_NAMES, Published, caution
 from migician.errors import UserError
-from migician.report import HEADINGS, Report, headline_metric
+from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, title
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -
     check_alike(reports)
     told = ["Percent, with 95% intervals clustered by image tuple.", *remarks(reports, published)]
     found = [_by_task(reports, published, told), _all_metrics(reports)]
-    for key, title in _BREAKDOWNS.items():
+    for key, heading in _BREAKDOWNS.items():
         if all(report.get("breakdowns", {}).get(key) for report in reports.values()):
-            found.append(_breakdown(reports, key, title))
+            found.append(_breakdown(reports, key, heading))
     choices = {name: report.get("breakdowns", {}).get("image_choice") for name, report in reports.items()}
     if any(choices.values()):
         found.append(_image_choice({name: some for name, some in choices.items() if some}))
@@ -195,6 +195,20 @@ def write_latex(table: Table) -> str:
     if table.remarks:
         lines += [r"\par\smallskip\raggedright\footnotesize", "\\\\\n".join(map(_latex, table.remarks))]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def one_run(name: str, report: Report) -> Table:
+    """Every metric of one run, task by task, with what a reader must know."""
+    metrics = metric_names(report["average"])
+
+    def row(task: str, figures: Mapping[str, Any]) -> list[Cell]:
+        return [task, str(figures["n"]), *(_value(figures, metric) for metric in metrics)]
+
+    rows = [row(name_of_task(task), figures) for task, figures in report["per_task"].items()]
+    rows += [row("average of tasks", report["average"]), row("all rows", report["micro"])]
+    columns = ["task", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
+    told = ["Percent, with 95% intervals clustered by image tuple.", *notes(report)]
+    return Table(f"{name}: {title(report)}", columns, rows, len(columns) - 1, told)
 
 
 WRITERS: dict[str, Callable[[Table], str]] = {"text": write_text, "markdown": write_markdown, "latex": write_latex}

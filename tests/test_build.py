@@ -183,6 +183,9 @@ class TestFaults:
         built = build(["difference"], world, tmp_path / "out", config=MINIATURE, count=500)
         assert built.samples == 12
         assert [(part.asked, part.made) for part in built.short] == [(500, 12)]
+        # In a notebook the same is a table, with the reasons.
+        (row,) = [line for line in built._repr_markdown_().splitlines() if "| 500 |" in line]
+        assert "| 12 |" in row and all(reason in row for reason in built.short[0].refused)
 
     def test_without_a_recipe_every_fitting_source_is_used_up(self, world: dict[str, Path], tmp_path: Path) -> None:
         built = build(["difference"], world, tmp_path / "out")

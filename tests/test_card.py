@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import msgspec
 import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageColor
 
 from migician import survey as surveying
-from migician.album import album, places
+from migician.album import album, draw_sample, places
 from migician.boxes import Box
 from migician.boxtext import QWEN, parse_boxes
 from migician.build import build
 from migician.charts import histograms
 from migician.draw import PALETTE, PREDICTION
+from migician.errors import UserError
 from migician.miniature import Amounts, make_world
 from migician.readme import readme
 from migician.samples import Sample, read_samples, sample, write_samples
@@ -210,6 +212,13 @@ class TestAlbum:
         nothing = album({"A": records[:1], "B": records[3:5]}, tmp_path, 12)
         assert (nothing.picture, nothing.shown, nothing.unreadable) == (None, 0, 3)
 
+    def test_one_sample_is_drawn_as_in_the_album(self, tmp_path: Path) -> None:
+        (record, *_) = self.records(tmp_path)
+        drawn = draw_sample(msgspec.json.decode(record, type=Sample), tmp_path)
+        assert painted(drawn, PALETTE[1]).any() and painted(drawn, PREDICTION).any()
+        with pytest.raises(UserError, match="sample 0: an image of it cannot be opened"):
+            draw_sample(msgspec.json.decode(record, type=Sample), tmp_path / "elsewhere")
+
     def test_families_come_by_turns(self, tmp_path: Path) -> None:
         records = self.records(tmp_path)
         alone = [album({"A": [one]}, tmp_path, 1).picture for one in (records[0], records[7])]
@@ -247,6 +256,16 @@ class TestDataset:
                 assert f"| {part['task']} | {part['source']} | choosing | {reason} | {count:,} |" in text
         assert "![" in text and card["look"] == {"samples": 12, "unreadable": 0}
 
+    def test_the_recipe_on_the_card_makes_the_same_again(self, built: Path, tmp_path: Path) -> None:
+        card = json.loads((built / "card.json").read_text())
+        (tmp_path / "recipe.yaml").write_text(json.dumps(card["recipe"]))
+        used = {part["source"] for part in card["parts"]}
+        roots = {name: built.parent / "w" / "sources" / name for name in used}
+        again = build(["all"], roots, tmp_path / "d", config=tmp_path / "recipe.yaml").folder
+        assert json.loads((again / "card.json").read_text())["files"] == card["files"]
+        assert "How it was made" in (again / "README.md").read_text()
+        assert "arXiv:2501.05767" in (again / "README.md").read_text()
+
     def test_figures_on_the_card_are_those_of_its_files(self, built: Path) -> None:
         figures = json.loads((built / "card.json").read_text())["figures"]
         for family, found in figures.items():
@@ -258,7 +277,7 @@ class TestDataset:
     ("samples", "name"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (630_000, "100K<n<1M"), (10**7, "10M<n<100M")]
 )
 def test_sizes_as_the_hub_names_them(samples: int, name: str) -> None:
-    card = {"name": "x", "samples": samples, "seed": 0, "stored": "files", "parts": []}
+    card = {"name": "x", "samples": samples, "seed": 0, "stored": "files", "parts": [], "versions": {}}
     text = readme(card | {"look": {"samples": 0, "unreadable": 0}, "mig_bench": {"sentence": ""}}, {})
     assert yaml.safe_load(text.split("---")[1])["size_categories"] == [name]
 

@@ -44,6 +44,10 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
         "convert llava --from m4_instruct_annotations.json --images data/M4 --media data --out data/converted/m4.json",
     ),
     "export": (publishing.export, "export data/MGrounding --to data/MGrounding-parquet"),
+    "card": (
+        publishing.card,
+        "card saves/migician --report outputs/migician --base Qwen/Qwen2-VL-7B-Instruct --license apache-2.0",
+    ),
     "push": (publishing.push, "push data/MGrounding-parquet --repo USER/MGrounding --private"),
     "miniature": (data.miniature, "miniature --out outputs/world"),
     "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),

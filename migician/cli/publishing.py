@@ -1,4 +1,4 @@
-"""Verbs that pass a dataset on: export, push."""
+"""Verbs that pass data and models on: export, card, push."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import Annotated
 import typer
 
 from migician.cli.terminal import note
+from migician.errors import UserError
 
 
 def export(
-    dataset: Annotated[Path, typer.Argument(help="A dataset's folder, its dataset_info.json, or a file of samples.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="A dataset's folder, its dataset_info.json, a file of samples; with --coco, a run's folder."
+        ),
+    ],
     to: Annotated[Path, typer.Option("--to", help="The folder to write into.")],
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Keep the paths of images instead of the images.")
@@ -19,8 +25,22 @@ def export(
     media_dir: Annotated[
         Path | None, typer.Option(help="Where the paths of images begin, as in LLaMA-Factory; else beside the file.")
     ] = None,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Write what eval or score wrote, in COCO's form: truths and predictions.")
+    ] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="With --coco, the image folder; without it, the one eval used.")
+    ] = None,
 ) -> None:
-    """Write a dataset as parquet with its images in it: for the Hub, and for datasets.load_dataset."""
+    """Write a dataset as parquet with its images in it: for the Hub, and for datasets.load_dataset.
+
+    With --coco, the boxes of a run for pycocotools and FiftyOne instead.
+    """
+    if coco:
+        _export_run(dataset, to, images, no_images or media_dir is not None)
+        return
+    if images is not None:
+        raise UserError("--images is for --coco; where a dataset's images begin is --media-dir")
     from migician.archives import gigabytes
     from migician.export import export as export_dataset
 
@@ -28,6 +48,41 @@ def export(
     for name, count in done.samples.items():
         note(f"{name}: {count:,} samples")
     note(f"{done.folder}: {done.shards} parquet files, {gigabytes(done.size)}")
+
+
+def _export_run(run: Path, to: Path, images: Path | None, of_datasets: bool) -> None:
+    from migician.cocoform import write_coco
+
+    if of_datasets:
+        raise UserError("--no-images and --media-dir are for datasets; with --coco, give --images")
+    done = write_coco(run, to, images=images)
+    if done.impossible:
+        rows = ", ".join(map(str, done.impossible))
+        note(f"questions {rows}: a true box has its corners in the wrong order, which COCO cannot hold; left out")
+    note(f"{done.folder}: {done.truths:,} true boxes and {done.predictions:,} predictions on {done.images:,} images")
+
+
+def card(
+    model: Annotated[Path, typer.Argument(help="The folder of a model: README.md goes into it.")],
+    reports: Annotated[
+        list[Path] | None, typer.Option("--report", help="A folder that eval or score wrote; repeated.")
+    ] = None,
+    datasets: Annotated[
+        list[Path] | None, typer.Option("--dataset", help="A built dataset it was trained on; repeated.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="The Hub id it was finetuned from.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, by the Hub's name: apache-2.0.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a README.md.")] = False,
+) -> None:
+    """Write the card of a model for the Hub, its figures taken from reports of these very weights."""
+    from migician.modelcard import write_model_card
+
+    written = write_model_card(
+        model, reports or (), datasets=datasets or (), base=base, licence=licence, overwrite=overwrite
+    )
+    note(f"written: {written}")
 
 
 def push(

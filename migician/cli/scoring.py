@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from migician.boxtext import STYLES
 from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
 from migician.cli.terminal import console, note, show
-from migician.errors import UserError, closest, writing
+from migician.errors import UserError, writing
 
 
 def score(
@@ -35,8 +34,9 @@ def score(
     from migician.answers import read_answers
     from migician.benchmarks import load_benchmark
     from migician.report import score_answers
+    from migician.scoring import reading_named
 
-    reading = _reading(protocol, style, y_stretch)
+    reading = reading_named(protocol.value, style, y_stretch)
     bench = load_benchmark(benchmark, data)
     if style is not None and not bench.scoring.has_boxes:
         raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
@@ -128,14 +128,3 @@ def compare(
         console().print(significance_table(comparison))
     if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
         note("the two runs were scored under different protocols")
-
-
-def _reading(protocol: ProtocolName, style: str | None, y_stretch: bool) -> Any:
-    from migician.scoring import Reading
-
-    if style is not None and protocol is ProtocolName.published:
-        raise UserError("--style is for --protocol strict: published tries six spellings on every reply. Drop one")
-    name = style or "qwen"
-    if name not in STYLES:
-        raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
-    return Reading(protocol.value, STYLES[name], y_stretch)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import importlib
 import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from migician.boxes import Box
@@ -73,6 +76,33 @@ class Grounding:
         with writing(path) as stream:
             self.picture.save(stream, kind)
         return Path(path)
+
+    def to_supervision(self) -> list[Any]:
+        """One `supervision.Detections` for each image, in order: boxes in its pixels, named by the query.
+
+        `data["box"]` is a box's place in `boxes`; a box of no known image is in none of them. There is one class, 0,
+        and no confidence, since the models give none. Raises `UserError` where supervision is not installed.
+        """
+        try:
+            detections = importlib.import_module("supervision").Detections
+        except ImportError:
+            raise UserError("this needs supervision: pip install supervision") from None
+        made = []
+        for image in range(len(self.images)):
+            numbers = [number for number, found in enumerate(self.boxes) if found.image == image]
+            corners = [self.boxes[number].box.to_pixels(self.images[image].size) for number in numbers]
+            name = self.query.replace(IMAGE_MARK, "").strip()
+            made.append(
+                detections(
+                    xyxy=np.array(corners, dtype=np.float32).reshape(-1, 4),
+                    class_id=np.zeros(len(numbers), dtype=int),
+                    data={
+                        "class_name": np.array([name] * len(numbers), dtype=str),
+                        "box": np.array(numbers, dtype=int),
+                    },
+                )
+            )
+        return made
 
     def __repr__(self) -> str:
         if not self.boxes:

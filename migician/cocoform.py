@@ -1,0 +1,138 @@
+"""A run in COCO's form: truths and predictions as a pair of files that pycocotools and FiftyOne read.
+
+    OUT/data/000017-01.jpg    the first image of question 17, a link to the benchmark's own
+    OUT/labels.json           images, categories (the tasks), true boxes
+    OUT/predictions.json      what the model boxed, as a list of results
+
+COCO knows boxes on images, not questions: so every image of a question is an image of its own here, and a box never
+counts for another question about the same picture. Then pycocotools' recall at IoU 0.5 with one box an image is this
+project's Acc@0.5, task by task. Forms: https://cocodataset.org/#format-data and #format-results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.answerlog import images_of
+from migician.benchmarks.images import find_image
+from migician.boxes import Box, Size
+from migician.errors import UserError, appearing, writing
+from migician.models.pictures import upright_size
+from migician.report import Report, read_report, scoring_of, title
+from migician.scoring import read_records
+
+_UNREAD = ("off_scale", "garbled", "failed", "no_box")
+"""Outcomes whose boxes, if a record has any, are not the model's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished export."""
+
+    folder: Path
+    images: int
+    truths: int
+    predictions: int
+    impossible: tuple[int, ...]
+    """Questions with a true box whose corners are in the wrong order, which COCO cannot hold: it is left out."""
+
+
+def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = None) -> Written:
+    """Write the run of a folder in COCO's form into the new folder `out`.
+
+    Boxes are [x, y, width, height] in pixels of the upright image. Every prediction has score 1, since the models give
+    none. A box whose image neither the file nor the reply names is put on the question's first, as in scoring.
+    `images` is the folder that the benchmark's names start from, by default the one that was asked from. Raises
+    `UserError` for a run without boxes, for an image that is not there, and where `out` is not empty.
+    """
+    home, target = Path(run), Path(out)
+    report = read_report(home)
+    scoring = scoring_of(report)
+    if not scoring.has_boxes:
+        raise UserError(f"{home}: its answers are options, and COCO's form holds boxes")
+    root = Path(images) if images is not None else images_of(home)
+    if root is None:
+        raise UserError(f"{home} does not say where its images are: add --images")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
+    form = _Form(root, {task: number for number, task in enumerate(report["per_task"], start=1)})
+    for record in read_records(home / "records.jsonl", scoring.record):
+        form.add(record, scoring.show(record))
+    form.write(target, report)
+    return Written(target, len(form.images), len(form.truths), len(form.predictions), tuple(sorted(form.impossible)))
+
+
+class _Form:
+    """The content of the two files, and where their images lie."""
+
+    def __init__(self, root: Path, categories: dict[str, int]) -> None:
+        self.root, self.categories = root, categories
+        self.images: list[dict[str, Any]] = []
+        self.truths: list[dict[str, Any]] = []
+        self.predictions: list[dict[str, Any]] = []
+        self.impossible: set[int] = set()
+        self._files: dict[str, Path] = {}
+        self._sizes: dict[Path, Size] = {}
+
+    def add(self, record: Any, shown: Any) -> None:
+        """All images of one question, its true boxes and those of its reply."""
+        first = len(self.images) + 1
+        sizes = [self._place(record, number, name) for number, name in enumerate(record.images)]
+
+        def about(image: int | None, box: tuple[float, float, float, float]) -> dict[str, Any]:
+            place = image if image is not None and image < len(sizes) else 0
+            x1, y1, x2, y2 = Box(*box).to_pixels(sizes[place])
+            corner = [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)]
+            return {
+                "image_id": first + place,
+                "category_id": self.categories[record.task],
+                "bbox": corner,
+                "area": round(corner[2] * corner[3], 3),
+                "iscrowd": 0,
+                "question": record.index,
+            }
+
+        for image, box in shown.truths:
+            if box[0] >= box[2] or box[1] >= box[3]:
+                self.impossible.add(record.index)
+                continue
+            self.truths.append({"id": len(self.truths) + 1, **about(image, box)})
+        for image, box in shown.boxes if record.outcome not in _UNREAD else ():
+            told = {"score": 1.0, "outcome": record.outcome}
+            self.predictions.append({"id": len(self.predictions) + 1, **about(image, box), **told})
+
+    def _place(self, record: Any, number: int, name: str) -> Size:
+        """Give an image of a question its entry; its size."""
+        path = find_image(name, self.root)
+        if path is None:
+            raise UserError(f"{name} is not below {self.root}: say where the images are with --images")
+        if path not in self._sizes:
+            try:
+                self._sizes[path] = upright_size(path)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read as an image ({error})") from None
+        # Padded, so that the order of names is that of ids: FiftyOne takes predictions by an image's place.
+        file = f"{record.index:06d}-{number + 1:02d}{path.suffix.lower()}"
+        self._files[file] = path
+        width, height = self._sizes[path]
+        entry = {"id": len(self.images) + 1, "file_name": file, "width": width, "height": height}
+        told = {"question": record.index, "text": record.question, "source": name}
+        self.images.append({**entry, **told})
+        return width, height
+
+    def write(self, target: Path, report: Report) -> None:
+        """Both files, and links to the images; the folder appears whole or not at all."""
+        said = {"description": title(report), "data_sha256": report["data_sha256"], "model": report.get("model")}
+        kinds = [{"id": number, "name": task, "supercategory": ""} for task, number in self.categories.items()]
+        labels = {"info": said, "licenses": [], "images": self.images, "categories": kinds, "annotations": self.truths}
+        with appearing(target) as partial:
+            (partial / "data").mkdir()
+            for file, path in self._files.items():
+                (partial / "data" / file).symlink_to(path.resolve())
+            for name, content in (("labels", labels), ("predictions", self.predictions)):
+                with writing(partial / f"{name}.json") as stream:
+                    stream.write(msgspec.json.encode(content))

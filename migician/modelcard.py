@@ -1,0 +1,214 @@
+"""The card of a model: what it is, what was measured with it, what it was made from; figures come from reports only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from migician.checkpoints import Checkpoint, read_checkpoint, read_object
+from migician.errors import NOT_JSON, UserError, writing
+from migician.families import Family
+from migician.models import find_family
+from migician.readme import citation
+from migician.report import HEADINGS, Report, metric_names, read_report
+from migician.sources import SOURCES
+from migician.tables import one_run, write_markdown
+
+
+def write_model_card(
+    model: str | Path,
+    reports: Sequence[str | Path] = (),
+    *,
+    datasets: Sequence[str | Path] = (),
+    base: str | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write README.md into the folder of a model, ready for the Hub, and give its path.
+
+    `reports` are folders that `migician eval` or `score` wrote, `datasets` those of built datasets it was trained on;
+    `base` is the Hub id it was finetuned from, `licence` the Hub's name of the weights' licence ("apache-2.0").
+    Training is told from what LLaMA-Factory left in the folder and in those that merge.json names, as far as they are
+    there. Raises `UserError` where a report is about other weights, and where there is a README.md and no `overwrite`.
+    """
+    folder = Path(model)
+    checkpoint = read_checkpoint(folder)
+    target = folder / "README.md"
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists; --overwrite replaces it")
+    found = [(Path(one).resolve().name, read_report(Path(one))) for one in reports]
+    for given, (_, report) in zip(reports, found, strict=True):
+        _check_weights(Path(given), report, checkpoint)
+    family = find_family(folder)
+    sections = [
+        _opening(folder, checkpoint, family),
+        _measured(found),
+        _made(folder, base),
+        _data([Path(one) for one in datasets]),
+        _limits(found),
+        citation("The model follows"),
+    ]
+    text = _front_matter(folder, found, base, licence) + "\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+    with writing(target) as stream:
+        stream.write(text.encode())
+    return target
+
+
+def _check_weights(folder: Path, report: Report, checkpoint: Checkpoint) -> None:
+    said = (report.get("model") or {}).get("weights_fingerprint")
+    own = checkpoint.fingerprint()
+    if said is not None and said != own:
+        raise UserError(
+            f"{folder}: was measured with other weights ({said[:12]}) than those of {checkpoint.folder} ({own[:12]}): "
+            "evaluate these, or name the report of these"
+        )
+
+
+def _front_matter(folder: Path, reports: Sequence[tuple[str, Report]], base: str | None, licence: str | None) -> str:
+    """What the Hub reads: https://huggingface.co/docs/hub/model-cards."""
+    fields: dict[str, Any] = {"license": licence or "other", "library_name": "transformers"}
+    fields |= {"pipeline_tag": "image-text-to-text", "language": ["en"]}
+    fields |= {"base_model": base} if base else {}
+    fields["tags"] = ["multi-image-grounding", "visual-grounding", "bounding-boxes"]
+    results = [
+        {
+            "task": {"type": "image-text-to-text"},
+            "dataset": {"type": report["benchmark"], "name": f"{report['benchmark']} ({report['data']})"},
+            "metrics": [
+                {
+                    "type": metric,
+                    "value": round(report["average"][metric], 2),
+                    "name": f"{HEADINGS.get(metric, metric)}, average of {report['average']['tasks']} tasks, "
+                    f"{report['protocol']}{' with y-stretch' if report.get('y_stretch') else ''}",
+                }
+                for metric in metric_names(report["average"])
+            ],
+        }
+        for _, report in reports
+    ]
+    if results:
+        fields["model-index"] = [{"name": folder.resolve().name, "results": results}]
+    return "---\n" + yaml.safe_dump(fields, sort_keys=False) + "---"
+
+
+def _opening(folder: Path, checkpoint: Checkpoint, family: Family) -> str:
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
+    written = family.format.removeprefix("Format:").partition(". ")[0]
+    return (
+        f"# {folder.resolve().name}\n\n"
+        "Several images and a sentence in, the right image and a box out: multi-image grounding. A "
+        f"`{family.name}` of {checkpoint.n_parameters:,} parameters ({dtypes}), fingerprint "
+        f"`{checkpoint.fingerprint()[:12]}`.\n\n{_USE}\n\n"
+        f"It writes a box as `{written}`, the numbers in {_SCALES[family.style.scale]}. On benchmarks it is asked for "
+        f"one with: `{family.format}`"
+    )
+
+
+_USE = """```python
+from migician import ground, load_model
+
+model = load_model("PATH-OR-REPOSITORY")
+found = ground(model, ["street.jpg", "garage.jpg"], "Find the red car of Image-1 in Image-2.")
+found.boxes[0].image, found.boxes[0].pixels
+```"""
+
+_SCALES = {
+    "permille": "thousandths of the image's width and height",
+    "fraction": "fractions of the image's width and height",
+    "pixel": "pixels of the image as the model sees it",
+}
+
+
+def _measured(reports: Sequence[tuple[str, Report]]) -> str:
+    if not reports:
+        return "## Measured\n\nNothing yet: this card was written without a report."
+    parts = ["## Measured"]
+    for name, report in reports:
+        machine, model = report.get("hardware") or {}, report.get("model") or {}
+        on = ", ".join(machine.get("gpus") or [f"{machine.get('cpus', 'some')} CPU cores"])
+        whose = "" if model.get("weights_fingerprint") else " The report does not say which weights the replies are of."
+        told = [
+            f"`{report['data']}`, sha256 `{report['data_sha256']}`",
+            f"{model.get('dtype') or 'precision unknown'}, {_decoding(model)}",
+            f"on {on}, {report.get('date', 'undated')}",
+            f"migician at commit {report.get('commit') or 'unknown'}",
+        ]
+        parts += [write_markdown(one_run(name, report)).rstrip(), "; ".join(told) + "." + whose]
+    return "\n\n".join(parts)
+
+
+def _decoding(model: dict[str, Any]) -> str:
+    method = (model.get("decoding") or {}).get("method")
+    return f"{method} decoding" if method else "decoding unknown"
+
+
+def _made(folder: Path, base: str | None) -> str:
+    lines = [f"Finetuned from [{base}](https://huggingface.co/{base})."] if base else []
+    if told := _training(folder):
+        lines.append(f"Trained: {told}.")
+    if (folder / "merge.json").is_file():
+        lines.append("The weighted average of these checkpoints:\n")
+        for part in read_object(folder / "merge.json")["checkpoints"]:
+            name = Path(part["path"]).name
+            # merge.json has the paths as they were given; the folders may have come along beside this one.
+            places = [Path(part["path"]), folder.resolve().parent / name]
+            told = next((_training(one) for one in places if _holds(one, part["fingerprint"])), "")
+            trained = told or "its training is not told here"
+            lines.append(f"- {part['weight']:g} of {name} (`{part['fingerprint'][:12]}`): {trained}")
+    return "\n".join(["## How it was made", "", *lines]) if lines else ""
+
+
+def _holds(folder: Path, fingerprint: str) -> bool:
+    """Whether those weights are in the folder, which may be gone or trained anew since."""
+    try:
+        return read_checkpoint(folder).fingerprint() == fingerprint
+    except (UserError, OSError):
+        return False
+
+
+def _training(folder: Path) -> str:
+    """What LLaMA-Factory's own files say of a training that ended there; empty where it left none."""
+    if not (folder / "train_results.json").is_file() or not (folder / "trainer_state.json").is_file():
+        return ""
+    results, state = read_object(folder / "train_results.json"), read_object(folder / "trainer_state.json")
+    hours = results["train_runtime"] / 3600
+    took = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    epochs = f"{results['epoch']:g} epoch{'s' if results['epoch'] != 1 else ''}"
+    return f"{state['global_step']:,} steps, {epochs}, {took}, mean loss {results['train_loss']:.3f}"
+
+
+def _data(folders: Sequence[Path]) -> str:
+    lines = []
+    for folder in folders:
+        try:
+            card = msgspec.json.decode((folder / "card.json").read_bytes(), type=dict[str, Any])
+            counts = f"{card['name']}: {card['samples']:,} samples, seed {card['seed']}"
+            made = dict.fromkeys(part["source"] for part in card["parts"] if part["made"])
+        except (OSError, KeyError, TypeError, *NOT_JSON):
+            raise UserError(f"{folder / 'card.json'}: not the card of a dataset that migician build wrote") from None
+        terms = [f"{SOURCES[name].folder} ({SOURCES[name].terms})" for name in made if name in SOURCES]
+        lines.append(f"- {counts}. Sources and their terms: {'; '.join(terms)}. {card['mig_bench']['sentence']}")
+    return "\n".join(["## Training data", "", *lines]) if lines else ""
+
+
+def _limits(reports: Sequence[tuple[str, Report]]) -> str:
+    lines = [
+        "## What to know before you use it",
+        "",
+        "- A box is text that the model writes: it can be missing, unreadable or in the wrong image. "
+        "`found.status` says which, and `found.boxes` then holds less.",
+        "- The figures hold for the file and the protocol named with them, and say nothing of other tasks, languages "
+        "or kinds of images.",
+    ]
+    for name, report in reports:
+        counts: Counter[str] = Counter()
+        for figures in report["per_task"].values():
+            counts.update(figures["outcomes"])
+        shares = [f"{what.replace('_', ' ')} {100 * count / report['n']:.1f}%" for what, count in counts.items()]
+        lines.append(f"- Of {report['n']:,} replies in {name}: {', '.join(shares)}.")
+    return "\n".join(lines)

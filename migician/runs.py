@@ -1,0 +1,257 @@
+"""A scored run to look at: figures as a table, questions as pictures, two runs side by side; for notebooks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from migician import comparison, evaluation
+from migician.album import plain
+from migician.answerlog import images_of
+from migician.answers import read_answers
+from migician.benchmarks import load_benchmark
+from migician.benchmarks.images import check_images, find_image
+from migician.boxes import Box
+from migician.draw import PALETTE, Mark, contact_sheet, truth
+from migician.errors import UserError, unknown
+from migician.models import Model, load_model
+from migician.models.pictures import load_picture
+from migician.report import (
+    HEADINGS,
+    Report,
+    headline_metric,
+    metric_names,
+    read_report,
+    score_answers,
+    scoring_of,
+    title,
+)
+from migician.scoring import Drawn, Scoring, read_records, reading_named
+from migician.tables import Cell, Table, name_of_task, one_run, write_markdown
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on disk: its report, its records, and where its images are; in a notebook it shows its table."""
+
+    folder: Path
+    report: Report = field(repr=False)
+    """The content of report.json."""
+    records: dict[int, Any] = field(repr=False)
+    """By the question's index: reply, boxes, outcome, IoU."""
+    images: Path | None = None
+    """The folder that the benchmark's image names start from; None where it was never said."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.folder.resolve().name
+
+    @property
+    def scoring(self) -> Scoring:
+        """How its replies became records."""
+        return scoring_of(self.report)
+
+    def select(self, *, task: str | None = None, outcome: str | None = None) -> list[Any]:
+        """The records of a task, with an outcome, or both; the best first where records have an IoU."""
+        known = {"task": list(self.report["per_task"]), "outcome": list(self.scoring.outcomes)}
+        for what, name in (("task", task), ("outcome", outcome)):
+            if name is not None and name not in known[what]:
+                raise UserError(unknown(what, name, known[what]))
+        found = (one for one in self.records.values() if task in (None, one.task) and outcome in (None, one.outcome))
+        return sorted(found, key=lambda one: -getattr(one, "iou", 0.0))
+
+    def show(self, index: int) -> Image.Image:
+        """The question with that index as one picture: its images, true boxes dashed, those of the reply solid."""
+        return _picture([self], index)
+
+    def to_dataset(self) -> Any:
+        """The records as a `datasets.Dataset`, with the columns of `migician report --parquet`."""
+        try:
+            from datasets import Dataset
+        except ImportError:
+            raise UserError("this needs `datasets`: pip install 'migician[data]'") from None
+        from migician.recordtable import record_table
+
+        return Dataset(record_table([self.folder], [self.name]))
+
+    def to_coco(self, out: str | Path) -> Path:
+        """Write truths and predictions in COCO's form into the new folder `out`; see `migician.cocoform`."""
+        from migician.cocoform import write_coco
+
+        return write_coco(self.folder, out, images=self.images).folder
+
+    def __repr__(self) -> str:
+        metric = headline_metric(self.report["average"])
+        value, (low, high) = self.report["average"][metric], self.report["average"]["interval"][metric]
+        figure = f"{HEADINGS.get(metric, metric)} {value:.2f} ({low:.1f}-{high:.1f})"
+        return f"Run({self.name}: {title(self.report)}, n {self.report['n']}, {figure})"
+
+    def _repr_markdown_(self) -> str:
+        return write_markdown(one_run(self.name, self.report))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs over the same questions; in a notebook it shows the paired differences, second minus first."""
+
+    first: Run
+    second: Run
+    figures: Report = field(repr=False)
+    """What `migician compare --json` prints."""
+
+    @property
+    def only_first(self) -> list[int]:
+        """The questions that the first run alone has right."""
+        return sorted(_right(self.first) - _right(self.second))
+
+    @property
+    def only_second(self) -> list[int]:
+        """The questions that the second run alone has right."""
+        return sorted(_right(self.second) - _right(self.first))
+
+    def show(self, index: int) -> Image.Image:
+        """As `Run.show`, with the boxes of both runs, named at their corners."""
+        return _picture([self.first, self.second], index)
+
+    def __repr__(self) -> str:
+        metric = headline_metric(self.figures["average"])
+        low, high = self.figures["average"]["interval"][metric]
+        difference = f"{self.figures['average'][metric]:+.2f} ({low:+.1f} to {high:+.1f})"
+        return f"Comparison({self.second.name} minus {self.first.name}: {HEADINGS.get(metric, metric)} {difference})"
+
+    def _repr_markdown_(self) -> str:
+        metrics = metric_names(self.figures["average"])
+
+        def row(name: str, one: dict[str, Any]) -> list[Cell]:
+            spans = ((one[metric], *one["interval"][metric]) for metric in metrics)
+            cells = [f"{value:+.2f} ({low:+.1f} to {high:+.1f})" for value, low, high in spans]
+            test = one["mcnemar"]
+            return [name, str(one["n"]), *cells, str(test["first_only"]), str(test["second_only"]), f"{test['p']:.2g}"]
+
+        rows = [row(name_of_task(task), one) for task, one in self.figures["per_task"].items()]
+        rows.append(row("average of tasks", self.figures["average"]))
+        heads = [HEADINGS.get(metric, metric) for metric in metrics]
+        columns = ["task", "n", *heads, "right: first only", "second only", "McNemar's p"]
+        told = ["Percentage points, with 95% intervals of the paired difference, clustered by image tuple."]
+        title_ = f"{self.second.name} minus {self.first.name}"
+        return write_markdown(Table(title_, columns, rows, len(columns) - 1, told))
+
+
+def open_run(folder: str | Path, *, images: str | Path | None = None) -> Run:
+    """The run that `migician eval` or `migician score` wrote into `folder`.
+
+    `images` is the folder of the benchmark's images, by default the one that was asked from. Raises `UserError` where
+    the folder holds no report.
+    """
+    home = Path(folder)
+    report = read_report(home)
+    records = read_records(home / "records.jsonl", scoring_of(report).record)
+    where = Path(images) if images is not None else images_of(home)
+    return Run(home, report, {record.index: record for record in records}, where)
+
+
+def score(
+    benchmark: str,
+    data: str | Path,
+    answers: str | Path,
+    out: str | Path,
+    *,
+    protocol: str = "strict",
+    style: str | None = None,
+    y_stretch: bool = False,
+    images: str | Path | None = None,
+    partial: bool = False,
+) -> Run:
+    """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
+
+    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what cannot be read.
+    """
+    reading = reading_named(protocol, style, y_stretch)
+    bench = load_benchmark(benchmark, data)
+    if style is not None and not bench.scoring.has_boxes:
+        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
+    bench.scoring.check(reading)
+    file, root = Path(answers), None if images is None else Path(images)
+    given = read_answers(file, bench)
+    spec = {"answers": file.name, "answers_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    score_answers(bench, given, reading, Path(out), images=root, partial=partial, spec=spec)
+    return open_run(out, images=root)
+
+
+def evaluate(
+    benchmark: str,
+    model: Model | str | Path,
+    data: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    protocol: str = "strict",
+    y_stretch: bool = False,
+    tasks: Sequence[str] = (),
+    limit: int | None = None,
+    batch_size: int = 32,
+    max_new_tokens: int | None = None,
+) -> Run:
+    """Ask a model, loaded or by its name, every question, as `migician eval` does; goes on where it stopped.
+
+    `tasks` are the only ones asked, `limit` the first so many questions of each. Raises as the command does.
+    """
+    bench = load_benchmark(benchmark, data)
+    asked = model if isinstance(model, Model) else load_model(model)
+    longest = max_new_tokens or max(bench.max_new_tokens, asked.family.new_tokens)
+    plan = evaluation.Plan("corrected", batch_size, longest, tuple(tasks), limit)
+    reading = replace(reading_named(protocol, None, y_stretch), style=asked.box_style)
+    bench.scoring.check(reading)
+    check_images(evaluation.choose(bench, plan), Path(images))
+    evaluation.evaluate(bench, asked, Path(images), Path(out), reading=reading, plan=plan)
+    return open_run(out, images=images)
+
+
+def compare(first: Run, second: Run) -> Comparison:
+    """How `second` differs from `first` over the same questions; raises `UserError` where they are not the same."""
+    return Comparison(first, second, comparison.compare(first.folder, second.folder))
+
+
+def _right(run: Run) -> set[int]:
+    return {index for index, record in run.records.items() if record.outcome == "correct"}
+
+
+def _picture(runs: Sequence[Run], index: int) -> Image.Image:
+    """A question with what each run replied; boxes of no known image are not drawn."""
+    records = []
+    for run in runs:
+        if index not in run.records:
+            raise UserError(f"{run.folder}: holds no question {index}; `run.records` has its {len(run.records)}")
+        records.append(run.records[index])
+    first = records[0]
+    pictures = [load_picture(_image(runs, name)) for name in first.images]
+    marks: list[list[Mark]] = [[] for _ in pictures]
+
+    def put(drawn: Sequence[Drawn], make: Any) -> None:
+        for image, box in drawn:
+            if image is not None and image < len(marks):
+                marks[image].append(make(Box(*box)))
+
+    put(runs[0].scoring.show(first).truths, truth)
+    lines = []
+    for place, (run, record) in enumerate(zip(runs, records, strict=True)):
+        shown, colour = run.scoring.show(record), PALETTE[place]
+        put(shown.boxes, lambda box, run=run, colour=colour: Mark(box, run.name, colour))
+        said = "(no reply)" if record.reply is None else plain(record.reply)[:600]
+        lines.append(f"{run.name}: {said}   [{', '.join(filter(None, (record.outcome, shown.remark)))}]")
+    return contact_sheet(pictures, marks, title=plain(first.question), note="\n".join(lines))
+
+
+def _image(runs: Sequence[Run], name: str) -> Path:
+    roots = [run.images for run in runs if run.images is not None]
+    found = next((path for root in roots if (path := find_image(name, root)) is not None), None)
+    if found is None:
+        where = f"is not below {roots[0]}" if roots else "lies somewhere that this run was never told"
+        raise UserError(f"{name} {where}: say where the images are, as in open_run(folder, images=...)")
+    return found
