@@ -1,4 +1,4 @@
-"""What LLaMA-Factory makes of a sample before it trains: which tokens are learned, and that the loss is transformers' own."""
+"""What LLaMA-Factory makes of a sample: which tokens are learned, and that the loss is transformers' own."""
 
 from __future__ import annotations
 
