@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from conftest import REPOSITORY
 from PIL import Image
 
 from migician.mixture import dataset_entry
@@ -54,15 +56,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(data: Path, tiny_folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The model as LLaMA-Factory loads it for training, and the one batch it makes of both samples."""
+def prepared(data: Path, tiny_folder: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """The model as LLaMA-Factory loads it for training, and the one batch it makes of all its rows."""
     os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
     from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
 
-    settings = {
+    given = {
         "model_name_or_path": str(tiny_folder),
         "stage": "sft",
         "do_train": True,
@@ -77,15 +78,28 @@ def trained(data: Path, tiny_folder: Path) -> tuple[Any, dict[str, Any]]:
         "report_to": "none",
         "use_cpu": True,
     }
-    model_args, data_args, training_args, finetuning_args, _ = get_train_args(settings)
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args(given | settings)
     tokenizer = load_tokenizer(model_args)
     template = get_template_and_fix_tokenizer(tokenizer["tokenizer"], data_args)
     dataset = get_dataset(template, model_args, data_args, training_args, stage="sft", **tokenizer)["train_dataset"]
     model = load_model(tokenizer["tokenizer"], model_args, finetuning_args, training_args.do_train)
     collator = SFTDataCollatorWith4DAttentionMask(
-        template=template, model=model, pad_to_multiple_of=8, label_pad_token_id=IGNORED, **tokenizer
+        template=template,
+        model=model,
+        pad_to_multiple_of=8,
+        label_pad_token_id=IGNORED,
+        block_diag_attn=model_args.block_diag_attn,
+        neat_packing=data_args.neat_packing,
+        attn_implementation=model.config._attn_implementation,
+        **tokenizer,
     )
-    return model, dict(collator([dataset[row] for row in range(len(CONVERSATIONS))]))
+    return model, dict(collator([dataset[row] for row in range(len(dataset))]))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tiny_folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Both samples as the published settings batch them."""
+    return prepared(data, tiny_folder)
 
 
 def plain(tiny_folder: Path, data: Path, number: int) -> tuple[dict[str, Any], list[int]]:
@@ -149,12 +163,10 @@ def test_what_is_learned_reads_as_the_answers(trained: tuple[Any, dict[str, Any]
         assert tokenizer.decode(row[row != IGNORED]) == "".join(answers)
 
 
-def test_the_loss_is_that_of_plain_transformers(
-    trained: tuple[Any, dict[str, Any]], tiny_folder: Path, data: Path
-) -> None:
+def plain_loss(tiny_folder: Path, data: Path) -> float:
+    """The mean over the learned tokens of both samples, each alone and without padding, by plain transformers."""
     from transformers import Qwen2VLForConditionalGeneration
 
-    model, batch = trained
     own = Qwen2VLForConditionalGeneration.from_pretrained(tiny_folder, dtype=torch.float32).eval()
     total, count = 0.0, 0
     with torch.no_grad():
@@ -163,5 +175,38 @@ def test_the_loss_is_that_of_plain_transformers(
             learned = sum(label != IGNORED for label in labels)
             total += own(**inputs, labels=torch.tensor([labels])).loss.item() * learned
             count += learned
+    return total / count
+
+
+def test_the_loss_is_that_of_plain_transformers(
+    trained: tuple[Any, dict[str, Any]], tiny_folder: Path, data: Path
+) -> None:
+    model, batch = trained
+    with torch.no_grad():
         theirs = model.eval()(**batch).loss.item()
-    assert theirs == pytest.approx(total / count, abs=1e-3)
+    assert theirs == pytest.approx(plain_loss(tiny_folder, data), abs=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["full", "fast"])
+def test_llamafactory_parses_the_training_files(variant: str, data: Path) -> None:
+    """With its own checks; only what the CPU here cannot do is taken out."""
+    from llamafactory.hparams import get_train_args
+
+    for stage in (1, 2):
+        settings = yaml.safe_load((REPOSITORY / f"train/stage-{stage}_finetune_{variant}.yaml").read_text())
+        for key in ("bf16", "deepspeed"):
+            del settings[key]
+        _, data_args, _, finetuning_args, _ = get_train_args(
+            settings | {"use_cpu": True, "output_dir": str(data / "x")}
+        )
+        assert bool(data_args.packing) is (variant == "fast")
+        assert finetuning_args.freeze_vision_tower
+
+
+def test_packed_samples_do_not_see_each_other(tiny_folder: Path, data: Path) -> None:
+    """The faster variant: both samples in one sequence have the loss that each has alone."""
+    model, batch = prepared(data, tiny_folder, neat_packing=True, per_device_train_batch_size=1)
+    assert len(batch["input_ids"]) == 1
+    with torch.no_grad():
+        theirs = model.eval()(**batch).loss.item()
+    assert theirs == pytest.approx(plain_loss(tiny_folder, data), abs=1e-3)

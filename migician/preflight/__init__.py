@@ -101,6 +101,11 @@ def _value_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     for key in _POSITIVE:
         if key in settings.values and settings.number(key, -1) <= 0:
             yield "setting_value", f"{key}: {settings.values[key]!r}, expected a number above 0"
+    if settings.flag("neat_packing") and settings.batch[0] > 1:
+        yield (
+            "setting_value",
+            f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
+        )
     template = settings.text("template")
     if template and _family(settings) == "qwen2_vl" and template != "qwen2_vl":
         yield "setting_value", f"template: {template!r}, but the model is a Qwen2-VL: its template is qwen2_vl"
