@@ -22,6 +22,7 @@ from migician.errors import UserError
 from migician.mixture import dataset_entry
 from migician.preflight import Machine, preflight
 from migician.preflight.cost import PEAK_FLOPS, QWEN2_VL_7B, Training, operations_of
+from migician.preflight.projection import Assumptions, project
 from migician.training_log import pace, progress_line, read_log
 
 SECONDS_A_STEP = 10
@@ -204,3 +205,25 @@ class TestCurves:
         often = smoothed(list(range(100)), constant_then, 10)
         seldom = smoothed(list(range(0, 100, 5)), constant_then[::5], 10)
         assert often[-5] == pytest.approx(seldom[-1], abs=0.05)
+
+
+class TestProjection:
+    ASSUMED = Assumptions(tokens=1400, image_tokens=1150, mfu=0.45, scaling=0.9)
+
+    def test_the_anchor_is_what_the_authors_report(self) -> None:
+        """50 and 10 hours on 8 A100, which is where the rate comes from."""
+        first = next(project([(8, "A100")], self.ASSUMED))
+        assert {stage: round(hours) for stage, hours in first.hours.items()} == {"stage 1": 50, "stage 2": 10}
+
+    def test_arithmetic_by_hand(self) -> None:
+        found = {
+            (one.gpus, one.basis): one for one in project([(8, "H100"), (32, "H100")], self.ASSUMED, {"H100": 3.0})
+        }
+        few, many = found[8, "45% MFU"], found[32, "45% MFU"]
+        # 0.45 of 8 x 989 TFLOP/s through a million samples.
+        assert few.hours["stage 1"] == pytest.approx(1e6 * self.ASSUMED.flop_a_sample / (0.45 * 8 * 989e12) / 3600)
+        assert many.hours["stage 1"] == pytest.approx(few.hours["stage 1"] / 4 / 0.9)
+        assert many.dollars == pytest.approx(3 * 32 * sum(many.hours.values()))
+        assert found[8, "the authors' MFU"].rate == pytest.approx(0.69 * 989 / 312)
+        unpriced = next(project([(8, "A100")], self.ASSUMED, {"H100": 3.0}))
+        assert unpriced.dollars is None
