@@ -160,7 +160,7 @@ def train(folder: Path, variant: str, model: Path, device: str) -> Run:
     """One epoch by the YAML of that variant; the first fifth of the steps is not counted."""
     out = folder / f"{variant}-{model.name}"
     settings = [f"model_name_or_path={model}", f"output_dir={out}", f"dataset_dir={folder / 'data'}"]
-    settings += [f"media_dir={folder / 'data'}", "logging_steps=1", "save_steps=1000000", "plot_loss=false"]
+    settings += [f"media_dir={folder / 'data'}", "logging_steps=1", 'save_strategy="no"', "plot_loss=false"]
     settings += ["preprocessing_num_workers=2"]
     if device == "cpu":
         settings += ["bf16=false", "deepspeed=null", "overwrite_output_dir=true", "dataloader_num_workers=0"]

@@ -24,7 +24,8 @@ nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
 export NPROC_PER_NODE="${NPROC_PER_NODE:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
 processes=$((nodes * NPROC_PER_NODE))
 
-mapfile -t again < <(migician resume "$out" --processes "$processes" || echo failed)
+zero="$(setting deepspeed "$@")"
+mapfile -t again < <(migician resume "$out" --processes "$processes" ${zero:+--deepspeed "$zero"} || echo failed)
 [ "${again[*]:-}" != failed ] || exit 2
 # With no whole checkpoint LLaMA-Factory must not look for one by itself: it would take a cut one.
 [ "${#again[@]}" -gt 0 ] || again=(overwrite_output_dir=true)
@@ -44,7 +45,12 @@ echo "stage.sh: $config on $processes processes, into $out" >&2
 children=()
 trap 'kill "${children[@]}" 2> /dev/null || true; wait' EXIT
 trap 'exit 143' TERM INT # and so the trap above
-FORCE_TORCHRUN=1 llamafactory-cli train "$config" "$@" "${again[@]}" &
+launch=(llamafactory-cli train)
+# A checkpoint converted for another number of processes: see migician/universal.py.
+[[ " ${again[*]} " != *" deepspeed="* ]] ||
+  launch=(torchrun --nnodes "$nodes" --node_rank "$rank" --nproc_per_node "$NPROC_PER_NODE"
+    --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" -m migician.universal)
+FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" &
 trainer=$!
 children+=("$trainer")
 if [ "$rank" = 0 ]; then

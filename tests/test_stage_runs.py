@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,27 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
         step: loss for step, loss in losses(whole).items() if step > 4
     }
     assert "is finished" in run(stage(place, f"{kind}-killed", *settings), **processes).stderr
+
+
+def test_another_number_of_processes(place: Path) -> None:
+    """Two processes' ZeRO-3 checkpoint, converted, goes on in one, which adds up two batches where two had one each."""
+    run(stage(place, "two", ZERO))
+    one = place / "one"
+    shutil.copytree(place / "two/checkpoint-4", one / "checkpoint-4")
+    alone = stage(place, "one", ZERO, "gradient_accumulation_steps=2")
+    refused = subprocess.run(
+        alone, cwd=ROOT, env=environment(NPROC_PER_NODE="1"), capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    command = refused.stderr.partition("convert it once: ")[2].splitlines()[0].split()
+    run([sys.executable, *command[1:], "--num_extract_workers", "1", "--num_merge_workers", "1"])
+    assert "going on from" in run(alone, NPROC_PER_NODE="1").stderr
+    again = losses(one)
+    assert min(again) == 5
+    for step, loss in losses(place / "two").items():
+        assert step <= 4 or again[step] == pytest.approx(loss, abs=1e-4)
+    # Not 0.0: sums are taken in another order.
+    assert largest_difference(weights(place / "two"), weights(one)) < 1e-5
 
 
 @pytest.mark.parametrize("frozen", [True, False])
