@@ -14,8 +14,8 @@ from migician.training_log import Line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SPAN = 0.05
-"""Of a whole training: what the smoothing looks back over."""
+_SPAN = 0.01
+"""Of a whole training: after so many steps a loss counts half in the smoothed one."""
 _COLOURS = 64
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -39,9 +40,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     roots = make_world(place / "world", 0, Amounts(got10k=20, coco=40, objects365=0, magicbrush=20, held_out=2))
     sources = {name: roots[name] for name in ("got10k", "coco", "magicbrush")}
     data = build(["object_tracking", "common_object", "difference"], sources, place / "data", count=20).folder
-    write_dataset_info(data, {"stage1": "MGrounding-630k.json", "stage2": "Difference.json"})
+    (data / "even.json").write_text(json.dumps(even(json.loads((data / "MGrounding-630k.json").read_text()))))
+    write_dataset_info(data, {"stage1": "MGrounding-630k.json", "stage2": "Difference.json", "even": "even.json"})
     make_tiny(place / "base", seed=0)
     return place
+
+
+def even(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first question of each, with an answer of always as many tokens."""
+    chance = random.Random(0)
+    for one in records:
+        corners = [chance.randrange(100, 1000) for _ in range(4)]
+        box = "<|box_start|>({},{}),({},{})<|box_end|>".format(*corners)
+        one["conversations"] = [one["conversations"][0], {"from": "gpt", "value": box}]
+    return records
 
 
 def environment(**changed: str) -> dict[str, str]:
@@ -128,11 +140,14 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
 
 
 def test_another_number_of_processes(place: Path) -> None:
-    """Two processes' ZeRO-3 checkpoint, converted, goes on in one, which adds up two batches where two had one each."""
-    run(stage(place, "two", ZERO))
+    """Two processes' ZeRO-3 checkpoint, converted, goes on in one, which adds up two batches where two had one each.
+
+    All answers are of one length: LLaMA-Factory weighs what is added up by its tokens, and processes all the same.
+    """
+    run(stage(place, "two", ZERO, "dataset=even"))
     one = place / "one"
     shutil.copytree(place / "two/checkpoint-4", one / "checkpoint-4")
-    alone = stage(place, "one", ZERO, "gradient_accumulation_steps=2")
+    alone = stage(place, "one", ZERO, "dataset=even", "gradient_accumulation_steps=2")
     refused = subprocess.run(
         alone, cwd=ROOT, env=environment(NPROC_PER_NODE="1"), capture_output=True, text=True, check=False
     )
