@@ -47,10 +47,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def even(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first question of each, with an answer of always as many tokens."""
+    """Whole steps of the first question of each, with an answer of always as many tokens."""
     chance = random.Random(0)
+    records = records[: len(records) // 4 * 4]
     for one in records:
-        corners = [chance.randrange(100, 1000) for _ in range(4)]
+        corners = [chance.randrange(low, low + 400) for low in (100, 100, 500, 500)]
         box = "<|box_start|>({},{}),({},{})<|box_end|>".format(*corners)
         one["conversations"] = [one["conversations"][0], {"from": "gpt", "value": box}]
     return records
@@ -142,7 +143,8 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
 def test_another_number_of_processes(place: Path) -> None:
     """Two processes' ZeRO-3 checkpoint, converted, goes on in one, which adds up two batches where two had one each.
 
-    All answers are of one length: LLaMA-Factory weighs what is added up by its tokens, and processes all the same.
+    All answers are of one length, and epochs of whole steps: what is added up is weighed by its tokens, processes all
+    the same; and the last step of an epoch is filled up for two processes, not for one.
     """
     run(stage(place, "two", ZERO, "dataset=even"))
     one = place / "one"
