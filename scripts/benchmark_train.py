@@ -99,9 +99,10 @@ def row(variant: str, layers: str, seconds: float, run: Run, gpu: str, shape: st
     peak = peak_of(gpu)
     flop = operations_of(sizes, LEARNS, run.tokens_a_sample, run.in_images)
     mfu = f"{flop / seconds / peak:.1%}" if peak else "none"
+    held = f"{run.peak_gib:.1f}" if run.peak_gib > 0 else "none"
     print(
         f"| {variant} | {layers} | {seconds:.4f} | {1 / seconds:.2f} | {run.tokens_a_sample / seconds:,.0f} | {mfu} | "
-        f"{run.peak_gib:.1f} |",
+        f"{held} |",
         flush=True,
     )
 

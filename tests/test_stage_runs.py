@@ -187,6 +187,8 @@ def test_both_stages_and_the_merge_by_one_command(place: Path) -> None:
     assert largest_difference(first, second) > 0
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=1e-6, atol=1e-9)
+    assert (place / "saves/loss.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((place / "saves/stage-1/check.json").read_text())["training"]["gpus"] == 2
     told = run(words).stderr
     assert told.count("is finished") == 2 and "is there" in told
 
