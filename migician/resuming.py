@@ -34,6 +34,10 @@ class Saved:
     universal: bool
     """Whether DeepSpeed's part was converted for any number of processes (its `ds_to_universal`)."""
 
+    def dealt_anew(self, processes: int) -> bool:
+        """Whether that many processes can only load it converted: another number wrote DeepSpeed's part of it."""
+        return self.processes not in (None, processes)
+
     @property
     def overrides(self) -> list[str]:
         """What LLaMA-Factory must be given after its YAML to go on from here, exactly."""
@@ -59,10 +63,12 @@ def resume_point(output_dir: str | Path, processes: int) -> Saved | None:
     of the optimizer cannot be dealt anew without a conversion.
     """
     whole = next((one for one in saved_in(output_dir) if not one.fault), None)
-    if whole and whole.processes not in (None, processes) and not whole.universal:
+    if whole and whole.dealt_anew(processes) and not whole.universal:
+        tag = whole.folder / (whole.folder / "latest").read_text(encoding="utf-8").strip()
         raise UserError(
-            f"{whole.folder}: written by {whole.processes} processes, and now there are {processes}; DeepSpeed cannot "
-            f"deal it anew. Run on {whole.processes} again, or convert it (docs/training.md, 'Another number of GPUs')"
+            f"{whole.folder}: written by {whole.processes} processes, and now there are {processes}: each wrote a "
+            f"piece of the optimizer. Run on {whole.processes} again, or convert it once: python -m "
+            f"deepspeed.checkpoint.ds_to_universal --input_folder {tag} --output_folder {tag}_universal"
         )
     return whole
 

@@ -8,6 +8,7 @@
 #   --media FOLDER      where the paths of images begin       (data)
 #   --saves FOLDER      stage-1, stage-2 and migician go here (saves)
 #   --stage1 YAML       (train/stage-1_finetune_full.yaml)    --stage2 YAML   (train/stage-2_finetune_full.yaml)
+#                       VARIANT=fast takes the ..._fast.yaml of both: packing and fused kernels
 #   --bench FILE        MIG_data.json; without it nothing is scored
 #   --bench-images DIR  the folder that holds MIG-Bench/      (.)
 #   --dry-run           print the commands, run nothing
@@ -19,7 +20,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base=Qwen/Qwen2-VL-7B-Instruct data=data/mixtures media=data saves=saves bench="" images=. dry=""
-stage1=train/stage-1_finetune_full.yaml stage2=train/stage-2_finetune_full.yaml
+stage1="train/stage-1_finetune_${VARIANT:-full}.yaml" stage2="train/stage-2_finetune_${VARIANT:-full}.yaml"
 while [ $# -gt 0 ]; do
   case "$1" in
     --base | --data | --media | --saves | --stage1 | --stage2 | --bench | --bench-images)
@@ -31,11 +32,14 @@ while [ $# -gt 0 ]; do
       ;;
     --dry-run) dry=1; shift ;;
     --) shift; break ;;
-    -h | --help) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "finetune.sh: '$1' is not known; see bash scripts/finetune.sh --help" >&2; exit 2 ;;
   esac
 done
 [ -d .venv ] && export PATH="$PWD/.venv/bin:$PATH" # the launcher calls torchrun by its bare name
+for file in "$stage1" "$stage2"; do
+  [ -f "$file" ] || { echo "finetune.sh: there is no $file; VARIANT is full or fast" >&2; exit 2; }
+done
 step() { if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi; }
 
 places=("dataset_dir=$data" "media_dir=$media")
@@ -43,5 +47,6 @@ step bash scripts/stage.sh "$stage1" "model_name_or_path=$base" "output_dir=$sav
 step bash scripts/stage.sh "$stage2" "model_name_or_path=$saves/stage-1" "output_dir=$saves/stage-2" "${places[@]}" "$@"
 [ "${NODE_RANK:-0}" = 0 ] || exit 0
 step bash scripts/merge.sh "$saves/stage-1" "$saves/stage-2" "$saves/migician"
+step migician curves "$saves/stage-1" "$saves/stage-2" --out "$saves/loss.png"
 [ -z "$bench" ] ||
   step migician eval mig-bench --model "$saves/migician" --data "$bench" --images "$images" --out "$saves/scores/migician"

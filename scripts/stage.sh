@@ -4,10 +4,11 @@
 #   bash scripts/stage.sh train/stage-1_finetune_full.yaml [key=value ...]
 #
 # Any setting of the YAML can be given as key=value. Run again, a finished stage is skipped, and an unfinished one goes
-# on from its last whole checkpoint. Variables:
+# on from its last whole checkpoint. Beside the checkpoints lie check.json (what the check found) and, at the end,
+# loss.png; a line a minute says how far it is, how fast, and how long it will take. Variables:
 #   NPROC_PER_NODE   processes on this machine (its GPUs)     NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines
 #   GPU_MEMORY       GB of one GPU, for the check (80)        SKIP_CHECK=1                                  do not check
-#   REPORT_TO        none, tensorboard or wandb
+#   REPORT_TO        none, tensorboard or wandb               PROGRESS_SECONDS                              between two lines (60)
 set -euo pipefail
 config="${1:?stage.sh: name a training YAML, such as train/stage-1_finetune_full.yaml}"
 shift
@@ -23,7 +24,8 @@ nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
 export NPROC_PER_NODE="${NPROC_PER_NODE:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
 processes=$((nodes * NPROC_PER_NODE))
 
-mapfile -t again < <(migician resume "$out" --processes "$processes" || echo failed)
+zero="$(setting deepspeed "$@")"
+mapfile -t again < <(migician resume "$out" --processes "$processes" ${zero:+--deepspeed "$zero"} || echo failed)
 [ "${again[*]:-}" != failed ] || exit 2
 # With no whole checkpoint LLaMA-Factory must not look for one by itself: it would take a cut one.
 [ "${#again[@]}" -gt 0 ] || again=(overwrite_output_dir=true)
@@ -31,11 +33,29 @@ mapfile -t again < <(migician resume "$out" --processes "$processes" || echo fai
 if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
   settings=()
   for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
-  migician check "$config" "${settings[@]}" --gpus "$processes" --gpu-memory "${GPU_MEMORY:-80}" --quick || {
+  gpu="$(nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null | head -n 1 || true)"
+  migician check "$config" "${settings[@]}" --gpus "$processes" --gpu-memory "${GPU_MEMORY:-80}" --gpu "$gpu" \
+    --quick --out "$out/check.json" || {
     echo "stage.sh: mend what is listed, or set SKIP_CHECK=1 to train all the same" >&2
     exit 1
   }
 fi
 
 echo "stage.sh: $config on $processes processes, into $out" >&2
-FORCE_TORCHRUN=1 exec llamafactory-cli train "$config" "$@" "${again[@]}"
+children=()
+trap 'kill "${children[@]}" 2> /dev/null || true; wait' EXIT
+trap 'exit 143' TERM INT # and so the trap above
+launch=(llamafactory-cli train)
+# A checkpoint converted for another number of processes: see migician/universal.py.
+[[ " ${again[*]} " != *" deepspeed="* ]] ||
+  launch=(torchrun --nnodes "$nodes" --node_rank "$rank" --nproc_per_node "$NPROC_PER_NODE"
+    --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" -m migician.universal)
+FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" &
+trainer=$!
+children+=("$trainer")
+if [ "$rank" = 0 ]; then
+  migician progress "$out" --follow "${PROGRESS_SECONDS:-60}" &
+  children+=("$!")
+fi
+wait "$trainer" # its status is this script's
+[ "$rank" != 0 ] || migician curves "$out" --out "$out/loss.png"

@@ -141,6 +141,7 @@ def test_twelve_faults_are_found_in_one_run(stage: dict[str, Any]) -> None:
         ({"model_name_or_path": "./elsewhere"}, "setting_path", "run the stage before"),
         ({"dataset_dir": "nowhere"}, "setting_path", "nowhere/dataset_info.json"),
         ({"learning_rate": 0}, "setting_value", "learning_rate"),
+        ({"neat_packing": True, "per_device_train_batch_size": 2}, "setting_value", "neat_packing takes 1"),
         ({"output_dir": None}, "setting_value", "output_dir is missing"),
         ({"resume_from_checkpoint": "saves/checkpoint-1", "deepspeed": None}, "resume_lossy", "checkpoint-1"),
         ({"save_steps": 1, "num_train_epochs": 10**9}, "disk", "GB free"),

@@ -106,10 +106,27 @@ def test_a_cut_optimizer_is_seen_without_deepspeed(tmp_path: Path) -> None:
 
 def test_another_number_of_processes_is_refused_unless_converted(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 10, processes=4)
-    with pytest.raises(UserError, match="written by 4 processes, and now there are 2"):
+    with pytest.raises(UserError, match="written by 4 processes, and now there are 2") as refused:
         resume_point(tmp_path, 2)
-    (folder / "latest_universal").write_text("global_step10_universal")
+    assert f"--input_folder {folder}/global_step10 --output_folder {folder}/global_step10_universal" in str(
+        refused.value
+    )
+    (folder / "latest_universal").write_text("global_step10_universal")  # as that command leaves it
     assert resume_point(tmp_path, 2) is not None
+    zero = tmp_path / "zero.json"
+    zero.write_text('{"zero_optimization": {"stage": 3}, "checkpoint": {"tag_validation": "Warn"}}')
+    words = ["resume", str(tmp_path), "--deepspeed", str(zero), "--processes"]
+    told = CliRunner().invoke(app, [*words, "2"])
+    assert told.stdout.splitlines() == [
+        f"resume_from_checkpoint={folder}",
+        f"deepspeed={tmp_path / 'universal.json'}",
+    ]
+    assert json.loads((tmp_path / "universal.json").read_text()) == {
+        "zero_optimization": {"stage": 3},
+        "checkpoint": {"tag_validation": "Warn", "load_universal": True},
+    }
+    # Those that wrote it need no conversion.
+    assert CliRunner().invoke(app, [*words, "4"]).stdout.splitlines() == [f"resume_from_checkpoint={folder}"]
 
 
 def test_nothing_to_go_on_from(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,9 +40,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     roots = make_world(place / "world", 0, Amounts(got10k=20, coco=40, objects365=0, magicbrush=20, held_out=2))
     sources = {name: roots[name] for name in ("got10k", "coco", "magicbrush")}
     data = build(["object_tracking", "common_object", "difference"], sources, place / "data", count=20).folder
-    write_dataset_info(data, {"stage1": "MGrounding-630k.json", "stage2": "Difference.json"})
+    (data / "even.json").write_text(json.dumps(even(json.loads((data / "MGrounding-630k.json").read_text()))))
+    write_dataset_info(data, {"stage1": "MGrounding-630k.json", "stage2": "Difference.json", "even": "even.json"})
     make_tiny(place / "base", seed=0)
     return place
+
+
+def even(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole steps of the first question of each, with an answer of always as many tokens."""
+    chance = random.Random(0)
+    records = records[: len(records) // 4 * 4]
+    for one in records:
+        corners = [chance.randrange(low, low + 400) for low in (100, 100, 500, 500)]
+        box = "<|box_start|>({},{}),({},{})<|box_end|>".format(*corners)
+        one["conversations"] = [one["conversations"][0], {"from": "gpt", "value": box}]
+    return records
 
 
 def environment(**changed: str) -> dict[str, str]:
@@ -116,12 +130,39 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
     (cut / "trainer_state.json").write_text("{")
     told = run(stage(place, f"{kind}-killed", *settings), **processes).stderr
     assert "passed over" in told and "going on from" in told
+    assert "step 8 of 8, loss " in run(["migician", "progress", str(place / f"{kind}-killed")]).stderr
+    assert (place / f"{kind}-killed/loss.png").read_bytes().startswith(b"\x89PNG")
     whole, again = place / f"{kind}-whole", place / f"{kind}-killed"
     assert largest_difference(weights(whole), weights(again)) == 0.0
     assert {step: loss for step, loss in losses(again).items() if step > 4} == {
         step: loss for step, loss in losses(whole).items() if step > 4
     }
     assert "is finished" in run(stage(place, f"{kind}-killed", *settings), **processes).stderr
+
+
+def test_another_number_of_processes(place: Path) -> None:
+    """Two processes' ZeRO-3 checkpoint, converted, goes on in one, which adds up two batches where two had one each.
+
+    All answers are of one length, and epochs of whole steps: what is added up is weighed by its tokens, processes all
+    the same; and the last step of an epoch is filled up for two processes, not for one.
+    """
+    run(stage(place, "two", ZERO, "dataset=even"))
+    one = place / "one"
+    shutil.copytree(place / "two/checkpoint-4", one / "checkpoint-4")
+    alone = stage(place, "one", ZERO, "dataset=even", "gradient_accumulation_steps=2")
+    refused = subprocess.run(
+        alone, cwd=ROOT, env=environment(NPROC_PER_NODE="1"), capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    command = refused.stderr.partition("convert it once: ")[2].splitlines()[0].split()
+    run([sys.executable, *command[1:], "--num_extract_workers", "1", "--num_merge_workers", "1"])
+    assert "going on from" in run(alone, NPROC_PER_NODE="1").stderr
+    again = losses(one)
+    assert min(again) == 5
+    for step, loss in losses(place / "two").items():
+        assert step <= 4 or again[step] == pytest.approx(loss, abs=1e-4)
+    # Not 0.0: sums are taken in another order.
+    assert largest_difference(weights(place / "two"), weights(one)) < 1e-5
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -146,6 +187,8 @@ def test_both_stages_and_the_merge_by_one_command(place: Path) -> None:
     assert largest_difference(first, second) > 0
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=1e-6, atol=1e-9)
+    assert (place / "saves/loss.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((place / "saves/stage-1/check.json").read_text())["training"]["gpus"] == 2
     told = run(words).stderr
     assert told.count("is finished") == 2 and "is there" in told
 

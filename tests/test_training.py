@@ -1,5 +1,6 @@
 """The training files: the published settings stand, the quickstart's differ in size only, and none can lose weights."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {1: ROOT / "train/stage-1_finetune_full.yaml", 2: ROOT / "train/stage-2_finetune_full.yaml"}
+FAST = {1: ROOT / "train/stage-1_finetune_fast.yaml", 2: ROOT / "train/stage-2_finetune_fast.yaml"}
 SMALL = {1: ROOT / "configs/quickstart/stage-1.yaml", 2: ROOT / "configs/quickstart/stage-2.yaml"}
 
 # arXiv 2501.05767 and the released files of thunlp/Migician.
@@ -58,8 +60,30 @@ def test_every_published_setting_stands(stage):
     assert (ROOT / settings["deepspeed"]).is_file()
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_fast_variant_differs_only_where_it_says_so(stage):
+    published, fast = read(STAGES[stage]), read(FAST[stage])
+    assert not published.keys() - fast.keys()
+    differing = {key for key in fast if fast[key] != published.get(key)}
+    marked = {line.partition(":")[0] for line in FAST[stage].read_text().splitlines() if "# faster" in line}
+    assert differing - {"cutoff_len"} == marked  # it says so of itself
+    assert fast["per_device_train_batch_size"] == 1  # LLaMA-Factory's collator takes no more with neat_packing
+    # What decides over the result stands as published.
+    for key in ("learning_rate", "warmup_ratio", "num_train_epochs", "lr_scheduler_type", "freeze_vision_tower"):
+        assert fast[key] == published[key]
+
+
+def test_one_variable_chooses_the_variant():
+    for variant in ("full", "fast"):
+        words = ["bash", str(ROOT / "scripts/finetune.sh"), "--dry-run"]
+        told = subprocess.run(words, env=os.environ | {"VARIANT": variant}, capture_output=True, text=True, check=True)
+        assert [f"train/stage-{n}_finetune_{variant}.yaml" in told.stdout for n in (1, 2)] == [True, True]
+    wrong = subprocess.run(words, env=os.environ | {"VARIANT": "fats"}, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "VARIANT is full or fast" in wrong.stderr
+
+
 def test_stage_2_starts_from_the_result_of_stage_1():
-    for files in (STAGES, SMALL):
+    for files in (STAGES, FAST, SMALL):
         assert read(files[2])["model_name_or_path"] == read(files[1])["output_dir"]
 
 
@@ -72,7 +96,7 @@ def test_the_quickstart_differs_in_size_only(stage):
     assert differing <= PLACES | SIZES | {"overwrite_output_dir"}
 
 
-@pytest.mark.parametrize("file", [*STAGES.values(), *SMALL.values()], ids=str)
+@pytest.mark.parametrize("file", [*STAGES.values(), *FAST.values(), *SMALL.values()], ids=str)
 def test_no_run_can_resume_without_its_weights(file):
     """Without DeepSpeed, LLaMA-Factory resumes the step and the optimizer of a Qwen2-VL but not its weights."""
     settings = read(file)
@@ -93,5 +117,5 @@ def test_llamafactory_accepts_every_key():
         "unknown = {key for file in sys.argv[1:] for key in yaml.safe_load(open(file))} - known\n"
         "assert not unknown, unknown"
     )
-    files = [str(path) for path in (*STAGES.values(), *SMALL.values())]
+    files = [str(path) for path in (*STAGES.values(), *FAST.values(), *SMALL.values())]
     subprocess.run([sys.executable, "-c", code, *files], check=True)

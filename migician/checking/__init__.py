@@ -196,9 +196,20 @@ def _lengths(read: Read, sizes: NDArray[np.int64], exact: bool, options: Options
     histogram = list(zip(_EDGES, [*_EDGES[1:], None], counts, strict=True))
     median, p99, longest = np.percentile(known, [50, 99, 100], method="higher").tolist() if len(known) else (0, 0, 0)
     mean = float(known.mean()) if len(known) else 0.0
-    mean_in_images = float(in_images[unknown == 0].mean()) if len(known) else 0.0
+    mean_images = float(np.diff(ends, prepend=0)[unknown == 0].mean()) if len(known) else 0.0
+    mean_in_images = float(in_images[unknown == 0].mean()) + mean_images if len(known) else 0.0
     return Lengths(
-        exact, len(known), options.cutoff_len, mean, mean_in_images, median, p99, longest, histogram, too_long
+        exact,
+        len(known),
+        options.cutoff_len,
+        mean,
+        mean_in_images,
+        median,
+        p99,
+        longest,
+        histogram,
+        too_long,
+        mean_images,
     )
 
 

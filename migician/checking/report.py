@@ -76,6 +76,7 @@ class Lengths(msgspec.Struct):
     """(from, below, samples); the last has no end."""
     too_long: list[TooLong]
     """All of them."""
+    mean_images: float = 0.0
 
 
 class Report(msgspec.Struct):

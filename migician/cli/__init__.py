@@ -21,6 +21,7 @@ from migician.cli import (
     publishing,
     scoring,
     synthesising,
+    training,
 )
 from migician.errors import UserError
 
@@ -53,6 +54,12 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),
     "setting": (checkpoints.setting, "setting train/stage-1_finetune_full.yaml output_dir"),
     "resume": (checkpoints.resume, "resume saves/stage-1 --processes 8"),
+    "progress": (training.progress, "progress saves/stage-1 --follow 60"),
+    "curves": (training.curves, "curves saves/stage-1 saves/stage-2 --out saves/loss.png"),
+    "watch": (
+        training.watch,
+        "watch saves/stage-1 --data MIG-Bench/MIG_data.json --images . --out saves/scores/stage-1",
+    ),
     "merge": (checkpoints.merge, "merge saves/stage-1 saves/stage-2 --out saves/migician"),
     "eval": (
         asking.evaluate,

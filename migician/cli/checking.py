@@ -11,6 +11,7 @@ import typer
 
 from migician.cli.options import AsJson
 from migician.cli.terminal import console, note
+from migician.errors import writing
 
 
 def check(
@@ -34,6 +35,7 @@ def check(
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
     gpus: Annotated[int, typer.Option(min=1, help="For a training YAML: GPUs in all.")] = 8,
     gpu_memory: Annotated[float, typer.Option(min=0, help="For a training YAML: GB of each.")] = 80.0,
+    gpu: Annotated[str, typer.Option(help="For a training YAML: the name of the GPU, for the MFU in its log.")] = "",
     changed: Annotated[
         list[str] | None,
         typer.Option("--set", help="For a training YAML: KEY=VALUE in its place; repeated."),
@@ -41,6 +43,7 @@ def check(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode images; one a core.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Write what --json prints to this file too.")] = None,
 ) -> None:
     """Check a dataset, or all that a training YAML names, before a GPU is touched. Status 1 where there are problems.
 
@@ -71,11 +74,14 @@ def check(
         from migician.preflight import Machine, preflight
         from migician.preflight.cost import sentences as what_it_takes
 
-        report = preflight(path, Machine(gpus, gpu_memory), options, changed or ())
+        report = preflight(path, Machine(gpus, gpu_memory, gpu), options, changed or ())
         for sentence in what_it_takes(report.training):
             note(sentence)
     else:
         report = check_data(path, options)
+    if out:
+        with writing(out) as stream:
+            stream.write(msgspec.json.encode(report))
     if as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:

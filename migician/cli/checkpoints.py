@@ -9,6 +9,7 @@ import typer
 
 from migician.cli.options import OutFolder
 from migician.cli.terminal import note
+from migician.errors import UserError
 from migician.progress import progress_bar
 
 
@@ -57,6 +58,9 @@ def setting(
 def resume(
     output_dir: Annotated[Path, typer.Argument(help="The output_dir of a training.")],
     processes: Annotated[int, typer.Option(min=1, help="How many will go on: GPUs in all.")],
+    deepspeed: Annotated[
+        Path | None, typer.Option(help="The DeepSpeed file of the training, for a converted checkpoint.")
+    ] = None,
 ) -> None:
     """Print what LLaMA-Factory must be told to go on exactly, a setting a line; nothing where it begins anew."""
     from migician.resuming import resume_point, saved_in
@@ -72,3 +76,9 @@ def resume(
     note(f"going on from {whole.folder}")
     for line in whole.overrides:
         print(line)
+    if whole.dealt_anew(processes):
+        from migician.universal import universal_config
+
+        if deepspeed is None:
+            raise UserError(f"{whole.folder}: is converted for any number of processes: name the --deepspeed file too")
+        print(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -27,22 +26,15 @@ from migician.checking.report import Report
 from migician.checkpoints import read_config
 from migician.errors import UserError, closest
 from migician.lengths import Resize
-from migician.preflight.cost import Training, checkpoint_faults, cost_of, memory_fault
+from migician.preflight.cost import Machine, Training, checkpoint_faults, cost_of, memory_fault
 from migician.preflight.keys import GONE, known_keys
 from migician.preflight.settings import Settings, read_settings
+
+__all__ = ["Machine", "Preflight", "preflight"]
 
 _REQUIRED = ("model_name_or_path", "dataset", "output_dir", "template")
 _TOKENS = (BOX_START, BOX_END, REF_START, REF_END)
 _POSITIVE = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "cutoff_len")
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the training will run on."""
-
-    gpus: int = 8
-    """In all, over all machines."""
-    gpu_memory_gb: float = 80.0
 
 
 class Preflight(Report):
@@ -75,7 +67,7 @@ def preflight(file: str | Path, machine: Machine, options: Options, overrides: S
         tokenizer=options.tokenizer or (model if (model / "tokenizer.json").is_file() else None),
     )
     report = check_inputs(str(file), Inputs(files, options.media_dir or settings.media_dir), findings, options)
-    training = cost_of(settings, report, machine.gpus, machine.gpu_memory_gb)
+    training = cost_of(settings, report, machine)
     for kind, value in (*memory_fault(training), *checkpoint_faults(settings, training)):
         findings.add(kind, Place(str(settings.file), value=value))
     return Preflight(**{**msgspec.structs.asdict(report), "findings": findings.listed()}, training=training)
@@ -109,6 +101,11 @@ def _value_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     for key in _POSITIVE:
         if key in settings.values and settings.number(key, -1) <= 0:
             yield "setting_value", f"{key}: {settings.values[key]!r}, expected a number above 0"
+    if settings.flag("neat_packing") and settings.batch[0] > 1:
+        yield (
+            "setting_value",
+            f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
+        )
     template = settings.text("template")
     if template and _family(settings) == "qwen2_vl" and template != "qwen2_vl":
         yield "setting_value", f"template: {template!r}, but the model is a Qwen2-VL: its template is qwen2_vl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -17,11 +18,31 @@ from migician.preflight.settings import Settings
 
 QWEN2_VL_7B = Shape(3584, 28, 18944, 28, 4, 152064, False, 1280, 32, 5120)
 """Of Qwen/Qwen2-VL-7B-Instruct; taken where the checkpoint is not here and its name does not say otherwise."""
-_AUTHORS_RATE = 0.69
+AUTHORS_RATE = 0.69
 """Samples a second and A100, from the authors' 50 hours for a million samples on 8 of them."""
-PEAK_FLOPS = {"A100": 312e12, "H100": 989e12}
-"""Dense bfloat16, by the maker's data sheets."""
+PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+"""Dense bfloat16, by the maker's data sheets (H100 and H200: SXM)."""
 _MFU = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the training will run on."""
+
+    gpus: int = 8
+    """In all, over all machines."""
+    gpu_memory_gb: float = 80.0
+    gpu: str = ""
+    """Its name, as nvidia-smi gives it; empty where it is not known."""
+
+
+def peak_of(gpu: str) -> float | None:
+    """Operations a second of one GPU by its name, None where that is not in `PEAK_FLOPS`.
+
+    >>> peak_of("NVIDIA A100-SXM4-80GB"), peak_of("")
+    (312000000000000.0, None)
+    """
+    return next((peak for name, peak in PEAK_FLOPS.items() if name in gpu), None)
 
 
 class Training(msgspec.Struct):
@@ -49,21 +70,36 @@ class Training(msgspec.Struct):
     """10^15 operations for all samples: 6 a trained parameter and token, 2 a frozen one's, attention included."""
     hours: dict[str, float]
     """At the authors' rate, and by kind of GPU at 30% of its peak."""
+    gpu: str
+    """Its name, where it was given."""
+    samples_a_step: float
+    """The batch; with packing, as many samples as on average fill its sequences."""
+    tokens_a_sample: float
+    images_a_sample: float
+    flop_a_sample: float
+    """On average; the operations that `petaflops` sums."""
 
 
-def cost_of(settings: Settings, report: Report, gpus: int, gpu_memory_gb: float) -> Training:
+def cost_of(settings: Settings, report: Report, machine: Machine) -> Training:
     """What training on the samples of `report` takes."""
+    gpus, gpu_memory_gb = machine.gpus, machine.gpu_memory_gb
     shape, known = _shape(settings)
     lengths = report.lengths
     longest = min(lengths.longest, lengths.cutoff_len or lengths.longest) if lengths else 0
-    mean, mean_images = (lengths.mean, lengths.mean_in_images) if lengths else (0.0, 0.0)
+    packs = settings.flag("packing") or settings.flag("neat_packing")
+    mean, mean_in_images = (lengths.mean, lengths.mean_in_images) if lengths else (0.0, 0.0)
     each, accumulated = settings.batch
     batch = each * accumulated * gpus
     samples = min(report.samples, int(settings.number("max_samples", report.samples) * max(1, len(settings.datasets))))
     epochs = settings.number("num_train_epochs", 3)
+    if packs and lengths and lengths.cutoff_len:
+        longest = lengths.cutoff_len  # each sequence is filled up to it
+        a_step = batch * max(1.0, lengths.cutoff_len / mean) if mean else 0.0
+    else:
+        a_step = float(batch)
     steps = int(settings.number("max_steps", -1))
     if steps <= 0:
-        steps = math.ceil(samples / batch) * math.ceil(epochs) if samples else 0
+        steps = math.ceil(samples / a_step) * math.ceil(epochs) if samples and a_step else 0
     trained = _trained(settings)
     load = Load(
         tokens=each * longest,
@@ -83,12 +119,13 @@ def cost_of(settings: Settings, report: Report, gpus: int, gpu_memory_gb: float)
         + shape.vision_parameters * trained["vision"]
     )
     whole = shape.language_parameters + shape.projector_parameters + shape.vision_parameters
-    operations = samples * epochs * _operations(shape, trained, mean, mean_images)
+    each_takes = operations_of(shape, trained, mean, mean_in_images)
+    operations = samples * epochs * each_takes
     hours = {}
     if shape == QWEN2_VL_7B:
-        hours["A100 at the authors' rate"] = samples * epochs / (_AUTHORS_RATE * gpus) / 3600
+        hours["A100 at the authors' rate"] = samples * epochs / (AUTHORS_RATE * gpus) / 3600
     hours |= {
-        f"{name} at {_MFU:.0%} MFU": operations / (_MFU * peak * gpus) / 3600 for name, peak in PEAK_FLOPS.items()
+        f"{name} at {_MFU:.0%} MFU": operations / (_MFU * PEAK_FLOPS[name] * gpus) / 3600 for name in ("A100", "H100")
     }
     every = int(settings.number("save_steps", 500))
     count = math.ceil(steps / every) if every >= 1 else 1
@@ -110,6 +147,11 @@ def cost_of(settings: Settings, report: Report, gpus: int, gpu_memory_gb: float)
         known,
         operations / 1e15,
         {name: round(value, 2) for name, value in hours.items()},
+        machine.gpu,
+        a_step,
+        mean,
+        lengths.mean_images if lengths else 0.0,
+        each_takes,
     )
 
 
@@ -137,8 +179,12 @@ def _trained(settings: Settings) -> dict[str, bool]:
     }
 
 
-def _operations(shape: Shape, trained: dict[str, bool], tokens: float, in_images: float) -> float:
-    """Floating-point operations for one sample, forward and backward, recomputation not counted."""
+def operations_of(shape: Shape, trained: dict[str, bool], tokens: float, in_images: float) -> float:
+    """Floating-point operations for one sample, forward and backward, recomputation not counted.
+
+    `tokens` in all, `in_images` of them of images; `trained` says of "language", "projector" and "vision" whether
+    they learn.
+    """
     words = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
     layers = shape.language_parameters - words + shape.vocabulary * shape.hidden
     # 6 a weight that learns; one that is frozen below what learns is only passed through.

@@ -1,0 +1,85 @@
+"""Verbs about a training that runs or has run: progress, curves, watch."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migician.cli.terminal import note
+from migician.errors import writing
+
+
+def progress(
+    output_dir: Annotated[Path, typer.Argument(help="The output_dir of a training.")],
+    follow: Annotated[
+        float | None, typer.Option(min=0.1, help="Go on, and look again after so many seconds, until it is finished.")
+    ] = None,
+) -> None:
+    """Say how far a training is: step, loss, tokens, samples and images a second, MFU, time left."""
+    from migician.training_log import progress_line, read_check, read_log
+
+    told, parent = "", os.getppid()
+    while True:
+        finished = (output_dir / "train_results.json").is_file()
+        line = progress_line(read_log(output_dir), read_check(output_dir))
+        if line != told:
+            note(f"{output_dir.name}: {line}")
+            told = line
+        # The script that asked may have been killed, and is no longer there to say so.
+        if follow is None or finished or os.getppid() != parent:
+            break
+        time.sleep(follow)
+    if follow is None and not told:
+        note(f"{output_dir}: no loss is logged there yet")
+
+
+def curves(
+    output_dirs: Annotated[list[Path], typer.Argument(help="The output_dir of one or more trainings.")],
+    out: Annotated[Path, typer.Option("--out", help="The picture to write, a PNG.")],
+) -> None:
+    """Draw the losses of trainings, as logged and smoothed."""
+    from migician.curves import loss_curves
+    from migician.training_log import read_log
+
+    picture = loss_curves({folder.resolve().name: read_log(folder) for folder in output_dirs})
+    with writing(out) as stream:
+        stream.write(picture)
+    note(f"written: {out}")
+
+
+def watch(
+    output_dir: Annotated[Path, typer.Argument(help="The output_dir of a training, running or not.")],
+    data: Annotated[Path, typer.Option("--data", help="MIG-Bench's file.")],
+    images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
+    out: Annotated[Path, typer.Option("--out", help="A folder for a score each, checkpoints.csv and checkpoints.png.")],
+    limit: Annotated[int, typer.Option(min=1, help="The first so many questions of each task: always the same.")] = 20,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 60.0,
+    once: Annotated[bool, typer.Option("--once", help="Score what is there, and wait for no more.")] = False,
+    options: Annotated[list[str] | None, typer.Argument(help="After --: options for migician eval.")] = None,
+) -> None:
+    """Score each whole checkpoint of a training as it appears, in a process of its own, on a fixed slice of MIG-Bench.
+
+    What is scored is skipped; it ends when the training has. Choose its GPU by CUDA_VISIBLE_DEVICES.
+    """
+    from migician.watching import PICTURE, TABLE, is_finished, score_new
+
+    given = ["--data", str(data), "--images", str(images), "--limit", str(limit), *(options or [])]
+    failed: set[str] = set()
+    while True:
+        finished = is_finished(output_dir)  # asked before the look, or the last checkpoint might be missed
+        for name in score_new(output_dir, out, given, failed):
+            note(f"{name} could not be scored and is left out; its reason stands above")
+            failed.add(name)
+        if once or finished:
+            break
+        time.sleep(every)
+    if (out / TABLE).is_file():
+        note(f"written: {out / TABLE}, {out / PICTURE}")
+    else:
+        note(f"{output_dir}: no whole checkpoint was scored")
+    if failed:
+        raise typer.Exit(1)

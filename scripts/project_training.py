@@ -1,0 +1,47 @@
+"""Hours and cost of both stages on 8 x A100, 8 x H100 and 32 x H100, as a table in Markdown with its arithmetic.
+
+python scripts/project_training.py --tokens 1400 --image-tokens 1150 --dollars A100=DOLLARS --dollars H100=DOLLARS
+
+The anchor is the authors' rate, 0.69 samples a second and A100 (50 hours for a million samples on 8); all else is
+computed, not measured. Tokens are of an average sample of the mixture: migician check says them.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from migician.preflight.cost import AUTHORS_RATE, PEAK_FLOPS
+from migician.preflight.projection import SAMPLES, Assumptions, project
+
+MACHINES = [(8, "A100"), (8, "H100"), (32, "H100")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=float, required=True, help="of an average sample")
+    parser.add_argument("--image-tokens", type=float, required=True, help="of them those of images")
+    parser.add_argument("--mfu", type=float, default=0.45, help="of the faster variant (0.45: the aim)")
+    parser.add_argument("--scaling", type=float, default=1.0, help="speed of a GPU among more than 8 (1: no loss)")
+    parser.add_argument("--dollars", action="append", default=[], metavar="KIND=PRICE", help="of a GPU hour")
+    options = parser.parse_args()
+    prices = {kind: float(price) for kind, _, price in (one.partition("=") for one in options.dollars)}
+    if unknown := prices.keys() - PEAK_FLOPS.keys():
+        parser.error(f"--dollars: {', '.join(unknown)} is none of {', '.join(PEAK_FLOPS)}")
+    assumed = Assumptions(options.tokens, options.image_tokens, options.mfu, options.scaling)
+    print(f"{assumed.tokens:,.0f} tokens a sample, {assumed.image_tokens:,.0f} of images:", end=" ")
+    print(f"{assumed.flop_a_sample / 1e12:,.1f} TFLOP forward and backward; the authors' rate is then", end=" ")
+    print(f"{AUTHORS_RATE} x {assumed.flop_a_sample / 1e12:,.1f} / 312 = {assumed.authors_mfu:.1%} MFU.")
+    print(f"A GPU among more than 8 is taken at {assumed.scaling:.0%} of its speed among 8.")
+    print("hours = samples / (samples a second and GPU x GPUs) / 3600; samples:", end=" ")
+    print(", ".join(f"{count:,} ({stage})" for stage, count in SAMPLES.items()), end=".\n\n")
+    print("| GPUs | at | samples/s a GPU | stage 1, h | stage 2, h | GPU hours | dollars |")
+    print("|---|---|---|---|---|---|---|")
+    for one in project(MACHINES, assumed, prices):
+        spent = "no price given" if one.dollars is None else f"{one.dollars:,.0f}"
+        gpu_hours = sum(one.hours.values()) * one.gpus
+        print(f"| {one.gpus} x {one.gpu} | {one.basis} | {one.rate:.2f} |", end=" ")
+        print(" | ".join(f"{hours:.1f}" for hours in one.hours.values()), f"| {gpu_hours:,.0f} | {spent} |")
+
+
+if __name__ == "__main__":
+    main()

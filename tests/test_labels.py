@@ -1,0 +1,214 @@
+"""What LLaMA-Factory makes of a sample: which tokens are learned, and that the loss is transformers' own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from PIL import Image
+
+from migician.mixture import dataset_entry
+
+pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
+torch = pytest.importorskip("torch", reason="train extra not installed: bash scripts/setup.sh")
+
+IGNORED = -100
+BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
+# Sizes that LLaMA-Factory leaves alone, so that plain transformers sees the same pixels.
+SIZES = {"a.png": (112, 84), "b.png": (56, 140), "c.png": (84, 84), "d.png": (112, 112)}
+CONVERSATIONS: list[tuple[list[str], list[tuple[str, str]]]] = [
+    (
+        ["a.png", "b.png", "c.png"],
+        [
+            ("human", "Image-1: <image>\nImage-2: <image>\nFind <|object_ref_start|>the dog<|object_ref_end|>."),
+            ("gpt", f"It's in the first image. {BOX}"),
+            ("human", "And in this one? <image>"),
+            ("gpt", "assistant\nIt is not there.\n"),  # an answer that looks like a turn
+            ("human", "Are you sure?"),
+            ("gpt", "Yes"),
+        ],
+    ),
+    (["d.png"], [("human", "<image>What is it?"), ("gpt", "A star.")]),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labels")
+    for seed, (name, size) in enumerate(SIZES.items()):
+        Image.effect_noise(size, 40 + 20 * seed).convert("RGB").save(folder / name)
+    samples = [
+        {
+            "id": number,
+            "images": images,
+            "conversations": [{"from": role, "value": text} for role, text in turns],
+            "type": "t",
+        }
+        for number, (images, turns) in enumerate(CONVERSATIONS)
+    ]
+    (folder / "set.json").write_text(json.dumps(samples))
+    (folder / "dataset_info.json").write_text(json.dumps({"set": dataset_entry("set.json")}))
+    return folder
+
+
+def prepared(data: Path, tiny_folder: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """The model as LLaMA-Factory loads it for training, and the one batch it makes of all its rows."""
+    os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
+    from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_model, load_tokenizer
+
+    given = {
+        "model_name_or_path": str(tiny_folder),
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full",
+        "dataset_dir": str(data),
+        "media_dir": str(data),
+        "dataset": "set",
+        "template": "qwen2_vl",
+        "cutoff_len": 2048,
+        "overwrite_cache": True,
+        "output_dir": str(data / "out"),
+        "report_to": "none",
+        "use_cpu": True,
+    }
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args(given | settings)
+    tokenizer = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(tokenizer["tokenizer"], data_args)
+    dataset = get_dataset(template, model_args, data_args, training_args, stage="sft", **tokenizer)["train_dataset"]
+    model = load_model(tokenizer["tokenizer"], model_args, finetuning_args, training_args.do_train)
+    collator = SFTDataCollatorWith4DAttentionMask(
+        template=template,
+        model=model,
+        pad_to_multiple_of=8,
+        label_pad_token_id=IGNORED,
+        block_diag_attn=model_args.block_diag_attn,
+        neat_packing=data_args.neat_packing,
+        attn_implementation=model.config._attn_implementation,
+        **tokenizer,
+    )
+    return model, dict(collator([dataset[row] for row in range(len(dataset))]))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tiny_folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Both samples as the published settings batch them."""
+    return prepared(data, tiny_folder)
+
+
+def plain(tiny_folder: Path, data: Path, number: int) -> tuple[dict[str, Any], list[int]]:
+    """A sample by transformers' own processor and chat template, and the labels that it should have.
+
+    The labels are those of the text after each `<|im_start|>assistant` and its newline, up to `<|im_end|>` and one
+    newline more.
+    """
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(tiny_folder)
+    images, turns = CONVERSATIONS[number]
+    pictures = [Image.open(data / name) for name in images]
+    messages = []
+    for role, text in turns:
+        parts: list[dict[str, str]] = []
+        for place, piece in enumerate(text.split("<image>")):
+            parts += [{"type": "image"}] if place else []
+            parts += [{"type": "text", "text": piece}] if piece else []
+        messages.append({"role": "user" if role == "human" else "assistant", "content": parts})
+    text = processor.apply_chat_template(messages, tokenize=False)
+    inputs = processor(text=[text], images=pictures, return_tensors="pt")
+    ids = inputs["input_ids"][0].tolist()
+    token = processor.tokenizer.convert_tokens_to_ids
+    newline = processor.tokenizer.encode("\n", add_special_tokens=False)
+    opening = [token("<|im_start|>"), *processor.tokenizer.encode("assistant\n", add_special_tokens=False)]
+    labels = [IGNORED] * len(ids)
+    at = 0
+    while at < len(ids):
+        if ids[at : at + len(opening)] != opening:
+            at += 1
+            continue
+        at += len(opening)
+        end = ids.index(token("<|im_end|>"), at) + 1 + len(newline)
+        labels[at:end] = ids[at:end]
+        at = end
+    return dict(inputs), labels
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_only_answers_are_learned_and_what_ends_them(
+    trained: tuple[Any, dict[str, Any]], tiny_folder: Path, data: Path, number: int
+) -> None:
+    _, batch = trained
+    inputs, labels = plain(tiny_folder, data, number)
+    ids = inputs["input_ids"][0].tolist()
+    length = len(ids)
+    assert batch["input_ids"][number, :length].tolist() == ids
+    assert batch["labels"][number, :length].tolist() == labels
+    assert batch["attention_mask"][number].tolist() == [1] * length + [0] * (batch["input_ids"].shape[1] - length)
+    assert set(batch["labels"][number, length:].tolist()) <= {IGNORED}
+
+
+def test_what_is_learned_reads_as_the_answers(trained: tuple[Any, dict[str, Any]], tiny_folder: Path) -> None:
+    """The same without ids: the learned tokens, written out, are the answers, each with its end and a newline."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    for row, (_, turns) in zip(trained[1]["labels"], CONVERSATIONS, strict=True):
+        answers = [f"{text}<|im_end|>\n" for role, text in turns if role == "gpt"]
+        assert tokenizer.decode(row[row != IGNORED]) == "".join(answers)
+
+
+def plain_loss(tiny_folder: Path, data: Path) -> float:
+    """The mean over the learned tokens of both samples, each alone and without padding, by plain transformers."""
+    from transformers import Qwen2VLForConditionalGeneration
+
+    own = Qwen2VLForConditionalGeneration.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for number in range(len(CONVERSATIONS)):
+            inputs, labels = plain(tiny_folder, data, number)
+            learned = sum(label != IGNORED for label in labels)
+            total += own(**inputs, labels=torch.tensor([labels])).loss.item() * learned
+            count += learned
+    return total / count
+
+
+def test_the_loss_is_that_of_plain_transformers(
+    trained: tuple[Any, dict[str, Any]], tiny_folder: Path, data: Path
+) -> None:
+    model, batch = trained
+    with torch.no_grad():
+        theirs = model.eval()(**batch).loss.item()
+    assert theirs == pytest.approx(plain_loss(tiny_folder, data), abs=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["full", "fast"])
+def test_llamafactory_parses_the_training_files(variant: str, data: Path) -> None:
+    """With its own checks; only what the CPU here cannot do is taken out."""
+    from llamafactory.hparams import get_train_args
+
+    for stage in (1, 2):
+        settings = yaml.safe_load((REPOSITORY / f"train/stage-{stage}_finetune_{variant}.yaml").read_text())
+        for key in ("bf16", "deepspeed"):
+            del settings[key]
+        if importlib.util.find_spec("liger_kernel") is None:
+            settings.pop("enable_liger_kernel", None)
+        settings |= {"use_cpu": True, "output_dir": str(data / "x")}
+        _, data_args, _, finetuning_args, _ = get_train_args(settings)
+        assert bool(data_args.packing) is (variant == "fast")
+        assert finetuning_args.freeze_vision_tower
+
+
+def test_packed_samples_do_not_see_each_other(tiny_folder: Path, data: Path) -> None:
+    """The faster variant: both samples in one sequence have the loss that each has alone."""
+    model, batch = prepared(data, tiny_folder, neat_packing=True, per_device_train_batch_size=1)
+    assert len(batch["input_ids"]) == 1
+    with torch.no_grad():
+        theirs = model.eval()(**batch).loss.item()
+    assert theirs == pytest.approx(plain_loss(tiny_folder, data), abs=1e-3)
