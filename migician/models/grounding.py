@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from migician.boxtext import Mention, Status, parse_boxes
 from migician.draw import PALETTE, Mark, contact_sheet
 from migician.errors import UserError, writing
 from migician.imagenames import named_image
-from migician.models import Model, Request, seen_sizes
+from migician.models import Model, Request, Speaking, seen_sizes
 from migician.models.pictures import ImageInputs, as_list, load_pictures
 from migician.samples import IMAGE_MARK
 
@@ -61,7 +62,7 @@ class Grounding:
         if lost:
             note += f"\nNot drawn, for it is not said in which image: {', '.join(lost)} (thousandths)"
         elif not self.boxes:
-            note += f"\n{_WITHOUT_BOX[self.status]}"
+            note += f"\n{WITHOUT_BOX[self.status]}"
         return contact_sheet(self.images, marks, title=self.query.replace(IMAGE_MARK, "").strip(), note=note)
 
     def save(self, path: str | Path) -> Path:
@@ -86,12 +87,13 @@ class Grounding:
         return stream.getvalue()
 
 
-_WITHOUT_BOX: dict[Status, str] = {
+WITHOUT_BOX: dict[Status, str] = {
     "read": "",
     "no_box": "(the reply holds no box)",
     "garbled": "(the reply tries a box that cannot be read)",
     "off_scale": "(the box leaves the image)",
 }
+"""What to say of a reply without a readable box, by its status."""
 
 
 def ground(model: Model, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
@@ -130,10 +132,18 @@ class Chat:
         """All images shown so far; "Image-1" is the first of them."""
         return tuple(self._pictures)
 
-    def say(self, text: str, images: ImageInputs = (), *, max_new_tokens: int = 128) -> Grounding:
+    def say(
+        self,
+        text: str,
+        images: ImageInputs = (),
+        *,
+        max_new_tokens: int = 128,
+        heard: Callable[[str], None] | None = None,
+    ) -> Grounding:
         """Say something, with more images if wanted, and get the reply with its boxes.
 
-        New images stand before the text, or where it holds `<image>` marks. The turn is kept only
+        New images stand before the text, or where it holds `<image>` marks. `heard` gets the reply
+        as it grows, from a model that is `Speaking`, and may raise to stop it. The turn is kept only
         if it was answered, so one that failed can be said again.
         """
         fresh = load_pictures(as_list(images))
@@ -147,7 +157,7 @@ class Chat:
             )
         said = text if marks else IMAGE_MARK * waiting + text
         request = Request(tuple(pictures), said, max_new_tokens, tuple(self.history))
-        reply = _answer(self.model, request)
+        reply = _answer(self.model, request, heard)
         self._pictures, self._unplaced = pictures, 0
         self.history.append((said, reply))
         boxes, status = _located(self.model, reply, text, pictures)
@@ -164,8 +174,10 @@ class Chat:
         return f"Chat({self.model.name}, {len(self._pictures)} images, {len(self.history)} turns)"
 
 
-def _answer(model: Model, request: Request) -> str:
+def _answer(model: Model, request: Request, heard: Callable[[str], None] | None) -> str:
     try:
+        if heard is not None and isinstance(model, Speaking):
+            return model.speak(request, heard)
         return model.answer([request])[0]
     except RuntimeError as error:
         # torch's class, told by its name: this module serves models without torch too.
