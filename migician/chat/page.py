@@ -103,7 +103,7 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
     with gr.Blocks(
         title="Migician chat", theme=theme, css=CSS, head=HEAD, analytics_enabled=False, delete_cache=(60, 600)
     ) as page:
-        session = gr.State(Session, time_to_live=_KEPT_S)
+        session = gr.State(None, time_to_live=_KEPT_S)  # a `Session` from the first thing done on
         gr.HTML("<h1>Migician</h1><p>Ask about several images at once; boxes are drawn where the answer puts them.</p>")
         model = gr.Dropdown(
             list(shelf.names), value=shelf.names[0], label="Model", visible=len(shelf.names) > 1, filterable=False
@@ -135,20 +135,22 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
                     stop = gr.Button("Stop", elem_id="mg-stop")
                     new = gr.Button("New conversation", elem_id="mg-new")
 
-        def added(paths: list[str], now: Session) -> tuple[Any, ...]:
+        def added(paths: list[str], now: Session | None) -> tuple[Any, ...]:
+            now = now or Session()
             refused = now.add(paths, folder)
             for path in paths:
                 Path(path).unlink(missing_ok=True)
             return now, strip(now.pictures), line("\n".join(refused), bad=True) if refused else "", None
 
-        def referred(written: str, asked: str, name: str, now: Session) -> tuple[str, str]:
+        def referred(written: str, asked: str, name: str, now: Session | None) -> tuple[str, str]:
             try:
-                words = now.reference(shelf.get(name), written)
+                words = (now or Session()).reference(shelf.get(name), written)
             except UserError as error:
                 return asked, line(str(error), bad=True)
             return f"{asked.rstrip()} {words}".lstrip(), ""
 
-        def asked(text: str, name: str, now: Session) -> Iterator[tuple[Any, ...]]:
+        def asked(text: str, name: str, now: Session | None) -> Iterator[tuple[Any, ...]]:
+            now = now or Session()
             yield now, transcript(now.turns), growing(text, ""), "", text
             try:
                 for reply in now.aloud(shelf.get(name), text):
