@@ -8,7 +8,9 @@ footer {display: none !important;}
 .mg-strip {display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start;}
 .mg-strip figure {margin: 0; flex: 0 1 auto; max-width: 100%;}
 .mg-strip img {display: block; max-width: 100%; max-height: 300px; border-radius: 6px;}
-.mg-strip figcaption {font-size: .8rem; color: var(--body-text-color-subdued); padding: 2px 0;}
+.mg-many {display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr));}
+.mg-strip figcaption {font-size: .8rem; padding: 2px 0;}
+#mg-live:not(:has(.mg-talk)), #mg-told:not(:has(.mg-line)), #mg-transcript:not(:has(.mg-said)) {display: none;}
 .mg-shot .mg-frame {position: relative; display: inline-block; cursor: crosshair; touch-action: none;
   user-select: none; overflow: hidden;}
 .mg-band {position: absolute; border: 3px solid #0072B2; outline: 1px solid #fff; pointer-events: none;
@@ -17,11 +19,10 @@ footer {display: none !important;}
 .mg-said {border-radius: 10px; padding: 8px 12px; max-width: 92%; overflow-wrap: anywhere;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);}
 .mg-said > div {white-space: pre-wrap;}
-.mg-said b {font-size: .75rem; color: var(--body-text-color-subdued);}
+.mg-said b {font-size: .75rem;}
 .mg-you {align-self: flex-end;}
-.mg-talk > .mg-boxes {margin: 0 0 8px; padding: 0; list-style: none; font-size: .85rem;
-  color: var(--body-text-color-subdued);}
-.mg-empty {color: var(--body-text-color-subdued); padding: 18px; border: 1px dashed var(--border-color-primary);
+.mg-talk > .mg-boxes {margin: 0 0 8px; padding: 0; list-style: none; font-size: .85rem;}
+.mg-empty {padding: 18px; border: 1px dashed var(--border-color-primary);
   border-radius: 8px;}
 .mg-line {margin: 0; white-space: pre-line; overflow-wrap: anywhere;}
 .mg-bad {color: var(--error-text-color); border-left: 4px solid #D55E00; padding-left: 8px;}

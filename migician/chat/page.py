@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -19,6 +20,8 @@ from migician.chat.session import REGION, Session, Shelf
 from migician.chat.transcript import growing, line, strip, transcript
 from migician.chat.uploads import LIMITS
 from migician.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _SESSIONS = 64
 """Visitors whose images are kept; where there are more, those not seen for longest are forgotten."""
@@ -112,8 +115,7 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
             with gr.Column(scale=5, min_width=320):
                 shots = gr.HTML(strip([]), elem_id="mg-images")
                 add = gr.UploadButton(
-                    f"Add images (up to {LIMITS.images}, {LIMITS.file_bytes // 1_000_000} MB each)",
-                    file_count="multiple", file_types=["image"], elem_id="mg-add",
+                    "Add images", file_count="multiple", file_types=["image"], elem_id="mg-add",
                 )  # fmt: skip
                 with gr.Row():
                     region = gr.Textbox(
@@ -127,7 +129,7 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
                 live = gr.HTML("", elem_id="mg-live")
                 told = gr.HTML("", elem_id="mg-told")
                 question = gr.Textbox(
-                    label="Question", placeholder="Find the dog of Image-1 in Image-2.", lines=2,
+                    label="Question", placeholder="Find the dog of Image-1 in Image-2.", lines=1, max_lines=8,
                     max_length=LIMITS.letters, elem_id="mg-question", info="Enter sends, Shift+Enter begins a new line",
                 )  # fmt: skip
                 with gr.Row():
@@ -157,6 +159,10 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
                     yield now, gr.skip(), growing(text, reply), "", gr.skip()
             except UserError as error:
                 yield now, transcript(now.turns), "", line(str(error), bad=True), text
+            except Exception as error:  # whatever a model raises, the page stays up and says that it failed
+                log.exception("no reply from %s", name)
+                failed = f"no reply ({type(error).__name__}: {str(error):.200}); the server's log says more"
+                yield now, transcript(now.turns), "", line(failed, bad=True), text
             else:
                 yield now, transcript(now.turns), "", "", ""
 

@@ -20,6 +20,10 @@ from migician.models.grounding import Chat, Grounding
 REGION = "Image, left, top, right, bottom in thousandths, such as 1: 250, 100, 700, 900"
 
 
+_AT_WORK = threading.Lock()
+"""Held while a model replies: one that was stopped may still be at its last token when the next question comes."""
+
+
 class Shelf:
     """The models one can choose from, each loaded when it is first asked for, and kept."""
 
@@ -82,7 +86,7 @@ class Session:
     def ask(
         self, model: Model, text: str, heard: Callable[[str], None] | None = None, limits: Limits = LIMITS
     ) -> Grounding:
-        """One turn; `heard` gets the reply as it grows, from models that stream. With another model the talk begins anew."""
+        """One turn; `heard` gets the reply as it grows. With another model than before the talk begins anew."""
         if not text.strip():
             raise UserError("no question: write one")
         if len(text) > limits.letters:
@@ -107,18 +111,17 @@ class Session:
 
         def work() -> None:
             try:
-                lines.put(self.ask(model, text, heard))
+                with _AT_WORK:
+                    lines.put(self.ask(model, text, heard))
             except BaseException as error:  # handed to the thread that waits, whatever it is
                 lines.put(error)
 
-        worker = threading.Thread(target=work, daemon=True)
-        worker.start()
+        threading.Thread(target=work, daemon=True).start()
         try:
             while isinstance(line := lines.get(), str):
                 yield line
         finally:
             stopped.set()
-            worker.join()  # one question at a time: the next must not find the model still at work
         if isinstance(line, BaseException):
             raise line
         return line

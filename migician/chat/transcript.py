@@ -26,7 +26,7 @@ def strip(pictures: Sequence[Image.Image]) -> str:
         f"<figcaption>Image-{number}</figcaption></figure>"
         for number, picture in enumerate(pictures, 1)
     ]
-    return f'<div class="mg-strip">{"".join(figures)}</div>'
+    return f'<div class="mg-strip{" mg-many" if len(pictures) > 2 else ""}">{"".join(figures)}</div>'
 
 
 def transcript(turns: Sequence[Grounding]) -> str:

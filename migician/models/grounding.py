@@ -143,7 +143,7 @@ class Chat:
         """Say something, with more images if wanted, and get the reply with its boxes.
 
         New images stand before the text, or where it holds `<image>` marks. `heard` gets the reply
-        as it grows, from a model that is `Speaking`, and may raise to stop it. The turn is kept only
+        as it grows from a model that is `Speaking`, from others whole; if it raises, the turn ends so. The turn is kept only
         if it was answered, so one that failed can be said again.
         """
         fresh = load_pictures(as_list(images))
@@ -178,7 +178,10 @@ def _answer(model: Model, request: Request, heard: Callable[[str], None] | None)
     try:
         if heard is not None and isinstance(model, Speaking):
             return model.speak(request, heard)
-        return model.answer([request])[0]
+        reply = model.answer([request])[0]
+        if heard is not None:
+            heard(reply)
+        return reply
     except RuntimeError as error:
         # torch's class, told by its name: this module serves models without torch too.
         if type(error).__name__ != "OutOfMemoryError":
