@@ -70,7 +70,9 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, name: str) -> Non
     assert says in str(refused.value) and "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("path", ["http://127.0.0.1/a.png", "https://a.b/c.png", "file:///etc/passwd", "data:image/png,"])
+@pytest.mark.parametrize(
+    "path", ["http://127.0.0.1/a.png", "https://a.b/c.png", "file:///etc/passwd", "data:image/png,"]
+)
 def test_an_address_is_never_fetched(tmp_path: Path, path: str) -> None:
     with pytest.raises(UserError, match="is an address"):
         take(path, tmp_path)

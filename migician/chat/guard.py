@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
-from migician.chat.uploads import LIMITS
+from migician.chat.uploads import LIMITS, check_place
+from migician.errors import UserError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,10 +29,10 @@ _ELSEWHERE = re.compile(rb"<link\s+rel=\"preconnect\".*?/>|<script\s+src=\"https
 
 
 class Guard:
-    """An ASGI application around Gradio's."""
+    """An ASGI application around Gradio's, whose uploads lie in `folder`."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._app = app
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], folder: Path) -> None:
+        self._app, self._folder = app, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse in one line."""
@@ -46,8 +49,49 @@ class Guard:
             await _refuse(send, 411, "say how long it is")
         elif int(length) > most:
             await _refuse(send, 413, f"too large: at most {most / 1e6:.0f} MB at once")
+        elif path.endswith("/queue/join"):
+            body = await _whole(receive)
+            try:
+                for named in _paths(json.loads(body)):
+                    check_place(named, self._folder)
+            except UserError as error:
+                await _refuse(send, 400, str(error))
+            except (ValueError, RecursionError):
+                await _refuse(send, 400, "not JSON")
+            else:
+                await self._app(scope, _again(body, receive), _Answer(send, page=False))
         else:
             await self._app(scope, receive, _Answer(send, page=path == "/"))
+
+
+async def _whole(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read already, then what else comes."""
+    first = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def give() -> MutableMapping[str, Any]:
+        return next(first, None) or await receive()
+
+    return give
+
+
+def _paths(content: Any) -> Iterator[str]:
+    """All that stands under "path" in some JSON: Gradio takes it for a file, or fetches it where it is an address."""
+    if isinstance(content, dict):
+        if isinstance(named := content.get("path"), str):
+            yield named
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            yield from _paths(part)
 
 
 async def _refuse(send: Send, status: int, line: str) -> None:

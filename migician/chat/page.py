@@ -66,7 +66,10 @@ def serve(shelf: Shelf, host: str = "127.0.0.1", port: int = 7860) -> Server:
 def _gradio(folder: Path) -> Any:
     """Gradio, told before it is imported to call nobody and to keep uploads in `folder`."""
     os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_TEMP_DIR=str(folder), GRADIO_SHARE="False"
+        GRADIO_ANALYTICS_ENABLED="False",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        GRADIO_TEMP_DIR=str(folder),
+        GRADIO_SHARE="False",
     )
     try:
         import gradio
@@ -161,7 +164,7 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
                 yield now, transcript(now.turns), "", line(str(error), bad=True), text
             except Exception as error:  # whatever a model raises, the page stays up and says that it failed
                 log.exception("no reply from %s", name)
-                failed = f"no reply ({type(error).__name__}: {str(error):.200}); the server's log says more"
+                failed = f"no reply ({type(error).__name__}: {error!s:.200}); the server's log says more"
                 yield now, transcript(now.turns), "", line(failed, bad=True), text
             else:
                 yield now, transcript(now.turns), "", "", ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from migician.errors import UserError
 from migician.models.pictures import load_picture
@@ -46,17 +47,22 @@ def check_count(there: int, more: int, limits: Limits = LIMITS) -> None:
         )
 
 
+def check_place(path: str | Path, folder: Path | None = None) -> None:
+    """Raise `UserError` for an address, and for a path that does not lead below `folder` where that is given."""
+    if re.match("[a-z]+:/|data:", str(path), re.IGNORECASE):
+        raise UserError(f"{str(path)[:80]!r}: is an address, and none is fetched; download it and send the file")
+    if folder is not None and not Path(path).resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{Path(path).name[:80]!r}: was not uploaded here; choose the file again")
+
+
 def take(path: str | Path, folder: Path | None = None, limits: Limits = LIMITS) -> Image.Image:
     """The picture in a file, at most `side_px` large; it lies below `folder` where that is given.
 
     Raises `UserError` in one line for an address, a path elsewhere, a file too large in bytes or
     in declared pixels, and what is no image of `FORMATS`.
     """
+    check_place(path, folder)
     name = Path(path).name[:80]
-    if "://" in str(path) or str(path).startswith("data:"):
-        raise UserError(f"{str(path)[:80]}: is an address, and none is fetched; download it and send the file")
-    if folder is not None and not Path(path).resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{name}: was not uploaded here; choose the file again")
     try:
         size = Path(path).stat().st_size
         if size > limits.file_bytes:
@@ -71,7 +77,7 @@ def take(path: str | Path, folder: Path | None = None, limits: Limits = LIMITS) 
         raise _too_many_pixels(name, limits) from None
     except FileNotFoundError:
         raise UserError(f"{name}: no such file; choose it again") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UserError(f"{name}: not an image; send one of {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
