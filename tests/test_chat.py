@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from migician.boxtext import STYLES
 from migician.chat.examples import EXAMPLES, example
+from migician.chat.page import serve
 from migician.chat.session import Session, Shelf
 from migician.chat.terminal import converse
 from migician.chat.transcript import boxes_drawn, transcript
@@ -70,9 +72,7 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, name: str) -> Non
     assert says in str(refused.value) and "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "path", ["http://127.0.0.1/a.png", "https://a.b/c.png", "file:///etc/passwd", "data:image/png,"]
-)
+@pytest.mark.parametrize("path", ["http://127.0.0.1/a", "HTTPS://a.b/c.png", "file:///etc/passwd", "data:image/png,"])
 def test_an_address_is_never_fetched(tmp_path: Path, path: str) -> None:
     with pytest.raises(UserError, match="is an address"):
         take(path, tmp_path)
@@ -225,3 +225,11 @@ def test_the_terminal_answers_line_by_line(tmp_path: Path, two: list[Path], caps
     assert "no command /nonsense" in capsys.readouterr().err
     with pytest.raises(UserError, match="no such file"):
         converse(model, [tmp_path / "gone.png"], tmp_path, lines=[], to=said)
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_SHARE", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # so that they are put back
+    with pytest.raises(UserError, match=r"pip install 'migician\[page\]'"):
+        serve(Shelf(["constant:1,2,3,4"]), port=0)

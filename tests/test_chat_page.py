@@ -31,7 +31,7 @@ import httpx
 QUESTION, REGION = "Where is it?", "What is the region <|box_start|>(250,100),(700,900)<|box_end|> of Image-2"
 ATTACK = "<script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
 ROUND_MB = 60
-"""How much larger than after one round the server may be after hostile rounds; a picture of 40 million pixels is 120."""
+"""How much larger than after one round the server may be after more of them; one picture of the most pixels is 120."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Running:
         """What the page answers when it is told, as the browser tells it, that something was done to `element`."""
         body = {"fn_index": self.function(element), "data": data, "session_hash": session, "event_data": None}
         joined = httpx.post(f"{self.address}/gradio_api/queue/join", json=body)
-        assert joined.status_code == 200, joined.text
+        if joined.status_code != 200:
+            return {"success": False, "refused": joined.text}
         with httpx.stream("GET", f"{self.address}/gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
             for line in stream.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
@@ -184,9 +185,7 @@ def test_an_example_by_keyboard_alone(server: Running, chromium: Any) -> None:
 
 
 def refusal(answer: dict[str, Any]) -> str:
-    """The line that the page shows, or the error of the call."""
-    if not answer["success"]:
-        return str(answer["output"]["error"])
+    """The line that the page shows."""
     return str(answer["output"]["data"][2])
 
 
@@ -199,7 +198,7 @@ def hostile_round(server: Running, session: str) -> None:
     assert "at most 24 in a conversation" in many
     for path in ("../../etc/passwd", "/etc/passwd", "/etc/hostname"):
         answer = server.bring([path], session)
-        assert not answer["success"] and "root:" not in json.dumps(answer)
+        assert answer["refused"] == f"'{Path(path).name}': was not uploaded here; choose the file again\n"
     assert too_large(server) == 413
 
 
@@ -258,7 +257,7 @@ def test_no_address_is_fetched(server: Running) -> None:
     threading.Thread(target=spy.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{spy.server_address[1]}/a.png"
-        assert not server.bring([address], "address")["success"]
+        assert "is an address" in server.bring([address], "address")["refused"]
         for path in (f"/gradio_api/file={address}", f"/gradio_api/proxy={address}", f"/proxy={address}"):
             assert httpx.get(server.address + path, follow_redirects=True).status_code == 404
         assert fetched == []

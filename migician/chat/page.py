@@ -41,20 +41,19 @@ def serve(shelf: Shelf, host: str = "127.0.0.1", port: int = 7860) -> Server:
 
     Raises `UserError` where Gradio is not installed or the port is taken.
     """
-    folder = Path(tempfile.mkdtemp(prefix="migician-chat-"))  # only this user may look into it
-    gradio = _gradio(folder)
     port = _free(host, port)
-    page = _page(gradio, shelf, folder)
-    page.queue(max_size=64)
+    folder = Path(tempfile.mkdtemp(prefix="migician-chat-")).resolve()  # only this user may look into it
     try:
+        page = _page(_gradio(folder), shelf, folder)
+        page.queue(max_size=64)
         page.launch(
             server_name=host, server_port=port, share=False, quiet=True, show_api=False, ssr_mode=False, pwa=False,
             prevent_thread_lock=True, allowed_paths=[], max_file_size=LIMITS.file_bytes, enable_monitoring=False,
-            state_session_capacity=_SESSIONS, app_kwargs={"middleware": [_middleware()], "docs_url": None},
+            state_session_capacity=_SESSIONS, app_kwargs={"middleware": [_middleware(folder)], "docs_url": None},
         )  # fmt: skip
-    except OSError as error:
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(f"{host}:{port}: cannot listen there: {error}") from None
+        raise
 
     def stop() -> None:
         page.close(verbose=False)
@@ -73,22 +72,15 @@ def _gradio(folder: Path) -> Any:
     )
     try:
         import gradio
-        from gradio import processing_utils
     except ModuleNotFoundError as error:
         raise UserError(f"the chat page needs the package {error.name!r}: pip install 'migician[page]'") from None
-
-    async def refuse(url: str, *_: Any, **__: Any) -> str:
-        raise gradio.Error(f"{url[:80]}: is an address, and none is fetched", print_exception=False)
-
-    # The one place where Gradio fetches what a visitor names instead of sends.
-    processing_utils.async_ssrf_protected_download = refuse
     return gradio
 
 
-def _middleware() -> Any:
+def _middleware(folder: Path) -> Any:
     from starlette.middleware import Middleware
 
-    return Middleware(Guard)
+    return Middleware(Guard, folder=folder)
 
 
 def _free(host: str, port: int) -> int:
@@ -105,9 +97,17 @@ def _free(host: str, port: int) -> int:
 
 def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
     system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
-    theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace"))
+    theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace")).set(
+        body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
+    )
     with gr.Blocks(
-        title="Migician chat", theme=theme, css=CSS, head=HEAD, analytics_enabled=False, delete_cache=(60, 600)
+        title="Migician chat",
+        theme=theme,
+        css=CSS,
+        head=HEAD,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(60, 600),
     ) as page:
         session = gr.State(None, time_to_live=_KEPT_S)  # a `Session` from the first thing done on
         gr.HTML("<h1>Migician</h1><p>Ask about several images at once; boxes are drawn where the answer puts them.</p>")
@@ -171,15 +171,15 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
 
         def begun(name: str) -> tuple[Any, ...]:
             chosen = example(name)
-            return Session(list(chosen.images)), strip(chosen.images), transcript([]), "", chosen.question
+            return Session(list(chosen.images)), strip(chosen.images), transcript([]), "", "", chosen.question
 
         def emptied() -> tuple[Any, ...]:
-            return Session(), strip([]), transcript([]), "", ""
+            return Session(), strip([]), transcript([]), "", "", ""
 
-        on = partial(dict, api_name=False, show_progress="hidden")
+        on: Callable[..., dict[str, Any]] = partial(dict, api_name=False, show_progress="hidden")
         add.upload(added, [add, session], [session, shots, told, add], **on())
         refer.click(referred, [region, question, model, session], [question, told], **on())
-        whole = [session, shots, talk, told, question]
+        whole = [session, shots, talk, told, region, question]
         # One at a time, whoever asks: there is one model, and it fills the machine.
         one = on(concurrency_limit=1, concurrency_id="model")
         asking = gr.on(

@@ -101,7 +101,7 @@ class Session:
 
     def aloud(self, model: Model, text: str) -> Generator[str, None, Grounding]:
         """`ask` as a generator of the reply so far, which returns the turn; closing it stops the model."""
-        lines: queue.Queue[str | Grounding | BaseException] = queue.Queue()
+        lines: queue.Queue[str | Grounding | Exception] = queue.Queue()
         stopped = threading.Event()
 
         def heard(reply: str) -> None:
@@ -113,7 +113,7 @@ class Session:
             try:
                 with _AT_WORK:
                     lines.put(self.ask(model, text, heard))
-            except BaseException as error:  # handed to the thread that waits, whatever it is
+            except Exception as error:  # noqa: BLE001 - handed to the thread that waits, whatever it is
                 lines.put(error)
 
         threading.Thread(target=work, daemon=True).start()
@@ -122,6 +122,6 @@ class Session:
                 yield line
         finally:
             stopped.set()
-        if isinstance(line, BaseException):
+        if isinstance(line, Exception):
             raise line
         return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,7 @@ def chat(
     note(f"chat with {first.name}: {server.address}   (Ctrl+C stops it)")
     if host not in ("127.0.0.1", "localhost", "::1"):
         note(f"listening on {host}: whoever reaches this machine can ask; there is no password")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also then, what was uploaded is removed
     try:
         threading.Event().wait()
     finally:

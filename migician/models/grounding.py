@@ -143,8 +143,8 @@ class Chat:
         """Say something, with more images if wanted, and get the reply with its boxes.
 
         New images stand before the text, or where it holds `<image>` marks. `heard` gets the reply
-        as it grows from a model that is `Speaking`, from others whole; if it raises, the turn ends so. The turn is kept only
-        if it was answered, so one that failed can be said again.
+        as it grows from a model that is `Speaking`, from others whole, and may raise to stop. The turn
+        is kept only if it was answered, so one that failed can be said again.
         """
         fresh = load_pictures(as_list(images))
         pictures, waiting = [*self._pictures, *fresh], self._unplaced + len(fresh)

@@ -152,7 +152,8 @@ class SharedDecoder:
     ) -> list[list[int]]:
         """The tokens of each row's reply, in order; what stands behind a stop token means nothing.
 
-        `new_tokens` gives each row's most; `heard` gets each token of the first row. Raises `torch.OutOfMemoryError` as torch does.
+        `new_tokens` gives each row's most; `heard` gets each token of the first row, as it comes.
+        Raises `torch.OutOfMemoryError` as torch does.
         """
         with torch.inference_mode():
             self._encode(list(pictures.values()))
