@@ -12,7 +12,7 @@ from migician.models.scripted import Scripted
 
 def take_chat(browser: Any, file: Path, *, width: int = 1280, scheme: str = "light") -> None:
     """An example asked and answered, its box drawn; the reply is scripted, so that the picture stays the same."""
-    reply = Scripted(lambda _: "Image-2: <|box_start|>(500,500),(750,1000)<|box_end|>", "Migician")
+    reply = Scripted(lambda _: "Image-2: <|box_start|>(250,0),(500,500)<|box_end|>", "Migician")
     server = serve(Shelf([reply.name], lambda _: reply), port=0)
     try:
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)

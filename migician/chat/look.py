@@ -7,7 +7,7 @@ CSS = """
 footer {display: none !important;}
 .mg-strip {display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start;}
 .mg-strip figure {margin: 0; flex: 0 1 auto; max-width: 100%;}
-.mg-strip img {display: block; max-width: 100%; max-height: 300px; border-radius: 6px;}
+.mg-strip img {display: block; max-width: 100%; max-height: 236px; border-radius: 6px;}
 .mg-many {display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr));}
 .mg-strip figcaption {font-size: .8rem; padding: 2px 0;}
 #mg-live:not(:has(.mg-talk)), #mg-told:not(:has(.mg-line)), #mg-transcript:not(:has(.mg-said)) {display: none;}
