@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CSS = """
-.gradio-container {max-width: 1240px !important; margin: 0 auto !important;}
+.gradio-container {width: 100%; max-width: 1240px !important; margin: 0 auto !important;}
 footer {display: none !important;}
 .mg-strip {display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start;}
 .mg-strip figure {margin: 0; flex: 0 1 auto; max-width: 100%;}
