@@ -12,6 +12,7 @@ import typer
 
 from migician.cli import (
     asking,
+    chatting,
     checking,
     checkpoints,
     converting,
@@ -65,6 +66,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
         asking.evaluate,
         "eval mig-bench --model Michael4933/Migician --data MIG-Bench/MIG_data.json --images . --out outputs/migician",
     ),
+    "chat": (chatting.chat, "chat --model Michael4933/Migician"),
     "score": (scoring.score, "score mig-bench --data MIG_data.json --answers answers.jsonl --out outputs/scored"),
     "baseline": (scoring.baseline, "baseline mig-bench --data MIG_data.json --out outputs/constant"),
     "compare": (scoring.compare, "compare outputs/qwen2-vl outputs/migician"),

@@ -61,6 +61,15 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class Speaking(Protocol):
+    """A model whose reply can be read while it grows."""
+
+    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
+        """What `answer` gives for one request; `heard` gets the reply so far, and may raise to stop."""
+        ...
+
+
+@runtime_checkable
 class Metered(Protocol):
     """A model that is paid for by the token."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from migician.boxtext import Mention, Status, parse_boxes
 from migician.draw import PALETTE, Mark, contact_sheet
 from migician.errors import UserError, writing
 from migician.imagenames import named_image
-from migician.models import Model, Request, seen_sizes
+from migician.models import Model, Request, Speaking, seen_sizes
 from migician.models.pictures import ImageInputs, as_list, load_pictures
 from migician.samples import IMAGE_MARK
 
@@ -64,7 +65,7 @@ class Grounding:
         if lost:
             note += f"\nNot drawn, for it is not said in which image: {', '.join(lost)} (thousandths)"
         elif not self.boxes:
-            note += f"\n{_WITHOUT_BOX[self.status]}"
+            note += f"\n{WITHOUT_BOX[self.status]}"
         return contact_sheet(self.images, marks, title=self.query.replace(IMAGE_MARK, "").strip(), note=note)
 
     def save(self, path: str | Path) -> Path:
@@ -116,12 +117,13 @@ class Grounding:
         return stream.getvalue()
 
 
-_WITHOUT_BOX: dict[Status, str] = {
+WITHOUT_BOX: dict[Status, str] = {
     "read": "",
     "no_box": "(the reply holds no box)",
     "garbled": "(the reply tries a box that cannot be read)",
     "off_scale": "(the box leaves the image)",
 }
+"""What to say of a reply without a readable box, by its status."""
 
 
 def ground(model: Model, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
@@ -160,11 +162,19 @@ class Chat:
         """All images shown so far; "Image-1" is the first of them."""
         return tuple(self._pictures)
 
-    def say(self, text: str, images: ImageInputs = (), *, max_new_tokens: int = 128) -> Grounding:
+    def say(
+        self,
+        text: str,
+        images: ImageInputs = (),
+        *,
+        max_new_tokens: int = 128,
+        heard: Callable[[str], None] | None = None,
+    ) -> Grounding:
         """Say something, with more images if wanted, and get the reply with its boxes.
 
-        New images stand before the text, or where it holds `<image>` marks. The turn is kept only
-        if it was answered, so one that failed can be said again.
+        New images stand before the text, or where it holds `<image>` marks. `heard` gets the reply
+        as it grows from a model that is `Speaking`, from others whole, and may raise to stop. The turn
+        is kept only if it was answered, so one that failed can be said again.
         """
         fresh = load_pictures(as_list(images))
         pictures, waiting = [*self._pictures, *fresh], self._unplaced + len(fresh)
@@ -177,7 +187,7 @@ class Chat:
             )
         said = text if marks else IMAGE_MARK * waiting + text
         request = Request(tuple(pictures), said, max_new_tokens, tuple(self.history))
-        reply = _answer(self.model, request)
+        reply = _answer(self.model, request, heard)
         self._pictures, self._unplaced = pictures, 0
         self.history.append((said, reply))
         boxes, status = _located(self.model, reply, text, pictures)
@@ -194,9 +204,14 @@ class Chat:
         return f"Chat({self.model.name}, {len(self._pictures)} images, {len(self.history)} turns)"
 
 
-def _answer(model: Model, request: Request) -> str:
+def _answer(model: Model, request: Request, heard: Callable[[str], None] | None) -> str:
     try:
-        return model.answer([request])[0]
+        if heard is not None and isinstance(model, Speaking):
+            return model.speak(request, heard)
+        reply = model.answer([request])[0]
+        if heard is not None:
+            heard(reply)
+        return reply
     except RuntimeError as error:
         # torch's class, told by its name: this module serves models without torch too.
         if type(error).__name__ != "OutOfMemoryError":

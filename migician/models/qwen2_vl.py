@@ -6,7 +6,7 @@ Prompts are the processor's own chat template, replies keep the box tokens, deco
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,17 @@ class Migician:
             return []
         replies = self._decoder.reply(prepared.groups, prepared.pictures, prepared.new_tokens)
         return [self._decoded(tokens) for tokens in replies]
+
+    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
+        """The reply to one request; `heard` gets what there is of it after each token, and may raise to stop."""
+        prepared, tokens = self.prepare([request]), list[int]()
+
+        def on_token(token: int) -> None:
+            tokens.append(token)
+            heard(self._decoded(tokens))
+
+        replies = self._decoder.reply(prepared.groups, prepared.pictures, prepared.new_tokens, on_token)
+        return self._decoded(replies[0])
 
     def image_tokens(self, size: Size) -> int:
         """How many tokens an image of (width, height) takes; 0 for one too thin to be asked about."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,11 +144,16 @@ class SharedDecoder:
             text._attn_implementation = FOLDED
 
     def reply(
-        self, groups: Sequence[Group], pictures: dict[Hashable, Picture], new_tokens: Sequence[int]
+        self,
+        groups: Sequence[Group],
+        pictures: dict[Hashable, Picture],
+        new_tokens: Sequence[int],
+        heard: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
         """The tokens of each row's reply, in order; what stands behind a stop token means nothing.
 
-        `new_tokens` gives each row's most. Raises `torch.OutOfMemoryError` as torch does.
+        `new_tokens` gives each row's most; `heard` gets each token of the first row, as it comes.
+        Raises `torch.OutOfMemoryError` as torch does.
         """
         with torch.inference_mode():
             self._encode(list(pictures.values()))
@@ -162,7 +167,7 @@ class SharedDecoder:
                 cache.place(group.rows, self._prefix(group.prefix, positions, [image.features for image in images]))
                 starts.append(int(positions.max()) + 1)
             batch = pad(groups, starts, max(new_tokens), self._model.dtype)
-            return self._decode(batch, cache, new_tokens)
+            return self._decode(batch, cache, new_tokens, heard)
 
     def _encode(self, pictures: Sequence[Picture]) -> None:
         """Each image that has not been encoded yet, one by one: then nothing depends on its neighbours."""
@@ -196,7 +201,9 @@ class SharedDecoder:
         self.work["prefix_tokens"] += len(tokens)
         return cache
 
-    def _decode(self, batch: Padded, cache: Rows, new_tokens: Sequence[int]) -> list[list[int]]:
+    def _decode(
+        self, batch: Padded, cache: Rows, new_tokens: Sequence[int], heard: Callable[[int], None] | None
+    ) -> list[list[int]]:
         device, embed = self._model.device, self._model.get_input_embeddings()
         tokens, positions, mask = batch.tokens.to(device), batch.positions.to(device), batch.mask.to(device)
         stops, limits = torch.tensor(self._stops, device=device), torch.tensor(new_tokens, device=device)
@@ -214,6 +221,8 @@ class SharedDecoder:
             cache.length = seen
             best = self._model.lm_head(hidden[:, -1]).float().argmax(-1).to(device)
             chosen.append(best)
+            if heard is not None:
+                heard(int(best[0]))
             done |= torch.isin(best, stops) | (limits <= len(chosen))
             tokens, positions = best[:, None], positions[:, -1:] + 1
         self.work["decoding_steps"] += len(chosen)

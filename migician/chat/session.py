@@ -1,0 +1,127 @@
+"""One visitor's conversation: images, regions, questions, and the answers so far."""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from migician.boxes import Box
+from migician.chat.uploads import LIMITS, Limits, check_count, take
+from migician.errors import UserError
+from migician.models import Model, load_model, seen_sizes
+from migician.models.grounding import Chat, Grounding
+
+REGION = "Image, left, top, right, bottom in thousandths, such as 1: 250, 100, 700, 900"
+
+
+_AT_WORK = threading.Lock()
+"""Held while a model replies: one that was stopped may still be at its last token when the next question comes."""
+
+
+class Shelf:
+    """The models one can choose from, each loaded when it is first asked for, and kept."""
+
+    def __init__(self, names: Sequence[str], load: Callable[[str], Model] = load_model) -> None:
+        self.names = tuple(names)
+        self._load, self._loaded, self._lock = load, dict[str, Model](), threading.Lock()
+
+    def get(self, name: str) -> Model:
+        """The model of that name; raises `UserError` for one that is not on the shelf, or cannot be loaded."""
+        if name not in self.names:
+            raise UserError(f"{name:.80}: not offered here; choose one of {', '.join(self.names)}")
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
+
+
+@dataclass
+class Session:
+    """What one visitor has said and shown; nothing in it is shared with another."""
+
+    pictures: list[Image.Image] = field(default_factory=list)
+    """All of the conversation: "Image-1" is the first."""
+    turns: list[Grounding] = field(default_factory=list)
+    chat: Chat | None = None
+
+    def add(self, paths: Sequence[str | Path], folder: Path | None = None, limits: Limits = LIMITS) -> list[str]:
+        """Take images in, and give a line for each that was refused; all are where they are too many."""
+        try:
+            check_count(len(self.pictures), len(paths), limits)
+        except UserError as error:
+            return [str(error)]
+        refused = []
+        for path in paths:
+            try:
+                self.pictures.append(take(path, folder, limits))
+            except UserError as error:
+                refused.append(str(error))
+        return refused
+
+    def reference(self, model: Model, written: str) -> str:
+        """The words for a region written as `REGION` says, its box as the model's family spells it.
+
+        >>> from migician.models import load_model
+        >>> Session([Image.new("RGB", (64, 64))]).reference(load_model("constant:0,0,9,9"), "1: 250, 100, 700, 900")
+        'the region <|box_start|>(250,100),(700,900)<|box_end|> of Image-1'
+        """
+        numbers = [int(number) for number in re.findall(r"\d{1,6}", written[:200])]
+        if len(numbers) != 5:
+            raise UserError(f"region {written!r:.60}: give five whole numbers: {REGION}")
+        number, box = numbers[0], Box.from_permille(*numbers[1:])
+        if not 1 <= number <= len(self.pictures):
+            raise UserError(f"region in Image-{number}: there are {len(self.pictures)} images")
+        if not (box.is_inside and box.is_ordered):
+            raise UserError(f"region {written!r:.60}: left before right, top before bottom, all from 0 to 1000")
+        sizes = seen_sizes(model, self.pictures)
+        spelled = model.box_style.write(box, sizes[number - 1] if sizes else None)
+        return f"the region {spelled} of Image-{number}"
+
+    def ask(
+        self, model: Model, text: str, heard: Callable[[str], None] | None = None, limits: Limits = LIMITS
+    ) -> Grounding:
+        """One turn; `heard` gets the reply as it grows. With another model than before the talk begins anew."""
+        if not text.strip():
+            raise UserError("no question: write one")
+        if len(text) > limits.letters:
+            raise UserError(f"a question of {len(text)} letters: at most {limits.letters}")
+        if self.chat is None or self.chat.model is not model:
+            self.chat = Chat(model)
+            self.turns = []
+        fresh = self.pictures[len(self.chat.images) :]
+        turn = self.chat.say(text, fresh, max_new_tokens=model.family.new_tokens or 256, heard=heard)
+        self.turns.append(turn)
+        return turn
+
+    def aloud(self, model: Model, text: str) -> Generator[str, None, Grounding]:
+        """`ask` as a generator of the reply so far, which returns the turn; closing it stops the model."""
+        lines: queue.Queue[str | Grounding | Exception] = queue.Queue()
+        stopped = threading.Event()
+
+        def heard(reply: str) -> None:
+            if stopped.is_set():
+                raise UserError("stopped")
+            lines.put(reply)
+
+        def work() -> None:
+            try:
+                with _AT_WORK:
+                    lines.put(self.ask(model, text, heard))
+            except Exception as error:  # noqa: BLE001 - handed to the thread that waits, whatever it is
+                lines.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            while isinstance(line := lines.get(), str):
+                yield line
+        finally:
+            stopped.set()
+        if isinstance(line, Exception):
+            raise line
+        return line

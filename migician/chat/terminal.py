@@ -1,0 +1,85 @@
+"""The same conversation in a terminal: questions from stdin, replies and boxes on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from migician.chat.session import Session
+from migician.chat.transcript import boxes_told
+from migician.errors import UserError
+from migician.models import Model
+from migician.models.grounding import Grounding
+
+HELP = """/image PATH            add an image
+/region N: L, T, R, B  ask about a region: what it stands for is put before your next question (thousandths)
+/new                   forget images and turns
+/quit                  end"""
+
+
+def converse(
+    model: Model,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    as_json: bool = False,
+    lines: Iterable[str] | None = None,
+    to: TextIO | None = None,
+) -> None:
+    """Answer each line of `lines` (stdin by default) until it ends or says /quit; pictures go to `out`.
+
+    With `as_json` each turn is one line of JSON. Raises `UserError` for an image it begins with
+    that cannot be used; what is wrong later is said, and the conversation goes on.
+    """
+    to = to or sys.stdout
+    session, region, saved = Session(), "", 0
+    if refused := session.add(images):
+        raise UserError(refused[0])
+    if lines is None:
+        lines = sys.stdin
+        print(f"{model.name}, {len(images)} images. Ask, or:\n{HELP}", file=sys.stderr)
+    for said in lines:
+        command, _, rest = said.strip().partition(" ")
+        try:
+            if command == "/quit":
+                return
+            if command == "/new":
+                session, region = Session(), ""
+            elif command == "/image":
+                for refusal in session.add([Path(rest).expanduser()]):
+                    raise UserError(refusal)
+                print(f"{Path(rest).name} is Image-{len(session.pictures)}", file=sys.stderr)
+            elif command == "/region":
+                region = session.reference(model, rest)
+                print(f"next question begins: {region}", file=sys.stderr)
+            elif command.startswith("/"):
+                raise UserError(f"no command {command}; there are:\n{HELP}")
+            elif command:
+                turn = session.ask(model, f"{region} {said.strip()}".lstrip())
+                region, saved = "", saved + 1
+                out.mkdir(parents=True, exist_ok=True)
+                print(_told(turn, turn.save(_unused(out, saved)), as_json), file=to, flush=True)
+        except UserError as error:
+            print(error, file=sys.stderr)
+
+
+def _unused(out: Path, number: int) -> Path:
+    while (file := out / f"turn-{number}.png").exists():
+        number += 1
+    return file
+
+
+def _told(turn: Grounding, file: Path, as_json: bool) -> str:
+    if not as_json:
+        return "\n".join([turn.reply, *boxes_told(turn), f"drawn: {file}"])
+    boxes = [
+        {"image": None if found.image is None else found.image + 1, "permille": found.box.to_permille()}
+        for found in turn.boxes
+    ]
+    return msgspec.json.encode(
+        {"question": turn.query, "reply": turn.reply, "status": turn.status, "boxes": boxes, "picture": str(file)}
+    ).decode()

@@ -1,0 +1,90 @@
+"""Images and answers as HTML: whatever was typed, uploaded or replied stands in it as text, never as markup."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+from PIL import Image
+
+from migician.draw import PALETTE, Mark, draw_boxes
+from migician.models.grounding import WITHOUT_BOX, Grounding
+from migician.samples import IMAGE_MARK
+
+_SHOWN_PX = 640
+
+
+def strip(pictures: Sequence[Image.Image]) -> str:
+    """All images of the conversation, each with its name; `page.js` lets one draw a region on them."""
+    if not pictures:
+        return '<p class="mg-empty">No images yet: add some, or begin with an example below.</p>'
+    figures = [
+        f'<figure class="mg-shot" data-number="{number}"><div class="mg-frame">'
+        f'<img src="{inline(picture)}" alt="Image-{number}" draggable="false"></div>'
+        f"<figcaption>Image-{number}</figcaption></figure>"
+        for number, picture in enumerate(pictures, 1)
+    ]
+    return f'<div class="mg-strip{" mg-many" if len(pictures) > 2 else ""}">{"".join(figures)}</div>'
+
+
+def transcript(turns: Sequence[Grounding]) -> str:
+    """The conversation so far, the newest turn last."""
+    return f'<div class="mg-talk">{"".join(_turn(turn) for turn in turns)}</div>'
+
+
+def growing(question: str, reply: str) -> str:
+    """The turn under way."""
+    return f'<div class="mg-talk">{_said("you", question)}{_said("model", reply or "...")}</div>'
+
+
+def line(text: str, *, bad: bool = False) -> str:
+    """A line under the images, read out by screen readers."""
+    return f'<p role="status" class="mg-line{" mg-bad" if bad else ""}">{escape(text)}</p>'
+
+
+def inline(picture: Image.Image) -> str:
+    """A picture as a data address, at most 640 pixels large: it lies nowhere that another could ask for it."""
+    shown, stream = picture.copy(), io.BytesIO()
+    shown.thumbnail((_SHOWN_PX, _SHOWN_PX))
+    shown.save(stream, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def boxes_drawn(turn: Grounding) -> list[tuple[int, Image.Image]]:
+    """The images that have boxes, each with its place and its boxes drawn on it, numbered as in the reply."""
+    marks: dict[int, list[Mark]] = {}
+    for number, found in enumerate(turn.boxes):
+        if found.image is not None:
+            label = str(number + 1) if len(turn.boxes) > 1 else ""
+            marks.setdefault(found.image, []).append(Mark(found.box, label, PALETTE[number % len(PALETTE)]))
+    return [(image, draw_boxes(turn.images[image], its)) for image, its in sorted(marks.items())]
+
+
+def boxes_told(turn: Grounding) -> list[str]:
+    """A line for each box: its image and its place in thousandths; or why there is none."""
+    if not turn.boxes:
+        return [WITHOUT_BOX[turn.status].strip("()")]
+    lines = []
+    for number, found in enumerate(turn.boxes, 1):
+        where = "image not said, so not drawn" if found.image is None else f"Image-{found.image + 1}"
+        left, top, right, bottom = found.box.to_permille()
+        lines.append(f"Box {number}, {where}: left {left}, top {top}, right {right}, bottom {bottom} thousandths")
+    return lines
+
+
+def _turn(turn: Grounding) -> str:
+    figures = "".join(
+        f'<figure><img src="{inline(drawn)}" alt="Boxes on Image-{image + 1}">'
+        f"<figcaption>Image-{image + 1}</figcaption></figure>"
+        for image, drawn in boxes_drawn(turn)
+    )
+    told = "".join(f"<li>{escape(one)}</li>" for one in boxes_told(turn))
+    shown = f'<div class="mg-strip">{figures}</div>' if figures else ""
+    return f'{_said("you", turn.query)}{_said("model", turn.reply)}{shown}<ul class="mg-boxes">{told}</ul>'
+
+
+def _said(who: str, text: str) -> str:
+    shown = escape(text.replace(IMAGE_MARK, "").strip())
+    return f'<div class="mg-said mg-{who}"><b>{"You" if who == "you" else "Model"}</b><div>{shown}</div></div>'

@@ -1,0 +1,68 @@
+"""Verbs that converse with a model: chat."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migician.cli.options import AsJson
+from migician.cli.terminal import note
+from migician.models import FAMILIES
+
+
+def chat(
+    images: Annotated[list[Path] | None, typer.Argument(help="With --terminal: the images to begin with.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A known name, a folder or a Hub id; several to choose from on the page.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; 127.0.0.1 lets nobody else in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Chat here, without a page.")] = False,
+    out: Annotated[Path, typer.Option(help="With --terminal: where drawn boxes are saved.")] = Path("outputs/chat"),
+    as_json: AsJson = False,
+    max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
+    ] = False,
+) -> None:
+    """Converse with a model about several images: on a page in the browser, or with --terminal here."""
+    from migician.chat.session import Shelf
+    from migician.chat.terminal import converse
+    from migician.errors import UserError
+    from migician.models import load_model
+
+    if not model:
+        raise UserError("no model: add --model, such as --model Michael4933/Migician")
+    if not terminal and (images or as_json):
+        raise UserError("images on the command line and --json go with --terminal; on the page, add images there")
+    options = {
+        "max_pixels": max_pixels,
+        "revision": revision,
+        "family": family,
+        "trust_remote_code": trust_remote_code or None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    shelf = Shelf(model, lambda name: load_model(name, **given))
+    if terminal:
+        converse(shelf.get(model[0]), images or [], out, as_json=as_json)
+        return
+    from migician.chat.page import serve
+
+    first = shelf.get(model[0])  # what cannot be loaded is said before a page is shown
+    server = serve(shelf, host, port)
+    note(f"chat with {first.name}: {server.address}   (Ctrl+C stops it)")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        note(f"listening on {host}: whoever reaches this machine can ask; there is no password")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also then, what was uploaded is removed
+    try:
+        threading.Event().wait()
+    finally:
+        server.stop()

@@ -1,0 +1,235 @@
+"""The conversation behind the chat page and the terminal: what may come in, what is asked, what is shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from migician.boxtext import STYLES
+from migician.chat.examples import EXAMPLES, example
+from migician.chat.page import serve
+from migician.chat.session import Session, Shelf
+from migician.chat.terminal import converse
+from migician.chat.transcript import boxes_drawn, transcript
+from migician.chat.uploads import Limits, take
+from migician.draw import Mark, draw_boxes
+from migician.errors import UserError
+from migician.models import Request, load_model
+from migician.models.scripted import Scripted
+
+IN_SECOND = "In Image-2: <|box_start|>(250,100),(700,900)<|box_end|>"
+
+
+def declared_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header declares that size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+HOSTILE = {
+    "bomb.png": (declared_png(60_000, 60_000), "million pixels"),
+    "large.png": (declared_png(9_000, 9_000), "million pixels"),
+    "text.png": (b"this is no picture", "not an image"),
+    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "not an image"),
+    "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+    "cut.png": (declared_png(50, 50), "cut.png"),
+    "empty.jpg": (b"", "not an image"),
+}
+
+
+def png(colour: str, size: tuple[int, int] = (80, 60)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    """Two image files, one red and one blue."""
+    files = [tmp_path / "red.png", tmp_path / "blue.png"]
+    for file, colour in zip(files, ("red", "blue"), strict=True):
+        file.write_bytes(png(colour))
+    return files
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    content, says = HOSTILE[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        take(tmp_path / name)
+    assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1/a", "HTTPS://a.b/c.png", "file:///etc/passwd", "data:image/png,"])
+def test_an_address_is_never_fetched(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match="is an address"):
+        take(path, tmp_path)
+
+
+def test_nothing_outside_the_folder_is_read(tmp_path: Path, two: list[Path]) -> None:
+    inside = tmp_path / "uploads"
+    inside.mkdir()
+    (inside / "link.png").symlink_to(two[0])
+    for path in (two[0], inside / ".." / "red.png", inside / "link.png", Path("/etc/passwd"), "../../etc/passwd"):
+        with pytest.raises(UserError, match="not uploaded here"):
+            take(path, inside)
+
+
+def test_limits_of_bytes_pixels_and_count(two: list[Path]) -> None:
+    with pytest.raises(UserError, match="MB a file"):
+        take(two[0], limits=Limits(file_bytes=10))
+    with pytest.raises(UserError, match="million pixels"):
+        take(two[0], limits=Limits(pixels=80 * 60 - 1))
+    assert take(two[0], limits=Limits(pixels=80 * 60, side_px=40)).size == (40, 30)
+    session = Session()
+    assert len(session.add(two * 100)) == 1 and session.pictures == []
+    assert session.add([*two, Path("gone.png")])[0].startswith("gone.png: no such file")
+    assert len(session.pictures) == 2
+
+
+def test_turns_are_kept_and_later_images_are_counted_on(two: list[Path]) -> None:
+    asked: list[Request] = []
+    model = Scripted(lambda request: asked.append(request) or IN_SECOND)
+    session = Session()
+    session.add(two[:1])
+    session.ask(model, "What is this?")
+    session.add(two[1:])
+    turn = session.ask(model, "And where is it?")
+    assert [request.prompt for request in asked] == ["<image>What is this?", "<image>And where is it?"]
+    assert asked[1].history == (("<image>What is this?", IN_SECOND),)
+    assert [image.getpixel((0, 0)) for image in asked[1].images] == [(255, 0, 0), (0, 0, 255)]
+    assert turn.boxes[0].image == 1
+    [(place, drawn)] = boxes_drawn(turn)
+    expected = draw_boxes(Image.new("RGB", (80, 60), "blue"), [Mark(turn.boxes[0].box)])
+    assert place == 1 and drawn.tobytes() == expected.tobytes()
+
+
+def test_another_model_begins_the_talk_anew_over_the_same_images(two: list[Path]) -> None:
+    asked: list[Request] = []
+    first, second = Scripted(lambda _: IN_SECOND), Scripted(lambda request: asked.append(request) or "none")
+    session = Session()
+    session.add(two)
+    session.ask(first, "Where?")
+    session.ask(second, "Where?")
+    assert asked[0].history == () and len(asked[0].images) == 2 and len(session.turns) == 1
+
+
+@pytest.mark.parametrize(
+    ("style", "spelled"),
+    [
+        ("qwen", "<|box_start|>(250,100),(700,900)<|box_end|>"),
+        ("internvl", "<box>[[250, 100, 700, 900]]</box>"),
+        ("mantis", "<box>[0.250, 0.100, 0.700, 0.900]</box>"),
+    ],
+)
+def test_a_region_is_spelled_as_the_family_does(two: list[Path], style: str, spelled: str) -> None:
+    session = Session()
+    session.add(two)
+    model = Scripted(lambda _: "", box_style=STYLES[style])
+    assert session.reference(model, "2: 250, 100, 700, 900") == f"the region {spelled} of Image-2"
+
+
+@pytest.mark.parametrize("written", ["", "2", "3: 1, 2, 3, 4", "0: 1, 2, 3, 4", "1: 5, 2, 3, 4", "1: 1, 2, 3, 1001"])
+def test_a_region_that_is_none_is_refused(two: list[Path], written: str) -> None:
+    session = Session()
+    session.add(two)
+    with pytest.raises(UserError, match="region"):
+        session.reference(Scripted(lambda _: ""), written)
+
+
+def test_questions_are_bounded(two: list[Path]) -> None:
+    session = Session()
+    session.add(two)
+    for text, says in ((" ", "no question"), ("a" * 8001, "at most 8000")):
+        with pytest.raises(UserError, match=says):
+            session.ask(Scripted(lambda _: IN_SECOND), text)
+    assert session.turns == []
+
+
+def test_what_is_said_and_replied_stands_as_text(two: list[Path]) -> None:
+    attack = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    session = Session()
+    session.add(two)
+    session.ask(Scripted(lambda _: attack), attack)
+    page = transcript(session.turns)
+    assert page.count("&lt;script&gt;") == 2 and "<script" not in page and "<img src=x" not in page
+
+
+def test_a_reply_grows_and_is_what_answer_gives(tiny_folder: Path, two: list[Path]) -> None:
+    model = load_model(tiny_folder)
+    session = Session()
+    session.add(two)
+    steps, grown = session.aloud(model, "Where is the disc?"), []
+    while True:
+        try:
+            grown.append(next(steps))
+        except StopIteration as end:
+            turn = end.value
+            break
+    plain = Session()
+    plain.add(two)
+    whole = plain.ask(model, "Where is the disc?").reply
+    assert len(grown) > 2 and turn.reply == whole and grown[-1] == whole
+    assert [len(text) for text in grown] == sorted(len(text) for text in grown)
+
+
+def test_closing_stops_the_model_and_keeps_no_turn(tiny_folder: Path, two: list[Path]) -> None:
+    model = load_model(tiny_folder)
+    session = Session()
+    session.add(two)
+    steps = session.aloud(model, "Where is the disc?")
+    next(steps)
+    steps.close()
+    next(again := session.aloud(model, "And now?"))  # waits until the first has let go of the model
+    again.close()
+    assert session.turns == [] or all(turn.query == "And now?" for turn in session.turns)
+
+
+def test_a_shelf_loads_each_model_once_and_no_other(two: list[Path]) -> None:
+    loaded: list[str] = []
+    shelf = Shelf(["a", "b"], lambda name: loaded.append(name) or Scripted(lambda _: name, name))
+    assert [shelf.get(name).name for name in ("b", "a", "b")] == ["b", "a", "b"] and loaded == ["b", "a"]
+    with pytest.raises(UserError, match="not offered"):
+        shelf.get("/etc")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_can_be_asked(name: str) -> None:
+    made = example(name)
+    session = Session(list(made.images))
+    assert len(made.images) >= 2 and f"Image-{len(made.images)}" in made.question
+    assert session.ask(Scripted(lambda _: IN_SECOND), made.question).boxes[0].image == 1
+
+
+def test_the_terminal_answers_line_by_line(tmp_path: Path, two: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    said = io.StringIO()
+    lines = [f"/image {two[1]}", "Where?", "/nonsense", "/region 1: 10, 20, 300, 400", "what is it?", "/quit", "never"]
+    model = Scripted(lambda request: IN_SECOND)
+    converse(model, two[:1], tmp_path / "out", as_json=True, lines=lines, to=said)
+    first, second = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert first["boxes"] == [{"image": 2, "permille": [250, 100, 700, 900]}]
+    assert second["question"] == "the region <|box_start|>(10,20),(300,400)<|box_end|> of Image-1 what is it?"
+    assert first["picture"] != second["picture"] and Image.open(second["picture"]).size[0] > 100
+    assert "no command /nonsense" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no such file"):
+        converse(model, [tmp_path / "gone.png"], tmp_path, lines=[], to=said)
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_SHARE", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # so that they are put back
+    with pytest.raises(UserError, match=r"pip install 'migician\[page\]'"):
+        serve(Shelf(["constant:1,2,3,4"]), port=0)

@@ -1,0 +1,291 @@
+"""The chat page as its user and as its enemy meets it: real clicks in Chromium, and hostile requests over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import http.server
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops
+from test_chat import HOSTILE, IN_SECOND, png
+
+from migician.boxes import Box
+from migician.draw import Mark, draw_boxes
+
+pytest.importorskip("gradio", reason="page extra not installed: bash scripts/setup.sh")
+import httpx
+
+QUESTION, REGION = "Where is it?", "What is the region <|box_start|>(250,100),(700,900)<|box_end|> of Image-2"
+ATTACK = "<script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
+ROUND_MB = 60
+"""How much larger than after one round the server may be after more of them; one picture of the most pixels is 120."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in a process of its own."""
+
+    address: str
+    pid: int
+
+    def rss_mb(self) -> float:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmRSS"))
+
+    def function(self, element: str) -> int:
+        """The number of what happens on the element with that id."""
+        config = httpx.get(f"{self.address}/config").json()
+        [number] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == element]
+        return next(
+            one["id"] for one in config["dependencies"] if any(target[0] == number for target in one["targets"])
+        )
+
+    def call(self, element: str, data: list[Any], session: str) -> dict[str, Any]:
+        """What the page answers when it is told, as the browser tells it, that something was done to `element`."""
+        body = {"fn_index": self.function(element), "data": data, "session_hash": session, "event_data": None}
+        joined = httpx.post(f"{self.address}/gradio_api/queue/join", json=body)
+        if joined.status_code != 200:
+            return {"success": False, "refused": joined.text}
+        with httpx.stream("GET", f"{self.address}/gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
+            for line in stream.iter_lines():
+                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if message.get("msg") == "process_completed":
+                    return message
+        raise AssertionError("the stream ended early")
+
+    def upload(self, files: list[tuple[str, bytes]]) -> list[str]:
+        sent = [("files", file) for file in files]
+        answer = httpx.post(f"{self.address}/gradio_api/upload", files=sent, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def bring(self, paths: list[str], session: str) -> dict[str, Any]:
+        """Tell the page that these were uploaded."""
+        files = [{"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}} for path in paths]
+        return self.call("mg-add", [files, None], session)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("chat")
+    script = folder / "script.jsonl"
+    replies = {f"<image><image>{QUESTION}": IN_SECOND, REGION: ATTACK, f"<image>{QUESTION}": "nothing"}
+    script.write_text("".join(json.dumps({"prompt": one, "reply": reply}) + "\n" for one, reply in replies.items()))
+    command = [sys.executable, "-m", "migician.cli", "chat", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--model", f"scripted:{script}", "--model", str(tiny_folder)],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(folder)},
+    )  # fmt: skip
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    # Its log must not fill the pipe and block it.
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    try:
+        assert "Ctrl+C" in line, line
+        yield Running(line.split(": ", 1)[1].split()[0], process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def pictures(folder: Path) -> list[Path]:
+    files = [folder / "one.png", folder / "two.png"]
+    for file, colour in zip(files, ("#406080", "#a0b0c0"), strict=True):
+        file.write_bytes(png(colour, (480, 400)))
+    return files
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_two_images_a_question_a_region_and_a_hostile_reply(
+    server: Running, chromium: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    elsewhere: list[str] = []
+    page.on("request", lambda asked: elsewhere.append(asked.url))
+    page.goto(server.address)
+    page.locator("input[type=file]").first.set_input_files(pictures(tmp_path))
+    page.wait_for_selector(".mg-shot[data-number='2'] img")
+
+    page.locator("#mg-question textarea").fill(QUESTION)
+    page.locator("#mg-question textarea").press("Enter")
+    drawn = page.locator("#mg-transcript figure")
+    drawn.first.wait_for()
+    assert drawn.count() == 1 and drawn.locator("figcaption").inner_text() == "Image-2"
+    shown = Image.open(io.BytesIO(base64.b64decode(drawn.locator("img").get_attribute("src").split(",")[1])))
+    expected = draw_boxes(Image.new("RGB", (480, 400), "#a0b0c0"), [Mark(Box(0.25, 0.1, 0.7, 0.9))])
+    assert shown.size == expected.size
+    assert np.asarray(ImageChops.difference(shown.convert("RGB"), expected)).mean() < 1.0  # JPEG
+
+    frame = page.locator(".mg-shot[data-number='2'] .mg-frame")
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.9)
+    page.mouse.up()
+    field = page.locator("#mg-region textarea, #mg-region input").first
+    numbers = [int(part.strip(" :,")) for part in field.input_value().split()]
+    assert numbers[0] == 2 and np.abs(np.array(numbers[1:]) - [250, 100, 700, 900]).max() <= 4
+    field.fill("2: 250, 100, 700, 900")
+    page.locator("#mg-question textarea").fill("What is")
+    page.locator("#mg-refer").click()
+    page.wait_for_function("document.querySelector('#mg-question textarea').value.includes('Image-2')")
+    assert page.locator("#mg-question textarea").input_value() == REGION
+    page.locator("#mg-send").click()
+    page.wait_for_function("document.querySelectorAll('#mg-transcript .mg-model').length == 2")
+    assert ATTACK in page.locator("#mg-transcript .mg-model").nth(1).inner_text()
+    assert page.evaluate("window.attacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [url for url in elsewhere if not url.startswith((server.address, "data:", "blob:"))] == []
+    page.close()
+
+
+def test_the_tiny_model_answers_over_two_images(server: Running, chromium: Any, tmp_path: Path) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(server.address)
+    page.get_by_label("Model").click()
+    page.get_by_role("option").nth(1).click()
+    page.locator("input[type=file]").first.set_input_files(pictures(tmp_path))
+    page.wait_for_selector(".mg-shot[data-number='2'] img")
+    page.locator("#mg-question textarea").fill(QUESTION)
+    page.locator("#mg-send").click()
+    page.locator("#mg-transcript .mg-boxes").wait_for(timeout=90_000)
+    assert page.locator("#mg-transcript .mg-model").count() == 1
+    page.close()
+
+
+def test_an_example_by_keyboard_alone(server: Running, chromium: Any) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(server.address)
+    page.locator("#mg-send").wait_for()
+    reached = set()
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        name = page.evaluate("document.activeElement.closest('[id^=mg-]')?.id || document.activeElement.innerText")
+        reached.add(name.strip())
+        if name.strip() == "Spot the difference":
+            page.keyboard.press("Enter")
+    assert {"mg-add", "mg-region", "mg-refer", "mg-question", "mg-send", "mg-stop", "mg-new"} <= reached
+    page.wait_for_selector(".mg-shot[data-number='2'] img")
+    assert "Image-2" in page.locator("#mg-question textarea").input_value()
+    page.close()
+
+
+def refusal(answer: dict[str, Any]) -> str:
+    """The line that the page shows."""
+    return str(answer["output"]["data"][2])
+
+
+def hostile_round(server: Running, session: str) -> None:
+    """Every hostile thing once, each refused in a line."""
+    for name, (content, says) in HOSTILE.items():
+        line = refusal(server.bring(server.upload([(name, content)]), session))
+        assert says in line and "\n" not in line, (name, line)
+    many = refusal(server.bring(server.upload([(f"{n}.png", png("red", (40, 40 + n))) for n in range(200)]), session))
+    assert "at most 24 in a conversation" in many
+    for path in ("../../etc/passwd", "/etc/passwd", "/etc/hostname"):
+        answer = server.bring([path], session)
+        assert answer["refused"] == f"'{Path(path).name}': was not uploaded here; choose the file again\n"
+    assert too_large(server) == 413
+
+
+def too_large(server: Running) -> int:
+    """The status of an upload of 200 MB."""
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", str(200_000_000))
+    connection.endheaders()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(200):
+            connection.send(b"0" * 1_000_000)
+    try:
+        return connection.getresponse().status
+    except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+        return 413  # it was cut off before the answer could be read
+    finally:
+        connection.close()
+
+
+def test_hostile_input_is_refused_and_the_server_lives_on(server: Running) -> None:
+    hostile_round(server, "hostile0")
+    before = server.rss_mb()
+    for number in range(1, 4):
+        hostile_round(server, f"hostile{number}")
+    assert server.rss_mb() < before + ROUND_MB
+    answer = server.bring(server.upload([("a.png", png("red"))]), "hostile9")
+    assert "data:image/jpeg" in answer["output"]["data"][1] and refusal(answer) == ""
+    asked = server.call("mg-send", [QUESTION, model(server), None], "hostile9")
+    assert asked["success"] and "nothing" in json.dumps(asked)
+
+
+def model(server: Running) -> str:
+    """The first model on offer."""
+    parts = httpx.get(f"{server.address}/config").json()["components"]
+    return next(part["props"]["value"] for part in parts if part["type"] == "dropdown")
+
+
+def test_one_file_above_the_limit_is_refused(server: Running) -> None:
+    answer = httpx.post(
+        f"{server.address}/gradio_api/upload", files=[("files", ("a.png", b"0" * 21_000_000))], timeout=60
+    )
+    assert answer.status_code == 413 and "\n" not in answer.text.strip()
+
+
+def test_no_address_is_fetched(server: Running) -> None:
+    fetched: list[str] = []
+
+    class Spy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fetched.append(self.path)
+            self.send_error(404)
+
+    spy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Spy)
+    threading.Thread(target=spy.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{spy.server_address[1]}/a.png"
+        assert "is an address" in server.bring([address], "address")["refused"]
+        for path in (f"/gradio_api/file={address}", f"/gradio_api/proxy={address}", f"/proxy={address}"):
+            assert httpx.get(server.address + path, follow_redirects=True).status_code == 404
+        assert fetched == []
+    finally:
+        spy.shutdown()
+        spy.server_close()
+
+
+def test_one_visitors_image_is_not_another_s(server: Running) -> None:
+    mine = server.upload([("mine.png", png("#123456"))])
+    held = server.bring(mine, "first")
+    assert "data:image/jpeg" in held["output"]["data"][1]
+    for path in (f"/gradio_api/file={mine[0]}", f"/file={mine[0]}", "/gradio_api/file=/etc/passwd"):
+        assert httpx.get(server.address + path).status_code == 404
+    assert not Path(mine[0]).exists()
+    assert "data:image" not in json.dumps(server.bring(mine, "second"))
+    asked = server.call("mg-send", [QUESTION, model(server), None], "third")
+    assert "no image to look at" in json.dumps(asked)
+
+
+def test_the_page_names_no_other_host_to_load_from(server: Running) -> None:
+    answer = httpx.get(server.address)
+    assert 'src="http' not in answer.text.replace(server.address, "") and "preconnect" not in answer.text
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_taken_port_is_said_in_one_line(server: Running) -> None:
+    port = server.address.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "migician.cli", "chat", "--model", "constant:1,2,3,4", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "choose another --port" in ended.stderr and ended.stderr.count("\n") == 1
