@@ -153,10 +153,7 @@ def _write(
     done, total = 0, first.n_bytes
     threads = min(_THREADS, len(os.sched_getaffinity(0)))
     for shard in first.shards:
-        with (
-            (folder / shard.name).open("wb") as stream,
-            ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool,
-        ):
+        with (folder / shard.name).open("wb") as stream, ThreadPoolExecutor(threads) as pool:
             # Same tensors, same dtypes: the header of the first's shard, byte for byte, is the header of the result's.
             stream.write(_header_bytes(shard))
             stream.flush()
