@@ -1,0 +1,282 @@
+"""The page over a dataset: its figures, and a draw of its samples with the boxes of questions and answers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.album import ANSWER, GIVEN, BoxNumbers
+from migician.benchmarks.images import find_image
+from migician.boxes import Box
+from migician.boxtext import parse_boxes
+from migician.build import NAME
+from migician.checking.findings import Findings
+from migician.checking.inputs import INFO, inputs_of
+from migician.errors import NOT_JSON, UserError
+from migician.pagefiles import Shelf, write_index
+from migician.progress import Report as Progress
+from migician.records import records
+from migician.samples import Sample
+from migician.seeds import stream
+from migician.survey import AREA_EDGES
+
+COUNT = 1000
+"""Samples on a page, unless told otherwise."""
+_CARD = "card.json"
+_LETTERS = 240
+"""Of a broken record that is shown."""
+
+
+def write_dataset_page(
+    path: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    count: int = COUNT,
+    seed: int = 0,
+    processes: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Write `out/index.html` and `out/images/` over `path`: a folder of samples, or one of its files; gives the page.
+
+    Shown are `count` samples, evenly over their types, drawn by the seed; the figures above them are
+    of all. `images` is the folder the paths of images begin in, by default the one that holds the
+    file. Records that are no samples are counted. Raises `UserError` where there is no sample, or none
+    of the images drawn is there.
+    """
+    files = dataset_files(path)
+    drawn = _Draw(count)
+    for file in files:
+        drawn.read(file, seed)
+    chosen = drawn.chosen()
+    if not chosen:
+        raise UserError(f"{path}: holds no sample. A sample has id, images, conversations and type")
+    root = images or (path if path.is_dir() else path.parent)
+    # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
+    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent))
+    types = sorted(drawn.kinds)
+    samples = [
+        _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)
+    ]
+    shown, faults = shelf.fill(out / "images", processes, progress)
+    if shown and not any(image[0] for image in shown):
+        raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
+    card = _card(path)
+    content = {
+        "kind": "dataset",
+        "title": path.resolve().name,
+        "facts": _facts(drawn, len(samples), seed, card),
+        "looks": [
+            {"name": "box in a question", "look": "given", "colour": GIVEN, "letter": ""},
+            {"name": "box in an answer", "look": "answer", "colour": ANSWER, "letter": ""},
+        ],
+        "tasks": [[one, one.replace("_", " ")] for one in types],
+        "outcomes": [],
+        "histograms": _histograms(drawn.kinds),
+        "tables": _parts(card),
+        "notes": [card["mig_bench"]["sentence"]] if "sentence" in card.get("mig_bench", {}) else [],
+        "faults": [*drawn.broken, *faults],
+        "images": shown,
+        "samples": samples,
+    }
+    return write_index(out, content)
+
+
+def dataset_files(path: Path) -> list[Path]:
+    """The files of samples that a path names, without one that has those of the others again."""
+    if path.is_dir() and not (path / INFO).is_file():
+        found = sorted([*path.glob("*.json"), *path.glob("*.jsonl"), *path.glob("*/*.json")])
+        files = [file for file in found if file.name != _CARD]
+    else:
+        files = [one.file for one in inputs_of(path, None, Findings()).files]
+    return [file for file in files if file.stem != NAME] or files
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is known of all samples of one type."""
+
+    samples: int = 0
+    images: Counter[int] = field(default_factory=Counter)
+    turns: Counter[int] = field(default_factory=Counter)
+    areas: Counter[int] = field(default_factory=Counter)
+    """Boxes by the class of `AREA_EDGES` that their share of the image is in."""
+    drawn: list[tuple[float, int, bytes]] = field(default_factory=list)
+    """A heap of the records with the lowest keys, as (-key, place, record)."""
+
+
+class _Draw:
+    """One pass over files: figures by type, and a fair draw from each."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.kinds: dict[str, _Kind] = {}
+        self.broken: list[str] = []
+        """Where records are no samples, and what stands there."""
+        self._place = 0
+
+    def read(self, file: Path, seed: int) -> None:
+        """Take in the records of one file."""
+        rng = stream(seed, "page", file.name)
+        decoder = msgspec.json.Decoder(Sample)
+        for offset, raw in records(file):
+            try:
+                sample = decoder.decode(raw)
+            except NOT_JSON:
+                self.broken.append(f"{file.name}, byte {offset}: {raw[:_LETTERS].decode('utf-8', 'replace')}")
+                continue
+            kind = self.kinds.setdefault(sample.type, _Kind())
+            kind.samples += 1
+            kind.images[len(sample.images)] += 1
+            kind.turns[sum(turn.from_ == "gpt" for turn in sample.conversations)] += 1
+            kind.areas.update(_classes(sample))
+            self._place += 1
+            entry = (-float(rng.random()), self._place, raw)
+            if len(kind.drawn) < self._count:
+                heapq.heappush(kind.drawn, entry)
+            elif entry > kind.drawn[0]:
+                heapq.heapreplace(kind.drawn, entry)
+
+    def chosen(self) -> list[bytes]:
+        """The records drawn, as many of each type as there is room for, in the order of the files."""
+        shares = even_shares({name: kind.samples for name, kind in self.kinds.items()}, self._count)
+        taken = [one for name, share in shares.items() for one in heapq.nlargest(share, self.kinds[name].drawn)]
+        return [raw for _, _, raw in sorted(taken, key=lambda one: one[1])]
+
+
+def even_shares(available: Mapping[str, int], count: int) -> dict[str, int]:
+    """`count` divided evenly, what one does not have going to the others.
+
+    >>> even_shares({"a": 1, "b": 50, "c": 50}, 12)
+    {'a': 1, 'b': 5, 'c': 6}
+    """
+    shares: dict[str, int] = {}
+    # The smallest first: what it lacks is divided among the rest.
+    for place, (name, there) in enumerate(sorted(available.items(), key=lambda one: one[1])):
+        shares[name] = min(there, (count - sum(shares.values())) // (len(available) - place))
+    return shares
+
+
+def _classes(sample: Sample) -> list[int]:
+    """The class of `AREA_EDGES` of each proper box in the texts of a sample."""
+    boxes = [mention.box for turn in sample.conversations for mention in _mentions(turn.value)]
+    return [sum(box.area > edge for edge in AREA_EDGES[1:-1]) for box in boxes if box.is_proper]
+
+
+def _mentions(text: str) -> Sequence[Any]:
+    # Most turns of some families hold no box, and to look closely takes a while.
+    return parse_boxes(text).mentions if "(" in text else ()
+
+
+def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> dict[str, Any]:
+    """A sample as the page has it; its boxes have numbers, which stand in brackets in its texts."""
+    numbers = BoxNumbers(sample.type, [[] for _ in sample.images])
+    texts, question = [], ""
+    for turn in sample.conversations:
+        asked = turn.from_ == "human"
+        question = turn.value if asked else question
+        texts.append([_SPEAKERS[turn.from_], numbers.tell(turn.value, question, given=asked)])
+    marks = [
+        [int(mark.colour == ANSWER), image, *_corners(mark.box), mark.label]
+        for image, own in enumerate(numbers.marks)
+        for mark in own
+    ]
+    # What a question says comes first on its card, not what the system is told.
+    texts.sort(key=lambda one: one[0] == "system")
+    return {
+        "id": number,
+        "name": str(sample.id),
+        "task": types.index(sample.type),
+        "images": [shelf.number(name) for name in sample.images],
+        "marks": marks,
+        "texts": texts or [["question", ""]],
+        "outcomes": [],
+        "ious": [],
+        "raw": "\n\n".join(f"{turn.from_}: {turn.value}" for turn in sample.conversations),
+    }
+
+
+_SPEAKERS = {"human": "question", "gpt": "answer", "system": "system"}
+
+
+def _corners(box: Box) -> list[float]:
+    return [round(side, 4) for side in box.as_tuple()]
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The card that a build wrote beside its samples; empty where there is none."""
+    file = (path if path.is_dir() else path.parent) / _CARD
+    try:
+        card: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except OSError:
+        return {}
+    except NOT_JSON as error:
+        raise UserError(f"{file}: not the card of a dataset: {error}") from None
+    return card
+
+
+def _facts(drawn: _Draw, shown: int, seed: int, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    total = sum(kind.samples for kind in drawn.kinds.values())
+    facts = [("samples", f"{total:,}")]
+    if shown < total:
+        facts.append(("shown", f"{shown:,}, evenly over the types, seed {seed}"))
+    if "images" in card:
+        facts += [("images", f"{card['images']:,}"), ("of", f"{card['image_bytes'] / 1e6:,.1f} MB")]
+    if "seed" in card:
+        facts.append(("built with seed", str(card["seed"])))
+    return facts
+
+
+def _histograms(kinds: Mapping[str, _Kind]) -> list[dict[str, Any]]:
+    """Of all samples, not only of those shown."""
+    images: Counter[int] = sum((kind.images for kind in kinds.values()), Counter())
+    turns: Counter[int] = sum((kind.turns for kind in kinds.values()), Counter())
+    areas: Counter[int] = sum((kind.areas for kind in kinds.values()), Counter())
+    edges = [f"{100 * edge:g}%" for edge in AREA_EDGES]
+    return [
+        {"title": "Samples by type", "bars": [[name.replace("_", " "), kinds[name].samples] for name in sorted(kinds)]},
+        {"title": "Images a sample", "bars": _few(images)},
+        {"title": "Questions a sample", "bars": _few(turns)},
+        {
+            "title": "Boxes by share of their image",
+            "bars": [[f"to {high}", areas[at]] for at, high in enumerate(edges[1:])] if areas else [],
+        },
+    ]
+
+
+def _few(counts: Counter[int]) -> list[tuple[str, int]]:
+    """Bars of whole numbers; what is beyond the tenth shares the last."""
+    numbers = sorted(counts)
+    bars = [(str(number), counts[number]) for number in numbers[:10]]
+    if rest := numbers[10:]:
+        bars[-1] = (f"{numbers[9]} or more", bars[-1][1] + sum(counts[number] for number in rest))
+    return bars
+
+
+def _parts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables of a card: what was made of which source, and what was left out."""
+    parts = card.get("parts", [])
+    if not parts:
+        return []
+    made = []
+    for part in parts:
+        asked = "all" if part["asked"] is None else f"{part['asked']:,}"
+        made.append([part["task"].replace("_", " "), part["source"], asked, f"{part['made']:,}"])
+    left = [
+        [part["task"].replace("_", " "), part["source"], reason, f"{count:,}"]
+        for part in parts
+        for reasons in (part["left_out"], part["refused"])
+        for reason, count in sorted(reasons.items())
+    ]
+    tables = [_table("What was made of which source", ["family", "source", "asked for", "made"], made, 2)]
+    return tables + ([_table("What was left out", ["family", "source", "reason", "count"], left, 1)] if left else [])
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]], numbers: int) -> dict[str, Any]:
+    return {"title": title, "columns": columns, "numbers": numbers, "rows": rows, "remarks": []}
