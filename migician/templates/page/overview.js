@@ -18,7 +18,7 @@ function drawOverview() {
 const PARTS = {
   scores(scores) {
     const series = seriesOf(scores);
-    const columns = ["task", "n", ...series.map((one) => el("span", { class: "series" }, one.mark(), one.name)), ""];
+    const columns = ["task", "n", ...series.map((one) => el("span", { class: "series" }, one.mark(), one.name)), axis()];
     const rows = scores.rows.map((row) => [
       row.task === null ? "average of tasks" : filterLink({ task: PAGE.tasks[row.task][0] }, taskName(row.task)),
       number(row.n), ...row.cells, dots(row.cells, series),
@@ -29,10 +29,10 @@ const PARTS = {
     return [
       el("h2", {}, `${scores.metric} by task`),
       el("p", { class: "hint" }, `Percent, each with its ${INTERVAL}.`),
-      el("div", { class: "beside" }, scored, tasks.length > 2 ? radar(tasks, series) : null),
+      el("div", { class: "beside" }, scored, tasks.length > 2 ? radar(tasks, series) : null,
+        el("div", { class: "cautions" }, PAGE.cautions.map((line) => el("p", { class: "caution" }, line)))),
     ];
   },
-  cautions: (lines) => lines.map((line) => el("p", { class: "caution" }, line)),
   comparisons: (found) => [
     el("h2", {}, "Compared, question by question"),
     ...found.map(comparison),
@@ -86,9 +86,11 @@ function seriesOf(scores) {
   return [...own, ...others];
 }
 
+const axis = () => el("span", { class: "axis" }, ["0", "50", "100%"].map((text) => el("span", {}, text)));
+
 // One row of the scores on a line from 0 to 100%.
 function dots(cells, series) {
-  const [width, step, pad] = [220, 13, 8];
+  const [width, step, pad] = [170, 12, 8];
   const x = (value) => pad + ((width - 2 * pad) * value) / 100;
   const height = step * cells.length + 7;
   const drawing = svg("svg", { class: "dots", width, height, "aria-hidden": "true" });

@@ -54,9 +54,9 @@ function bar(sample) {
 
 function images(sample) {
   const many = sample.images.length;
-  const wall = styled(el("div", { class: "wall" }), { "--high": many <= 2 ? "52vh" : many <= 4 ? "36vh" : "30vh" });
+  const wall = styled(el("div", { class: "wall" }), { "--high": many === 1 ? "70vh" : many === 2 ? "40vh" : many <= 4 ? "33vh" : "27vh" });
   sample.images.forEach((image, place) => wall.append(el(
-    "div", { class: "shown" }, styled(picture(sample, place, { lazy: false, tags: true }), {}),
+    "div", { class: "shown" }, picture(sample, place, { lazy: false, tags: true }),
     el("p", { class: "caption" }, el("b", {}, `Image-${place + 1}`), ` ${PAGE.images[image][3].split("/").pop()}`),
   )));
   for (const shown of wall.children) styled(shown, { "--aspect": shown.firstChild.style.getPropertyValue("--aspect") });
