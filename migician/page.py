@@ -47,7 +47,12 @@ def write_page(
         raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
     runs = [_Run(folder, name) for folder, name in zip(folders, names, strict=True)]
     reports = {run.name: run.report for run in runs}
+    if len(reports) < len(runs):
+        raise ValueError(f"runs need names of their own: {', '.join(names)}")
     check_alike(reports)
+    for run in runs:
+        if run.records.keys() != runs[0].records.keys():
+            raise UserError(f"{run.folder} and {runs[0].folder} do not hold the same rows: score both in full")
     if published is None:
         released = all(run.report.get("file_released_as") for run in runs)
         published = [PUBLISHED[name] for name in BESIDE] if released else []
