@@ -60,9 +60,10 @@ function rightChoices() {
   return [["", "any"], ...alone, ["all", words[0]], ["none", words[1]], ...pairs];
 }
 
-const select = (name, label, choices) => el("label", {}, el("span", {}, label),
-  el("select", { name }, choices.map(([value, text]) => el("option", { value }, text))));
-const field = (name, label, attributes) => el("label", { class: name }, el("span", {}, label), el("input", { name, ...attributes }));
+const labelled = (name, label, control) => el("div", { class: `field ${name}` }, el("label", { for: `by-${name}` }, label), control);
+const select = (name, label, choices) => labelled(name, label,
+  el("select", { name, id: `by-${name}` }, choices.map(([value, text]) => el("option", { value }, text))));
+const field = (name, label, attributes) => labelled(name, label, el("input", { name, id: `by-${name}`, ...attributes }));
 
 function formFilter() {
   return Object.fromEntries([...new FormData(document.getElementById("filters"))].filter(([, value]) => value !== ""));

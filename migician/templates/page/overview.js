@@ -148,7 +148,7 @@ function comparison(found) {
     taskName(row.task), number(row.n), difference(row.cell),
     ...row.only.map((count, side) => filterLink({
       ...(row.task === null ? {} : { task: PAGE.tasks[row.task][0] }),
-      right: `${names[side]}-not-${names[1 - side]}`,
+      right: runs().length === 2 ? `only-${names[side]}` : `${names[side]}-not-${names[1 - side]}`,
     }, number(count))),
     row.p < 0.001 ? "< 0.001" : row.p.toFixed(3),
   ]);
