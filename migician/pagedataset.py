@@ -76,7 +76,7 @@ def write_dataset_page(
             {"name": "box in a question", "look": "given", "colour": GIVEN, "letter": ""},
             {"name": "box in an answer", "look": "answer", "colour": ANSWER, "letter": ""},
         ],
-        "tasks": [[one, one.replace("_", " ")] for one in types],
+        "tasks": [[one, one] for one in types],
         "outcomes": [],
         "histograms": _histograms(drawn.kinds),
         "tables": _parts(card),
@@ -226,8 +226,8 @@ def _facts(drawn: _Draw, shown: int, seed: int, card: Mapping[str, Any]) -> list
     facts = [("samples", f"{total:,}")]
     if shown < total:
         facts.append(("shown", f"{shown:,}, evenly over the types, seed {seed}"))
-    if "images" in card:
-        facts += [("images", f"{card['images']:,}"), ("of", f"{card['image_bytes'] / 1e6:,.1f} MB")]
+    if card.get("images"):  # others are linked to
+        facts.append(("images", f"{card['images']:,} in {card['image_bytes'] / 1e6:,.1f} MB"))
     if "seed" in card:
         facts.append(("built with seed", str(card["seed"])))
     return facts
@@ -240,7 +240,7 @@ def _histograms(kinds: Mapping[str, _Kind]) -> list[dict[str, Any]]:
     areas: Counter[int] = sum((kind.areas for kind in kinds.values()), Counter())
     edges = [f"{100 * edge:g}%" for edge in AREA_EDGES]
     return [
-        {"title": "Samples by type", "bars": [[name.replace("_", " "), kinds[name].samples] for name in sorted(kinds)]},
+        {"title": "Samples by type", "bars": [[name, kinds[name].samples] for name in sorted(kinds)]},
         {"title": "Images a sample", "bars": _few(images)},
         {"title": "Questions a sample", "bars": _few(turns)},
         {

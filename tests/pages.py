@@ -31,10 +31,14 @@ def make_runs(root: Path, count: int = 90) -> list[Path]:
     """Two runs, `first` and `second`, over `count` questions; row 0 of the first has a hostile reply."""
     make_images(root)
     rows = [
-        {"task": TASKS[at % 3], "images": NAMES, "question": f"Find <b>it</b> in the {1 + at % 2}th image, number {at}.",
-         "answer": TRUTH}
+        {
+            "task": TASKS[at % 3],
+            "images": NAMES,
+            "question": f"Find <b>it</b> in the {1 + at % 2}th image, number {at}.",
+            "answer": TRUTH,
+        }
         for at in range(count)
-    ]  # fmt: skip
+    ]
     (root / "data.json").write_text(json.dumps(rows))
     dice = random.Random(0)
     folders = []
@@ -65,19 +69,20 @@ def make_dataset(root: Path) -> Path:
     names = [name.replace("./MIG-Bench/", "./") for name in NAMES]
     box = "<|box_start|>({},{}),({},{})<|box_end|>"
     given, answer = box.format(100, 200, 300, 400), box.format(500, 100, 900, 800)
+    question = f"Image-1: <image>\nImage-2: <image>\nIn Image-1, {given}: what is it? {HOSTILE}"
     for kind, count in (("diff_train", 30), ("free", 3)):
         samples = [
             {
                 "id": f"{kind}-{at}",
                 "images": names,
                 "conversations": [
-                    {"from": "human", "value": f"Image-1: <image>\nImage-2: <image>\nWhat is at {given} in Image-1? {HOSTILE}"},
+                    {"from": "human", "value": question},
                     {"from": "gpt", "value": f"The lamp, and in Image-2 {answer}"},
                 ],
                 "type": kind,
             }
             for at in range(count)
-        ]  # fmt: skip
+        ]
         lines = [json.dumps(sample) for sample in samples]
         if kind == "free":
             lines.append('{"id": 1, "images": "none"}')

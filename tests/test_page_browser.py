@@ -181,9 +181,11 @@ def test_a_hostile_reply_is_text(tab, address):
 
 
 def test_the_policy_lets_no_other_script_run(tab):
-    tab.evaluate(
-        "() => { const one = document.createElement('script'); one.textContent = 'document.title = `taken`'; document.body.append(one); }"
-    )
+    tab.evaluate("""() => {
+        const one = document.createElement("script");
+        one.textContent = "document.title = 'taken'";
+        document.body.append(one);
+    }""")
     assert tab.title() != "taken"
     assert any("Content Security Policy" in fault for fault in tab.faults)
     tab.faults.clear()
@@ -194,9 +196,9 @@ def test_the_policy_lets_no_other_script_run(tab):
 def test_nothing_overflows(tab, address, viewport, scheme):
     tab.set_viewport_size(viewport)
     tab.emulate_media(color_scheme=scheme)
-    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     for where in ("", "#row-0"):
         tab.goto(address + where)
+        tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert tab.evaluate(
             "[...document.querySelectorAll('dialog')].every((one) => one.scrollWidth <= one.clientWidth)"
