@@ -67,7 +67,7 @@ def write_dataset_page(
     shown, faults = shelf.fill(out / "images", processes, progress)
     if shown and not any(image[0] for image in shown):
         raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
-    card = _card(path)
+    card = _card(path if path.is_dir() else path.parent)
     content = {
         "kind": "dataset",
         "title": path.resolve().name,
@@ -89,8 +89,10 @@ def write_dataset_page(
 
 
 def dataset_files(path: Path) -> list[Path]:
-    """The files of samples that a path names, without one that has those of the others again."""
-    if path.is_dir() and not (path / INFO).is_file():
+    """The files of samples that a path names, without those that have samples of the others again."""
+    if path.is_dir() and (listed := _card(path).get("files")):  # of a build; mixes may lie beside them
+        files = [path / name for name in listed if name.endswith(".json")]
+    elif path.is_dir() and not (path / INFO).is_file():
         found = sorted([*path.glob("*.json"), *path.glob("*.jsonl"), *path.glob("*/*.json")])
         files = [file for file in found if file.name != _CARD]
     else:
@@ -209,9 +211,9 @@ def _corners(box: Box) -> list[float]:
     return [round(side, 4) for side in box.as_tuple()]
 
 
-def _card(path: Path) -> dict[str, Any]:
+def _card(folder: Path) -> dict[str, Any]:
     """The card that a build wrote beside its samples; empty where there is none."""
-    file = (path if path.is_dir() else path.parent) / _CARD
+    file = folder / _CARD
     try:
         card: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except OSError:

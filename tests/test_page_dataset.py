@@ -67,7 +67,11 @@ def test_of_files_that_are_merged_only_the_parts_are_read(tmp_path):
     for name in ("card.json", "MGrounding-630k.json", "Difference.json", "Group_Grounding/Group_Grounding.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("[]")
+    (tmp_path / "card.json").write_text("{}")
     assert [file.name for file in dataset_files(tmp_path)] == ["Difference.json", "Group_Grounding.json"]
+    # A build's card says which files are its own: a mix of the same samples may lie beside them.
+    (tmp_path / "card.json").write_text('{"files": {"MGrounding-630k.json": {}, "Difference.json": {}, "x.png": {}}}')
+    assert [file.name for file in dataset_files(tmp_path)] == ["Difference.json"]
     assert dataset_files(tmp_path / "Difference.json") == [tmp_path / "Difference.json"]
     with pytest.raises(UserError, match="holds no sample"):
         write_dataset_page(tmp_path, tmp_path / "page")

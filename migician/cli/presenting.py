@@ -54,8 +54,7 @@ def report(
     ] = None,
 ) -> None:
     """The page to look at: runs over the same benchmark file, or a dataset; it opens without a server."""
-    runs = [(folder / "report.json").is_file() for folder in folders]
-    if len(folders) == 1 and not runs[0] and (folders[0].is_file() or any(folders[0].glob("**/*.json"))):
+    if len(folders) == 1 and _is_dataset(folders[0]):
         if parquet is not None or published is not None:
             raise UserError(f"{folders[0]} is a dataset: --parquet and --published are for runs")
         _report_dataset(folders[0], images, out, count, seed, workers)
@@ -63,6 +62,15 @@ def report(
     if count is not None:
         raise UserError("--count is for datasets: the page over runs shows every question")
     _report_runs(folders, images, out, None if published is None else _published(published), workers, parquet)
+
+
+def _is_dataset(path: Path) -> bool:
+    """Whether a path is a dataset, and not a run, finished or not."""
+    from migician.pagedataset import dataset_files
+
+    if path.is_file():
+        return True
+    return not any((path / name).is_file() for name in ("report.json", "run.json")) and bool(dataset_files(path))
 
 
 def _report_dataset(

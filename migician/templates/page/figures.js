@@ -12,23 +12,32 @@ function picture(sample, place, { lazy = true, tags = false } = {}) {
   }
   const marks = sample.marks.filter((mark) => mark[1] === place);
   const boxes = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
-  // All rims first; then what is solid, and what is dashed above it, so that a truth shows on a box that hits it.
-  for (const mark of marks) boxes.append(rectangle(mark, "rim"));
-  const dashed = (mark) => PAGE.looks[mark[0]].look !== "run";
-  for (const mark of [...marks].sort((one, other) => dashed(one) - dashed(other))) {
-    boxes.append(styled(rectangle(mark, `mark ${PAGE.looks[mark[0]].look}`), { stroke: PAGE.looks[mark[0]].colour }));
+  // A white rim below all lines; what is dashed on top, on a white line of its own; and each line narrower than
+  // those below it: boxes that coincide are all seen.
+  const ordered = [...marks].sort((one, other) => breadth(other[0]) - breadth(one[0]));
+  for (const mark of ordered) boxes.append(line(mark, "rim", "#fff", 1.2));
+  for (const mark of ordered) {
+    const { look, colour } = PAGE.looks[mark[0]];
+    if (mark[0] === 0) boxes.append(line(mark, "rim", "#fff", 0));
+    boxes.append(line(mark, `mark ${look}`, colour, 0));
   }
   figure.append(boxes);
   if (tags) for (const mark of marks) figure.append(...tag(mark));
   return figure;
 }
 
+// How broad the line of a look is, in pixels of a card.
+function breadth(look) {
+  const solid = PAGE.looks.length - 1;
+  return look ? 2 + (1 + solid - look) * Math.min(2, 5 / solid) : 2;
+}
+
 const span = (one, other) => [Math.min(one, other), Math.abs(other - one)];
 
 // Also a box whose corners are in the wrong order is drawn between them: a drawing shows what was written.
-function rectangle([look, , x1, y1, x2, y2], kind) {
+function line([look, , x1, y1, x2, y2], kind, stroke, more) {
   const [[x, width], [y, height]] = [span(x1, x2), span(y1, y2)];
-  return svg("rect", { class: kind, "data-look": look, x, y, width, height });
+  return styled(svg("rect", { class: kind, "data-look": look, x, y, width, height }), { stroke, "--breadth": breadth(look) + more });
 }
 
 function tag([look, , x1, y1, x2, y2, label]) {
@@ -36,7 +45,9 @@ function tag([look, , x1, y1, x2, y2, label]) {
   if (!text) return [];
   const { colour } = PAGE.looks[look];
   const [left, top] = [Math.min(x1, x2), Math.min(y1, y2)].map((at) => `${100 * Math.min(Math.max(at, 0), 0.96)}%`);
-  return [styled(el("span", { class: "tag" }, String(text)), { left, top, "--colour": colour, "--on": inkOn(colour) })];
+  // Letters of runs stand side by side, also where their boxes coincide.
+  const place = { left, top, "--after": label ? 0 : look - 1 };
+  return [styled(el("span", { class: "tag" }, String(text)), { ...place, "--colour": colour, "--on": inkOn(colour) })];
 }
 
 // All images of a sample in a frame of 16 to 10, in as many rows as shows them largest.

@@ -86,14 +86,21 @@ function seriesOf(scores) {
   return [...own, ...others];
 }
 
-const axis = () => el("span", { class: "axis" }, ["0", "50", "100%"].map((text) => el("span", {}, text)));
+// Where a percentage stands on the line of a row, in pixels.
+const ACROSS = 170;
+const across = (value) => 8 + ((ACROSS - 16) * value) / 100;
+
+function axis() {
+  const anchors = [[0, "start"], [50, "middle"], [100, "end"]];
+  return svg("svg", { class: "axis", width: ACROSS, height: 14, "aria-hidden": "true" }, anchors.map(([value, anchor]) =>
+    svg("text", { x: across(value), y: 11, "text-anchor": anchor }, value === 100 ? "100%" : String(value))));
+}
 
 // One row of the scores on a line from 0 to 100%.
 function dots(cells, series) {
-  const [width, step, pad] = [170, 12, 8];
-  const x = (value) => pad + ((width - 2 * pad) * value) / 100;
+  const [x, step] = [across, 12];
   const height = step * cells.length + 7;
-  const drawing = svg("svg", { class: "dots", width, height, "aria-hidden": "true" });
+  const drawing = svg("svg", { class: "dots", width: ACROSS, height, "aria-hidden": "true" });
   for (const value of [0, 25, 50, 75, 100]) {
     drawing.append(svg("line", { class: "grid", x1: x(value), x2: x(value), y1: 0, y2: height }));
   }
