@@ -75,6 +75,15 @@ def test_published_figures_come_with_what_makes_them_another_measure(runs, conte
     assert "no released MIG-Bench file" in given["cautions"][0]
 
 
+def test_the_papers_figures_stand_beside_runs_over_a_released_file(tmp_path):
+    run = make_runs(tmp_path, 6)[0]
+    report = read_report(run)
+    (run / "report.json").write_text(json.dumps({**report, "file_released_as": "a released file"}))
+    content = data_of(write([run], tmp_path / "page"))
+    assert content["scores"]["published"] == ["Migician", "Qwen2-VL-7B"]
+    assert data_of(write([run], tmp_path / "page", published=[]))["scores"]["published"] == []
+
+
 def test_texts_end_no_element_and_nothing_comes_from_outside(runs, tmp_path):
     page = write(runs, tmp_path).read_text()
     assert page.count("</script") == 2 and "\u2028" not in page and HOSTILE not in page

@@ -29,7 +29,7 @@ function picture(sample, place, { lazy = true, tags = false } = {}) {
 // How broad the line of a look is, in pixels of a card.
 function breadth(look) {
   const solid = PAGE.looks.length - 1;
-  return look ? 2 + (1 + solid - look) * Math.min(2, 5 / solid) : 2;
+  return look ? 2 + (1 + solid - look) * Math.min(1.5, 3 / solid) : 2;
 }
 
 const span = (one, other) => [Math.min(one, other), Math.abs(other - one)];

@@ -55,7 +55,11 @@ const PARTS = {
     table(one.title, one.columns, one.rows, one.numbers),
     ...one.remarks.map((line) => el("p", { class: "hint" }, line)),
   ])),
-  notes: (lines) => [fold(PAGE.kind === "runs" ? "What these figures belong to" : "MIG-Bench's images", [el("ul", {}, lines.map((line) => el("li", {}, line)))])],
+  notes: (lines) => [
+    filled(fold(PAGE.kind === "runs" ? "What these figures belong to" : "MIG-Bench's images", [
+      el("ul", {}, lines.map((line) => el("li", {}, line))),
+    ]), { open: true }, []),
+  ],
   faults: (lines) => [fold(`Not everything can be shown: ${number(lines.length)}`, [
     el("ul", {}, lines.slice(0, 200).map((line) => el("li", {}, line))),
   ])],
