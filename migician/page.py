@@ -15,7 +15,6 @@ from migician.comparison import compare
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
 from migician.pagefiles import Shelf, write_index
-from migician.progress import Report as Progress
 from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of, title
 from migician.scoring import Shown, read_records
 from migician.tables import Cell, Table, Value, check_alike, name_of_task, remarks, tables, task_order
@@ -34,7 +33,6 @@ def write_page(
     *,
     published: Sequence[Published] | None = None,
     processes: int = 1,
-    progress: Progress = lambda done, total: None,
 ) -> Path:
     """Write `out/index.html` and `out/images/` over runs of the same benchmark file and rows; gives the page's path.
 
@@ -59,7 +57,7 @@ def write_page(
     shelf = Shelf(lambda name: find_image(name, images))
     tasks = task_order(reports)
     samples = _samples(runs, tasks, shelf)
-    shown, faults = shelf.fill(out / "images", processes, progress)
+    shown, faults = shelf.fill(out / "images", processes)
     if shown and not any(image[0] for image in shown):
         raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
     first = runs[0]

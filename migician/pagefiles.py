@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from migician.checking.images import FORMATS
 from migician.errors import writing
-from migician.progress import Report as Progress
+from migician.progress import progress_bar
 from migician.workers import Processes, Workers, here
 
 LONGEST_PX = 640
@@ -54,13 +54,13 @@ class Shelf:
         """The number of the image of that name."""
         return self._numbers.setdefault(name, len(self._numbers))
 
-    def fill(self, folder: Path, processes: int, progress: Progress) -> tuple[list[list[Any]], list[str]]:
+    def fill(self, folder: Path, processes: int) -> tuple[list[list[Any]], list[str]]:
         """Make all thumbnails in `folder`; gives the images as the page has them, and what was wrong with some.
 
         Those that `folder` has already are left as they are.
         """
         names = list(self._numbers)
-        made = _make_all([self._find(name) for name in names], folder, processes, progress)
+        made = _make_all([self._find(name) for name in names], folder, processes)
         shown = [[one.file, one.width, one.height, name] for name, one in zip(names, made, strict=True)]
         faults = [f"{name}: {one.fault}" for name, one in zip(names, made, strict=True) if one.fault]
         return shown, faults
@@ -111,24 +111,25 @@ def _drop_others(folder: Path, wanted: set[str]) -> None:
             file.unlink(missing_ok=True)
 
 
-def _make_all(paths: Sequence[Path | None], folder: Path, processes: int, progress: Progress) -> list[Thumbnail]:
-    pieces = [(folder, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
-    if processes == 1 or len(pieces) < 8:
-        return list(_counted(here, pieces, len(paths), progress))
-    with closing(Processes(processes)) as workers:
-        return list(_counted(workers, pieces, len(paths), progress))
-
-
 _Piece = tuple[Path, list[Path | None]]
 
 
-def _counted(workers: Workers, pieces: Sequence[_Piece], total: int, progress: Progress) -> Iterator[Thumbnail]:
-    done = 0
-    progress(done, total)
-    for batch in workers(_make_batch, pieces):
-        done += len(batch)
-        progress(done, total)
-        yield from batch
+def _make_all(paths: Sequence[Path | None], folder: Path, processes: int) -> list[Thumbnail]:
+    pieces = [(folder, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
+    if processes == 1 or len(pieces) < 8:
+        return _counted(here, pieces, len(paths))
+    with closing(Processes(processes)) as workers:
+        return _counted(workers, pieces, len(paths))
+
+
+def _counted(workers: Workers, pieces: Sequence[_Piece], total: int) -> list[Thumbnail]:
+    made: list[Thumbnail] = []
+    with progress_bar("images") as progress:
+        progress(0, total)
+        for batch in workers(_make_batch, pieces):
+            made += batch
+            progress(len(made), total)
+    return made
 
 
 def _make_batch(piece: _Piece) -> list[Thumbnail]:

@@ -217,3 +217,15 @@ def test_a_number_of_the_overview_leads_to_its_samples(tab, records):
 
 def only(records):
     return sum(two.outcome == "correct" != records[0][at].outcome for at, two in records[1].items())
+
+
+def test_of_three_runs_any_two_can_be_told_apart(tab, runs, records, tmp_path):
+    page = write_page([*runs, runs[0]], ["x", "y", "z"], runs[0].parent, tmp_path)
+    tab.goto(page.as_uri())
+    right = {at: [run[at].outcome == "correct" for run in records] for at in records[0]}
+    for choice, wanted in (("A-not-B", [True, False]), ("B-not-C", [False, True]), ("only-B", [False, True])):
+        tab.get_by_label("Right", exact=True).select_option(choice)
+        assert cards(tab) == [at for at, one in right.items() if one == wanted] != []
+    tab.get_by_label("Right", exact=True).select_option("only-A")
+    assert cards(tab) == []  # the third run is the first again
+    assert tab.locator(".comparison").count() == 3

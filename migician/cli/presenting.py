@@ -12,7 +12,6 @@ import typer
 from migician.cli.options import CORES
 from migician.cli.terminal import console, note
 from migician.errors import UserError, writing
-from migician.progress import progress_bar
 
 if TYPE_CHECKING:
     from migician.benchmarks.published_figures import Published
@@ -80,10 +79,7 @@ def _report_dataset(
 
     # Not into the dataset, which may be published as it is.
     folder = out or path.resolve().with_name(f"{path.resolve().stem}-page")
-    with progress_bar("images") as progress:
-        page = write_dataset_page(
-            path, folder, images=images, count=count or COUNT, seed=seed, processes=workers, progress=progress
-        )
+    page = write_dataset_page(path, folder, images=images, count=count or COUNT, seed=seed, processes=workers)
     note(f"open {page}")
 
 
@@ -108,16 +104,7 @@ def _report_runs(
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
-    with progress_bar("images") as progress:
-        page = write_page(
-            folders,
-            list(reports),
-            root,
-            out or folders[0] / "page",
-            published=published,
-            processes=workers,
-            progress=progress,
-        )
+    page = write_page(folders, list(reports), root, out or folders[0] / "page", published=published, processes=workers)
     note(f"open {page}")
 
 
