@@ -6,6 +6,7 @@ from pages import HOSTILE, NAMES, make_runs
 from migician.page import write_page
 from migician.scoring import read_records
 
+expect = pytest.importorskip("playwright.sync_api", reason="dev extra not installed: bash scripts/setup.sh").expect
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -106,12 +107,12 @@ def test_order_by_iou(tab, records, order, sign):
 
 def test_a_link_leads_to_its_sample_and_its_filter(tab, address, records):
     tab.goto(address + "#row-71&task=reasoning")
-    assert tab.locator("dialog h2").inner_text().startswith("row 71")
+    expect(tab.locator("dialog h2")).to_contain_text("row 71")
     given = [at for at, one in records[0].items() if one.task == "reasoning"]
     assert tab.locator(".place").inner_text() == f"{given.index(71) + 1} of {len(given)}"
     assert tab.get_by_label("Task", exact=True).input_value() == "reasoning"
     tab.goto(address + "#row-9999")
-    assert not tab.locator("dialog").is_visible()
+    expect(tab.locator("dialog")).to_be_hidden()
 
 
 def test_the_address_follows_what_is_shown(tab):
@@ -122,7 +123,7 @@ def test_the_address_follows_what_is_shown(tab):
     row = tab.locator("dialog h2").inner_text().split()[1]
     assert tab.evaluate("location.hash") == f"#row-{row}&outcome=no_box&sort=high"
     tab.go_back()
-    tab.wait_for_selector("dialog", state="hidden")
+    expect(tab.locator("dialog")).to_be_hidden()
     assert tab.evaluate("location.hash") == "#outcome=no_box&sort=high"
 
 
@@ -136,7 +137,7 @@ def test_by_keyboard_alone(tab):
         assert tab.evaluate("location.hash") == f"#row-{row}"
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Escape")
-    assert not tab.locator("dialog").is_visible()
+    expect(tab.locator("dialog")).to_be_hidden()
     assert tab.evaluate("document.activeElement.id") == "card-1"
     # Every control can be reached, and where the focus is can be seen.
     tab.locator("form select").first.focus()
@@ -154,6 +155,7 @@ def test_boxes_are_at_the_right_pixels(tab, address, records, viewport):
     shown = 0
     for row in [at for at in range(1, 40) if all(run[at].boxes for run in records)][:4]:
         tab.goto(f"{address}#row-{row}")
+        expect(tab.locator("dialog h2")).to_contain_text(f"row {row}")
         tab.locator("dialog img").evaluate_all("all => Promise.all(all.map(one => one.decode()))")
         boxes = [records[0][row].truth, *(run[row].boxes[0] for run in records)]
         for look, box in enumerate(boxes):
@@ -173,6 +175,7 @@ def on_screen(locator):
 
 def test_a_hostile_reply_is_text(tab, address):
     tab.goto(address + "#row-0")
+    expect(tab.locator("dialog")).to_be_visible()
     title = tab.title()
     assert HOSTILE in tab.locator(".words").all_text_contents()
     assert tab.locator("dialog script, dialog img[onerror], .card script").count() == 0
@@ -198,6 +201,7 @@ def test_nothing_overflows(tab, address, viewport, scheme):
     tab.emulate_media(color_scheme=scheme)
     for where in ("", "#row-0"):
         tab.goto(address + where)
+        expect(tab.locator("dialog")).to_be_visible(visible=bool(where))
         tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert tab.evaluate(
@@ -210,9 +214,10 @@ def test_a_number_of_the_overview_leads_to_its_samples(tab, records):
     link = tab.locator(".share").first
     count = int(link.inner_text())
     link.click()
-    assert len(cards(tab)) == count
+    expect(tab.locator("#count")).to_have_text(f"{count} of 90 samples")
     tab.get_by_role("link", name=str(only(records)), exact=True).last.click()
-    assert tab.get_by_label("Right", exact=True).input_value() == "only-B" and len(cards(tab)) == only(records)
+    expect(tab.get_by_label("Right", exact=True)).to_have_value("only-B")
+    assert len(cards(tab)) == only(records)
 
 
 def only(records):

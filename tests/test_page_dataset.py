@@ -102,6 +102,7 @@ def test_in_a_browser(folder, tmp_path, chromium):
     assert tab.locator(".card").count() == 3
     tab.get_by_label("Text", exact=True).fill("free-2")
     tab.locator(".card").click()
+    tab.locator("dialog[open] figure").first.wait_for()
     marks = tab.locator("dialog figure").nth(1).locator("rect.mark.answer")
     image = tab.locator("dialog figure").nth(1).locator("img").bounding_box()
     place = marks.first.evaluate(

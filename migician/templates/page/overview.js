@@ -35,7 +35,8 @@ const PARTS = {
   },
   comparisons: (found) => [
     el("h2", {}, "Compared, question by question"),
-    ...found.map(comparison),
+    // Of several, each is a line with its average, to be opened.
+    ...found.map((one) => (found.length === 1 ? comparison(one) : fold(compared(one), [comparison(one)]))),
   ],
   counts(counts) {
     const columns = ["task", ...(runs().length > 1 ? ["run"] : []), ...PAGE.outcomes.map((_, at) => outcomeName(at))];
@@ -150,6 +151,11 @@ function radar(rows, series) {
     if (row.cells[column]) drawing.append(one.point(...at(place, row.cells[column][0])));
   }));
   return drawing;
+}
+
+function compared({ first, second, metric, rows }) {
+  const [one, other] = [first, second].map((run) => PAGE.looks[1 + run].name);
+  return [chip(1 + second), ` ${other} minus `, chip(1 + first), ` ${one}: ${metric} `, difference(rows.at(-1).cell)];
 }
 
 function comparison(found) {
