@@ -16,7 +16,7 @@ from migician.errors import UserError
 from migician.imagenames import image_names
 from migician.samples import IMAGE_MARK, Sample
 
-_ANSWER, _GIVEN = PREDICTION, PALETTE[1]
+ANSWER, GIVEN = PREDICTION, PALETTE[1]
 _COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12
 # Four square images fill a row.
 _TURNS, _LETTERS = 3, 420
@@ -109,7 +109,7 @@ def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
 
 
 def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
-    page = _Page(sample.type, [[] for _ in images])
+    page = BoxNumbers(sample.type, [[] for _ in images])
     turns = [turn for turn in sample.conversations if turn.from_ != "system"]
     lines: list[str] = []
     question = ""
@@ -132,7 +132,7 @@ def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.
 
 
 @dataclass(slots=True)
-class _Page:
+class BoxNumbers:
     """Numbers the boxes of a sample's texts, and collects their marks."""
 
     type: str
@@ -154,7 +154,7 @@ class _Page:
             if number is None:
                 number = self._numbers[mention.box, images] = len(self._numbers) + 1
                 for image in images:
-                    self.marks[image].append(Mark(mention.box, str(number), _GIVEN if given else _ANSWER))
+                    self.marks[image].append(Mark(mention.box, str(number), GIVEN if given else ANSWER))
             told.append(f"[{number}]")
         return plain("".join([*told, text[end:]]))
 

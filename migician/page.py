@@ -1,46 +1,87 @@
-"""The page to look at: every figure, and the boxes drawn over the images. Opens offline, without a server."""
+"""The page over one or several runs: every figure, and every question with the boxes drawn over its images."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from migician.benchmarks.images import find_image
-from migician.errors import UserError, writing
-from migician.report import HEADINGS, Report, metric_names, read_report, scoring_of, title
-from migician.scoring import read_records
+from migician.benchmarks.published_figures import PUBLISHED, Published, caution
+from migician.comparison import compare
+from migician.draw import PALETTE, TRUTH
+from migician.errors import UserError
+from migician.pagefiles import Shelf, write_index
+from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of, title
+from migician.scoring import Shown, read_records
+from migician.tables import Cell, Table, Value, check_alike, name_of_task, remarks, tables, task_order
 
-THUMBNAIL_PX = 640
+BESIDE = ("migician", "qwen2-vl-7b")
+"""The paper's own figures that stand beside runs over a released MIG-Bench file."""
+_COLOURS = [colour for colour in PALETTE if colour != TRUTH]
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def write_page(folders: Sequence[Path], names: Sequence[str], images: Path, out: Path, *, per_task: int = 60) -> Path:
-    """Write `out/index.html` over one or more runs of the same benchmark file, and give its path.
+def write_page(
+    folders: Sequence[Path],
+    names: Sequence[str],
+    images: Path,
+    out: Path,
+    *,
+    published: Sequence[Published] | None = None,
+    processes: int = 1,
+) -> Path:
+    """Write `out/index.html` and `out/images/` over runs of the same benchmark file and rows; gives the page's path.
 
-    Shown are the first `per_task` questions of each task, each with its images, what is right and
-    what each run replied: boxes on their images, options by their text. `images` is the folder the
-    benchmark's images lie below; they are copied beside the page, once each, at most 640 pixels long.
+    `images` is the folder the benchmark's images lie below; each is stored once, at most 640 pixels
+    long, and what an earlier page left there is used again. `published` are the paper's rows to set
+    beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown
+    leaves a gap, and the page says so; raises `UserError` if none of them is there.
     """
+    if len(folders) > len(_LETTERS):
+        raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
     runs = [_Run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    reports = {run.name: run.report for run in runs}
+    if len(reports) < len(runs):
+        raise ValueError(f"runs need names of their own: {', '.join(names)}")
+    check_alike(reports)
+    for run in runs:
+        if run.records.keys() != runs[0].records.keys():
+            raise UserError(f"{run.folder} and {runs[0].folder} do not hold the same rows: score both in full")
+    if published is None:
+        released = all(run.report.get("file_released_as") for run in runs)
+        published = [PUBLISHED[name] for name in BESIDE] if released else []
+    shelf = Shelf(lambda name: find_image(name, images))
+    tasks = task_order(reports)
+    samples = _samples(runs, tasks, shelf)
+    shown, faults = shelf.fill(out / "images", processes)
+    if shown and not any(image[0] for image in shown):
+        raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
     first = runs[0]
-    for run in runs[1:]:
-        if any(run.report[key] != first.report[key] for key in ("benchmark", "data_sha256")):
-            raise UserError(f"{run.folder} scores another benchmark file than {first.folder}: a page shows one")
-    shelf = _Shelf(images, out / "images")
-    cards = [_card(record, runs, shelf) for record in _first_of_each(list(first.records.values()), per_task)]
-    page = _template().render(
-        runs=runs,
-        title=title(first.report),
-        metrics={name: HEADINGS.get(name, name) for name in metric_names(first.report["average"])},
-        outcomes=first.scoring.outcomes,
-        tasks=list(first.report["per_task"]),
-        cards=cards,
-        total=len(first.records),
-    )
-    with writing(out / "index.html") as stream:
-        stream.write(page.encode())
-    return out / "index.html"
+    content = {
+        "kind": "runs",
+        "title": title(first.report),
+        "facts": _facts(first.report),
+        "looks": [
+            {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
+            *({"name": run.name, "look": "run", **look} for run, look in zip(runs, _looks(len(runs)), strict=True)),
+        ],
+        "tasks": [[task, name_of_task(task)] for task in tasks],
+        "outcomes": list(first.scoring.outcomes),
+        "scores": _scores(reports, published, tasks),
+        "cautions": [line for one in published if (line := caution(reports, one)) is not None],
+        "counts": _counts(runs, tasks),
+        "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
+        "tables": [_all_metrics(reports, tasks), *map(_written, tables(reports, published)[1:])],
+        "notes": [*remarks(reports, published), *(f"{run.name}: {one}" for run in runs for one in notes(run.report))],
+        "faults": faults,
+        "images": shown,
+        "samples": samples,
+    }
+    return write_index(out, content)
 
 
 class _Run:
@@ -53,70 +94,146 @@ class _Run:
         self.scoring = scoring_of(self.report)
         records = read_records(folder / "records.jsonl", self.scoring.record)
         self.records = {record.index: record for record in records}
+        measures = self.scoring.measures(records) if records else {}
+        self.ious: dict[int, float] = {}
+        """By index: the mean IoU of a record, where its scoring knows one."""
+        if "mean_iou" in measures:
+            values, sizes = measures["mean_iou"]
+            share = np.asarray(values) / np.maximum(np.ones(len(records)) if sizes is None else np.asarray(sizes), 1)
+            self.ious = {record.index: round(float(one), 4) for record, one in zip(records, share, strict=True)}
 
 
-class _Shelf:
-    """Thumbnails beside the page, each image once."""
-
-    def __init__(self, root: Path, folder: Path) -> None:
-        self._root = root
-        self._folder = folder
-        self._made: dict[str, dict[str, Any]] = {}
-
-    def put(self, name: str) -> dict[str, Any]:
-        """Where the page finds an image, and its shape."""
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
-
-    def _make(self, name: str) -> dict[str, Any]:
-        from PIL import Image, ImageOps
-
-        path = find_image(name, self._root)
-        if path is None:
-            raise UserError(f"{name} is not below {self._root}: say where the images are with --images")
-        # The name is a digest: file names of a benchmark are untrusted text.
-        file = f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.png"
-        try:
-            with Image.open(path) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read as an image ({error})") from None
-        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        with writing(self._folder / file) as stream:
-            image.save(stream, "PNG")
-        return {"file": f"images/{file}", "width": image.width, "height": image.height, "name": Path(name).name}
-
-
-def _first_of_each(records: Sequence[Any], per_task: int) -> list[Any]:
-    taken: dict[str, int] = {}
-    chosen = []
-    for record in records:
-        taken[record.task] = taken.get(record.task, 0) + 1
-        if taken[record.task] <= per_task:
-            chosen.append(record)
-    return chosen
-
-
-def _card(record: Any, runs: Sequence[_Run], shelf: _Shelf) -> dict[str, Any]:
-    replies = [
-        {"run": number, "record": own, "shown": run.scoring.show(own)}
-        for number, run in enumerate(runs)
-        if (own := run.records.get(record.index)) is not None
+def _looks(count: int) -> list[dict[str, str]]:
+    return [
+        {"colour": _COLOURS[place % len(_COLOURS)], "letter": _LETTERS[place] if count > 1 else ""}
+        for place in range(count)
     ]
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    """Which runs are compared: each pair of a few, else each with the first."""
+    return list(combinations(range(count), 2)) if count <= 3 else [(0, place) for place in range(1, count)]
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """What stands under the title."""
+    given = [
+        ("questions", f"{report['n']:,}"),
+        ("date", str(report.get("date", ""))[:10]),
+        ("file", f"sha256 {report['data_sha256'][:12]}"),
+    ]
+    return [(name, value) for name, value in given if value]
+
+
+def _samples(runs: Sequence[_Run], tasks: Sequence[str], shelf: Shelf) -> list[dict[str, Any]]:
+    """Every question as the page has it, in the order of the file; see `templates/page/gallery.js`."""
+    return [_sample(record, runs, tasks.index(record.task), shelf) for record in runs[0].records.values()]
+
+
+def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[str, Any]:
     shown = runs[0].scoring.show(record)
-    return {"record": record, "shown": shown, "images": [shelf.put(name) for name in record.images], "replies": replies}
+    marks = [_mark(0, image, box) for image, box in shown.truths]
+    texts: list[Any] = [["question", record.question]]
+    if shown.answer:
+        texts.append(["right answer", shown.answer])
+    outcomes, ious = [], []
+    for place, run in enumerate(runs):
+        own = run.records[record.index]
+        fit = run.scoring.show(own)
+        marks += [_mark(1 + place, image, box) for image, box in fit.boxes]
+        texts.append([place, own.reply, _fit(own, fit)])
+        outcomes.append(run.scoring.outcomes.index(own.outcome))
+        ious.append(run.ious.get(record.index))
+    return {
+        "id": record.index,
+        "task": task,
+        "images": [shelf.number(name) for name in record.images],
+        "marks": marks,
+        "texts": texts,
+        "outcomes": outcomes,
+        "ious": ious,
+    }
 
 
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _mark(look: int, image: int | None, box: Sequence[float]) -> list[Any]:
+    """[look, image (0-based) or None, x1, y1, x2, y2 as fractions]."""
+    return [look, image, *(round(side, 5) for side in box)]
 
-    # Replies are untrusted text: everything is escaped.
-    environment = Environment(
-        loader=PackageLoader("migician"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja")
+
+def _fit(record: Any, shown: Shown) -> str:
+    return ", ".join(part for part in (shown.remark, record.error or "") if part)
+
+
+def _scores(reports: Mapping[str, Report], published: Sequence[Published], tasks: Sequence[str]) -> dict[str, Any]:
+    """The headline figure of each task, a value with its interval for each run, without for each published row."""
+    some = next(iter(reports.values()))
+    metric = headline_metric(some["average"])
+    rows = []
+    for place, task in enumerate(tasks):
+        theirs = [[one.per_task[task]] if task in one.per_task else None for one in published]
+        cells = [_spanned(one["per_task"][task], metric) for one in reports.values()]
+        rows.append({"task": place, "n": some["per_task"][task]["n"], "cells": [*cells, *theirs]})
+    cells = [*(_spanned(one["average"], metric) for one in reports.values()), *([one.average] for one in published)]
+    rows.append({"task": None, "n": some["n"], "cells": cells})
+    return {"metric": HEADINGS.get(metric, metric), "published": [one.name for one in published], "rows": rows}
+
+
+def _spanned(figures: Mapping[str, Any], metric: str) -> list[float]:
+    return [round(value, 3) for value in (figures[metric], *figures["interval"][metric])]
+
+
+def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int]]]:
+    """How often each outcome is, by task, run and outcome."""
+    return [
+        [[run.report["per_task"][task]["outcomes"].get(name, 0) for name in run.scoring.outcomes] for run in runs]
+        for task in tasks
+    ]
+
+
+def _comparison(runs: Sequence[_Run], left: int, right: int, tasks: Sequence[str]) -> dict[str, Any]:
+    """The paired difference of two runs in the headline figure, `right` minus `left`."""
+    found = compare(runs[left].folder, runs[right].folder)
+    metric = headline_metric(found["average"])
+    rows: list[dict[str, Any]] = []
+    parts = [(place, found["per_task"][task]) for place, task in enumerate(tasks)]
+    for place, figures in [*parts, (None, found["average"])]:
+        test = figures["mcnemar"]
+        only = [test["first_only"], test["second_only"]]
+        rows.append({"task": place, "n": figures["n"], "cell": _spanned(figures, metric), "only": only, "p": test["p"]})
+    protocols = [found[side]["protocol"] for side in ("first", "second")]
+    return {
+        "first": left,
+        "second": right,
+        "metric": HEADINGS.get(metric, metric),
+        "rows": rows,
+        "caution": "" if protocols[0] == protocols[1] else f"They are scored under {' and '.join(protocols)}.",
+    }
+
+
+def _all_metrics(reports: Mapping[str, Report], tasks: Sequence[str]) -> dict[str, Any]:
+    metrics = metric_names(next(iter(reports.values()))["average"])
+    rows: list[list[Cell]] = []
+    for task in tasks:
+        for name, report in reports.items():
+            own = report["per_task"][task]
+            values = [Value(own[metric], tuple(own["interval"][metric])) for metric in metrics]
+            rows.append([name_of_task(task), name, str(own["n"]), *values])
+    columns = ["task", "run", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
+    return _written(Table("Every metric by task", columns, rows, len(metrics) + 1))
+
+
+def _written(table: Table) -> dict[str, Any]:
+    """A table as the page has it: figures as [value, low, high]."""
+    return {
+        "title": table.title,
+        "columns": list(table.columns),
+        "numbers": table.numbers,
+        "rows": [
+            [
+                [round(cell.value, 3), *(round(end, 3) for end in cell.span or ())] if isinstance(cell, Value) else cell
+                for cell in row
+            ]
+            for row in table.rows
+        ],
+        "remarks": list(table.remarks),
+    }

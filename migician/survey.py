@@ -58,7 +58,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             lines = [line for line in block if line.startswith(b"{")]
             images.update([line.count(_MARK) for line in lines])
             turns.update([line.count(_REPLY) for line in lines])
-            areas += _areas(whole)
+            areas += areas_of(whole)
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
             nearest = [int(at) for at in np.argsort(keys)[:picks]]
@@ -67,7 +67,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
     return Survey(figures, [line for _, line in picked], digest.hexdigest())
 
 
-def _areas(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def areas_of(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """(classes of `AREA_EDGES`,): the boxes in `block` by the share of the image they cover."""
     written = b",".join(_BOX.findall(block)).translate(None, b"()")
     # Ten times as quick as to split and convert.

@@ -1,101 +1,171 @@
-"""The report page: every figure, every box where the records have it, and replies as text."""
+"""What a report page holds: every record once, its figures, and images that are made once."""
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
+from pages import HOSTILE, NAMES, make_images, make_runs
 from PIL import Image
 from typer.testing import CliRunner
 
+from migician.benchmarks.published_figures import published_named
 from migician.cli import app
+from migician.comparison import compare
 from migician.errors import UserError
 from migician.page import write_page
-
-HOSTILE = '<script>alert(1)</script> "quoted" & (100,100),(500,500)'
-
-
-class Seen(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags = []
-        self.text = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
+from migician.report import read_report
+from migician.scoring import read_records
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A scored run of three questions over two images of different shape."""
-    names = ["./MIG-Bench/images/a.png", "./MIG-Bench/images/<b>.png"]
-    for name, size in zip(names, [(900, 300), (64, 64)], strict=True):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, "grey").save(tmp_path / name)
-    rows = [
-        {"task": task, "images": names, "question": f"Find <it> in the {nth}th image. ", "answer": [0.1, 0.2, 0.5, 0.6]}
-        for task, nth in (("diff", 1), ("diff", 2), ("region", 1))
-    ]
-    replies = [HOSTILE, "nothing", "Image-2: (0,0),(1,1)"]
-    (tmp_path / "data.json").write_text(json.dumps(rows))
-    (tmp_path / "answers.jsonl").write_text(
-        "".join(json.dumps({"index": i, "response": reply}) + "\n" for i, reply in enumerate(replies))
-    )
-    command = ["score", "mig-bench", "--data", tmp_path / "data.json", "--answers", tmp_path / "answers.jsonl"]
-    CliRunner().invoke(app, [*map(str, command), "--out", str(tmp_path / "run")], catch_exceptions=False)
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return make_runs(tmp_path_factory.mktemp("runs"))
 
 
-def page_of(run, **options):
-    seen = Seen()
-    page = write_page([run], ["model"], run.parent, run / "page", **options)
-    seen.feed(page.read_text())
-    return seen
+def write(runs, out, **options):
+    return write_page(runs, [run.name for run in runs], runs[0].parent, out, **options)
 
 
-def test_replies_and_names_are_text(run):
-    seen = page_of(run)
-    assert sum(tag == "script" for tag, _ in seen.tags) == 1  # the page's own
-    assert HOSTILE in seen.text and any("<b>.png" in text for text in seen.text)
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.S)[1])
 
 
-def test_boxes_stand_where_the_records_have_them(run):
-    seen = page_of(run)
-    truths = [tag for name, tag in seen.tags if name == "rect" and tag["class"] == "truth"]
-    boxes = [tag for name, tag in seen.tags if name == "rect" and tag["class"] == "run0"]
-    assert len(truths) == 3 and len(boxes) == 2
-    assert [float(truths[0][side]) for side in ("x", "y", "width", "height")] == pytest.approx([0.1, 0.2, 0.4, 0.4])
-    assert [float(boxes[0][side]) for side in ("x", "y", "width", "height")] == pytest.approx([0.1, 0.1, 0.4, 0.4])
+@pytest.fixture(scope="module")
+def content(runs, tmp_path_factory):
+    return data_of(write(runs, tmp_path_factory.mktemp("page")))
 
 
-def test_each_image_is_stored_once_and_nothing_comes_from_outside(run):
-    seen = page_of(run)
-    images = [tag["src"] for name, tag in seen.tags if name == "img"]
-    assert len(images) == 6 and len(set(images)) == 2
-    assert all((run / "page" / name).is_file() for name in images)
-    assert Image.open(run / "page" / images[0]).size == (640, 213)
-    assert not re.search(r"https?://", (run / "page/index.html").read_text())
+def test_every_record_is_there_whole(runs, content):
+    for place, run in enumerate(runs):
+        records = {record.index: record for record in read_records(run / "records.jsonl")}
+        assert [sample["id"] for sample in content["samples"]] == list(records)
+        for sample in content["samples"]:
+            record = records[sample["id"]]
+            assert sample["texts"][0] == ["question", record.question]
+            assert sample["texts"][1 + place][1] == record.reply
+            assert content["tasks"][sample["task"]][0] == record.task
+            assert content["outcomes"][sample["outcomes"][place]] == record.outcome
+            assert sample["ious"][place] == pytest.approx(record.iou, abs=1e-4)
+            truth = [mark for mark in sample["marks"] if mark[0] == 0]
+            assert truth == [[0, record.target, *record.truth]]
+            drawn = [mark[2:] for mark in sample["marks"] if mark[0] == 1 + place]
+            assert drawn == [pytest.approx(box, abs=1e-5) for box in record.boxes[:1]]
 
 
-def test_the_page_can_be_limited(run):
-    assert sum(name == "article" for name, _ in page_of(run, per_task=1).tags) == 2
+def test_the_figures_are_those_of_the_reports(runs, content):
+    reports = [read_report(run) for run in runs]
+    for row in content["scores"]["rows"]:
+        for report, cell in zip(reports, row["cells"], strict=True):
+            own = report["average"] if row["task"] is None else report["per_task"][content["tasks"][row["task"]][0]]
+            assert cell == pytest.approx([own["acc@0.5"], *own["interval"]["acc@0.5"]], abs=1e-3)
+    compared = compare(*runs)["average"]
+    last = content["comparisons"][0]["rows"][-1]
+    assert last["cell"][0] == pytest.approx(compared["acc@0.5"], abs=1e-3)
+    assert last["only"] == [compared["mcnemar"]["first_only"], compared["mcnemar"]["second_only"]]
+    for task, per_run in zip(content["tasks"], content["counts"], strict=True):
+        for report, counts in zip(reports, per_run, strict=True):
+            named = {name: count for name, count in zip(content["outcomes"], counts, strict=True) if count}
+            assert named == report["per_task"][task[0]]["outcomes"]
 
 
-def test_faults_are_named(run, tmp_path):
-    with pytest.raises(UserError, match=r"a\.png is not below .*--images"):
-        write_page([run], ["model"], tmp_path / "nowhere", tmp_path / "page")
-    (tmp_path / "MIG-Bench/images/a.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
-        write_page([run], ["model"], tmp_path, tmp_path / "page2")
-    assert not (tmp_path / "page2/index.html").exists()
+def test_published_figures_come_with_what_makes_them_another_measure(runs, content, tmp_path):
+    assert content["scores"]["published"] == []  # not a released file
+    given = data_of(write(runs, tmp_path, published=published_named(["migician"])))
+    assert given["scores"]["rows"][-1]["cells"][-1] == [63.82]
+    assert "no released MIG-Bench file" in given["cautions"][0]
 
 
-def test_the_command(run, tmp_path):
-    result = CliRunner().invoke(app, ["report", str(run), "--images", str(tmp_path)], catch_exceptions=False)
+def test_the_papers_figures_stand_beside_runs_over_a_released_file(tmp_path):
+    run = make_runs(tmp_path, 6)[0]
+    report = read_report(run)
+    (run / "report.json").write_text(json.dumps({**report, "file_released_as": "a released file"}))
+    content = data_of(write([run], tmp_path / "page"))
+    assert content["scores"]["published"] == ["Migician", "Qwen2-VL-7B"]
+    assert data_of(write([run], tmp_path / "page", published=[]))["scores"]["published"] == []
+
+
+def test_texts_end_no_element_and_nothing_comes_from_outside(runs, tmp_path):
+    page = write(runs, tmp_path).read_text()
+    assert page.count("</script") == 2 and "\u2028" not in page and HOSTILE not in page
+    outside = set(re.findall(r"https?://[^\s\"']+", page))
+    assert outside <= {"http://www.w3.org/2000/svg"}  # the name of SVG, not an address
+
+
+def test_each_image_is_made_once_and_an_earlier_one_is_used_again(runs, tmp_path):
+    images = data_of(write(runs, tmp_path))["images"]
+    assert [image[1:] for image in images] == [[900, 300, NAMES[0]], [64, 128, NAMES[1]]]
+    files = {file.name: file for file in (tmp_path / "images").iterdir()}
+    assert set(files) == {image[0] for image in images}
+    assert [Image.open(files[image[0]]).size for image in images] == [(640, 213), (64, 128)]
+    before = {name: file.stat().st_mtime_ns for name, file in files.items()}
+    (tmp_path / "images" / f"{'0' * 24}.jpg").write_bytes(b"of an earlier page")
+    (tmp_path / "images" / "mine.jpg").write_bytes(b"not of a page")
+    write(runs, tmp_path)
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "images").iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"mine.jpg"}
+
+
+def test_an_image_is_shown_upright(tmp_path):
+    runs = make_runs(tmp_path, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (40, 20)).save(tmp_path / NAMES[0], "JPEG", exif=exif)
+    file, *size, _ = data_of(write(runs, tmp_path / "page"))["images"][0]
+    assert size == [20, 40] and Image.open(tmp_path / "page/images" / file).size == (20, 40)
+
+
+def test_broken_images_leave_a_gap_and_are_told(tmp_path):
+    runs = make_runs(tmp_path, 3)
+    (tmp_path / NAMES[0]).write_bytes(b"no image")
+    content = data_of(write(runs, tmp_path / "page"))
+    assert content["images"][0][0] == "" and content["images"][1][0]
+    assert content["faults"] == [f"{NAMES[0]}: cannot be read as an image (UnidentifiedImageError)"]
+
+
+def test_faults_are_named(runs, tmp_path):
+    with pytest.raises(UserError, match=r"wide\.png: not found.*--images"):
+        write_page(runs, ["a", "b"], tmp_path, tmp_path / "page")
+    assert not (tmp_path / "page/index.html").exists()
+    other = make_runs(tmp_path, 4)
+    with pytest.raises(UserError, match="different benchmark files"):
+        write([runs[0], other[1]], tmp_path / "page")
+
+
+def test_workers_do_not_change_the_page(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("migician.pagefiles._BATCH", 1)
+    names = [f"./MIG-Bench/images/{at}.png" for at in range(9)]
+    for at, name in enumerate(names):
+        Image.new("RGB", (30 + at, 20), (20 * at, 0, 0)).save(runs[0].parent / name)
+    from migician.benchmarks.images import find_image
+    from migician.pagefiles import Shelf
+
+    made = []
+    for processes in (1, 2):
+        shelf = Shelf(lambda name: find_image(name, runs[0].parent))
+        assert [shelf.number(name) for name in [*names, names[0]]] == [*range(9), 0]
+        made.append(shelf.fill(tmp_path / str(processes), processes))
+    assert made[0] == made[1]
+
+
+def test_the_command(runs, tmp_path):
+    command = ["report", *map(str, runs), "--images", str(runs[0].parent), "--out", str(tmp_path / "page")]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0 and "average" in result.stdout
-    assert (run / "page/index.html").is_file()
+    assert (tmp_path / "page/index.html").is_file()
     with pytest.raises(UserError, match="add --images"):
-        CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False)
+        CliRunner().invoke(app, ["report", str(runs[0])], catch_exceptions=False)
+    with pytest.raises(UserError, match="--count is for datasets"):
+        CliRunner().invoke(app, [*command, "--count", "3"], catch_exceptions=False)
+
+
+def test_one_run_of_choices_has_a_page(tmp_path):
+    make_images(tmp_path)
+    rows = [{"task": "t", "question": "Which?", "options": "A: a\nB: b", "output": "A", "input_image_path": [NAMES[0]]}]
+    (tmp_path / "mmiu.json").write_text(json.dumps(rows))
+    (tmp_path / "answers.jsonl").write_text('{"index": 0, "response": "A"}\n')
+    command = ["score", "mmiu", "--data", tmp_path / "mmiu.json", "--answers", tmp_path / "answers.jsonl"]
+    CliRunner().invoke(app, [*map(str, command), "--out", str(tmp_path / "run")], catch_exceptions=False)
+    sample = data_of(write([tmp_path / "run"], tmp_path / "page"))["samples"][0]
+    assert sample["ious"] == [None] and sample["marks"] == []
+    assert sample["texts"][1] == ["right answer", "a; of a | b"]

@@ -70,7 +70,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "score": (scoring.score, "score mig-bench --data MIG_data.json --answers answers.jsonl --out outputs/scored"),
     "baseline": (scoring.baseline, "baseline mig-bench --data MIG_data.json --out outputs/constant"),
     "compare": (scoring.compare, "compare outputs/qwen2-vl outputs/migician"),
-    "report": (scoring.report, "report outputs/stage-1 outputs/merged --images data"),
+    "report": (presenting.report, "report outputs/stage-1 outputs/merged --images data"),
     "table": (presenting.table, "table outputs/qwen2-vl outputs/migician --format latex --published migician"),
     "plot": (presenting.plot, "plot outputs/qwen2-vl outputs/migician --published univg-r1 --out outputs/pictures"),
 }

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import KeepMigBench, MigBench, MigBenchImages, OutFolder, named, to_exclude
+from migician.cli.options import CORES, KeepMigBench, MigBench, MigBenchImages, OutFolder, named, to_exclude
 from migician.cli.terminal import note
 from migician.errors import UserError
 
 if TYPE_CHECKING:
     from migician.mixture import Part
-
-_CORES = len(os.sched_getaffinity(0))
 
 
 def build(
@@ -25,7 +22,7 @@ def build(
     out: OutFolder,
     count: Annotated[int | None, typer.Option(min=1, help="Samples a task; as many as there are without it.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that do the work.")] = _CORES,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that do the work.")] = CORES,
     ray: Annotated[bool, typer.Option("--ray", help="Work on the Ray cluster of RAY_ADDRESS instead.")] = False,
     config: Annotated[Path | None, typer.Option(help="A recipe, such as configs/mgrounding-630k.yaml.")] = None,
     collect: Annotated[

@@ -1,4 +1,4 @@
-"""Verbs that show runs to others: table, plot."""
+"""Verbs that show runs and datasets to people: report, table, plot."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from migician.cli.terminal import note
-from migician.errors import writing
+from migician.cli.options import CORES
+from migician.cli.terminal import console, note
+from migician.errors import UserError, writing
 
 if TYPE_CHECKING:
     from migician.benchmarks.published_figures import Published
@@ -27,6 +28,84 @@ class Format(StrEnum):
     text = "text"
     markdown = "markdown"
     latex = "latex"
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders that score or eval wrote; or one dataset: its folder or JSON file.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="The image folder; without it, the one eval used, or the dataset's own.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the page goes: else into the first run, or beside a dataset."),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(help="Published figures to set beside runs, such as migician,univg-r1; empty for none."),
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Of a dataset: samples to show, 1000 by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a dataset: which samples.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that make small images.")] = CORES,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Instead of the page, write all records of runs as one table into this file.")
+    ] = None,
+) -> None:
+    """The page to look at: runs over the same benchmark file, or a dataset; it opens without a server."""
+    if len(folders) == 1 and _is_dataset(folders[0]):
+        if parquet is not None or published is not None:
+            raise UserError(f"{folders[0]} is a dataset: --parquet and --published are for runs")
+        _report_dataset(folders[0], images, out, count, seed, workers)
+        return
+    if count is not None:
+        raise UserError("--count is for datasets: the page over runs shows every question")
+    _report_runs(folders, images, out, None if published is None else _published(published), workers, parquet)
+
+
+def _is_dataset(path: Path) -> bool:
+    """Whether a path is a dataset, and not a run, finished or not."""
+    from migician.pagedataset import dataset_files
+
+    if path.is_file():
+        return True
+    return not any((path / name).is_file() for name in ("report.json", "run.json")) and bool(dataset_files(path))
+
+
+def _report_dataset(
+    path: Path, images: Path | None, out: Path | None, count: int | None, seed: int, workers: int
+) -> None:
+    from migician.pagedataset import COUNT, write_dataset_page
+
+    # Not into the dataset, which may be published as it is.
+    folder = out or path.resolve().with_name(f"{path.resolve().stem}-page")
+    page = write_dataset_page(path, folder, images=images, count=count or COUNT, seed=seed, processes=workers)
+    note(f"open {page}")
+
+
+def _report_runs(
+    folders: list[Path],
+    images: Path | None,
+    out: Path | None,
+    published: list[Published] | None,
+    workers: int,
+    parquet: Path | None,
+) -> None:
+    from migician.answerlog import images_of
+    from migician.page import write_page
+    from migician.recordtable import write_table
+    from migician.report import side_by_side
+
+    reports = _runs(folders)
+    console().print(side_by_side(reports))
+    if parquet is not None:
+        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
+        return
+    root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
+    if root is None:
+        raise UserError(f"{folders[0]} does not say where its images are: add --images")
+    page = write_page(folders, list(reports), root, out or folders[0] / "page", published=published, processes=workers)
+    note(f"open {page}")
 
 
 def table(

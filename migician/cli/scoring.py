@@ -1,4 +1,4 @@
-"""Verbs about answers that exist: score, baseline, report, compare."""
+"""Verbs about answers that exist: score, baseline, compare."""
 
 from __future__ import annotations
 
@@ -74,34 +74,6 @@ def baseline(
         bench, constant_answers(bench), Reading("strict", QWEN), out, images=None, partial=False, spec=spec
     )
     show(report, out, as_json)
-
-
-def report(
-    folders: Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")],
-    images: Annotated[Path | None, typer.Option(help="The image folder; without it, the one eval used.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where the page goes: by default into the first.")] = None,
-    per_task: Annotated[int, typer.Option(min=1, help="Questions of each task to show.")] = 60,
-    parquet: Annotated[
-        Path | None, typer.Option(help="Instead of the page, write all records as one table into this file.")
-    ] = None,
-) -> None:
-    """The table and the page over one or several runs of the same benchmark file."""
-    from migician.answerlog import images_of
-    from migician.page import write_page
-    from migician.recordtable import write_table
-    from migician.report import read_report, side_by_side
-
-    names = [folder.resolve().name for folder in folders]
-    reports = [read_report(folder) for folder in folders]
-    console().print(side_by_side(dict(zip(names, reports, strict=True))))
-    if parquet is not None:
-        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
-        return
-    root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
-    if root is None:
-        raise UserError(f"{folders[0]} does not say where its images are: add --images")
-    page = write_page(folders, names, root, out or folders[0] / "page", per_task=per_task)
-    note(f"open {page}")
 
 
 def compare(

@@ -1,0 +1,171 @@
+"""What every page to look at is made of: one index.html that needs no server, and its images beside it, once each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image, ImageOps
+
+from migician.checking.images import FORMATS
+from migician.errors import writing
+from migician.progress import progress_bar
+from migician.workers import Processes, Workers, here
+
+LONGEST_PX = 640
+"""The longer side of an image on the page; smaller ones stay as they are."""
+_QUALITY = 80
+_BATCH = 16
+_OWN = re.compile(r"[0-9a-f]{24}\.jpg")
+_ROTATED = 5
+"""From this EXIF orientation on, width and height change places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """One image as the page shows it."""
+
+    file: str
+    """Its name below `images/`; empty where the image cannot be shown."""
+    width: int = 4
+    """Of the upright original in pixels, as `height`; 4 to 3 where it is not known."""
+    height: int = 3
+    fault: str = ""
+    """Why it cannot be shown."""
+
+
+class Shelf:
+    """The images of a page: each has a number, however often it is asked for."""
+
+    def __init__(self, find: Callable[[str], Path | None]) -> None:
+        self._find = find
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """The number of the image of that name."""
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def fill(self, folder: Path, processes: int) -> tuple[list[list[Any]], list[str]]:
+        """Make all thumbnails in `folder`; gives the images as the page has them, and what was wrong with some.
+
+        Those that `folder` has already are left as they are.
+        """
+        names = list(self._numbers)
+        made = _make_all([self._find(name) for name in names], folder, processes)
+        shown = [[one.file, one.width, one.height, name] for name, one in zip(names, made, strict=True)]
+        faults = [f"{name}: {one.fault}" for name, one in zip(names, made, strict=True) if one.fault]
+        return shown, faults
+
+
+def write_index(out: Path, content: dict[str, Any]) -> Path:
+    """Write `out/index.html`, which shows `content` and nothing else, and drop images it no longer shows.
+
+    Texts of `content` are data to the page, never markup. Its policy allows the page's own style and
+    script, by their digests, and images beside it; no address is ever asked for anything.
+    """
+    parts = files("migician") / "templates" / "page"
+    style = (parts / "style.css").read_text("utf-8")
+    script = '"use strict";\n' + "\n".join((parts / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+    policy = (
+        f"default-src 'none'; img-src 'self' file:; style-src {_digest(style)}; script-src {_digest(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    page = (parts / "index.html").read_text("utf-8")
+    # The data comes last: what it holds is not looked at again.
+    for mark, text in (("policy", policy), ("style", style), ("script", script), ("data", _as_data(content))):
+        before, _, after = page.partition("{{" + mark + "}}")
+        page = before + text + after
+    with writing(out / "index.html") as stream:
+        stream.write(page.encode())
+    _drop_others(out / "images", {image[0] for image in content["images"]})
+    return out / "index.html"
+
+
+_SCRIPTS = ("elements", "figures", "overview", "gallery", "viewer", "start")
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _as_data(content: dict[str, Any]) -> str:
+    """JSON that ends no element, whatever the texts in it hold."""
+    text = msgspec.json.encode(content).decode()
+    for sign, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
+        text = text.replace(sign, escaped)
+    return text
+
+
+def _drop_others(folder: Path, wanted: set[str]) -> None:
+    for file in folder.glob("*.jpg"):
+        if _OWN.fullmatch(file.name) and file.name not in wanted:
+            file.unlink(missing_ok=True)
+
+
+_Piece = tuple[Path, list[Path | None]]
+
+
+def _make_all(paths: Sequence[Path | None], folder: Path, processes: int) -> list[Thumbnail]:
+    pieces = [(folder, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
+    if processes == 1 or len(pieces) < 8:
+        return _counted(here, pieces, len(paths))
+    with closing(Processes(processes)) as workers:
+        return _counted(workers, pieces, len(paths))
+
+
+def _counted(workers: Workers, pieces: Sequence[_Piece], total: int) -> list[Thumbnail]:
+    made: list[Thumbnail] = []
+    with progress_bar("images") as progress:
+        progress(0, total)
+        for batch in workers(_make_batch, pieces):
+            made += batch
+            progress(len(made), total)
+    return made
+
+
+def _make_batch(piece: _Piece) -> list[Thumbnail]:
+    folder, paths = piece
+    return [Thumbnail("", fault="not found") if path is None else _make(path, folder) for path in paths]
+
+
+def _make(path: Path, folder: Path) -> Thumbnail:
+    """The thumbnail of `path`, made if `folder` does not have it; never raises for a bad file."""
+    try:
+        status = path.stat()
+        # Names of files are untrusted text; and another content gets another name.
+        key = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{LONGEST_PX}\n{_QUALITY}"
+        file = f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.jpg"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                size = _upright(image)
+                if not (folder / file).exists():
+                    _save(image, folder / file)
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
+        return Thumbnail("", fault=f"cannot be read as an image ({type(error).__name__})")
+    return Thumbnail(file, *size)
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if image.getexif().get(0x0112, 1) >= _ROTATED else (width, height)
+
+
+def _save(image: Image.Image, target: Path) -> None:
+    plain = image if image.mode in ("RGB", "L") else image.convert("RGB")
+    # Before it is turned: a JPEG is then decoded no larger than needed.
+    plain.thumbnail((LONGEST_PX, LONGEST_PX))
+    # What tells which way is up is lost by conversion.
+    plain.info.setdefault("exif", image.info.get("exif", b""))
+    upright = ImageOps.exif_transpose(plain).convert("RGB")
+    with writing(target, durable=False) as stream:
+        upright.save(stream, "JPEG", quality=_QUALITY)
