@@ -1,4 +1,4 @@
-"""Take the pictures of pages in docs/ anew, from what the quickstart left: docs/report-page.png, docs/dataset-page.png.
+"""Take the pictures of pages in docs/ anew, from what the quickstart left: report-page.png, dataset-page.png, chat.png.
 
 python scripts/screenshots.py --quickstart outputs/quickstart
 python scripts/screenshots.py --only report-page --out /tmp/pictures
@@ -19,6 +19,8 @@ from typing import Any
 
 from PIL import Image
 
+from migician.chat.page import serve
+from migician.chat.session import Shelf
 from migician.errors import writing
 from migician.page import write_page
 from migician.pagedataset import write_dataset_page
@@ -73,9 +75,24 @@ def dataset_page(tab: Any, quickstart: Path, scratch: Path) -> Image.Image:
     return shot(tab)
 
 
+def chat(tab: Any, quickstart: Path, scratch: Path) -> Image.Image:
+    """An example that the page offers, asked of the merged model; the answer is its own."""
+    server = serve(Shelf([str(quickstart / "merged")]), port=0)
+    try:
+        tab.goto(server.address)
+        tab.get_by_role("button", name="Spot the difference").click()
+        tab.wait_for_selector(".mg-shot[data-number='2'] img")
+        tab.locator("#mg-send").click()
+        tab.locator("#mg-transcript figure img").first.wait_for()
+        return shot(tab)
+    finally:
+        server.stop()
+
+
 PICTURES: dict[str, Callable[[Any, Path, Path], Image.Image]] = {
     "report-page": report_page,
     "dataset-page": dataset_page,
+    "chat": chat,
 }
 """Name in docs/ -> what takes it, given a browser's page, the quickstart's folder and one to write into."""
 

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 what="${1:-all}"
 case "$what" in
   base) extras="data,dev";       cost="0.4 GB and about half a minute" ;;
-  all)  extras="train,ray,serving,dev"; cost="6 GB and 3 to 6 minutes" ;;
+  all)  extras="train,page,ray,serving,dev"; cost="6 GB and 3 to 6 minutes" ;;
   *) echo "setup.sh: '$what' is not known; say all (the default) or base" >&2; exit 2 ;;
 esac
 
