@@ -39,21 +39,14 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
         "--vision-model Qwen/Qwen2-VL-72B-Instruct --text-model Qwen/Qwen2.5-72B-Instruct "
         "--cache outputs/replies --out data/Synthesised",
     ),
-    "check": (checking.check, "check data/MGrounding --mig-bench MIG_data.json --images . --cutoff-len 6000"),
-    "mix": (data.mix, "mix --part Difference.json=1 --part Free-Form.json=2 --count 3000 --out stage2.json"),
     "convert": (
         converting.convert,
         "convert llava --from m4_instruct_annotations.json --images data/M4 --media data --out data/converted/m4.json",
     ),
+    "mix": (data.mix, "mix --part Difference.json=1 --part Free-Form.json=2 --count 3000 --out stage2.json"),
+    "check": (checking.check, "check data/MGrounding --mig-bench MIG_data.json --images . --cutoff-len 6000"),
     "export": (publishing.export, "export data/MGrounding --to data/MGrounding-parquet"),
-    "card": (
-        publishing.card,
-        "card saves/migician --report outputs/migician --base Qwen/Qwen2-VL-7B-Instruct --license apache-2.0",
-    ),
     "push": (publishing.push, "push data/MGrounding-parquet --repo USER/MGrounding --private"),
-    "miniature": (data.miniature, "miniature --out outputs/world"),
-    "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),
-    "setting": (checkpoints.setting, "setting train/stage-1_finetune_full.yaml output_dir"),
     "resume": (checkpoints.resume, "resume saves/stage-1 --processes 8"),
     "progress": (training.progress, "progress saves/stage-1 --follow 60"),
     "curves": (training.curves, "curves saves/stage-1 saves/stage-2 --out saves/loss.png"),
@@ -62,19 +55,29 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
         "watch saves/stage-1 --data MIG-Bench/MIG_data.json --images . --out saves/scores/stage-1",
     ),
     "merge": (checkpoints.merge, "merge saves/stage-1 saves/stage-2 --out saves/migician"),
+    "card": (
+        publishing.card,
+        "card saves/migician --report outputs/migician --base Qwen/Qwen2-VL-7B-Instruct --license apache-2.0",
+    ),
+    "setting": (checkpoints.setting, "setting train/stage-1_finetune_full.yaml output_dir"),
     "eval": (
         asking.evaluate,
         "eval mig-bench --model Michael4933/Migician --data MIG-Bench/MIG_data.json --images . --out outputs/migician",
     ),
-    "chat": (chatting.chat, "chat --model Michael4933/Migician"),
     "score": (scoring.score, "score mig-bench --data MIG_data.json --answers answers.jsonl --out outputs/scored"),
     "baseline": (scoring.baseline, "baseline mig-bench --data MIG_data.json --out outputs/constant"),
     "compare": (scoring.compare, "compare outputs/qwen2-vl outputs/migician"),
     "report": (presenting.report, "report outputs/stage-1 outputs/merged --images data"),
     "table": (presenting.table, "table outputs/qwen2-vl outputs/migician --format latex --published migician"),
     "plot": (presenting.plot, "plot outputs/qwen2-vl outputs/migician --published univg-r1 --out outputs/pictures"),
+    "chat": (chatting.chat, "chat --model Michael4933/Migician"),
+    "miniature": (data.miniature, "miniature --out outputs/world"),
+    "tiny": (checkpoints.tiny, "tiny --texts outputs/stage1.json --out outputs/untrained"),
 }
 """Verb: its function, and an example of its arguments for --help."""
+
+HEADINGS = {"fetch": "Data", "resume": "Training", "eval": "Evaluation", "chat": "Looking and trying"}
+"""What --help prints above a verb and those behind it."""
 
 app = typer.Typer(
     name="migician",
@@ -84,8 +87,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_heading = ""
 for _verb, (_run, _example) in VERBS.items():
-    app.command(name=_verb, epilog=f"Example: migician {_example}")(_run)
+    _heading = HEADINGS.get(_verb, _heading)
+    app.command(name=_verb, epilog=f"Example: migician {_example}", rich_help_panel=_heading)(_run)
 
 
 def main() -> None:
