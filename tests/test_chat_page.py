@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ from migician.draw import Mark, draw_boxes
 
 pytest.importorskip("gradio", reason="page extra not installed: bash scripts/setup.sh")
 import httpx
+
+from migician.chat.page import serve
+from migician.chat.session import Shelf
+from migician.models import Request
+from migician.models.scripted import Scripted
 
 QUESTION, REGION = "Where is it?", "What is the region <|box_start|>(250,100),(700,900)<|box_end|> of Image-2"
 ATTACK = "<script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
@@ -165,6 +170,48 @@ def test_the_tiny_model_answers_over_two_images(server: Running, chromium: Any, 
     page.locator("#mg-transcript .mg-boxes").wait_for(timeout=90_000)
     assert page.locator("#mg-transcript .mg-model").count() == 1
     page.close()
+
+
+class Endless(Scripted):
+    """Says one word after the other until it is stopped; once `brief`, it has but one to say."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: "", "endless")
+        self.brief, self.ended = threading.Event(), threading.Event()
+
+    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
+        try:
+            for word in range(1, 100_000):
+                heard(f"word {word}")
+                if self.brief.wait(0.01):  # the pace of a model
+                    break
+        finally:
+            self.ended.set()
+        return "that is all"
+
+
+def test_a_click_on_stop_ends_the_model_and_the_turn_never_was(chromium: Any) -> None:
+    model = Endless()
+    server = serve(Shelf([model.name], lambda _: model), port=0)
+    try:
+        page = chromium.new_page()
+        page.goto(server.address)
+        page.get_by_role("button", name="Spot the difference").click()
+        page.wait_for_selector(".mg-shot[data-number='2'] img")
+        page.locator("#mg-send").click()
+        page.locator("#mg-live").get_by_text("word").wait_for()
+        page.locator("#mg-stop").click()
+        page.locator("#mg-told").get_by_text("Stopped.").wait_for()
+        assert model.ended.wait(60)
+        model.brief.set()
+        page.locator("#mg-question textarea").fill("Again?")
+        page.locator("#mg-send").click()
+        said = page.locator("#mg-transcript")
+        said.get_by_text("that is all").wait_for()
+        assert "Again?" in said.inner_text() and "What differs" not in said.inner_text()
+        page.close()
+    finally:
+        server.stop()
 
 
 def test_an_example_by_keyboard_alone(server: Running, chromium: Any) -> None:
