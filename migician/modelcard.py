@@ -69,6 +69,14 @@ def _check_weights(folder: Path, report: Report, checkpoint: Checkpoint) -> None
         )
 
 
+def _benchmark(report: Report) -> dict[str, str]:
+    """What was measured on; a file of one's own, in the form of a benchmark, must not be taken for it on the Hub."""
+    if report.get("file_released_as", "") is None:
+        form = f"{report['data']}, sha256 {report['data_sha256'][:12]}: in the form of {report['benchmark']}"
+        return {"type": "other", "name": f"{form}, not a released file"}
+    return {"type": report["benchmark"], "name": f"{report['benchmark']} ({report['data']})"}
+
+
 def _front_matter(folder: Path, reports: Sequence[tuple[str, Report]], base: str | None, licence: str | None) -> str:
     """What the Hub reads: https://huggingface.co/docs/hub/model-cards."""
     fields: dict[str, Any] = {"license": licence or "other", "library_name": "transformers"}
@@ -78,7 +86,7 @@ def _front_matter(folder: Path, reports: Sequence[tuple[str, Report]], base: str
     results = [
         {
             "task": {"type": "image-text-to-text"},
-            "dataset": {"type": report["benchmark"], "name": f"{report['benchmark']} ({report['data']})"},
+            "dataset": _benchmark(report),
             "metrics": [
                 {
                     "type": metric,

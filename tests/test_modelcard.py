@@ -56,6 +56,11 @@ def test_figures_are_those_of_the_report(home: Path, tmp_path: Path) -> None:
     front, text = read(write_model_card(home / "merged", [tmp_path / "run"], overwrite=True))
     (result,) = front["model-index"][0]["results"]
     assert {one["type"]: one["value"] for one in result["metrics"]}["acc@0.5"] == 12.35
+    assert result["dataset"]["type"] == "other" and "not a released file" in result["dataset"]["name"]
+    report["file_released_as"] = "MIG_data.json of Michael4933/MIG-Bench"
+    (tmp_path / "run/report.json").write_text(json.dumps(report))
+    released, _ = read(write_model_card(home / "merged", [tmp_path / "run"], overwrite=True))
+    assert released["model-index"][0]["results"][0]["dataset"]["type"] == "mig-bench"
     assert "98.77" in next(line for line in text.splitlines() if line.startswith("| region locating"))
     assert "12.35" in next(line for line in text.splitlines() if line.startswith("| average"))
     assert report["data_sha256"] in text and report["date"] in text and "greedy decoding" in text
