@@ -103,6 +103,8 @@ def iou(a: Box, b: Box) -> float:
     if not (width > 0 and height > 0):
         return 0.0
     intersection = width * height
+    if not intersection > 0:  # sides so small that their product is below the smallest float
+        return 0.0
     return intersection / (a.area + b.area - intersection)
 
 
