@@ -17,6 +17,7 @@ from 1, or made for another file, is found out by it.
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,9 +26,10 @@ from typing import Any
 
 import msgspec
 
-from migician.benchmarks import Benchmark
+from migician.benchmarks import Benchmark, load_benchmark
 from migician.errors import NOT_JSON, UserError
-from migician.scoring import Answer
+from migician.report import Report, score_answers
+from migician.scoring import Answer, reading_named
 
 QUESTION_FIELDS = ("index", "id", "doc_id")
 REPLY_FIELDS = ("response", "text", "prediction")
@@ -36,6 +38,33 @@ _ZIP = b"PK\x03\x04"  # what .xlsx files are
 _LONGEST_CELL = 1 << 24
 
 Row = Mapping[str, Any]
+
+
+def score_file(
+    benchmark: str,
+    data: str | Path,
+    answers: str | Path,
+    out: str | Path,
+    *,
+    protocol: str,
+    style: str | None,
+    y_stretch: bool,
+    images: Path | None,
+    partial: bool,
+) -> Report:
+    """Score a file of answers, as `migician score` does with the same options; writes into `out`, gives the report.
+
+    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what cannot be read.
+    """
+    reading = reading_named(protocol, style, y_stretch)
+    bench = load_benchmark(benchmark, data)
+    if style is not None and not bench.scoring.has_boxes:
+        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
+    bench.scoring.check(reading)
+    file = Path(answers)
+    given = read_answers(file, bench)
+    spec = {"answers": file.name, "answers_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return score_answers(bench, given, reading, Path(out), images=images, partial=partial, spec=spec)
 
 
 def read_answers(path: str | Path, bench: Benchmark) -> dict[int, Answer]:

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from migician.checking.images import FORMATS
 from migician.errors import writing
+from migician.models.pictures import upright
 from migician.progress import progress_bar
 from migician.workers import Processes, Workers, here
 
@@ -26,8 +27,6 @@ LONGEST_PX = 640
 _QUALITY = 80
 _BATCH = 16
 _OWN = re.compile(r"[0-9a-f]{24}\.jpg")
-_ROTATED = 5
-"""From this EXIF orientation on, width and height change places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +146,12 @@ def _make(path: Path, folder: Path) -> Thumbnail:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                size = _upright(image)
+                size = upright(image)
                 if not (folder / file).exists():
                     _save(image, folder / file)
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
         return Thumbnail("", fault=f"cannot be read as an image ({type(error).__name__})")
     return Thumbnail(file, *size)
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if image.getexif().get(0x0112, 1) >= _ROTATED else (width, height)
 
 
 def _save(image: Image.Image, target: Path) -> None:

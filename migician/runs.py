@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from migician import comparison, evaluation
 from migician.album import plain
 from migician.answerlog import images_of
-from migician.answers import read_answers
+from migician.answers import score_file
 from migician.benchmarks import load_benchmark
 from migician.benchmarks.images import check_images, find_image
 from migician.boxes import Box
@@ -27,7 +26,6 @@ from migician.report import (
     headline_metric,
     metric_names,
     read_report,
-    score_answers,
     scoring_of,
     title,
 )
@@ -172,15 +170,18 @@ def score(
 
     Raises `UserError` for a benchmark, style or protocol that is not known, and naming what cannot be read.
     """
-    reading = reading_named(protocol, style, y_stretch)
-    bench = load_benchmark(benchmark, data)
-    if style is not None and not bench.scoring.has_boxes:
-        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
-    bench.scoring.check(reading)
-    file, root = Path(answers), None if images is None else Path(images)
-    given = read_answers(file, bench)
-    spec = {"answers": file.name, "answers_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    score_answers(bench, given, reading, Path(out), images=root, partial=partial, spec=spec)
+    root = None if images is None else Path(images)
+    score_file(
+        benchmark,
+        data,
+        answers,
+        out,
+        protocol=protocol,
+        style=style,
+        y_stretch=y_stretch,
+        images=root,
+        partial=partial,
+    )
     return open_run(out, images=root)
 
 

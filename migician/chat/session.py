@@ -95,7 +95,7 @@ class Session:
             self.chat = Chat(model)
             self.turns = []
         fresh = self.pictures[len(self.chat.images) :]
-        turn = self.chat.say(text, fresh, max_new_tokens=model.family.new_tokens or 256, heard=heard)
+        turn = self.chat.say(text, fresh, max_new_tokens=model.family.new_tokens, heard=heard)
         self.turns.append(turn)
         return turn
 

@@ -17,7 +17,7 @@ _SHOWN_PX = 640
 
 
 def strip(pictures: Sequence[Image.Image]) -> str:
-    """All images of the conversation, each with its name; `page.js` lets one draw a region on them."""
+    """All images of the conversation, each with its name; `look.HEAD` lets one draw a region on them."""
     if not pictures:
         return '<p class="mg-empty">No images yet: add some, or begin with an example below.</p>'
     figures = [

@@ -13,14 +13,18 @@ from migician.cli.options import (
     BenchmarkName,
     ChainMode,
     DataFile,
+    FamilyName,
+    MaxPixels,
     OutFolder,
     PromptName,
     Protocol,
     ProtocolName,
+    Revision,
+    TrustRemoteCode,
     YStretch,
 )
 from migician.cli.terminal import note, show
-from migician.models import FAMILIES, Metered
+from migician.models import Metered
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -55,14 +59,10 @@ def evaluate(
         list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
-    family: Annotated[
-        str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
-    ] = False,
+    max_pixels: MaxPixels = None,
+    revision: Revision = None,
+    family: FamilyName = None,
+    trust_remote_code: TrustRemoteCode = False,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Requests under way at once, to a server.")] = None,
     prices: Annotated[
         tuple[float, float] | None, typer.Option(help="Of a million tokens in, and out, to sum up a server's cost.")
@@ -87,7 +87,7 @@ def evaluate(
     wanted = tuple(name for given in tasks or () for name in given.split(","))
     plan = Plan(prompt.value, batch_size, longest, wanted, limit)
     steps = {"": bench}
-    if cot:
+    if cot:  # also where it is no dry run: what cannot be asked is said before a model is loaded
         steps = dict(zip(("step 1, ", "step 2, "), rehearse(bench, cot.value, plan.wording), strict=True))
     if dry_run:
         chosen = {question.index for question in choose(bench, plan)}

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import AsJson
+from migician.cli.options import AsJson, FamilyName, MaxPixels, Revision, TrustRemoteCode
 from migician.cli.terminal import note
-from migician.models import FAMILIES
 
 
 def chat(
@@ -24,14 +23,10 @@ def chat(
     terminal: Annotated[bool, typer.Option("--terminal", help="Chat here, without a page.")] = False,
     out: Annotated[Path, typer.Option(help="With --terminal: where drawn boxes are saved.")] = Path("outputs/chat"),
     as_json: AsJson = False,
-    max_pixels: Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
-    family: Annotated[
-        str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
-    ] = False,
+    max_pixels: MaxPixels = None,
+    revision: Revision = None,
+    family: FamilyName = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Converse with a model about several images: on a page in the browser, or with --terminal here."""
     from migician.chat.session import Shelf

@@ -13,6 +13,7 @@ from migician.benchmarks import BENCHMARKS
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
 from migician.errors import UserError
+from migician.models import FAMILIES
 
 if TYPE_CHECKING:
     from migician.exclusion import Exclude
@@ -51,6 +52,14 @@ Protocol = Annotated[ProtocolName, typer.Option(help="How replies are read: this
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are spelled, under strict: {', '.join(STYLES)}.")]
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
+]
+MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+FamilyName = Annotated[
+    str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
 ]
 MigBench = Annotated[
     Path | None, typer.Option(help="MIG-Bench's JSON file, if it is another version than this package knows.")

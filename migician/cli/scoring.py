@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
 from migician.cli.terminal import console, note, show
-from migician.errors import UserError, writing
+from migician.errors import writing
 
 
 def score(
@@ -31,25 +30,18 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score answers that exist already: no model, no torch."""
-    from migician.answers import read_answers
-    from migician.benchmarks import load_benchmark
-    from migician.report import score_answers
-    from migician.scoring import reading_named
+    from migician.answers import score_file
 
-    reading = reading_named(protocol.value, style, y_stretch)
-    bench = load_benchmark(benchmark, data)
-    if style is not None and not bench.scoring.has_boxes:
-        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
-    bench.scoring.check(reading)
-    given = read_answers(answers, bench)
-    report = score_answers(
-        bench,
-        given,
-        reading,
+    report = score_file(
+        benchmark,
+        data,
+        answers,
         out,
+        protocol=protocol.value,
+        style=style,
+        y_stretch=y_stretch,
         images=images,
         partial=partial,
-        spec={"answers": answers.name, "answers_sha256": hashlib.sha256(answers.read_bytes()).hexdigest()},
     )
     show(report, out, as_json)
 

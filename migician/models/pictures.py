@@ -116,13 +116,18 @@ def _from_array(array: NDArray[Any], called: str) -> Image.Image:
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
 
 
+def upright(opened: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened file once it is turned as its EXIF orientation says."""
+    turned = opened.getexif().get(_ORIENTATION, 1) >= 5  # by a quarter, mirrored or not
+    return (opened.height, opened.width) if turned else opened.size
+
+
 def upright_size(image: ImageInput) -> tuple[int, int]:
     """(width, height) of what `load_picture` gives, without decoding a file's pixels where that can be helped."""
     if isinstance(image, str | Path):
         try:
             with Image.open(image) as opened:
-                turned = opened.getexif().get(_ORIENTATION, 1) >= 5  # by a quarter, mirrored or not
-                return (opened.height, opened.width) if turned else opened.size
+                return upright(opened)
         except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
             return load_picture(image).size  # says what is wrong with it
     return load_picture(image).size
