@@ -68,7 +68,7 @@ def evaluate(
     timeout: Annotated[
         float | None,
         typer.Option(
-            min=1, help="Longest wait for one reply of a server, in s; by default 60, and 0.25 per new token."
+            min=1, help="Longest wait for one reply of a server, in s; by default 45, and 0.25 per new token."
         ),
     ] = None,
     prices: Annotated[
