@@ -56,9 +56,9 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
     lines = _wrapped(reports, published)
     if len(tasks) < 3:
         raise UserError(f"a radar needs three tasks or more, and here are {len(tasks)}: the bars show them")
-    with canvas(_WIDTH, 6.9 + _LINE * len(lines)) as figure:
+    with canvas(_WIDTH, 7.2 + _LINE * len(lines)) as figure:
         foot = _write_remarks(figure, lines)
-        axes: PolarAxes = figure.add_axes((0.13, foot + 0.07, 0.48, 0.83 - foot), projection="polar")  # type: ignore[assignment]
+        axes: PolarAxes = figure.add_axes((0.13, foot + 0.07, 0.48, 0.79 - foot), projection="polar")  # type: ignore[assignment]
         angles = [2 * math.pi * place / len(tasks) for place in range(len(tasks))]
         for one in series:
             ring = [*one.values[:-1], one.values[0]]
@@ -67,7 +67,7 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
                 axes.fill([*angles, 0.0], ring, color=one.colour, alpha=0.10)
         _rule(axes, angles, tasks)
         _write_title(figure, reports)
-        _key(figure, series)
+        _key(figure, series, foot)
         return png(figure, colours=_COLOURS)
 
 
@@ -102,7 +102,7 @@ def bars(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> 
         return png(figure, colours=_COLOURS)
 
 
-_LABEL = 30
+_LABEL = 24
 """Letters in a line of a label."""
 _NONE: Mapping[str, Any] = {"interval": {}}
 """Of a task that a run does not have."""
@@ -158,14 +158,19 @@ def _rule(axes: PolarAxes, angles: Sequence[float], tasks: Sequence[str]) -> Non
     axes.spines["polar"].set_color(GRID)
 
 
-def _key(figure: Figure, series: Sequence[_Series]) -> None:
-    """Right of the radar: each line with its average."""
+def _key(figure: Figure, series: Sequence[_Series], foot: float) -> None:
+    """Right of the radar and above the remarks, which end at `foot`: each line with its average."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=one.colour, linestyle=one.line, marker=one.marker, linewidth=2) for one in series]
     averages = [Value(one.values[-1], one.spans[-1] if one.spans else None) for one in series]
     labels = [f"{one.name}\naverage {average}" for one, average in zip(series, averages, strict=True)]
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.715, 0.56), frameon=False, labelspacing=1.1)
+    lines = sum(label.count("\n") + 2 for label in labels)
+    size = min(10.5, 72 * 0.9 * figure.get_figheight() * (1 - foot) / (1.25 * lines))
+    middle = (0.715, (0.96 + foot) / 2)
+    figure.legend(
+        handles, labels, fontsize=size, loc="center left", bbox_to_anchor=middle, frameon=False, labelspacing=1.1
+    )
 
 
 def _write_title(figure: Figure, reports: Mapping[str, Report]) -> None:
