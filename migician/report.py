@@ -263,8 +263,8 @@ def notes(report: Report) -> list[str]:
     """What a reader of the figures must know, a sentence each."""
     told = []
     if not is_released(report):
-        own = f" but {report['file_declared_as']}" if report.get("file_declared_as") else ""
-        told.append(f"{report['data']} is not a released MIG-Bench file{own}: compare only with runs on the same file")
+        own = f" ({report['file_declared_as']})" if report.get("file_declared_as") else ""
+        told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["unanswered"]:
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
