@@ -117,7 +117,7 @@ def check_one_measure(reports: Reports) -> None:
     for name, report in others:
         if report["benchmark"] != some["benchmark"]:
             raise UserError(
-                f"{name} and {first} score different benchmarks ({report['benchmark']}, {some['benchmark']}): "
+                f"{first} and {name} score different benchmarks ({some['benchmark']}, {report['benchmark']}): "
                 "show them apart"
             )
 
@@ -128,13 +128,13 @@ def check_same_questions(reports: Reports) -> None:
     (first, some), *others = reports.items()
     for name, report in others:
         if report["data_sha256"] != some["data_sha256"]:
-            files = f"{_file(report)}, {_file(some)}"
+            files = f"{_file(some)}, {_file(report)}"
             raise UserError(
-                f"{name} and {first} score different benchmark files ({files}): score both against the same"
+                f"{first} and {name} score different benchmark files ({files}): score both against the same"
             )
         counts, expected = ({t: f["n"] for t, f in one["per_task"].items()} for one in (report, some))
         if counts != expected:
-            raise UserError(f"{name} and {first} do not hold the same rows: score both in full, or show them apart")
+            raise UserError(f"{first} and {name} do not hold the same rows: score both in full, or show them apart")
 
 
 @dataclass(frozen=True, slots=True)

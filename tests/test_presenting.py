@@ -271,7 +271,7 @@ def test_runs_over_other_rows_are_headed_apart(tmp_path):
         ["average of tasks", "4"],
     ]
     assert by_task.rows[0][3] == by_task.rows[1][2] == ""
-    with pytest.raises(UserError, match="b and a score different benchmarks"):
+    with pytest.raises(UserError, match="a and b score different benchmarks"):
         tables({"a": runs["a"], "b": run_of(tmp_path, benchmark="mmiu")})
 
 
