@@ -21,8 +21,9 @@ from migician.answerlog import images_of
 from migician.benchmarks.images import find_image
 from migician.boxes import Box, Size
 from migician.errors import UserError, appearing, writing
+from migician.headings import title
 from migician.models.pictures import upright_size
-from migician.report import Report, read_report, scoring_of, title
+from migician.report import Report, read_report, scoring_of
 from migician.scoring import read_records
 
 _UNREAD = ("off_scale", "garbled", "failed", "no_box")

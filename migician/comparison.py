@@ -10,13 +10,16 @@ import msgspec
 import numpy as np
 
 from migician.errors import UserError
+from migician.headings import check_same_questions, mark, own_words, title_of
 from migician.metrics import bootstrap_differences, difference, mcnemar
 from migician.report import HEADINGS, Report, Rows, headline_metric, metric_names, read_report, scoring_of, spread
 from migician.scoring import read_records
+from migician.values import p_text, value_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
+    from rich.text import Text
 
 SEED = 0
 """Of the bootstrap: the same two runs always give the same intervals."""
@@ -27,17 +30,14 @@ def compare(first: Path, second: Path) -> Report:
 
     Each difference has two 95% intervals clustered by image tuple, the linearised one ("interval") and the
     paired cluster bootstrap's ("bootstrap"); "mcnemar" counts the questions that one of the two alone has
-    right, with the exact test's p. Both are folders with a report. Raises `UserError` where they are not
-    over the same benchmark, file and rows.
+    right, with the exact test's p. "not_like_for_like" says in what else than the model the two differ, None where
+    in nothing. Both are folders with a report. Raises `UserError` where they are not over the same benchmark, file
+    and rows.
     """
-    reports = [read_report(folder) for folder in (first, second)]
-    for key, what in (("benchmark", "benchmarks"), ("data_sha256", "benchmark files")):
-        if reports[0][key] != reports[1][key]:
-            shown = [report["data"] if key == "data_sha256" else report[key] for report in reports]
-            raise UserError(
-                f"{first} and {second} score different {what} ({shown[0]}, {shown[1]}): score both against the same"
-            )
-    scoring = scoring_of(reports[0])
+    reports = {str(folder): read_report(folder) for folder in (first, second)}
+    check_same_questions(reports)
+    sides = [reports[str(folder)] for folder in (first, second)]
+    scoring = scoring_of(sides[0])
     files = [folder / "records.jsonl" for folder in (first, second)]
     pair = [{record.index: record for record in read_records(file, scoring.record)} for file in files]
     if pair[0].keys() != pair[1].keys():
@@ -47,10 +47,13 @@ def compare(first: Path, second: Path) -> Report:
     indices = sorted(pair[0])
     left, right = (Rows([records[index] for index in indices], scoring) for records in pair)
     everything = np.ones(len(indices), dtype=bool)
+    words = own_words(reports)
     return {
-        "benchmark": reports[0]["benchmark"],
-        "first": _identity(first, reports[0]),
-        "second": _identity(second, reports[1]),
+        "benchmark": sides[0]["benchmark"],
+        "scored": title_of(reports),
+        "first": _identity(first, sides[0], words),
+        "second": _identity(second, sides[1], words),
+        "not_like_for_like": mark(reports),
         "n": len(indices),
         "bootstrap_seed": SEED,
         "per_task": {task: _differences(left, right, left.tasks == task) for task in left.task_names()},
@@ -61,10 +64,12 @@ def compare(first: Path, second: Path) -> Report:
 def comparison_table(comparison: Report) -> Table:
     """A comparison as a table for the terminal: second minus first, with its 95% interval."""
     names = metric_names(comparison["average"])
-    title = f"{comparison['second']['name']} minus {comparison['first']['name']}, percentage points"
-    result = _table(title, [HEADINGS.get(name, name) for name in names])
+    sides = [comparison[side] for side in ("second", "first")]
+    heads = [f"{one['name']} ({one['words']})" if one["words"] else one["name"] for one in sides]
+    told = [f"{' minus '.join(heads)}, percentage points", comparison["scored"], comparison["not_like_for_like"]]
+    result = _table("\n".join(filter(None, told)), [HEADINGS.get(name, name) for name in names])
     for task, figures in _rows(comparison):
-        result.add_row(task, str(figures["n"]), *(_cell(figures, name, "interval") for name in names))
+        result.add_row(task, str(figures["n"]), *(str(value_of(figures, name, signed=True)) for name in names))
     return result
 
 
@@ -75,29 +80,28 @@ def significance_table(comparison: Report) -> Table:
     result = _table("What the difference rests on", [heading, "right: first only", "second only", "McNemar's p"])
     for task, figures in _rows(comparison):
         test = figures["mcnemar"]
-        counts = (str(test["first_only"]), str(test["second_only"]), f"{test['p']:.2g}")
-        result.add_row(task, str(figures["n"]), _cell(figures, name, "bootstrap"), *counts)
+        counts = (str(test["first_only"]), str(test["second_only"]), p_text(test["p"]))
+        difference = value_of(figures, name, signed=True, interval="bootstrap")
+        result.add_row(task, str(figures["n"]), str(difference), *counts)
     return result
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    result = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    result = Table(title=Text(title), title_justify="left", box=None, header_style="bold", pad_edge=False)
     result.add_column("task")
     for heading in ("n", *headings):
         result.add_column(heading, justify="right")
     return result
 
 
-def _rows(comparison: Report) -> list[tuple[str, dict[str, Any]]]:
-    average = ("[bold]average of the tasks[/bold]", comparison["average"])
-    return [*comparison["per_task"].items(), average]
+def _rows(comparison: Report) -> list[tuple[Text, dict[str, Any]]]:
+    from rich.text import Text
 
-
-def _cell(figures: dict[str, Any], name: str, interval: str) -> str:
-    low, high = figures[interval][name]
-    return f"{figures[name]:+.2f} [dim]{low:+.1f} to {high:+.1f}[/dim]"
+    tasks = [(Text(task), figures) for task, figures in comparison["per_task"].items()]
+    return [*tasks, (Text("average of the tasks", "bold"), comparison["average"])]
 
 
 def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
@@ -121,5 +125,7 @@ def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: b
     }
 
 
-def _identity(folder: Path, report: Report) -> dict[str, Any]:
-    return {"name": str(folder), "protocol": report["protocol"], "y_stretch": report.get("y_stretch", False)}
+def _identity(folder: Path, report: Report, words: dict[str, str]) -> dict[str, Any]:
+    name = str(folder)
+    stretched = report.get("y_stretch", False)
+    return {"name": name, "protocol": report["protocol"], "y_stretch": stretched, "words": words[name]}

@@ -6,14 +6,16 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from migician.benchmarks.published_figures import Published
 from migician.canvas import FAINT, GRID, INK, canvas, png
 from migician.draw import PALETTE
 from migician.errors import UserError
+from migician.headings import check_one_measure, own_words, title_of
 from migician.report import HEADINGS, Report, headline_metric
-from migician.tables import check_alike, name_of_task, remarks, task_order
+from migician.tables import name_of_task, remarks, task_order
+from migician.values import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +27,8 @@ _LINE = 0.19
 """Inches that a line of the remarks takes."""
 _COLOURS = 256
 _MARKERS = "os^Dv*"
+_ACROSS = 4
+"""Names in a row above the bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,9 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
     lines = _wrapped(reports, published)
     if len(tasks) < 3:
         raise UserError(f"a radar needs three tasks or more, and here are {len(tasks)}: the bars show them")
-    with canvas(_WIDTH, 6.9 + _LINE * len(lines)) as figure:
+    with canvas(_WIDTH, 7.2 + _LINE * len(lines)) as figure:
         foot = _write_remarks(figure, lines)
-        axes: PolarAxes = figure.add_axes((0.13, foot + 0.07, 0.48, 0.83 - foot), projection="polar")  # type: ignore[assignment]
+        axes: PolarAxes = figure.add_axes((0.13, foot + 0.07, 0.48, 0.79 - foot), projection="polar")  # type: ignore[assignment]
         angles = [2 * math.pi * place / len(tasks) for place in range(len(tasks))]
         for one in series:
             ring = [*one.values[:-1], one.values[0]]
@@ -62,8 +66,8 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
             if one.spans is not None:
                 axes.fill([*angles, 0.0], ring, color=one.colour, alpha=0.10)
         _rule(axes, angles, tasks)
-        figure.text(0.02, 1 - 0.35 / figure.get_figheight(), _title(reports), size=13, weight="bold", va="center")
-        _key(figure, series)
+        _write_title(figure, reports)
+        _key(figure, series, foot)
         return png(figure, colours=_COLOURS)
 
 
@@ -71,10 +75,13 @@ def bars(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> 
     """A PNG: a group of bars a task and one for the average, with 95% intervals; hatched what is published."""
     tasks, series = _series(reports, published)
     lines = _wrapped(reports, published)
-    with canvas(max(_WIDTH, 0.95 * len(tasks)), 5.2 + _LINE * len(lines)) as figure:
+    key = _LINE * sum(
+        max(one.name.count("\n") + 1 for one in series[at : at + _ACROSS]) for at in range(0, len(series), _ACROSS)
+    )
+    with canvas(max(_WIDTH, 0.95 * len(tasks)), 5.0 + key + _LINE * len(lines)) as figure:
         height = figure.get_figheight()
         foot = _write_remarks(figure, lines)
-        axes = figure.add_axes((0.05, foot + 0.55 / height, 0.94, 1 - foot - 1.4 / height))
+        axes = figure.add_axes((0.05, foot + 0.55 / height, 0.94, 1 - foot - (1.2 + key) / height))
         width = 0.84 / len(series)
         for position, one in enumerate(series):
             # The average stands a little apart.
@@ -90,26 +97,34 @@ def bars(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> 
         axes.set_axisbelow(True)
         axes.tick_params("both", length=0, labelsize=9, labelcolor=INK)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        figure.text(0.02, 1 - 0.3 / height, _title(reports), size=13, weight="bold", va="center")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, frameon=False, borderaxespad=0.2)
+        _write_title(figure, reports)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=_ACROSS, frameon=False, borderaxespad=0.2)
         return png(figure, colours=_COLOURS)
 
+
+_LABEL = 24
+"""Letters in a line of a label."""
+_NONE: Mapping[str, Any] = {"interval": {}}
+"""Of a task that a run does not have."""
 
 PICTURES = {"bars": bars, "radar": radar}
 """Name of the file, without ending -> what draws it."""
 
 
 def _series(reports: Mapping[str, Report], published: Sequence[Published]) -> tuple[list[str], list[_Series]]:
-    """The tasks that the runs share, by name, and a series for each run and each published row."""
-    check_alike(reports)
+    """The tasks of the runs, by name, and a series for each run and each published row."""
+    check_one_measure(reports)
     tasks = task_order(reports)
     metric = headline_metric(next(iter(reports.values()))["average"])
     looks = [(PALETTE[place % len(PALETTE)], _MARKERS[place % len(_MARKERS)]) for place in range(99)]
+    words = own_words(reports)
     series = []
     for (name, report), look in zip(reports.items(), looks, strict=False):
-        figures = [*(report["per_task"][task] for task in tasks), report["average"]]
-        spans = [tuple(one["interval"][metric]) for one in figures]
-        series.append(_Series(name, [one[metric] for one in figures], spans, *look))
+        figures = [*(report["per_task"].get(task, _NONE) for task in tasks), report["average"]]
+        spans = [tuple(one["interval"].get(metric, (math.nan, math.nan))) for one in figures]
+        # Its own words below its name, so that what is not like for like is seen as such.
+        label = "\n".join([*textwrap.wrap(name, _LABEL), *textwrap.wrap(words[name], _LABEL)])
+        series.append(_Series(label, [one.get(metric, math.nan) for one in figures], spans, *look))
     for one, look in zip(published, looks[len(reports) :], strict=False):
         values = [*(one.per_task.get(task, math.nan) for task in tasks), one.average]
         series.append(_Series(f"{one.name}, published", values, None, *look))
@@ -143,21 +158,30 @@ def _rule(axes: PolarAxes, angles: Sequence[float], tasks: Sequence[str]) -> Non
     axes.spines["polar"].set_color(GRID)
 
 
-def _key(figure: Figure, series: Sequence[_Series]) -> None:
-    """Right of the radar: each line with its average."""
+def _key(figure: Figure, series: Sequence[_Series], foot: float) -> None:
+    """Right of the radar and above the remarks, which end at `foot`: each line with its average."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=one.colour, linestyle=one.line, marker=one.marker, linewidth=2) for one in series]
-    labels = []
-    for one in series:
-        span = f" ({one.spans[-1][0]:.1f}–{one.spans[-1][1]:.1f})" if one.spans else ""
-        labels.append(f"{one.name}\naverage {one.values[-1]:.2f}{span}")
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.715, 0.56), frameon=False, labelspacing=1.1)
+    averages = [Value(one.values[-1], one.spans[-1] if one.spans else None) for one in series]
+    labels = [f"{one.name}\naverage {average}" for one, average in zip(series, averages, strict=True)]
+    lines = sum(label.count("\n") + 2 for label in labels)
+    size = min(10.5, 72 * 0.9 * figure.get_figheight() * (1 - foot) / (1.25 * lines))
+    middle = (0.715, (0.96 + foot) / 2)
+    figure.legend(
+        handles, labels, fontsize=size, loc="center left", bbox_to_anchor=middle, frameon=False, labelspacing=1.1
+    )
 
 
-def _title(reports: Mapping[str, Report]) -> str:
+def _write_title(figure: Figure, reports: Mapping[str, Report]) -> None:
     metric = headline_metric(next(iter(reports.values()))["average"])
-    return f"{HEADINGS.get(metric, metric)} by task, percent"
+    title = f"{HEADINGS.get(metric, metric)} by task, percent: {title_of(reports)}"
+    size = 13 * min(1, _TITLE / len(title))
+    figure.text(0.02, 1 - 0.3 / figure.get_figheight(), title, size=size, weight="bold", va="center")
+
+
+_TITLE = 88
+"""Letters that have room in the title at its full size."""
 
 
 def _wrapped(reports: Mapping[str, Report], published: Sequence[Published]) -> list[str]:

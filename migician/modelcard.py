@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import yaml
 from migician.checkpoints import Checkpoint, read_checkpoint, read_object
 from migician.errors import NOT_JSON, UserError, writing
 from migician.families import Family
+from migician.headings import benchmark_words, is_released, mark, title
 from migician.models import find_family
 from migician.readme import citation
 from migician.report import HEADINGS, Report, metric_names, read_report
 from migician.sources import SOURCES
 from migician.tables import one_run, write_markdown
+from migician.values import value_of
 
 
 def write_model_card(
@@ -71,10 +74,8 @@ def _check_weights(folder: Path, report: Report, checkpoint: Checkpoint) -> None
 
 def _benchmark(report: Report) -> dict[str, str]:
     """What was measured on; a file of one's own, in the form of a benchmark, must not be taken for it on the Hub."""
-    if report.get("file_released_as", "") is None:
-        form = f"{report['data']}, sha256 {report['data_sha256'][:12]}: in the form of {report['benchmark']}"
-        return {"type": "other", "name": f"{form}, not a released file"}
-    return {"type": report["benchmark"], "name": f"{report['benchmark']} ({report['data']})"}
+    name = f"{benchmark_words(report)} ({report['data']}, sha256 {report['data_sha256'][:12]})"
+    return {"type": report["benchmark"] if is_released(report) else "other", "name": name}
 
 
 def _front_matter(folder: Path, reports: Sequence[tuple[str, Report]], base: str | None, licence: str | None) -> str:
@@ -90,9 +91,9 @@ def _front_matter(folder: Path, reports: Sequence[tuple[str, Report]], base: str
             "metrics": [
                 {
                     "type": metric,
-                    "value": round(report["average"][metric], 2),
-                    "name": f"{HEADINGS.get(metric, metric)}, average of {report['average']['tasks']} tasks, "
-                    f"{report['protocol']}{' with y-stretch' if report.get('y_stretch') else ''}",
+                    "value": float(value_of(report["average"], metric).text),
+                    "name": f"{HEADINGS.get(metric, metric)}, average of {report['average']['tasks']} tasks: "
+                    f"{title(report)}",
                 }
                 for metric in metric_names(report["average"])
             ],
@@ -135,18 +136,22 @@ _SCALES = {
 def _measured(reports: Sequence[tuple[str, Report]]) -> str:
     if not reports:
         return "## Measured\n\nNothing yet: this card was written without a report."
-    parts = ["## Measured"]
+    parts, names = ["## Measured"], [name for name, _ in reports]
+    own = {name if names.count(name) == 1 else f"{name} {at}": one for at, (name, one) in enumerate(reports, start=1)}
+    marks = [told] if (told := mark(own)) else []
     for name, report in reports:
         machine, model = report.get("hardware") or {}, report.get("model") or {}
         on = ", ".join(machine.get("gpus") or [f"{machine.get('cpus', 'some')} CPU cores"])
         whose = "" if model.get("weights_fingerprint") else " The report does not say which weights the replies are of."
-        told = [
+        facts = [
             f"`{report['data']}`, sha256 `{report['data_sha256']}`",
             f"{model.get('dtype') or 'precision unknown'}, {_decoding(model)}",
             f"on {on}, {report.get('date', 'undated')}",
             f"migician at commit {report.get('commit') or 'unknown'}",
         ]
-        parts += [write_markdown(one_run(name, report)).rstrip(), "; ".join(told) + "." + whose]
+        shown = one_run(name, report)
+        parts.append(write_markdown(replace(shown, remarks=[*shown.remarks, *marks])).rstrip())
+        parts.append("; ".join(facts) + "." + whose)
     return "\n\n".join(parts)
 
 

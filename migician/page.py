@@ -14,10 +14,12 @@ from migician.benchmarks.published_figures import PUBLISHED, Published, caution
 from migician.comparison import compare
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
+from migician.headings import check_same_questions, headed, mark, title_of
 from migician.pagefiles import Shelf, write_index
-from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of, title
+from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of
 from migician.scoring import Shown, read_records
-from migician.tables import Cell, Table, Value, check_alike, name_of_task, remarks, tables, task_order
+from migician.tables import Cell, Table, name_of_task, remarks, tables, task_order
+from migician.values import Value, iou_text, p_text, value_of
 
 BESIDE = ("migician", "qwen2-vl-7b")
 """The paper's own figures that stand beside runs over a released MIG-Bench file."""
@@ -47,7 +49,8 @@ def write_page(
     reports = {run.name: run.report for run in runs}
     if len(reports) < len(runs):
         raise ValueError(f"runs need names of their own: {', '.join(names)}")
-    check_alike(reports)
+    check_same_questions(reports)
+    names = list(headed(reports).values())
     for run in runs:
         if run.records.keys() != runs[0].records.keys():
             raise UserError(f"{run.folder} and {runs[0].folder} do not hold the same rows: score both in full")
@@ -63,19 +66,22 @@ def write_page(
     first = runs[0]
     content = {
         "kind": "runs",
-        "title": title(first.report),
+        "title": title_of(reports),
         "facts": _facts(first.report),
         "looks": [
             {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
-            *({"name": run.name, "look": "run", **look} for run, look in zip(runs, _looks(len(runs)), strict=True)),
+            *({"name": name, "look": "run", **look} for name, look in zip(names, _looks(len(runs)), strict=True)),
         ],
         "tasks": [[task, name_of_task(task)] for task in tasks],
         "outcomes": list(first.scoring.outcomes),
         "scores": _scores(reports, published, tasks),
-        "cautions": [line for one in published if (line := caution(reports, one)) is not None],
+        "cautions": [line for line in (mark(reports), *(caution(reports, one) for one in published)) if line],
         "counts": _counts(runs, tasks),
         "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
-        "tables": [_all_metrics(reports, tasks), *map(_written, tables(reports, published)[1:])],
+        "tables": [
+            _all_metrics(dict(zip(names, reports.values(), strict=True)), tasks),
+            *map(_written, tables(reports, published)[1:]),
+        ],
         "notes": [*remarks(reports, published), *(f"{run.name}: {one}" for run in runs for one in notes(run.report))],
         "faults": faults,
         "images": shown,
@@ -100,7 +106,7 @@ class _Run:
         if "mean_iou" in measures:
             values, sizes = measures["mean_iou"]
             share = np.asarray(values) / np.maximum(np.ones(len(records)) if sizes is None else np.asarray(sizes), 1)
-            self.ious = {record.index: round(float(one), 4) for record, one in zip(records, share, strict=True)}
+            self.ious = {record.index: float(one) for record, one in zip(records, share, strict=True)}
 
 
 def _looks(count: int) -> list[dict[str, str]]:
@@ -143,7 +149,8 @@ def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[
         marks += [_mark(1 + place, image, box) for image, box in fit.boxes]
         texts.append([place, own.reply, _fit(own, fit)])
         outcomes.append(run.scoring.outcomes.index(own.outcome))
-        ious.append(run.ious.get(record.index))
+        iou = run.ious.get(record.index)
+        ious.append(None if iou is None else [iou, iou_text(iou)])
     return {
         "id": record.index,
         "task": task,
@@ -170,16 +177,18 @@ def _scores(reports: Mapping[str, Report], published: Sequence[Published], tasks
     metric = headline_metric(some["average"])
     rows = []
     for place, task in enumerate(tasks):
-        theirs = [[one.per_task[task]] if task in one.per_task else None for one in published]
-        cells = [_spanned(one["per_task"][task], metric) for one in reports.values()]
+        theirs = [_cell(Value(one.per_task[task])) if task in one.per_task else None for one in published]
+        cells = [_cell(value_of(one["per_task"][task], metric)) for one in reports.values()]
         rows.append({"task": place, "n": some["per_task"][task]["n"], "cells": [*cells, *theirs]})
-    cells = [*(_spanned(one["average"], metric) for one in reports.values()), *([one.average] for one in published)]
+    cells = [_cell(value_of(one["average"], metric)) for one in reports.values()]
+    cells += [_cell(Value(one.average)) for one in published]
     rows.append({"task": None, "n": some["n"], "cells": cells})
     return {"metric": HEADINGS.get(metric, metric), "published": [one.name for one in published], "rows": rows}
 
 
-def _spanned(figures: Mapping[str, Any], metric: str) -> list[float]:
-    return [round(value, 3) for value in (figures[metric], *figures["interval"][metric])]
+def _cell(value: Value) -> dict[str, Any]:
+    """A figure as the page has it: where it is drawn, the ends of its interval too, and the texts it is shown as."""
+    return {"at": [value.value, *(value.span or ())], "text": value.text, "interval": value.interval}
 
 
 def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int]]]:
@@ -199,14 +208,14 @@ def _comparison(runs: Sequence[_Run], left: int, right: int, tasks: Sequence[str
     for place, figures in [*parts, (None, found["average"])]:
         test = figures["mcnemar"]
         only = [test["first_only"], test["second_only"]]
-        rows.append({"task": place, "n": figures["n"], "cell": _spanned(figures, metric), "only": only, "p": test["p"]})
-    protocols = [found[side]["protocol"] for side in ("first", "second")]
+        cell = _cell(value_of(figures, metric, signed=True))
+        rows.append({"task": place, "n": figures["n"], "cell": cell, "only": only, "p": p_text(test["p"])})
     return {
         "first": left,
         "second": right,
         "metric": HEADINGS.get(metric, metric),
         "rows": rows,
-        "caution": "" if protocols[0] == protocols[1] else f"They are scored under {' and '.join(protocols)}.",
+        "caution": mark({runs[at].name: runs[at].report for at in (left, right)}),
     }
 
 
@@ -216,24 +225,18 @@ def _all_metrics(reports: Mapping[str, Report], tasks: Sequence[str]) -> dict[st
     for task in tasks:
         for name, report in reports.items():
             own = report["per_task"][task]
-            values = [Value(own[metric], tuple(own["interval"][metric])) for metric in metrics]
+            values = [value_of(own, metric) for metric in metrics]
             rows.append([name_of_task(task), name, str(own["n"]), *values])
     columns = ["task", "run", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
     return _written(Table("Every metric by task", columns, rows, len(metrics) + 1))
 
 
 def _written(table: Table) -> dict[str, Any]:
-    """A table as the page has it: figures as [value, low, high]."""
+    """A table as the page has it."""
     return {
         "title": table.title,
         "columns": list(table.columns),
         "numbers": table.numbers,
-        "rows": [
-            [
-                [round(cell.value, 3), *(round(end, 3) for end in cell.span or ())] if isinstance(cell, Value) else cell
-                for cell in row
-            ]
-            for row in table.rows
-        ],
+        "rows": [[_cell(cell) if isinstance(cell, Value) else cell for cell in row] for row in table.rows],
         "remarks": list(table.remarks),
     }

@@ -16,9 +16,11 @@ from migician.boxes import Size
 from migician.breakdowns import breakdowns
 from migician.errors import NOT_JSON, UserError, writing
 from migician.faults import commonest
+from migician.headings import check_one_measure, is_released, mark, title, title_of
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
 from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, SizeOf, score, scoring_named, write_records
+from migician.values import Value, value_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -189,36 +191,48 @@ def read_report(folder: Path) -> Report:
 
 def table(report: Report) -> Table:
     """The report as a table for the terminal: each figure with its 95% interval."""
-    result = _figure_table(report, ["task", "n"])
+    from rich.text import Text
+
+    result = _figure_table(report, title(report), ["task", "n"])
     for task, figures in report["per_task"].items():
-        result.add_row(task, str(figures["n"]), *_cells(figures))
+        result.add_row(Text(task), str(figures["n"]), *_cells(figures))
     for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
         result.add_row(label, str(report[key]["n"]), *_cells(report[key]), style="bold")
     return result
 
 
 def side_by_side(reports: Mapping[str, Report]) -> Table:
-    """Several reports over one benchmark file as one table, by name: task by task, a row for each."""
-    some = next(iter(reports.values()))
-    for name, report in reports.items():
-        if any(report[key] != some[key] for key in ("benchmark", "data_sha256")):
-            raise UserError(f"{name} scores another benchmark or file than {next(iter(reports))}: show them apart")
-    result = _figure_table(some, ["task", "n", "model"])
-    for task in [*some["per_task"], "average"]:
-        for position, (name, report) in enumerate(reports.items()):
-            figures = report["average"] if task == "average" else report["per_task"][task]
-            label = ("", "") if position else (task if task != "average" else "average", str(figures["n"]))
-            result.add_row(*label, name, *_cells(figures), style="bold" if task == "average" else None)
+    """Several reports over one benchmark as one table, by name: task by task, a row for each.
+
+    Where they are not like for like, the title says so and heads each run with its own words. Raises `UserError` for
+    reports of different benchmarks.
+    """
+    from rich.text import Text
+
+    check_one_measure(reports)
+    heading = "\n".join([title_of(reports), *([mark_of] if (mark_of := mark(reports)) else [])])
+    result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
+    tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
+    for task in [*tasks, None]:
+        rows = {name: report["per_task"].get(task) if task else report["average"] for name, report in reports.items()}
+        there = {name: figures for name, figures in rows.items() if figures is not None}
+        counts = [str(figures["n"]) for figures in there.values()]
+        for position, (name, figures) in enumerate(there.items()):
+            label = "" if position else task or "average"
+            n = "" if position and len(set(counts)) == 1 else counts[position]
+            result.add_row(Text(label), n, Text(name), *_cells(figures), style=None if task else "bold")
         result.add_section()
     return result
 
 
-def _figure_table(report: Report, leading: Sequence[str]) -> Table:
+def _figure_table(report: Report, heading: str, leading: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
+    # Names of files, tasks and runs are texts, never markup.
     result = Table(
-        title=f"{title(report)}; percent, 95% interval",
+        title=Text(f"{heading}\npercent, with 95% intervals"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         header_style="bold",
@@ -239,10 +253,9 @@ def metric_names(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:
-    """Each metric as "63.37 61-66": the value and its interval, in percent; last the level of chance, if known."""
-    spans = ((figures[name], *figures["interval"][name]) for name in metric_names(figures))
-    chance = [f"{figures['chance']:.2f}"] if "chance" in figures else []
-    return [*(f"{value:.2f} [dim]{low:.0f}-{high:.0f}[/dim]" for value, low, high in spans), *chance]
+    """Each metric as "63.37 (61.1-65.6)", in percent; last the level of chance, if known."""
+    chance = [Value(figures["chance"]).text] if "chance" in figures else []
+    return [*(str(value_of(figures, name)) for name in metric_names(figures)), *chance]
 
 
 HEADINGS = {
@@ -260,8 +273,9 @@ HEADINGS = {
 def notes(report: Report) -> list[str]:
     """What a reader of the figures must know, a sentence each."""
     told = []
-    if report.get("file_released_as", "") is None:
-        told.append(f"{report['data']} is not a released MIG-Bench file: compare only with runs on the same file")
+    if not is_released(report):
+        own = f" ({report['file_declared_as']})" if report.get("file_declared_as") else ""
+        told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["unanswered"]:
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
@@ -273,18 +287,19 @@ def notes(report: Report) -> list[str]:
         told.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
     if report["malformed_rows"]:
         sound, name = report["without_malformed"], headline_metric(report["average"])
-        without = f"{sound['average'][name]:.2f}" if sound else "none"
+        without = Value(sound["average"][name]).text if sound else "none"
         told.append(
             f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
             f"without them {without})"
         )
     if report.get("duplicate_rows"):
         told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
-    missed: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for figures in report["per_task"].values():
-        missed.update(figures["outcomes"])
-        missed["several"] += figures.get("several", 0)
-    told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in missed.items() if count))
+        outcomes.update(figures["outcomes"])
+    told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
+    if several := sum(figures.get("several", 0) for figures in report["per_task"].values()):
+        told.append(f"{several} of these replies hold several boxes")
     return told
 
 
@@ -302,13 +317,6 @@ def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
         "clusters": some.clusters,
         "interval": {name: [100 * one.low, 100 * one.high] for name, one in estimates.items()},
     }
-
-
-def title(report: Report) -> str:
-    """What was scored, and how."""
-    form = f", {report['file_kind']} form" if "file_kind" in report else ""
-    protocol = f"{report['protocol']} protocol" + (" with y-stretch" if report.get("y_stretch") else "")
-    return f"{report['benchmark']}{form} ({report['data']}), {protocol}"
 
 
 def _cluster_labels(records: Sequence[Any]) -> NDArray[np.intp]:

@@ -19,6 +19,7 @@ from migician.boxes import Box
 from migician.draw import PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
 from migician.faults import BEARING, Tolerance
+from migician.headings import headed, mark, title, title_of
 from migician.models import Model, load_model
 from migician.models.pictures import load_picture
 from migician.report import (
@@ -28,10 +29,10 @@ from migician.report import (
     metric_names,
     read_report,
     scoring_of,
-    title,
 )
 from migician.scoring import Drawn, Scoring, read_records, reading_named
 from migician.tables import Cell, Table, name_of_task, one_run, write_markdown
+from migician.values import p_text, value_of
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,7 @@ class Run:
 
     def __repr__(self) -> str:
         metric = headline_metric(self.report["average"])
-        value, (low, high) = self.report["average"][metric], self.report["average"]["interval"][metric]
-        figure = f"{HEADINGS.get(metric, metric)} {value:.2f} ({low:.1f}-{high:.1f})"
+        figure = f"{HEADINGS.get(metric, metric)} {value_of(self.report['average'], metric)}"
         return f"Run({self.name}: {title(self.report)}, n {self.report['n']}, {figure})"
 
     def _repr_markdown_(self) -> str:
@@ -120,25 +120,36 @@ class Comparison:
 
     def __repr__(self) -> str:
         metric = headline_metric(self.figures["average"])
-        low, high = self.figures["average"]["interval"][metric]
-        difference = f"{self.figures['average'][metric]:+.2f} ({low:+.1f} to {high:+.1f})"
-        return f"Comparison({self.second.name} minus {self.first.name}: {HEADINGS.get(metric, metric)} {difference})"
+        difference = value_of(self.figures["average"], metric, signed=True)
+        told = f"Comparison({self._heading}: {HEADINGS.get(metric, metric)} {difference})"
+        return " ".join(filter(None, (told, mark(self._reports))))
+
+    @property
+    def _reports(self) -> dict[str, Report]:
+        runs = (self.first, self.second)
+        alike = self.first.name == self.second.name
+        return {str(run.folder) if alike else run.name: run.report for run in runs}
+
+    @property
+    def _heading(self) -> str:
+        return " minus ".join(reversed(headed(self._reports).values()))
 
     def _repr_markdown_(self) -> str:
         metrics = metric_names(self.figures["average"])
 
         def row(name: str, one: dict[str, Any]) -> list[Cell]:
-            spans = ((one[metric], *one["interval"][metric]) for metric in metrics)
-            cells = [f"{value:+.2f} ({low:+.1f} to {high:+.1f})" for value, low, high in spans]
+            cells = [value_of(one, metric, signed=True) for metric in metrics]
             test = one["mcnemar"]
-            return [name, str(one["n"]), *cells, str(test["first_only"]), str(test["second_only"]), f"{test['p']:.2g}"]
+            counts = [str(test["first_only"]), str(test["second_only"]), p_text(test["p"])]
+            return [name, str(one["n"]), *cells, *counts]
 
         rows = [row(name_of_task(task), one) for task, one in self.figures["per_task"].items()]
         rows.append(row("average of tasks", self.figures["average"]))
         heads = [HEADINGS.get(metric, metric) for metric in metrics]
         columns = ["task", "n", *heads, "right: first only", "second only", "McNemar's p"]
         told = ["Percentage points, with 95% intervals of the paired difference, clustered by image tuple."]
-        title_ = f"{self.second.name} minus {self.first.name}"
+        told += filter(None, [mark(self._reports)])
+        title_ = f"{self._heading}: {title_of(self._reports)}"
         return write_markdown(Table(title_, columns, rows, len(columns) - 1, told))
 
 

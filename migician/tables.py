@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from migician.benchmarks.published_figures import TASK_NAMES, Published, caution
-from migician.errors import UserError
-from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, title
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A figure in percent, with its 95% interval where there is one."""
-
-    value: float
-    span: tuple[float, float] | None = None
-
+from migician.headings import check_one_measure, describe, headed, mark, title, title_of
+from migician.report import HEADINGS, Report, headline_metric, metric_names, notes
+from migician.values import Value, value_of
 
 Cell = str | Value
 
@@ -37,37 +29,31 @@ class Table:
 def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> list[Table]:
     """All tables over runs by name; published figures stand in the first, with what makes them another measure.
 
-    Raises `UserError` for runs that are not over the same file and rows.
+    Runs that are not like for like are headed each with its own words, and every table says so. Raises `UserError` for
+    runs of different benchmarks.
     """
-    check_alike(reports)
+    check_one_measure(reports)
     told = ["Percent, with 95% intervals clustered by image tuple.", *remarks(reports, published)]
-    found = [_by_task(reports, published, told), _all_metrics(reports)]
+    names, marked = headed(reports), mark(reports)
+    runs = {names[name]: report for name, report in reports.items()}
+    found = [_by_task(runs, published), _all_metrics(runs)]
     for key, heading in _BREAKDOWNS.items():
-        if all(report.get("breakdowns", {}).get(key) for report in reports.values()):
-            found.append(_breakdown(reports, key, heading))
-    choices = {name: report.get("breakdowns", {}).get("image_choice") for name, report in reports.items()}
+        if all(report.get("breakdowns", {}).get(key) for report in runs.values()):
+            found.append(_breakdown(runs, key, heading))
+    choices = {name: report.get("breakdowns", {}).get("image_choice") for name, report in runs.items()}
     if any(choices.values()):
         found.append(_image_choice({name: some for name, some in choices.items() if some}))
-    return found
+    first, *others = (replace(one, title=f"{one.title}: {title_of(reports)}") for one in found)
+    marks = [marked] if marked else []
+    return [replace(first, remarks=told), *(replace(one, remarks=[*one.remarks, *marks]) for one in others)]
 
 
 _BREAKDOWNS = {"by_box_size": "Share of the image that the true box covers", "by_images": "Images of a question"}
 
 
-def check_alike(reports: Mapping[str, Report]) -> None:
-    """Raise `UserError` for runs that are not over the same benchmark file and rows."""
-    first, some = next(iter(reports.items()))
-    for name, report in reports.items():
-        if any(report[key] != some[key] for key in ("benchmark", "data_sha256")):
-            raise UserError(f"{name} and {first} score different benchmark files: show them apart")
-        counts, expected = ({t: f["n"] for t, f in one["per_task"].items()} for one in (report, some))
-        if counts != expected:
-            raise UserError(f"{name} and {first} do not hold the same rows: score both in full, or show them apart")
-
-
 def task_order(reports: Mapping[str, Report]) -> list[str]:
-    """The tasks of the runs: in the paper's order where it has them, else as they come."""
-    tasks = list(next(iter(reports.values()))["per_task"])
+    """The tasks of all runs: in the paper's order where it has them, else as they come."""
+    tasks = list(dict.fromkeys(task for report in reports.values() for task in report["per_task"]))
     known = list(TASK_NAMES)
     return sorted(tasks, key=lambda task: known.index(task) if task in known else len(known))
 
@@ -78,40 +64,42 @@ def name_of_task(task: str) -> str:
 
 
 def remarks(reports: Mapping[str, Report], published: Sequence[Published]) -> list[str]:
-    """What every figure belongs to: file and protocol of runs and of published rows; then where these differ."""
-    told = [_describe(name, report) for name, report in reports.items()]
+    """What every figure belongs to: what runs and published rows were scored on and how; then where these differ."""
+    told = [describe(name, report) for name, report in reports.items()]
     told += [one.describe() + "." for one in published]
-    return [*told, *(line for one in published if (line := caution(reports, one)) is not None)]
+    found = [mark(reports), *(caution(reports, one) for one in published)]
+    return [*told, *(line for line in found if line is not None)]
 
 
-def _describe(name: str, report: Report) -> str:
-    form = f", {report['file_kind']} file" if "file_kind" in report else ""
-    protocol = f"{report['protocol']} protocol" + (" with y-stretch" if report.get("y_stretch") else "")
-    part = "" if report["n"] == report["rows_in_file"] else f" of {report['rows_in_file']:,}"
-    return (
-        f"{name}: {report['benchmark']}{form} ({report['data']}, sha256 {report['data_sha256'][:12]}), "
-        f"{report['n']:,}{part} rows, {protocol}."
-    )
-
-
-def _by_task(reports: Mapping[str, Report], published: Sequence[Published], told: Sequence[str]) -> Table:
-    some = next(iter(reports.values()))
-    metric = headline_metric(some["average"])
+def _by_task(reports: Mapping[str, Report], published: Sequence[Published]) -> Table:
+    metric = headline_metric(next(iter(reports.values()))["average"])
     rows: list[list[Cell]] = []
     for task in task_order(reports):
-        own = [_value(report["per_task"][task], metric) for report in reports.values()]
-        theirs = [Value(one.per_task[task]) if task in one.per_task else "" for one in published]
-        rows.append([name_of_task(task), str(some["per_task"][task]["n"]), *own, *theirs])
-    average = [_value(report["average"], metric) for report in reports.values()]
-    rows.append(["average of tasks", str(some["n"]), *average, *(Value(one.average) for one in published)])
+        found = [report["per_task"].get(task) for report in reports.values()]
+        theirs: list[Cell] = [Value(one.per_task[task]) if task in one.per_task else "" for one in published]
+        rows.append([name_of_task(task), _count(found), *_values(found, metric), *theirs])
+    averages = [report["average"] for report in reports.values()]
+    theirs = [Value(one.average) for one in published]
+    rows.append(["average of tasks", _count(averages), *_values(averages, metric), *theirs])
     columns = ["task", "n", *reports, *(f"{one.name}, published" for one in published)]
-    return Table(f"{HEADINGS.get(metric, metric)} by task", columns, rows, len(columns) - 1, told)
+    return Table(f"{HEADINGS.get(metric, metric)} by task", columns, rows, len(columns) - 1)
+
+
+def _values(found: Sequence[Mapping[str, Any] | None], metric: str) -> list[Cell]:
+    """A metric of each run; empty where a run has no such row."""
+    return [value_of(figures, metric) if figures else "" for figures in found]
+
+
+def _count(found: Sequence[Mapping[str, Any] | None]) -> str:
+    """The n of a row: one number where the runs agree, else one for each; a dash for a run without the row."""
+    counts = [str(figures["n"]) if figures else "-" for figures in found]
+    return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
 
 
 def _all_metrics(reports: Mapping[str, Report]) -> Table:
     metrics = list(next(iter(reports.values()))["average"]["interval"])
     rows: list[list[Cell]] = [
-        [name, over, str(report[key]["n"]), *(_value(report[key], metric) for metric in metrics)]
+        [name, over, str(report[key]["n"]), *(value_of(report[key], metric) for metric in metrics)]
         for name, report in reports.items()
         for over, key in (("average of tasks", "average"), ("all rows", "micro"))
     ]
@@ -120,12 +108,13 @@ def _all_metrics(reports: Mapping[str, Report]) -> Table:
 
 
 def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
-    found = [report["breakdowns"][key] for report in reports.values()]
+    classes = [report["breakdowns"][key] for report in reports.values()]
     metrics = ("acc@0.5", "mean_iou")
-    rows: list[list[Cell]] = [
-        [label, str(figures["n"]), *(_value(one[label], metric) for one in found for metric in metrics)]
-        for label, figures in found[0].items()
-    ]
+    rows: list[list[Cell]] = []
+    for label in dict.fromkeys(label for one in classes for label in one):
+        found = [one.get(label) for one in classes]
+        values = [value for figures in found for metric in metrics for value in _values([figures], metric)]
+        rows.append([label, _count(found), *values])
     several = len(reports) > 1
     heads = [f"{name}, {HEADINGS.get(metric, metric)}" for name in reports for metric in metrics]
     columns = ["class", "n", *(heads if several else (HEADINGS[metric] for metric in metrics))]
@@ -136,7 +125,7 @@ def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
 
 def _image_choice(choices: Mapping[str, Mapping[str, Any]]) -> Table:
     rows: list[list[Cell]] = [
-        [name, name_of_task(task), str(one["known"]), str(one["n"]), _value(one, "right_image"), Value(one["chance"])]
+        [name, name_of_task(task), str(one["known"]), str(one["n"]), value_of(one, "right_image"), Value(one["chance"])]
         for name, found in choices.items()
         for task, one in found.items()
     ]
@@ -145,14 +134,9 @@ def _image_choice(choices: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table("Image choice", columns, rows, 4, [told])
 
 
-def _value(figures: Mapping[str, Any], metric: str) -> Value:
-    low, high = figures["interval"][metric]
-    return Value(figures[metric], (low, high))
-
-
 def write_text(table: Table) -> str:
     """Columns aligned with blanks."""
-    lines = [list(table.columns), *([_plain(cell) for cell in row] for row in table.rows)]
+    lines = [list(table.columns), *([str(cell) for cell in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left = len(table.columns) - table.numbers
     written = [
@@ -171,7 +155,7 @@ def write_markdown(table: Table) -> str:
     lines = [f"**{_markdown(table.title)}**", ""]
     lines.append(_piped(table.columns))
     lines.append("|" + "---|" * (len(table.columns) - table.numbers) + "---:|" * table.numbers)
-    lines += [_piped([_plain(cell) for cell in row]) for row in table.rows]
+    lines += [_piped([str(cell) for cell in row]) for row in table.rows]
     if table.remarks:
         lines += ["", *(f"- {_markdown(remark)}" for remark in table.remarks)]
     return "\n".join(lines) + "\n"
@@ -202,7 +186,7 @@ def one_run(name: str, report: Report) -> Table:
     metrics = metric_names(report["average"])
 
     def row(task: str, figures: Mapping[str, Any]) -> list[Cell]:
-        return [task, str(figures["n"]), *(_value(figures, metric) for metric in metrics)]
+        return [task, str(figures["n"]), *(value_of(figures, metric) for metric in metrics)]
 
     rows = [row(name_of_task(task), figures) for task, figures in report["per_task"].items()]
     rows += [row("average of tasks", report["average"]), row("all rows", report["micro"])]
@@ -213,13 +197,6 @@ def one_run(name: str, report: Report) -> Table:
 
 WRITERS: dict[str, Callable[[Table], str]] = {"text": write_text, "markdown": write_markdown, "latex": write_latex}
 """Format by the name that `--format` takes."""
-
-
-def _plain(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return cell
-    span = f" ({cell.span[0]:.1f}-{cell.span[1]:.1f})" if cell.span else ""
-    return f"{cell.value:.2f}{span}"
 
 
 def _piped(cells: Sequence[str]) -> str:
@@ -233,8 +210,7 @@ def _markdown(text: str) -> str:
 def _latex_cell(cell: Cell) -> str:
     if isinstance(cell, str):
         return _latex(cell)
-    span = rf" {{\scriptsize ({cell.span[0]:.1f}--{cell.span[1]:.1f})}}" if cell.span else ""
-    return f"{cell.value:.2f}{span}"
+    return cell.text + (rf" {{\scriptsize ({'--'.join(cell.ends)})}}" if cell.span else "")
 
 
 _LATEX = {

@@ -13,8 +13,10 @@ from pathlib import Path
 from migician.canvas import GRID, canvas, png
 from migician.draw import PALETTE
 from migician.errors import UserError, writing
+from migician.headings import title, unlike
 from migician.report import HEADINGS, Report, headline_metric, read_report
 from migician.resuming import saved_in
+from migician.values import Value
 
 TABLE, PICTURE = "checkpoints.csv", "checkpoints.png"
 _FINISHED = "train_results.json"
@@ -97,12 +99,12 @@ def write_curve(output_dir: Path, out: Path) -> None:
         return
     first = scored[0][1]
     for one, report in scored:
-        for key in ("data_sha256", "n", "protocol"):
-            if report[key] != first[key]:
-                raise UserError(
-                    f"{out / one.name}: {key} is {report[key]}, of {scored[0][0].name} it is {first[key]}: checkpoints "
-                    f"are compared on the same questions; give another --out"
-                )
+        for what, words in unlike({one.name: report, scored[0][0].name: first}).items():
+            differ = ", ".join(f"{said} ({name})" for name, said in words.items())
+            raise UserError(
+                f"{out / one.name}: another {what} than {scored[0][0].name}: {differ}. Checkpoints are compared on the "
+                "same questions, asked and scored alike; give another --out"
+            )
     metric = headline_metric(first["average"])
     tasks = list(first["per_task"])
     text = io.StringIO()
@@ -111,7 +113,7 @@ def write_curve(output_dir: Path, out: Path) -> None:
     for one, report in scored:
         figures = [report["average"][metric], *report["average"]["interval"][metric]]
         figures += [report["per_task"][task][metric] for task in tasks]
-        table.writerow([one.name, one.step, report["n"], *(f"{value:.2f}" for value in figures)])
+        table.writerow([one.name, one.step, report["n"], *(Value(value).text for value in figures)])
     with writing(out / TABLE) as stream:
         stream.write(text.getvalue().encode())
     with writing(out / PICTURE) as stream:
@@ -143,7 +145,10 @@ def _curve(scored: Sequence[tuple[int, Report]], metric: str) -> bytes:
         axes = figure.add_axes((0.1, 0.13, 0.87, 0.74))
         axes.errorbar(steps, values, errors, color=PALETTE[0], marker="o", linewidth=2, elinewidth=1.1, capsize=3)
         first = scored[0][1]
-        axes.set_title(f"average {HEADINGS.get(metric, metric)} by step, {first['n']:,} questions, 95% intervals")
+        axes.set_title(
+            f"average {HEADINGS.get(metric, metric)} by step, {first['n']:,} questions, 95% intervals\n{title(first)}",
+            size=10,
+        )
         axes.set_xlabel("step")
         axes.set_ylim(0, 100)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")

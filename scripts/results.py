@@ -19,6 +19,7 @@ from migician.metrics import METRICS
 from migician.report import HEADINGS, build_report
 from migician.scoring import Reading, Record, score
 from migician.tables import tables, write_markdown
+from migician.values import value_of
 
 READINGS = {
     "strict": Reading("strict", QWEN),
@@ -101,22 +102,19 @@ def section(bench: mig_bench.MigBench, name: str, file: str) -> str:
     ]
     lines.append("|---|" + "---|" * len(METRICS))
     for label, report in reports.items():
-        lines.append(f"| {label} | " + " | ".join(cell(report["average"], metric) for metric in METRICS) + " |")
+        lines.append(
+            f"| {label} | " + " | ".join(str(value_of(report["average"], metric)) for metric in METRICS) + " |"
+        )
     lines += [
         "\n### Acc@0.5 by task\n",
         "| task | n | " + " | ".join(reports) + " |",
         "|---|---|" + "---|" * len(reports),
     ]
     for task, figures in reports["strict"]["per_task"].items():
-        cells = " | ".join(cell(report["per_task"][task], "acc@0.5") for report in reports.values())
+        cells = " | ".join(str(value_of(report["per_task"][task], "acc@0.5")) for report in reports.values())
         lines.append(f"| {task} | {figures['n']} | {cells} |")
     lines += ["\n### Where strict and published differ\n", *differences(records["strict"], records["published"])]
     return "\n".join(lines) + "\n"
-
-
-def cell(figures: dict, metric: str) -> str:  # type: ignore[type-arg]
-    low, high = figures["interval"][metric]
-    return f"{figures[metric]:.2f} ({low:.1f}-{high:.1f})"
 
 
 def differences(strict: list[Record], published: list[Record]) -> list[str]:

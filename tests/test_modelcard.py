@@ -56,7 +56,10 @@ def test_figures_are_those_of_the_report(home: Path, tmp_path: Path) -> None:
     front, text = read(write_model_card(home / "merged", [tmp_path / "run"], overwrite=True))
     (result,) = front["model-index"][0]["results"]
     assert {one["type"]: one["value"] for one in result["metrics"]}["acc@0.5"] == 12.35
-    assert result["dataset"]["type"] == "other" and "not a released file" in result["dataset"]["name"]
+    assert result["dataset"]["type"] == "other"
+    assert result["dataset"]["name"].startswith("MIG-Bench's form, miniature world (MIG_data.json, sha256 ")
+    assert all(one["name"].endswith("miniature world (MIG_data.json), strict protocol") for one in result["metrics"])
+    assert "**run: MIG-Bench's form, miniature world (MIG" in text and "like for like" not in text
     report["file_released_as"] = "MIG_data.json of Michael4933/MIG-Bench"
     (tmp_path / "run/report.json").write_text(json.dumps(report))
     released, _ = read(write_model_card(home / "merged", [tmp_path / "run"], overwrite=True))
@@ -67,6 +70,20 @@ def test_figures_are_those_of_the_report(home: Path, tmp_path: Path) -> None:
     outcomes = [one["outcomes"] for one in report["per_task"].values()]
     boxless = 100 * sum(one.get("no_box", 0) for one in outcomes) / report["n"]
     assert f"Of {report['n']} replies in run: no box {boxless:.1f}%" in text
+
+
+def test_reports_that_are_not_like_for_like_are_marked_on_the_card(home: Path, tmp_path: Path) -> None:
+    """Two folders of one name too, each with its own words."""
+    shutil.copytree(home / "scores/merged", tmp_path / "merged")
+    report = json.loads((tmp_path / "merged/report.json").read_text())
+    report["plan"]["wording"], report["model"]["max_pixels"] = "published", 3136
+    (tmp_path / "merged/report.json").write_text(json.dumps(report))
+    _, text = read(write_model_card(home / "merged", [home / "scores/merged", tmp_path / "merged"], overwrite=True))
+    told = [
+        line for line in text.splitlines() if "Not like for like, the runs differ in prompt and pixel limit" in line
+    ]
+    assert len(told) == 2, "under each table"
+    assert "merged 2 (published prompt, at most 3,136 pixels an image)" in told[0].replace("\\", "")
 
 
 def test_what_it_was_made_of(home: Path) -> None:

@@ -45,7 +45,7 @@ def test_every_record_is_there_whole(runs, content):
             assert sample["texts"][1 + place][1] == record.reply
             assert content["tasks"][sample["task"]][0] == record.task
             assert content["outcomes"][sample["outcomes"][place]] == record.outcome
-            assert sample["ious"][place] == pytest.approx(record.iou, abs=1e-4)
+            assert sample["ious"][place] == [record.iou, f"{record.iou:.2f}"]
             truth = [mark for mark in sample["marks"] if mark[0] == 0]
             assert truth == [[0, record.target, *record.truth]]
             drawn = [mark[2:] for mark in sample["marks"] if mark[0] == 1 + place]
@@ -57,10 +57,10 @@ def test_the_figures_are_those_of_the_reports(runs, content):
     for row in content["scores"]["rows"]:
         for report, cell in zip(reports, row["cells"], strict=True):
             own = report["average"] if row["task"] is None else report["per_task"][content["tasks"][row["task"]][0]]
-            assert cell == pytest.approx([own["acc@0.5"], *own["interval"]["acc@0.5"]], abs=1e-3)
+            assert cell["at"] == [own["acc@0.5"], *own["interval"]["acc@0.5"]]
     compared = compare(*runs)["average"]
     last = content["comparisons"][0]["rows"][-1]
-    assert last["cell"][0] == pytest.approx(compared["acc@0.5"], abs=1e-3)
+    assert last["cell"]["at"][0] == compared["acc@0.5"]
     assert last["only"] == [compared["mcnemar"]["first_only"], compared["mcnemar"]["second_only"]]
     for task, per_run in zip(content["tasks"], content["counts"], strict=True):
         for report, counts in zip(reports, per_run, strict=True):
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_the_reports(runs, content):
 def test_published_figures_come_with_what_makes_them_another_measure(runs, content, tmp_path):
     assert content["scores"]["published"] == []  # not a released file
     given = data_of(write(runs, tmp_path, published=published_named(["migician"])))
-    assert given["scores"]["rows"][-1]["cells"][-1] == [63.82]
+    assert given["scores"]["rows"][-1]["cells"][-1] == {"at": [63.82], "text": "63.82", "interval": ""}
     assert "no released MIG-Bench file" in given["cautions"][0]
 
 
@@ -82,6 +82,21 @@ def test_the_papers_figures_stand_beside_runs_over_a_released_file(tmp_path):
     content = data_of(write([run], tmp_path / "page"))
     assert content["scores"]["published"] == ["Migician", "Qwen2-VL-7B"]
     assert data_of(write([run], tmp_path / "page", published=[]))["scores"]["published"] == []
+
+
+def test_runs_that_are_not_like_for_like_are_headed_each_with_its_own_words(tmp_path):
+    first, second = make_runs(tmp_path, 6)
+    command = ["score", "mig-bench", "--data", tmp_path / "data.json", "--answers", tmp_path / "second.jsonl"]
+    again = [*map(str, command), "--out", str(second), "--protocol", "published"]
+    CliRunner().invoke(app, again, catch_exceptions=False)
+    content = data_of(write([first, second], tmp_path / "page"))
+    assert content["title"] == "MIG-Bench's form, not a released file (data.json), 2 runs not like for like"
+    names = ["first (strict protocol)", "second (published protocol)"]
+    assert [one["name"] for one in content["looks"]] == ["true box", *names]
+    told = f"Not like for like, the runs differ in protocol: {'; '.join(names)}."
+    assert told in content["cautions"] and content["comparisons"][0]["caution"] == told
+    assert all(told in one["remarks"] for one in content["tables"][1:])
+    assert {row[1] for row in content["tables"][0]["rows"]} == set(names)
 
 
 def test_texts_end_no_element_and_nothing_comes_from_outside(runs, tmp_path):

@@ -1,9 +1,16 @@
 """The report page as a person uses it, in Chromium: filters, order, links, keys, and boxes at the right pixels."""
 
+import json
+import re
+from decimal import ROUND_HALF_EVEN, Decimal
+
 import pytest
 from pages import HOSTILE, NAMES, make_runs
+from typer.testing import CliRunner
 
+from migician.cli import app
 from migician.page import write_page
+from migician.runs import open_run
 from migician.scoring import read_records
 
 expect = pytest.importorskip("playwright.sync_api", reason="dev extra not installed: bash scripts/setup.sh").expect
@@ -102,7 +109,7 @@ def test_text_is_sought_in_questions_and_replies(tab, records):
 @pytest.mark.parametrize(("order", "sign"), [("low", 1), ("high", -1)])
 def test_order_by_iou(tab, records, order, sign):
     tab.get_by_label("Order", exact=True).select_option(order)
-    assert cards(tab) == sorted(records[0], key=lambda at: (sign * round(records[0][at].iou, 4), at))
+    assert cards(tab) == sorted(records[0], key=lambda at: (sign * records[0][at].iou, at))
 
 
 def test_a_link_leads_to_its_sample_and_its_filter(tab, address, records):
@@ -234,3 +241,137 @@ def test_of_three_runs_any_two_can_be_told_apart(tab, runs, records, tmp_path):
     tab.get_by_label("Right", exact=True).select_option("only-A")
     assert cards(tab) == []  # the third run is the first again
     assert tab.locator(".comparison").count() == 3
+
+
+# ---- the same digits everywhere ----
+
+# Values on which rounding twice, or JavaScript's toFixed, gives another digit than rounding once.
+TRAPS = [74.8449996, 74.8450004, 0.125, 1.005, 2.675, 66.66666666666667, 8.3749999999, 99.995, 50.0, 33.3349995]
+FIGURE = re.compile(r"[+-]?\d+\.\d\d \([^()]*\)")
+METRICS = ("acc@0.3", "acc@0.5", "acc@0.7", "mean_iou")
+
+
+def trapped(figures, at):
+    """Figures of a report whose values are traps, each another."""
+    values = {metric: TRAPS[(at + 3 * place) % len(TRAPS)] for place, metric in enumerate(METRICS)}
+    spans = {metric: [value * 0.9449, min(100, value + 0.25)] for metric, value in values.items()}
+    return {**figures, **values, "interval": spans}
+
+
+def once(value, digits):
+    """The oracle: the binary number rounded once, exactly."""
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN))
+
+
+def expected(figures, metric):
+    low, high = figures["interval"][metric]
+    return f"{once(figures[metric], 2)} ({once(low, 1)}-{once(high, 1)})"
+
+
+@pytest.fixture(scope="module")
+def trap_runs(tmp_path_factory):
+    folders = make_runs(tmp_path_factory.mktemp("traps"), 30)
+    for seed, folder in enumerate(folders):
+        told = json.loads((folder / "report.json").read_text())
+        told["per_task"] = {task: trapped(one, seed + at) for at, (task, one) in enumerate(told["per_task"].items())}
+        told["average"], told["micro"] = trapped(told["average"], seed + 5), trapped(told["micro"], seed + 7)
+        for key in ("by_box_size", "by_images"):
+            classes = told["breakdowns"][key].items()
+            told["breakdowns"][key] = {label: trapped(one, seed + 4) for label, one in classes}
+        (folder / "report.json").write_text(json.dumps(told))
+    return folders
+
+
+def rows_of(tab, caption):
+    """The figures in the rows of the page's table of that name, as they are read."""
+    rows = tab.get_by_role("region", name=caption, exact=True).locator("tbody tr")
+    cells = "all => all.map((row) => [...row.cells].map((one) => one.textContent).join(' | '))"
+    return [FIGURE.findall(text) for text in rows.evaluate_all(cells)]
+
+
+def test_page_table_and_terminal_agree_in_every_digit(tab, trap_runs, tmp_path):
+    reports = [json.loads((folder / "report.json").read_text()) for folder in trap_runs]
+    tasks = list(reports[0]["per_task"])
+    every = [[expected(one["per_task"][task], metric) for metric in METRICS] for task in tasks for one in reports]
+    averages = [[expected(one[key], metric) for metric in METRICS] for one in reports for key in ("average", "micro")]
+    headline = [[expected(one["per_task"][task], "acc@0.5") for one in reports] for task in tasks]
+    headline.append([expected(one["average"], "acc@0.5") for one in reports])
+    broken_down = [
+        [[expected(one["breakdowns"][key][label], metric) for one in reports for metric in ("acc@0.5", "mean_iou")]
+         for label in reports[0]["breakdowns"][key]]
+        for key in ("by_box_size", "by_images")
+    ]  # fmt: skip
+
+    shown = CliRunner().invoke(
+        app, ["report", *map(str, trap_runs), "--images", str(trap_runs[0].parent), "--out", str(tmp_path)]
+    )
+    terminal = [found for line in shown.stdout.splitlines() if (found := FIGURE.findall(line))]
+    assert terminal == [*every, averages[0], averages[2]]
+    for run, told in zip(trap_runs, reports, strict=True):
+        alone = open_run(run)._repr_markdown_().splitlines()
+        own = [
+            [expected(one, metric) for metric in METRICS]
+            for one in (*told["per_task"].values(), told["average"], told["micro"])
+        ]
+        assert [found for line in alone if (found := FIGURE.findall(line))] == own
+        assert expected(told["average"], "acc@0.5") in repr(open_run(run))
+
+    for form in ("text", "markdown", "latex"):
+        done = CliRunner().invoke(app, ["table", *map(str, trap_runs), "--format", form]).stdout
+        plain = re.sub(r"\{\\scriptsize (\([^()]*\))\}", r"\1", done).replace("--", "-") if form == "latex" else done
+        found = [found for line in plain.splitlines() if (found := FIGURE.findall(line))]
+        assert found == [*headline, *averages, *broken_down[0], *broken_down[1]], form
+
+    tab.goto((tmp_path / "index.html").as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert rows_of(tab, "Acc@0.5 by task") == headline
+    assert rows_of(tab, "Every metric by task") == every
+    captions = tab.locator("details [role=region]").evaluate_all("all => all.map(one => one.ariaLabel)")
+    later = [rows_of(tab, caption) for caption in captions if caption.startswith(("Averages", "Share", "Images of"))]
+    assert later == [averages, *broken_down]
+
+
+def test_differences_agree_in_every_digit_too(tab, address, runs):
+    found = json.loads(CliRunner().invoke(app, ["compare", *map(str, runs), "--json"]).stdout)
+    figures = [*found["per_task"].values(), found["average"]]
+    wanted = []
+    for one in figures:
+        low, high = one["interval"]["acc@0.5"]
+        texts = (once(one["acc@0.5"], 2), once(low, 1), once(high, 1))
+        signed = [text if text.startswith("-") else f"+{text}" for text in texts]
+        wanted.append([f"{signed[0]} ({signed[1]} to {signed[2]})"])
+    tests = [f"{one['mcnemar']['p']:.3f}" if one["mcnemar"]["p"] >= 0.001 else "< 0.001" for one in figures]
+    printed = CliRunner().invoke(app, ["compare", *map(str, runs)]).stdout.splitlines()
+    terminal = [line.rstrip() for line in printed if FIGURE.search(line)]
+    assert [FIGURE.findall(line)[1:2] for line in terminal[: len(figures)]] == wanted
+    assert [line.endswith(p) for line, p in zip(terminal[len(figures) :], tests, strict=True)] == [True] * len(tests)
+    assert rows_of(tab, "second minus first") == wanted
+    cells = tab.get_by_role("region", name="second minus first", exact=True).locator("tbody tr td:last-child")
+    assert cells.all_text_contents() == tests
+
+
+def test_the_iou_of_a_card_is_that_of_the_opened_sample(tab, address, records):
+    for row in [at for at in range(40) if all(run[at].iou for run in records)][:5]:
+        on_card = tab.locator(f"#card-{row} .iou").all_text_contents() if row in cards(tab) else []
+        assert on_card == [f"IoU {once(run[row].iou, 2)}" for run in records]
+        tab.goto(f"{address}#row-{row}")
+        verdicts = tab.locator("dialog .verdict").all_text_contents()
+        assert all(one in verdict for one, verdict in zip(on_card, verdicts, strict=True))
+        tab.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW])
+def test_runs_that_are_not_like_for_like_are_marked_where_their_figures_are(tab, tmp_path, viewport):
+    first, second = make_runs(tmp_path, 12)
+    given = ["--data", tmp_path / "data.json", "--answers", tmp_path / "second.jsonl", "--out", second]
+    CliRunner().invoke(app, ["score", "mig-bench", *map(str, given), "--protocol", "published", "--y-stretch"])
+    tab.set_viewport_size(viewport)
+    tab.goto(write_page([first, second], ["first", "second"], tmp_path, tmp_path / "page").as_uri())
+    assert "MIG-Bench's form, not a released file" in tab.title() and "2 runs not like for like" in tab.title()
+    told = tab.locator(".caution")
+    assert told.count() == 2  # beside the scores, and above the comparison
+    assert all("the runs differ in protocol and y-stretch" in one for one in told.all_text_contents())
+    heads = tab.get_by_role("region", name="Acc@0.5 by task", exact=True).locator("thead th")
+    assert "second (published protocol, with y-stretch)" in heads.nth(3).inner_text()
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

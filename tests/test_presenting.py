@@ -21,7 +21,8 @@ from migician.errors import UserError
 from migician.figures import bars, radar
 from migician.report import build_report, write_report
 from migician.scoring import Reading, Record, score
-from migician.tables import Table, Value, tables, write_latex, write_markdown, write_text
+from migician.tables import Table, tables, write_latex, write_markdown, write_text
+from migician.values import Value
 
 
 def record(reply="(1,1),(2,2)", *, target=1, image=None, images=3, task="group_grounding", iou=0.0, truth=(0, 0, 1, 1)):
@@ -189,6 +190,9 @@ def test_published_figures_by_hand():
         ("qwen2-vl-7b", {"file_kind": "original", "rows_in_file": 9}, "ours is over 4 of 9 rows."),
         ("qwen2-vl-7b", {"file_kind": "original", "file_released_as": None}, "MIG_data.json is no released"),
         ("qwen2-vl-7b-cot", {"file_kind": "original"}, "it answers by chain of thought"),
+        ("qwen2-vl-7b", {"file_kind": "original", "plan": {"wording": "published"}}, None),
+        ("qwen2-vl-7b", {"file_kind": "original", "plan": {"wording": "corrected"}}, "ours with the corrected one."),
+        ("qwen2-vl-7b", {"file_kind": "original", "chain_of_thought": {"mode": "multi"}}, "ours answers by chain of"),
         ("univg-r1", {}, "its authors may read replies in another way."),
         ("human", {"file_kind": "original", "protocol": "strict"}, None),
     ],
@@ -256,12 +260,19 @@ def test_tables_as_latex():
     ]
 
 
-def test_runs_over_other_rows_are_not_shown_together(tmp_path):
-    runs = {"a": run_of(tmp_path), "b": run_of(tmp_path, data_sha256="1" * 64)}
-    with pytest.raises(UserError, match="b and a score different benchmark files"):
-        tables(runs)
-    with pytest.raises(UserError, match="do not hold the same rows"):
-        tables({"a": run_of(tmp_path), "b": run_of(tmp_path, task="region")})
+def test_runs_over_other_rows_are_headed_apart(tmp_path):
+    runs = {"a": run_of(tmp_path), "b": run_of(tmp_path, task="region", n=2, rows_in_file=8)}
+    by_task = tables(runs)[0]
+    assert by_task.title.endswith("(MIG_data.json), 2 runs not like for like")
+    assert by_task.columns[2:] == ["a (all 4 rows)", "b (2 of 8 rows, of region)"]
+    assert [row[:2] for row in by_task.rows] == [
+        ["static difference", "4 / -"],
+        ["region locating", "- / 4"],
+        ["average of tasks", "4"],
+    ]
+    assert by_task.rows[0][3] == by_task.rows[1][2] == ""
+    with pytest.raises(UserError, match="a and b score different benchmarks"):
+        tables({"a": runs["a"], "b": run_of(tmp_path, benchmark="mmiu")})
 
 
 def test_the_table_of_real_runs(real, tmp_path):
@@ -273,9 +284,10 @@ def test_the_table_of_real_runs(real, tmp_path):
     folders = [str(tmp_path / name) for name in records]
     done = CliRunner().invoke(app, ["table", *folders, "--format", "markdown", "--published", "migician,univg-r1"])
     lines = done.stdout.splitlines()
-    assert "| task | n | migician | qwen2\\_vl | Migician, published | UniVG-R1, published |" in lines
+    heads = "migician (with y-stretch) | qwen2\\_vl (without y-stretch)"
+    assert f"| task | n | {heads} | Migician, published | UniVG-R1, published |" in lines
     assert "| average of tasks | 4276 | 63.37 (61.1-65.6) | 30.64 (28.7-32.7) | 63.82 | 72.64 |" in lines
-    assert "| migician | group grounding | 359 | 120 | 97.50 (92.7-99.2) | 25.53 |" in lines
+    assert "| migician (with y-stretch) | group grounding | 359 | 120 | 97.50 (92.7-99.2) | 25.53 |" in lines
     assert sum("Not comparable with" in line for line in lines) == 2
 
 

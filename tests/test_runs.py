@@ -89,8 +89,22 @@ def test_two_runs_side_by_side(world: Path) -> None:
     assert (found.only_first, found.only_second) == ([2], [1])
     assert has(found.show(1), PALETTE[0]) and has(found.show(1), PALETTE[1])
     average = next(line for line in found._repr_markdown_().splitlines() if line.startswith("| average"))
-    assert [cell.strip() for cell in average.split("|")][-4:-1] == ["1", "1", "1"]
+    assert [cell.strip() for cell in average.split("|")][-4:-1] == ["1", "1", "1.000"]
     assert "second minus first: Acc@0.5 +0.00" in repr(found)
+
+
+def test_two_runs_that_are_not_like_for_like_say_so(world: Path) -> None:
+    """Answers scored twice over: each run is headed with its own words, where the figure is."""
+    strict = scored(world, "strict", [HIT, MISS, HIT, HIT])
+    stretched = score(
+        "mig-bench", world / "data.json", world / "strict.jsonl", world / "lax", protocol="published", y_stretch=True
+    )
+    found = compare(strict, stretched)
+    for told in (repr(found), found._repr_markdown_()):
+        assert "lax (published protocol, with y-stretch) minus strict (strict protocol, without y-stretch)" in told
+        assert "Not like for like, the runs differ in protocol and y-stretch" in told
+    again = compare(strict, strict)
+    assert "like for like" not in repr(again) + again._repr_markdown_()
 
 
 def test_what_the_command_gives_the_call_gives(world: Path) -> None:

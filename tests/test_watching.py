@@ -42,8 +42,11 @@ def scorer(calls: list[str], fail: tuple[str, ...] = (), sha256: str = "a") -> C
         value = float(out.name.removeprefix("checkpoint-")) if out.name != "final" else 99.0
         figures = {"acc@0.5": value, "interval": {"acc@0.5": [value - 1, value + 1]}}
         report = {
+            "benchmark": "mig-bench",
+            "data": "data.json",
             "data_sha256": sha256,
             "n": 4,
+            "rows_in_file": 4,
             "protocol": "strict",
             "average": figures,
             "per_task": {"diff": figures},
@@ -107,7 +110,7 @@ def test_scores_on_other_questions_are_refused(tmp_path: Path) -> None:
     saved(saves, 1)
     score_new(saves, out, OPTIONS, set(), scorer(calls))
     saved(saves, 2)
-    with pytest.raises(UserError, match="checkpoint-2: data_sha256 is b, of checkpoint-1 it is a"):
+    with pytest.raises(UserError, match="checkpoint-2: another file than checkpoint-1: data.json, sha256 b"):
         score_new(saves, out, OPTIONS, set(), scorer(calls, sha256="b"))
 
 

@@ -24,6 +24,8 @@ from migician.imagenames import named_image
 from migician.scoring import BOXES, Scoring
 
 Kind = Literal["original", "revised"]
+_LONGEST_SOURCE = 60
+"""Letters of `Row.source` that are kept."""
 
 # The files that papers' figures are from; any other file of the same form is scored and said to be another.
 RELEASED = {
@@ -41,6 +43,8 @@ class Row(msgspec.Struct, frozen=True):
     answer: tuple[int | float, int | float, int | float, int | float]
     additional_info: str = ""
     need_format: bool = True
+    source: str = ""
+    """In a file of one's own: what it is, as the miniature world says it. Released files have no such field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class MigBench:
     scoring: Scoring = BOXES
     max_side_px: int | None = None
     max_new_tokens: int = 128
+    declared_as: str = ""
+    """What a file that is not released says it is, in all its rows; empty where it does not."""
 
     @property
     def released_as(self) -> str | None:
@@ -102,13 +108,16 @@ class MigBench:
         """See `prompt`."""
         return prompt(question, wording, family, sizes)
 
+    @property
+    def file_facts(self) -> Mapping[str, Any]:
+        """Which form and release the file is, and what it says it is where it is none that was released."""
+        declared = {"file_declared_as": self.declared_as} if self.declared_as else {}
+        return {"file_kind": self.kind, "file_released_as": self.released_as, **declared}
+
     def facts(self) -> Mapping[str, Any]:
-        """Which form and release the file is, and the rows that repeat another."""
-        return {
-            "file_kind": self.kind,
-            "file_released_as": self.released_as,
-            "duplicate_rows": [{"row": row, "repeats": earlier} for row, earlier in self.duplicates],
-        }
+        """What file it is, and the rows that repeat another."""
+        repeats = [{"row": row, "repeats": earlier} for row, earlier in self.duplicates]
+        return {**self.file_facts, "duplicate_rows": repeats}
 
 
 def load(path: str | Path) -> MigBench:
@@ -130,7 +139,10 @@ def load(path: str | Path) -> MigBench:
         raise UserError(f"{file}: holds no question")
     revised = all(isinstance(value, int) for row in rows for value in row.answer)
     questions = tuple(_question(index, row, revised, file) for index, row in enumerate(rows))
-    return MigBench(file, hashlib.sha256(content).hexdigest(), "revised" if revised else "original", questions)
+    sha256 = hashlib.sha256(content).hexdigest()
+    sources = {row.source for row in rows}
+    declared = " ".join(sources.pop().split())[:_LONGEST_SOURCE] if len(sources) == 1 and sha256 not in RELEASED else ""
+    return MigBench(file, sha256, "revised" if revised else "original", questions, declared_as=declared)
 
 
 def _question(index: int, row: Row, revised: bool, file: Path) -> Question:

@@ -71,8 +71,7 @@ class OneShot:
     def facts(self) -> Mapping[str, Any]:
         """Which form and release the file is, what was made of its rows, and the prompt."""
         return {
-            "file_kind": self.polling.kind,
-            "file_released_as": self.polling.released_as,
+            **self.polling.file_facts,
             "form": "one-shot: several images asked at once, boxes matched one to one within their image",
             "rows_merged": sum(len(question.rows) for question in self.questions),
             "rows_left_out": dict(self.left_out),

@@ -152,6 +152,11 @@ def _differences(name: str, report: Mapping[str, Any], published: Published) -> 
         stretched = bool(report.get("y_stretch"))
         if published.y_stretch != stretched:
             told.append("only its boxes are y-stretched" if published.y_stretch else "only our boxes are y-stretched")
+    wording = (report.get("plan") or {}).get("wording", "published")
+    if published.way == "published" and wording != "published":
+        told.append(f"it is asked with the published prompt, ours with the {wording} one")
     if published.chain_of_thought:
         told.append("it answers by chain of thought in two steps")
+    elif report.get("chain_of_thought"):
+        told.append("ours answers by chain of thought in two steps")
     return told

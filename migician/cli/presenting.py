@@ -92,18 +92,21 @@ def _report_runs(
     parquet: Path | None,
 ) -> None:
     from migician.answerlog import images_of
+    from migician.headings import check_same_questions
     from migician.page import write_page
     from migician.recordtable import write_table
     from migician.report import side_by_side
 
     reports = _runs(folders)
-    console().print(side_by_side(reports))
     if parquet is not None:
+        console().print(side_by_side(reports))
         note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
         return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
+    check_same_questions(reports)
+    console().print(side_by_side(reports))
     page = write_page(folders, list(reports), root, out or folders[0] / "page", published=published, processes=workers)
     note(f"open {page}")
 

@@ -90,5 +90,5 @@ def compare(
     else:
         console().print(comparison_table(comparison))
         console().print(significance_table(comparison))
-    if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
-        note("the two runs were scored under different protocols")
+    if as_json and comparison["not_like_for_like"]:
+        note(comparison["not_like_for_like"])

@@ -27,7 +27,7 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
 def console() -> Console:
     """Where tables go."""
     # Piped output has no width of its own: give it room, so that no figure is cut.
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def note(sentence: str) -> None:

@@ -1,7 +1,8 @@
 """The held-out set of the miniature world, in MIG-Bench's format and wording.
 
 A row: {"task": "object_tracking", "images": ["./MIG-Bench/images/object_tracking/000000_1.jpg", ...],
-"question": "...", "answer": [0.082, 0.338, 0.54, 0.812], "additional_info": "", "need_format": false}.
+"question": "...", "answer": [0.082, 0.338, 0.54, 0.812], "additional_info": "", "need_format": false,
+"source": "miniature world"}. By the last, which released files do not have, no figure over it looks like MIG-Bench's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ GROUP = 2
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One question, its fields in the released order."""
+    """One question: the released fields in their order, and what world it is of."""
 
     task: str
     images: list[str]
@@ -44,6 +45,7 @@ class Row(msgspec.Struct, frozen=True):
     answer: tuple[float, float, float, float]
     additional_info: str = ""
     need_format: bool = True
+    source: str = "miniature world"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ function styled(node, styles) {
 }
 
 const number = (value) => value.toLocaleString("en");
-const percent = (value) => value.toFixed(2);
 const outcomeName = (place) => PAGE.outcomes[place].replaceAll("_", " ");
 const taskName = (place) => (place === null ? "average of tasks" : PAGE.tasks[place][1]);
 
@@ -48,7 +47,7 @@ function inkOn(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
-// A table that scrolls within itself where it is wider than the page. Cells are texts, [value, low, high] or nodes.
+// A table that scrolls within itself where it is wider than the page. Cells are texts, figures or nodes.
 function table(caption, columns, rows, numbers) {
   const left = columns.length - numbers;
   const side = (place) => (place < left ? "name" : "number");
@@ -63,10 +62,12 @@ function table(caption, columns, rows, numbers) {
   );
 }
 
+// A figure is {at: [value, low, high], text, interval}: it is drawn at its value, and shown as the texts that come with
+// it. Nothing here rounds, so that the page has the digits of every table.
 function cell(value) {
-  if (!Array.isArray(value)) return value ?? "";
-  const [figure, low, high] = value;
-  return low === undefined
-    ? percent(figure)
-    : [percent(figure), " ", el("small", {}, `${low.toFixed(1)}–${high.toFixed(1)}`)];
+  return Array.isArray(value?.at) ? written(value) : value ?? "";
+}
+
+function written({ text, interval }) {
+  return interval ? [text, " ", el("small", {}, interval)] : text;
 }

@@ -1,6 +1,6 @@
 // Every sample: filtered, sorted, and drawn a few at a time as the end of the page comes near.
 // A sample is {id, task, images: [number], marks: [[look, image, x1, y1, x2, y2, label]], texts: [[whose, text, note]],
-// outcomes: [of each run], ious: [of each run]}; `whose` is a run's number or a word.
+// outcomes: [of each run], ious: [[value, text] or null, of each run]}; `whose` is a run's number or a word.
 const AT_ONCE = 24;
 const FILTERS = ["task", "run", "outcome", "right", "from", "to", "text", "sort"];
 const state = { shown: [], drawn: 0, filter: {} };
@@ -101,12 +101,12 @@ function fits(filter) {
   return (sample) =>
     (!filter.task || sample.task === task) &&
     (!filter.outcome || sample.outcomes[run] === outcome) &&
-    ((filter.from === undefined && filter.to === undefined) || within(sample.ious[run], from, to)) &&
+    ((filter.from === undefined && filter.to === undefined) || within(sample.ious[run]?.[0], from, to)) &&
     (!right || right(sample.outcomes.map((one) => PAGE.outcomes[one] === "correct"))) &&
     (!words || searched(sample).includes(words));
 }
 
-const within = (iou, from, to) => iou !== null && iou !== undefined && iou >= from && iou <= to;
+const within = (iou, from, to) => iou !== undefined && iou >= from && iou <= to;
 
 function rightTest(choice) {
   if (!choice) return null;
@@ -131,7 +131,7 @@ function ordered(samples, filter) {
   if (!filter.sort) return samples;
   const run = Number(filter.run ?? 0);
   const sign = filter.sort === "high" ? -1 : 1;
-  return samples.sort((one, other) => sign * ((one.ious[run] ?? 0) - (other.ious[run] ?? 0)) || one.id - other.id);
+  return samples.sort((one, other) => sign * ((one.ious[run]?.[0] ?? 0) - (other.ious[run]?.[0] ?? 0)) || one.id - other.id);
 }
 
 function drawMore() {
@@ -145,7 +145,7 @@ function card(sample) {
   const fit = sample.outcomes.map((outcome, run) => el(
     "span", { class: PAGE.outcomes[outcome] === "correct" ? "fit right" : "fit" },
     PAGE.looks[1 + run].letter ? chip(1 + run) : null,
-    outcomeName(outcome), sample.ious[run] === null ? null : el("span", { class: "iou" }, `IoU ${sample.ious[run].toFixed(2)}`),
+    outcomeName(outcome), sample.ious[run] === null ? null : el("span", { class: "iou" }, `IoU ${sample.ious[run][1]}`),
   ));
   return el(
     "a", { class: "card", id: `card-${sample.id}`, href: hashOf(state.filter, sample.id) },

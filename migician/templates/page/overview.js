@@ -112,11 +112,12 @@ function dots(cells, series) {
   cells.forEach((one, at) => {
     if (!one) return;
     const y = step * (at + 0.5) + 3.5;
-    if (one.length > 1) {
-      const line = svg("line", { x1: x(one[1]), x2: x(one[2]), y1: y, y2: y, "stroke-width": 2.5 });
+    const [value, low, high] = one.at;
+    if (low !== undefined) {
+      const line = svg("line", { x1: x(low), x2: x(high), y1: y, y2: y, "stroke-width": 2.5 });
       drawing.append(styled(line, { stroke: series[at].colour }));
     }
-    drawing.append(series[at].point(x(one[0]), y));
+    drawing.append(series[at].point(x(value), y));
   });
   return drawing;
 }
@@ -144,11 +145,11 @@ function radar(rows, series) {
   });
   series.forEach((one, column) => {
     if (rows.some((row) => !row.cells[column])) return;
-    const shape = svg("polygon", { class: one.colour ? "own" : "published", "stroke-dasharray": one.dash, points: ring(rows.map((row) => row.cells[column][0])) });
+    const shape = svg("polygon", { class: one.colour ? "own" : "published", "stroke-dasharray": one.dash, points: ring(rows.map((row) => row.cells[column].at[0])) });
     drawing.append(one.colour ? styled(shape, { stroke: one.colour, fill: one.colour }) : shape);
   });
   series.forEach((one, column) => rows.forEach((row, place) => {
-    if (row.cells[column]) drawing.append(one.point(...at(place, row.cells[column][0])));
+    if (row.cells[column]) drawing.append(one.point(...at(place, row.cells[column].at[0])));
   }));
   return drawing;
 }
@@ -167,20 +168,20 @@ function comparison(found) {
       ...(row.task === null ? {} : { task: PAGE.tasks[row.task][0] }),
       right: runs().length === 2 ? `only-${names[side]}` : `${names[side]}-not-${names[1 - side]}`,
     }, number(count))),
-    row.p < 0.001 ? "< 0.001" : row.p.toFixed(3),
+    row.p,
   ]);
   const [first, second] = [found.first, found.second].map((run) => PAGE.looks[1 + run].name);
   return el(
     "div", { class: "comparison" },
-    el("p", { class: "hint" }, chip(1 + found.second), ` ${second} minus `, chip(1 + found.first), ` ${first}, percentage points, each with its ${INTERVAL}. ${found.caution}`),
+    el("p", { class: "hint" }, chip(1 + found.second), ` ${second} minus `, chip(1 + found.first), ` ${first}, percentage points, each with its ${INTERVAL}.`),
+    found.caution ? el("p", { class: "caution" }, found.caution) : null,
     table(`${second} minus ${first}`, columns, rows, columns.length - 1),
   );
 }
 
-function difference([value, low, high]) {
-  const signed = (one, digits) => (one >= 0 ? "+" : "−") + Math.abs(one).toFixed(digits);
-  const text = [signed(value, 2), " ", el("small", {}, `${signed(low, 1)} to ${signed(high, 1)}`)];
-  return el("span", { class: low > 0 || high < 0 ? "clear" : "" }, text);
+function difference(found) {
+  const [, low, high] = found.at;
+  return el("span", { class: low > 0 || high < 0 ? "clear" : "" }, written(found));
 }
 
 const filterLink = (filter, text) => el("a", { href: hashOf({ ...filter }) }, text);
