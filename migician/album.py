@@ -11,7 +11,7 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, Mention, parse_boxes
-from migician.draw import PALETTE, PREDICTION, Mark, contact_sheet
+from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
 from migician.errors import UserError
 from migician.imagenames import image_names, images_of_box
 from migician.samples import IMAGE_MARK, Sample
@@ -150,9 +150,10 @@ class BoxNumbers:
             number = self._numbers.get((mention.box, images))
             if number is None:
                 number = self._numbers[mention.box, images] = len(self._numbers) + 1
-                colour, line = GIVEN if given else ANSWER, "solid" if len(images) == 1 else "dotted"
+                line: Line = "solid" if len(images) == 1 else "dotted"
+                mark = Mark(mention.box, str(number), GIVEN if given else ANSWER, line)
                 for image in images:
-                    self.marks[image].append(Mark(mention.box, str(number), colour, line))
+                    self.marks[image].append(mark)
             told.append(f"[{number}]")
         return plain("".join([*told, text[end:]]))
 

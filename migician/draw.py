@@ -24,7 +24,7 @@ _INK, _FAINT, _PAPER, _EDGE = "#1F2933", "#52606D", "#FFFFFF", "#CBD2D9"
 _SMALLEST_PX, _LARGEST_PX = 384, 1280
 
 Line = Literal["solid", "dashed", "dotted"]
-_BROKEN: dict[Line, tuple[int, int]] = {"dashed": (4, 3), "dotted": (2, 3)}
+_BROKEN: dict[Line, tuple[int, int]] = {"dashed": (4, 3), "dotted": (1, 2)}
 """How long the pieces of a line are and the pauses between them, in breadths of the line."""
 _Rectangle = tuple[float, float, float, float]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
