@@ -11,9 +11,9 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, Mention, parse_boxes
-from migician.draw import PALETTE, PREDICTION, Mark, contact_sheet
+from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
 from migician.errors import UserError
-from migician.imagenames import image_names
+from migician.imagenames import image_names, images_of_box
 from migician.samples import IMAGE_MARK, Sample
 
 ANSWER, GIVEN = PREDICTION, PALETTE[1]
@@ -69,27 +69,24 @@ def draw_sample(sample: Sample, folder: str | Path) -> Image.Image:
     return _sheet(sample.type, sample, images)
 
 
-def places(type: str, mention: Mention, text: str, question: str, given: bool) -> tuple[int, ...]:
-    """The images (0-based) that a box of `text` belongs to; none where no text says it.
+def places(type: str, mention: Mention, text: str, question: str, count: int, *, given: bool) -> tuple[int, ...]:
+    """The images (0-based, of `count`) that a box of `text` belongs to; see `images_of_box`.
 
     `question` is that to which the text answers, or the text itself where `given`. What the wordings of the
-    families leave unsaid: a crop is looked for in the first image, an example in the second, a track begins in the
-    first, and a change for which no single image is named has one box in both.
+    families leave unsaid: a crop is looked for in the first image, an example in the second, and a track begins in
+    the first.
     """
+    in_text, named = ({name.image for name in image_names(one)} for one in (text, question))
+    tied = mention.image
     if type in _ALWAYS_IN:
-        return (_ALWAYS_IN[type],)
-    if type == "ot_train" and given:
-        return (0,)
-    if mention.image is not None:
-        return (mention.image,)
-    in_answer, named = (sorted({name.image for name in image_names(one)}) for one in (text, question))
-    if len(in_answer) == 1:
-        return tuple(in_answer)
+        tied = _ALWAYS_IN[type]
+    elif type == "ot_train" and given:
+        tied = 0
+    elif tied is None and len(in_text) == 1:
+        tied = in_text.pop()
     if type == "ot_train":
-        named = [image for image in named if image]
-    if type == "diff_train" and len(named) != 1:
-        return (0, 1)
-    return tuple(named) if len(named) == 1 else ()
+        named.discard(0)
+    return images_of_box(tied, named.pop() if len(named) == 1 else None, count)
 
 
 def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
@@ -144,7 +141,7 @@ class BoxNumbers:
         """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
         told, end = [], 0
         for mention in parse_boxes(text).mentions:
-            images = tuple(one for one in places(self.type, mention, text, question, given) if one < len(self.marks))
+            images = places(self.type, mention, text, question, len(self.marks), given=given)
             told.append(text[end : mention.span[0]])
             end = mention.span[1]
             if not images or mention.status != "read":
@@ -153,8 +150,10 @@ class BoxNumbers:
             number = self._numbers.get((mention.box, images))
             if number is None:
                 number = self._numbers[mention.box, images] = len(self._numbers) + 1
+                line: Line = "solid" if len(images) == 1 else "dotted"
+                mark = Mark(mention.box, str(number), GIVEN if given else ANSWER, line)
                 for image in images:
-                    self.marks[image].append(Mark(mention.box, str(number), GIVEN if given else ANSWER))
+                    self.marks[image].append(mark)
             told.append(f"[{number}]")
         return plain("".join([*told, text[end:]]))
 

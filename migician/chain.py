@@ -25,7 +25,7 @@ from migician.errors import UserError
 from migician.evaluation import ALONE, Plan, Progress, ask
 from migician.families import Family
 from migician.faults import BEARING, Tolerance
-from migician.imagenames import clear_names, image_names, named_image, ordinal
+from migician.imagenames import asked_image, clear_names, image_names, ordinal
 from migician.models import Model
 from migician.ranks import Ranks
 from migician.report import Report
@@ -136,7 +136,7 @@ def target_image(question: Question, description: str | None) -> int:
     elif question.task == "region":
         image = 0
     else:
-        image = 1 if question.task in _SECOND else named_image(question.text) or 0
+        image = 1 if question.task in _SECOND else asked_image(question.text) or 0
     return image if image < len(question.images) else 0
 
 

@@ -5,8 +5,10 @@
     OUT/predictions.json      what the model boxed, as a list of results
 
 COCO knows boxes on images, not questions: so every image of a question is an image of its own here, and a box never
-counts for another question about the same picture. Then pycocotools' recall at IoU 0.5 with one box an image is this
-project's Acc@0.5, task by task. Forms: https://cocodataset.org/#format-data and #format-results.
+counts for another question about the same picture. `drawn_on` has the ids of all images that a box belongs to
+(`images_of_box`), as the page draws it: more than one where no image is named for it. Then pycocotools' recall at
+IoU 0.5 with one box an image is this project's Acc@0.5, task by task.
+Forms: https://cocodataset.org/#format-data and #format-results.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = 
     """Write the run of a folder in COCO's form into the new folder `out`.
 
     Boxes are [x, y, width, height] in pixels of the upright image. Every prediction has score 1, since the models give
-    none. A box whose image neither the file nor the reply names is put on the question's first, as in scoring.
+    none. A true box of no particular image is on the question's first, and the reply's beside it, whichever image that
+    names, as scoring compares them. A box named for an image that is not there is left out.
     `images` is the folder that the benchmark's names start from, by default the one that was asked from. Raises
     `UserError` for a run without boxes, for an image that is not there, and where `out` is not empty.
     """
@@ -84,8 +87,7 @@ class _Form:
         first = len(self.images) + 1
         sizes = [self._place(record, number, name) for number, name in enumerate(record.images)]
 
-        def about(image: int | None, box: tuple[float, float, float, float]) -> dict[str, Any]:
-            place = image if image is not None and image < len(sizes) else 0
+        def about(place: int, images: tuple[int, ...], box: tuple[float, float, float, float]) -> dict[str, Any]:
             x1, y1, x2, y2 = Box(*box).to_pixels(sizes[place])
             corner = [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)]
             return {
@@ -95,16 +97,20 @@ class _Form:
                 "area": round(corner[2] * corner[3], 3),
                 "iscrowd": 0,
                 "question": record.index,
+                "drawn_on": [first + image for image in images],
             }
 
-        for image, box in shown.truths:
+        anywhere = any(len(images) > 1 for images, _ in shown.truths)
+        for images, box in shown.truths:
             if box[0] >= box[2] or box[1] >= box[3]:
                 self.impossible.add(record.index)
                 continue
-            self.truths.append({"id": len(self.truths) + 1, **about(image, box)})
-        for image, box in shown.boxes if record.outcome not in _UNREAD else ():
-            told = {"score": 1.0, "outcome": record.outcome}
-            self.predictions.append({"id": len(self.predictions) + 1, **about(image, box), **told})
+            self.truths.append({"id": len(self.truths) + 1, **about(images[0], images, box)})
+        for images, box in shown.boxes if record.outcome not in _UNREAD else ():
+            if images:
+                told = {"score": 1.0, "outcome": record.outcome}
+                where = about(0 if anywhere else images[0], images, box)
+                self.predictions.append({"id": len(self.predictions) + 1, **where, **told})
 
     def _place(self, record: Any, number: int, name: str) -> Size:
         """Give an image of a question its entry; its size."""

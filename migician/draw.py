@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -15,10 +16,16 @@ PREDICTION = "#D55E00"
 PALETTE = (PREDICTION, "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", TRUTH)
 """For several boxes that are not truth and prediction, in this order."""
 
+ON_ALL = "no image is named for it, so it is drawn on all"
+"""What to say of a box that is dotted: see `migician.imagenames.images_of_box`."""
+
 _INK, _FAINT, _PAPER, _EDGE = "#1F2933", "#52606D", "#FFFFFF", "#CBD2D9"
 # What a picture's longer side is brought to: a 112-pixel image is unreadable, a 6000-pixel one unwieldy.
 _SMALLEST_PX, _LARGEST_PX = 384, 1280
 
+Line = Literal["solid", "dashed", "dotted"]
+_BROKEN: dict[Line, tuple[int, int]] = {"dashed": (4, 3), "dotted": (1, 2)}
+"""How long the pieces of a line are and the pauses between them, in breadths of the line."""
 _Rectangle = tuple[float, float, float, float]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -32,12 +39,12 @@ class Mark:
     """Shown at the box's corner; empty for none."""
     colour: str = PREDICTION
     """Any colour Pillow knows, such as "#D55E00"."""
-    dashed: bool = False
+    line: Line = "solid"
 
 
 def truth(box: Box, label: str = "truth") -> Mark:
     """The mark of a right answer: bluish green, dashed."""
-    return Mark(box, label, TRUTH, dashed=True)
+    return Mark(box, label, TRUTH, "dashed")
 
 
 def prediction(box: Box, label: str = "prediction") -> Mark:
@@ -163,8 +170,8 @@ def _draw_marks(canvas: Image.Image, marks: Sequence[Mark]) -> None:
     short = min(canvas.size)
     line_px = max(3, round(short / 100))
     outlines = [_outline(mark.box, canvas.size) for mark in marks]
-    # Dashed over solid, so that a truth stays visible on a box that hits it exactly.
-    order = sorted(range(len(marks)), key=lambda index: marks[index].dashed)
+    # Broken lines over solid ones, so that a truth stays visible on a box that hits it exactly.
+    order = sorted(range(len(marks)), key=lambda index: marks[index].line != "solid")
     for index in order:
         _frame(pen, outlines[index], marks[index], line_px)
     font = ImageFont.load_default(max(12, round(short / 22)))
@@ -192,7 +199,11 @@ def _frame(pen: ImageDraw.ImageDraw, outline: _Rectangle, mark: Mark, line_px: i
         (x2 - inner, y1, x2, y2),
     ]
     bars = [(left, top, max(left, right), max(top, bottom)) for left, top, right, bottom in sides]
-    pieces = [piece for bar in bars for piece in (_dashes(bar, line_px * 4, line_px * 3) if mark.dashed else [bar])]
+    if mark.line == "solid":
+        pieces = bars
+    else:
+        dash, pause = _BROKEN[mark.line]
+        pieces = [piece for bar in bars for piece in _dashes(bar, line_px * dash, line_px * pause)]
     # A thin light rim keeps the line apart from a background of its own colour.
     for left, top, right, bottom in pieces:
         pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=_PAPER)

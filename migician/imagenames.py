@@ -1,4 +1,4 @@
-"""Which image a text names: "the third image", "Image-2", "2th", "第二张图"."""
+"""Which image a text names ("the third image", "Image-2", "2th", "第二张图"), and which one a box belongs to."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ _LEAD = re.compile(
 )
 _COPULA = re.compile(r"[*_\"”]{0,2}[ ](?:is|at)[ ]", re.IGNORECASE)
 _REACH = 48
+# What stands before a name in a question. A box in any family's form, and that it is of this image; that something else
+# is; another image, with which it is named together.
+_NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,12})?"
+_GIVEN_BOX = re.compile(
+    rf"(?:{_NUMBER}[\s,()]{{1,6}}){{3}}{_NUMBER}\s{{0,3}}(?:[)\]}}\s]|<\|box_end\|>|</box>){{1,8}}"
+    r"(?:of|in|on|from)\s{1,3}(?:the\s)?\Z",
+    re.IGNORECASE,
+)
+_OF = re.compile(r"\b(?:of|from)\s{1,3}(?:the\s)?\Z", re.IGNORECASE)
+_TOGETHER = re.compile(
+    rf"(?:\b(?:{_NOUN}[\ \t_#-]{{0,3}}[0-9]{{1,3}}|[0-9]{{1,3}}(?:st|nd|rd|th)|{'|'.join(_ORDINALS)})(?:\s{_NOUN})?"
+    rf"\s{{0,3}},?\s{{0,3}}(?:and|or|vs\.?|&)|[0-9{_CHINESE}]\s?[张幅个副]?\s?(?:图片?|照片)?\s?[和与、或])"
+    r"\s{0,3}(?:in\s)?(?:the\s)?\Z",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +82,37 @@ def clear_names(text: str, begin: int = 0, end: int | None = None) -> list[Image
     return [name for name in image_names(text, begin, end) if _is_clear(text, name, begin)]
 
 
-def named_image(text: str) -> int | None:
-    """The image (0-based) a question asks about: the last one it names, None where it names none.
+def images_of_box(tied: int | None, asked: int | None, count: int) -> tuple[int, ...]:
+    """The images (0-based, of `count`) that a box belongs to: whoever draws, exports or scores a box asks here.
 
-    >>> named_image("For the object in the first image, please locate it in the 5th image.")
-    4
+    The image that the box's own text ties it to (`Mention.image`); none where that one is not there. Else the
+    image that the question asks about (`asked_image`, or what a benchmark's file says). Else all, because
+    nothing says which: such a box is drawn on each of them, and marked as such.
+
+    >>> images_of_box(2, 0, 3), images_of_box(None, 0, 3), images_of_box(None, None, 3), images_of_box(8, 0, 3)
+    ((2,), (0,), (0, 1, 2), ())
     """
-    names = image_names(text)
-    return names[-1].image if names else None
+    if tied is not None:
+        return (tied,) if tied < count else ()
+    return tuple(range(count)) if asked is None or asked >= count else (asked,)
+
+
+def asked_image(question: str) -> int | None:
+    """The image (0-based) that a question asks about: the last one it names; None where that is not clear.
+
+    A name that says where a box of the question is ("(10,20),(30,40) of Image-1") asks for nothing; one that
+    describes ("the dog of Image-1") asks only where no other does. Of images named together ("in Image-1 and
+    Image-2") none is clear.
+
+    >>> asked_image("For the object in the first image, please locate it in the 5th image.")
+    4
+    >>> asked_image("Find it in Image-2: the region (10,20),(30,40) of Image-1")
+    1
+    >>> asked_image("What differs between Image-1 and Image-2?")
+    """
+    names = [name for name in image_names(question) if not _follows(_GIVEN_BOX, question, name)]
+    name = next((name for name in reversed(names) if not _follows(_OF, question, name)), names[-1] if names else None)
+    return None if name is None or _follows(_TOGETHER, question, name) else name.image
 
 
 def ordinal(position: int) -> str:
@@ -97,6 +135,12 @@ def _read(match: re.Match[str]) -> ImageName:
     digits = match["after"] or match["nth"] or match["zh"] or match["zh2"]
     number = _CHINESE.index(digits) + 1 if digits in _CHINESE else int(digits)
     return ImageName(number - 1, match.span())
+
+
+def _follows(what: re.Pattern[str], text: str, name: ImageName) -> bool:
+    """Whether `what` stands right before a name."""
+    start = name.span[0]
+    return what.search(text, max(0, start - 2 * _REACH), start) is not None
 
 
 def _is_clear(text: str, name: ImageName, begin: int) -> bool:

@@ -15,8 +15,9 @@ import numpy as np
 
 from migician.boxes import Box
 from migician.boxtext import BoxStyle, Mention, parse_boxes
+from migician.imagenames import images_of_box
 from migician.metrics import Measure
-from migician.scoring import CORRECT_IOU, Answer, Reading, Scoring, Shown, SizeOf
+from migician.scoring import CORRECT_IOU, Answer, Drawn, Reading, Scoring, Shown, SizeOf
 
 MatchOutcome = Literal["correct", "partly", "missed", "no_box", "garbled", "failed"]
 
@@ -109,8 +110,12 @@ def _score_set(question: SetQuestion, answer: Answer, reading: Reading, size_of:
     outcome: MatchOutcome = "failed"
     if answer.response is not None:
         mentions, outcome = _mentions(answer.response, question, reading.style, size_of)
-    # A box that cannot be read still counts as one that was given.
-    usable = [(one.image if one.status == "read" else None, one.box) for one in mentions]
+    # A box that cannot be read, or that nothing places, still counts as one that was given.
+    places = [images_of_box(one.image, None, len(question.images)) for one in mentions]
+    usable = [
+        (images[0] if one.status == "read" and len(images) == 1 else None, one.box)
+        for one, images in zip(mentions, places, strict=True)
+    ]
     pairs = match(truths, usable)
     if mentions:
         hits = sum(pair.iou >= CORRECT_IOU for pair in pairs)
@@ -169,9 +174,12 @@ def _counts(records: Sequence[SetRecord]) -> dict[str, int]:
 
 
 def _show(record: SetRecord) -> Shown:
+    def drawn(box: BoxIn) -> Drawn:
+        return images_of_box(box.image, None, len(record.images)), box.box
+
     return Shown(
-        [(truth.image, truth.box) for truth in record.truths],
-        [(box.image, box.box) for box in record.boxes],
+        [drawn(truth) for truth in record.truths],
+        [drawn(box) for box in record.boxes],
         remark=f"found {record.found} of {len(record.truths)}",
     )
 

@@ -17,7 +17,7 @@ from migician.errors import UserError
 from migician.headings import check_same_questions, headed, mark, title_of
 from migician.pagefiles import Shelf, write_index
 from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of
-from migician.scoring import Shown, read_records
+from migician.scoring import Drawn, Shown, read_records
 from migician.tables import Cell, Table, name_of_task, remarks, tables, task_order
 from migician.values import Value, iou_text, p_text, value_of
 
@@ -138,7 +138,7 @@ def _samples(runs: Sequence[_Run], tasks: Sequence[str], shelf: Shelf) -> list[d
 
 def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[str, Any]:
     shown = runs[0].scoring.show(record)
-    marks = [_mark(0, image, box) for image, box in shown.truths]
+    marks = _marks(0, shown.truths)
     texts: list[Any] = [["question", record.question]]
     if shown.answer:
         texts.append(["right answer", shown.answer])
@@ -146,7 +146,7 @@ def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[
     for place, run in enumerate(runs):
         own = run.records[record.index]
         fit = run.scoring.show(own)
-        marks += [_mark(1 + place, image, box) for image, box in fit.boxes]
+        marks += _marks(1 + place, fit.boxes)
         texts.append([place, own.reply, _fit(own, fit)])
         outcomes.append(run.scoring.outcomes.index(own.outcome))
         iou = run.ious.get(record.index)
@@ -162,9 +162,13 @@ def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[
     }
 
 
-def _mark(look: int, image: int | None, box: Sequence[float]) -> list[Any]:
-    """[look, image (0-based) or None, x1, y1, x2, y2 as fractions]."""
-    return [look, image, *(round(side, 5) for side in box)]
+def _marks(look: int, drawn: Sequence[Drawn]) -> list[list[Any]]:
+    """[look, image (0-based) or None for all, x1, y1, x2, y2 as fractions] of each box that is in an image."""
+    return [
+        [look, images[0] if len(images) == 1 else None, *(round(side, 5) for side in box)]
+        for images, box in drawn
+        if images
+    ]
 
 
 def _fit(record: Any, shown: Shown) -> str:

@@ -192,9 +192,10 @@ def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> 
         question = turn.value if asked else question
         texts.append([_SPEAKERS[turn.from_], numbers.tell(turn.value, question, given=asked)])
     marks = [
-        [int(mark.colour == ANSWER), image, *_corners(mark.box), mark.label]
+        [int(mark.colour == ANSWER), image if mark.line == "solid" else None, *_corners(mark.box), mark.label]
         for image, own in enumerate(numbers.marks)
         for mark in own
+        if mark.line == "solid" or image == 0  # the page draws on all what has no image
     ]
     # What a question says comes first on its card, not what the system is told.
     texts.sort(key=lambda one: one[0] == "system")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from migician.answers import score_file
 from migician.benchmarks import load_benchmark
 from migician.benchmarks.images import check_images, find_image
 from migician.boxes import Box
-from migician.draw import PALETTE, Mark, contact_sheet, truth
+from migician.draw import ON_ALL, PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
 from migician.faults import BEARING, Tolerance
 from migician.headings import headed, mark, title, title_of
@@ -67,7 +68,10 @@ class Run:
         return sorted(found, key=lambda one: -getattr(one, "iou", 0.0))
 
     def show(self, index: int) -> Image.Image:
-        """The question with that index as one picture: its images, true boxes dashed, those of the reply solid."""
+        """The question with that index as one picture: its images, true boxes dashed, those of the reply solid.
+
+        Dotted is what is drawn on all images, because none is named for it.
+        """
         return _picture([self], index)
 
     def to_dataset(self) -> Any:
@@ -240,7 +244,7 @@ def _right(run: Run) -> set[int]:
 
 
 def _picture(runs: Sequence[Run], index: int) -> Image.Image:
-    """A question with what each run replied; boxes of no known image are not drawn."""
+    """A question with what each run replied."""
     records = []
     for run in runs:
         if index not in run.records:
@@ -250,18 +254,23 @@ def _picture(runs: Sequence[Run], index: int) -> Image.Image:
     pictures = [load_picture(_image(runs, name)) for name in first.images]
     marks: list[list[Mark]] = [[] for _ in pictures]
 
-    def put(drawn: Sequence[Drawn], make: Any) -> None:
-        for image, box in drawn:
-            if image is not None and image < len(marks):
-                marks[image].append(make(Box(*box)))
+    def put(drawn: Sequence[Drawn], make: Callable[[Box], Mark]) -> bool:
+        """Draw them; whether one is in no particular image."""
+        for images, box in drawn:
+            mark = make(Box(*box))
+            for image in images:
+                marks[image].append(mark if len(images) == 1 else replace(mark, line="dotted"))
+        return any(len(images) > 1 for images, _ in drawn)
 
-    put(runs[0].scoring.show(first).truths, truth)
+    dotted = put(runs[0].scoring.show(first).truths, truth)
     lines = []
     for place, (run, record) in enumerate(zip(runs, records, strict=True)):
         shown, colour = run.scoring.show(record), PALETTE[place]
-        put(shown.boxes, lambda box, run=run, colour=colour: Mark(box, run.name, colour))
+        dotted |= put(shown.boxes, partial(Mark, label=run.name, colour=colour))
         said = "(no reply)" if record.reply is None else plain(record.reply)[:600]
         lines.append(f"{run.name}: {said}   [{', '.join(filter(None, (record.outcome, shown.remark)))}]")
+    if dotted:
+        lines.append(f"Dotted: {ON_ALL}.")
     return contact_sheet(pictures, marks, title=plain(first.question), note="\n".join(lines))
 
 

@@ -21,6 +21,7 @@ from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import Box, Size
 from migician.boxtext import STYLES, BoxStyle, Parsed, parse_boxes
 from migician.errors import NOT_JSON, UserError, closest, unknown
+from migician.imagenames import images_of_box
 from migician.metrics import Measure, metric_columns
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ def reading_named(protocol: str, style: str | None = None, y_stretch: bool = Fal
     return Reading(cast("Protocol", protocol), STYLES[name], y_stretch)
 
 
-Drawn = tuple[int | None, tuple[float, float, float, float]]
-"""(image or None where it is not known, box as fractions)."""
+Drawn = tuple[tuple[int, ...], tuple[float, float, float, float]]
+"""(images it belongs to, as `images_of_box` says; box as fractions)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,8 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
     else:
         # A style that counts pixels counts those of the target, else of the first image.
         size = size_of(question, question.target or 0)
-        found = _read_strict(parse_boxes(answer.response, reading.style, size), question.target)
+        parsed = parse_boxes(answer.response, reading.style, size)
+        found = _read_strict(parsed, question.target, len(question.images))
     overlap = found.boxes[0].iou(question.truth) if found.boxes and found.outcome in ("correct", "wrong_box") else 0.0
     outcome = found.outcome
     if outcome == "correct" and overlap < CORRECT_IOU:
@@ -237,14 +239,14 @@ def _read_published(reply: str, y_stretch: bool) -> _Found:
     return _Found(boxes, "correct" if boxes else "no_box", None)
 
 
-def _read_strict(parsed: Parsed, target: int | None) -> _Found:
+def _read_strict(parsed: Parsed, target: int | None, count: int) -> _Found:
     chosen = parsed.pick(target)
     if chosen is None:
         return _Found([], "garbled" if parsed.status == "garbled" else "no_box", None)
     boxes = [chosen.box, *(mention.box for mention in parsed.mentions if mention is not chosen)]
     if chosen.status != "read":
         return _Found(boxes, chosen.status, chosen.image)
-    if target is not None and chosen.image is not None and chosen.image != target:
+    if target is not None and target not in images_of_box(chosen.image, target, count):
         return _Found(boxes, "wrong_image", chosen.image)
     return _Found(boxes, "correct", chosen.image)
 
@@ -254,10 +256,12 @@ def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
 
 
 def _show_box(record: Record) -> Shown:
-    # A box whose image the reply does not name is drawn where the question's answer is.
-    image = record.image if record.image is not None else record.target
-    boxes = [(image, box) for box in record.boxes[:1]]
-    return Shown([(record.target, record.truth)], boxes, remark=f"IoU {record.iou:.2f}")
+    count, remark = len(record.images), f"IoU {record.iou:.2f}"
+    images = images_of_box(record.image, record.target, count)
+    if record.image is not None and not images:
+        remark += f", named for Image-{record.image + 1} of {count}, so not drawn"
+    boxes = [(images, box) for box in record.boxes[:1]]
+    return Shown([(images_of_box(None, record.target, count), record.truth)], boxes, remark=remark)
 
 
 BOXES = Scoring(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from migician import STYLES, Box, parse_boxes
 from migician.boxtext import final_answer
-from migician.imagenames import named_image, ordinal
+from migician.imagenames import asked_image, ordinal
 
 permille = st.integers(0, 1000)
 
@@ -195,19 +195,6 @@ def test_final_answer_of_plain_text_is_the_text():
     assert final_answer("plain") == "plain"
 
 
-@pytest.mark.parametrize(
-    ("question", "image"),
-    [
-        ("Recognize and locate this object in the 2th image. ", 1),
-        ("For the object in the first image marked with red bounding box, please locate it in the 6th image. ", 5),
-        ("Find and locate where does the object in image-1 locate in the image-2.", 1),
-        ("Compare these two images carefully and give me the coordinates of their difference. ", None),
-    ],
-)
-def test_the_image_a_question_asks_about(question, image):
-    assert named_image(question) == image
-
-
 @given(st.integers(0, 98))
 def test_ordinals_are_read_back(position):
-    assert named_image(f"the {ordinal(position)} image") == position
+    assert asked_image(f"the {ordinal(position)} image") == position

@@ -140,9 +140,9 @@ class TestPlaces:
                 question = wording.format(**image_fields(position), box=QWEN.write(Box(0, 0, 0.5, 0.5)), object="a dog")
                 for ending in ("", " " + FORMATS[0]):
                     (mention,) = parse_boxes(answer).mentions
-                    found = places(type_, mention, answer, question + ending, given=False)
-                    assert found in ((position,), ()), question
-                    placed.append(bool(found))
+                    found = places(type_, mention, answer, question + ending, 4, given=False)
+                    assert found in ((position,), (0, 1, 2, 3)), question
+                    placed.append(len(found) == 1)
         assert np.mean(placed) > 0.9
 
     def test_a_change_with_one_box_is_in_the_named_image_or_in_both(self) -> None:
@@ -150,7 +150,7 @@ class TestPlaces:
         (mention,) = parse_boxes(answer).mentions
         for wording in (*difference.EITHER.benchmark, *difference.EITHER.own):
             for position in (0, 1):
-                found = places("diff_train", mention, answer, wording.format(**image_fields(position)), given=False)
+                found = places("diff_train", mention, answer, wording.format(**image_fields(position)), 2, given=False)
                 # "... from the first image to the second" names only one in full: the box is as good there.
                 assert found in (((position,),) if "{" in wording else ((0, 1), (0,), (1,))), wording
 
@@ -170,12 +170,20 @@ class TestPlaces:
             told = sentence.format(**{**image_fields(position), "object": "a dog", **fields})
             text = f"{told} {QWEN.write(Box(0.1, 0.2, 0.3, 0.4))}"
             (mention,) = parse_boxes(text).mentions
-            assert places(type_, mention, text, "Where is it?", given=False) == (position,)
+            assert places(type_, mention, text, "Where is it?", 3, given=False) == (position,)
 
-    def test_a_box_that_nobody_places(self) -> None:
-        answer = QWEN.write(Box(0.1, 0.2, 0.3, 0.4))
-        (mention,) = parse_boxes(answer).mentions
-        assert places("gg_train", mention, answer, "Where in these images is a dog?", given=False) == ()
+    @pytest.mark.parametrize(
+        ("answer", "where"),
+        [
+            ("{box}", (0, 1, 2)),
+            ("{box} in the second image", (1,)),
+            ("Image-9: {box}", ()),
+        ],
+    )
+    def test_a_box_whose_question_names_no_image(self, answer: str, where: tuple[int, ...]) -> None:
+        text = answer.format(box=QWEN.write(Box(0.1, 0.2, 0.3, 0.4)))
+        (mention,) = parse_boxes(text).mentions
+        assert places("gg_train", mention, text, "Where in these images is a dog?", 3, given=False) == where
 
 
 def painted(picture: Image.Image, colour: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor
 
 from migician.boxes import Box
-from migician.draw import PREDICTION, TRUTH, Mark, contact_sheet, draw_boxes, prediction, truth
+from migician.draw import PREDICTION, TRUTH, Line, Mark, contact_sheet, draw_boxes, prediction, truth
 
 GREY = (90, 90, 90)
 
@@ -104,8 +104,8 @@ def test_captions_and_marks_must_match_the_images() -> None:
     corners=st.tuples(*[st.floats(-3, 3) | st.sampled_from([0.0, 1.0, 0.5])] * 4),
     size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     label=st.sampled_from(["", "x", "a label longer than the picture is wide, by far", "第二张图"]),
-    dashed=st.booleans(),
+    line=st.sampled_from(["solid", "dashed", "dotted"]),
 )
-def test_any_box_can_be_drawn(corners: tuple[float, ...], size: tuple[int, int], label: str, dashed: bool) -> None:
-    picture = draw_boxes(Image.new("RGB", size, GREY), [Mark(Box(*corners), label, dashed=dashed)])
+def test_any_box_can_be_drawn(corners: tuple[float, ...], size: tuple[int, int], label: str, line: Line) -> None:
+    picture = draw_boxes(Image.new("RGB", size, GREY), [Mark(Box(*corners), label, line=line)])
     assert picture.mode == "RGB"

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from migician.boxes import Box
-from migician.draw import PREDICTION
+from migician.boxtext import STYLES
+from migician.chat.transcript import boxes_told
+from migician.draw import PREDICTION, Mark
 from migician.errors import UserError
 from migician.models import Request
 from migician.models.grounding import Chat, ground
@@ -40,18 +42,27 @@ BOX = "<|box_start|>(100,200),(500,600)<|box_end|>"
         (BOX, "Find the object of the first image in Image-2.", 3, 1),
         (BOX, "locate it in the 3th image", 3, 2),
         (BOX, "Find it.", 1, 0),
-        (BOX, "Find it.", 3, None),
-        (BOX, "Find it in Image-7.", 3, None),
-        (f"It's in the ninth image. {BOX}", "Find it in Image-2.", 3, None),
+        (BOX, "Find it.", 3, (0, 1, 2)),
+        (BOX, "Find it in Image-7.", 3, (0, 1, 2)),
+        (BOX, f"What looks like the region {BOX} of Image-1?", 3, (0, 1, 2)),
+        (BOX, f"Find in Image-2 what looks like the region {BOX} of Image-1.", 3, 1),
+        (f"It's in the ninth image. {BOX}", "Find it in Image-2.", 3, ()),
     ],
 )
-def test_a_box_belongs_to_the_image_that_is_named(reply: str, query: str, count: int, expected: int | None) -> None:
+def test_a_box_belongs_to_the_image_that_is_named(
+    reply: str, query: str, count: int, expected: int | tuple[int, ...]
+) -> None:
     answered = ground(Scripted(lambda _: reply), IMAGES[:count], query)
-    assert [found.image for found in answered.boxes] == [expected]
+    images = (expected,) if isinstance(expected, int) else expected
+    assert [found.images for found in answered.boxes] == [images]
+    assert answered.boxes[0].image == (expected if isinstance(expected, int) else None)
     assert answered.boxes[0].box == Box(0.1, 0.2, 0.5, 0.6)
+    line = "solid" if len(images) == 1 else "dotted"
+    box = Mark(Box(0.1, 0.2, 0.5, 0.6), line=line)
+    assert answered.marks == [[box] if image in images else [] for image in range(count)]
     drawn = (np.asarray(answered.picture) == (0xD5, 0x5E, 0x00)).all(axis=-1).any()
-    assert drawn == (expected is not None), f"{PREDICTION} only where the image is known"
-    if expected is not None:
+    assert drawn == bool(images), f"{PREDICTION} only where there is an image for it"
+    if isinstance(expected, int):
         width, height = IMAGES[expected].size
         assert answered.boxes[0].pixels == (round(width / 10), round(height / 5), round(width / 2), round(height * 0.6))
 
@@ -75,6 +86,25 @@ def test_a_reply_without_a_box_is_shown_too(reply: str, status: str, tmp_path: P
         assert Image.open(answered.save(tmp_path / name)).size == answered.picture.size
     with pytest.raises(UserError, match="unknown picture format"):
         answered.save(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize(
+    ("count", "query", "found", "says"),
+    [
+        (2, "Find it.", 1, "dotted, no image is named for it, so it is drawn on all: left 250"),
+        (3, "Find it.", 0, "the pixels of an image that is not known"),
+        (3, "Find it in Image-3.", 1, "Image-3: left 500"),
+    ],
+)
+def test_pixels_of_no_particular_image_are_read_where_all_images_are_alike(
+    count: int, query: str, found: int, says: str
+) -> None:
+    images = [Image.new("RGB", size) for size in ((400, 200), (400, 200), (200, 400))[:count]]
+    model = Scripted(lambda _: '{"bbox_2d": [100, 50, 150, 150]}', box_style=STYLES["qwen2.5-vl"])
+    model.seen_sizes = lambda pictures: [picture.size for picture in pictures]  # type: ignore[attr-defined]
+    answered = ground(model, images, query)
+    assert len(answered.boxes) == found
+    assert says in boxes_told(answered)[0]
 
 
 def test_grounding_with_the_real_wrapper(model: Any, tmp_path: Path) -> None:

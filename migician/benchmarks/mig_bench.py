@@ -20,7 +20,7 @@ from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import NOT_JSON, UserError
 from migician.families import QWEN2_VL, Family
-from migician.imagenames import named_image
+from migician.imagenames import asked_image
 from migician.scoring import BOXES, Scoring
 
 Kind = Literal["original", "revised"]
@@ -165,8 +165,8 @@ def _target_image(row: Row, truth: Box) -> int | None:
         # The revised file moved boxes without this text: it counts only where it still has the same box.
         parsed = parse_boxes(row.additional_info)
         same = parsed.boxes and max(_gaps(parsed.boxes[0], truth)) < 0.0055
-        return named_image(row.additional_info) if same else None
-    return named_image(row.question)
+        return parsed.mentions[0].image if same else None
+    return asked_image(row.question)
 
 
 def _gaps(a: Box, b: Box) -> list[float]:

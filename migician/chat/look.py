@@ -1,4 +1,4 @@
-"""How the page looks, and how a region is drawn on an image with the mouse, a finger or a pen."""
+"""How the page looks, and how a region is drawn on an image and put into the question."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ footer {display: none !important;}
 button:focus-visible, textarea:focus-visible, input:focus-visible {outline: 3px solid #0072B2 !important;
   outline-offset: 1px;}
 """
+
+# In Python letters are code points, in JavaScript units of UTF-16.
+CURSOR = """(region, question, cursor, ...others) => {
+  const field = document.querySelector('#mg-question textarea');
+  return [region, question, [...field.value.slice(0, field.selectionEnd)].length, ...others];
+}"""
+"""Where the cursor stands in the question, told with a click."""
+
+MOVE_CURSOR = """cursor => requestAnimationFrame(() => {
+  const field = document.querySelector('#mg-question textarea');
+  const place = [...field.value].slice(0, cursor).join('').length;
+  field.focus();
+  field.setSelectionRange(place, place);
+})"""
+"""Back into the question, behind what was put in."""
 
 HEAD = """<script>
 (() => {

@@ -15,8 +15,8 @@ from typing import Any
 
 from migician.chat.examples import EXAMPLES, example
 from migician.chat.guard import Guard
-from migician.chat.look import CSS, HEAD
-from migician.chat.session import REGION, Session, Shelf
+from migician.chat.look import CSS, CURSOR, HEAD, MOVE_CURSOR
+from migician.chat.session import REGION, Session, Shelf, insert
 from migician.chat.transcript import growing, line, strip, transcript
 from migician.chat.uploads import LIMITS
 from migician.errors import UserError
@@ -135,6 +135,7 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
                     label="Question", placeholder="Find the dog of Image-1 in Image-2.", lines=1, max_lines=8,
                     max_length=LIMITS.letters, elem_id="mg-question", info="Enter sends, Shift+Enter begins a new line",
                 )  # fmt: skip
+                cursor = gr.Number(0, precision=0, visible=False)  # where it stands in the question
                 with gr.Row():
                     send = gr.Button("Ask", variant="primary", elem_id="mg-send")
                     stop = gr.Button("Stop", elem_id="mg-stop")
@@ -147,12 +148,12 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
                 Path(path).unlink(missing_ok=True)
             return now, strip(now.pictures), line("\n".join(refused), bad=True) if refused else "", None
 
-        def referred(written: str, asked: str, name: str, now: Session | None) -> tuple[str, str]:
+        def referred(written: str, asked: str, at: int, name: str, now: Session | None) -> tuple[str, int, str]:
             try:
                 words = (now or Session()).reference(shelf.get(name), written)
             except UserError as error:
-                return asked, line(str(error), bad=True)
-            return f"{asked.rstrip()} {words}".lstrip(), ""
+                return asked, at, line(str(error), bad=True)
+            return *insert(words, asked, at), ""
 
         def asked(text: str, name: str, now: Session | None) -> Iterator[tuple[Any, ...]]:
             now = now or Session()
@@ -178,7 +179,9 @@ def _page(gr: Any, shelf: Shelf, folder: Path) -> Any:
 
         on: Callable[..., dict[str, Any]] = partial(dict, api_name=False, show_progress="hidden")
         add.upload(added, [add, session], [session, shots, told, add], **on())
-        refer.click(referred, [region, question, model, session], [question, told], **on())
+        refer.click(
+            referred, [region, question, cursor, model, session], [question, cursor, told], js=CURSOR, **on()
+        ).success(None, cursor, None, js=MOVE_CURSOR)
         whole = [session, shots, talk, told, region, question]
         # One at a time, whoever asks: there is one model, and it fills the machine.
         one = on(concurrency_limit=1, concurrency_id="model")

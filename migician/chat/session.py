@@ -20,6 +20,21 @@ from migician.models.grounding import Chat, Grounding
 REGION = "Image, left, top, right, bottom in thousandths, such as 1: 250, 100, 700, 900"
 
 
+def insert(words: str, text: str, at: int) -> tuple[str, int]:
+    """`text` with `words` put in before its letter number `at`, set off by blanks, and where they end.
+
+    >>> insert("the region", "Find  in it, please", 5)
+    ('Find the region in it, please', 15)
+    """
+    at = min(max(at, 0), len(text))
+    before, behind = text[:at], text[at:]
+    if before and not before[-1].isspace():
+        before += " "
+    if behind and not (behind[0].isspace() or behind[0] in ".,;:?!)"):
+        behind = " " + behind
+    return before + words + behind, len(before + words)
+
+
 _AT_WORK = threading.Lock()
 """Held while a model replies: one that was stopped may still be at its last token when the next question comes."""
 

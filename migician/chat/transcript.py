@@ -9,7 +9,7 @@ from html import escape
 
 from PIL import Image
 
-from migician.draw import PALETTE, Mark, draw_boxes
+from migician.draw import ON_ALL, draw_boxes
 from migician.models.grounding import WITHOUT_BOX, Grounding
 from migician.samples import IMAGE_MARK
 
@@ -54,21 +54,19 @@ def inline(picture: Image.Image) -> str:
 
 def boxes_drawn(turn: Grounding) -> list[tuple[int, Image.Image]]:
     """The images that have boxes, each with its place and its boxes drawn on it, numbered as in the reply."""
-    marks: dict[int, list[Mark]] = {}
-    for number, found in enumerate(turn.boxes):
-        if found.image is not None:
-            label = str(number + 1) if len(turn.boxes) > 1 else ""
-            marks.setdefault(found.image, []).append(Mark(found.box, label, PALETTE[number % len(PALETTE)]))
-    return [(image, draw_boxes(turn.images[image], its)) for image, its in sorted(marks.items())]
+    return [(image, draw_boxes(turn.images[image], marks)) for image, marks in enumerate(turn.marks) if marks]
 
 
 def boxes_told(turn: Grounding) -> list[str]:
-    """A line for each box: its image and its place in thousandths; or why there is none."""
+    """A line for each box: its image and its place in thousandths; or why there is no box."""
     if not turn.boxes:
         return [WITHOUT_BOX[turn.status].strip("()")]
     lines = []
     for number, found in enumerate(turn.boxes, 1):
-        where = "image not said, so not drawn" if found.image is None else f"Image-{found.image + 1}"
+        if found.image is not None:
+            where = f"Image-{found.image + 1}"
+        else:
+            where = f"dotted, {ON_ALL}" if found.images else "named for an image that is not there, so not drawn"
         left, top, right, bottom = found.box.to_permille()
         lines.append(f"Box {number}, {where}: left {left}, top {top}, right {right}, bottom {bottom} thousandths")
     return lines

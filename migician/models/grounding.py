@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import Mention, Status, parse_boxes
-from migician.draw import PALETTE, Mark, contact_sheet
+from migician.boxtext import Status, parse_boxes
+from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet
 from migician.errors import UserError, writing
-from migician.imagenames import named_image
+from migician.imagenames import asked_image, images_of_box
 from migician.models import Model, Request, Speaking, seen_sizes
 from migician.models.pictures import ImageInputs, as_list, load_pictures
 from migician.samples import IMAGE_MARK
@@ -30,10 +30,15 @@ class Found:
 
     box: Box
     """In fractions of its image."""
-    image: int | None
-    """Which image (0-based); None where neither the reply nor the question says."""
+    images: tuple[int, ...]
+    """The images (0-based) it belongs to: one, or all where none is named for it, or none; see `images_of_box`."""
     pixels: tuple[int, int, int, int] | None
-    """(x1, y1, x2, y2) in that image, ready for `image.crop`; None with `image`."""
+    """(x1, y1, x2, y2) in its one image, ready for `image.crop`; None with `image`."""
+
+    @property
+    def image(self) -> int | None:
+        """Which image (0-based); None where it is no particular one."""
+        return self.images[0] if len(self.images) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -52,21 +57,26 @@ class Grounding:
 
     @cached_property
     def picture(self) -> Image.Image:
-        """All images side by side, each box on its image; a box of no known image stands in the text below."""
+        """All images side by side, each box on its image, or dotted on all where none is named for it."""
+        note = self.reply.strip()[:600]
+        if any(len(found.images) > 1 for found in self.boxes):
+            note += f"\nDotted: {ON_ALL}."
+        if lost := [str(found.box.to_permille()) for found in self.boxes if not found.images]:
+            note += f"\nNot drawn, because the image named for it is not there: {', '.join(lost)} (thousandths)"
+        if not self.boxes:
+            note += f"\n{WITHOUT_BOX[self.status]}"
+        return contact_sheet(self.images, self.marks, title=self.query.replace(IMAGE_MARK, "").strip(), note=note)
+
+    @property
+    def marks(self) -> list[list[Mark]]:
+        """What to draw on each image: its boxes, numbered as in the reply where there are several."""
         marks: list[list[Mark]] = [[] for _ in self.images]
-        lost = []
         for number, found in enumerate(self.boxes):
             label = str(number + 1) if len(self.boxes) > 1 else ""
-            if found.image is None:
-                lost.append(str(found.box.to_permille()))
-            else:
-                marks[found.image].append(Mark(found.box, label, PALETTE[number % len(PALETTE)]))
-        note = self.reply.strip()[:600]
-        if lost:
-            note += f"\nNot drawn, for it is not said in which image: {', '.join(lost)} (thousandths)"
-        elif not self.boxes:
-            note += f"\n{WITHOUT_BOX[self.status]}"
-        return contact_sheet(self.images, marks, title=self.query.replace(IMAGE_MARK, "").strip(), note=note)
+            line: Line = "solid" if len(found.images) == 1 else "dotted"
+            for image in found.images:
+                marks[image].append(Mark(found.box, label, PALETTE[number % len(PALETTE)], line))
+        return marks
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to `path` (its ending says the format, PNG or JPEG) and give the path."""
@@ -81,8 +91,8 @@ class Grounding:
     def to_supervision(self) -> list[Any]:
         """One `supervision.Detections` for each image, in order: boxes in its pixels, named by the query.
 
-        `data["box"]` is a box's place in `boxes`; a box of no known image is in none of them. There is one class, 0,
-        and no confidence, since the models give none. Raises `UserError` where supervision is not installed.
+        `data["box"]` is a box's place in `boxes`; a box of no particular image is in none of them. There is one
+        class, 0, and no confidence, since the models give none. Raises `UserError` where supervision is not installed.
         """
         try:
             detections = importlib.import_module("supervision").Detections
@@ -118,7 +128,7 @@ class Grounding:
 
 
 WITHOUT_BOX: dict[Status, str] = {
-    "read": "",
+    "read": "(the box counts the pixels of an image that is not known)",
     "no_box": "(the reply holds no box)",
     "garbled": "(the reply tries a box that cannot be read)",
     "off_scale": "(the box leaves the image)",
@@ -130,9 +140,9 @@ def ground(model: Model, images: ImageInputs, query: str, *, max_new_tokens: int
     """Ask `model` to find what `query` describes in `images`.
 
     `images` is one image or several: paths, PIL images or uint8 arrays, mixed at will. A box
-    belongs to the image that the reply ties it to, else the only one there is, else the last one
-    the query names, else to none (`Found.image` is None). Raises `UserError` naming the image
-    that cannot be used.
+    belongs to the image that the reply ties it to, else the one that the query asks about, else to
+    none in particular (`Found.image` is None, and it is drawn on all). Raises `UserError` naming the
+    image that cannot be used.
     """
     return Chat(model, images).say(query, max_new_tokens=max_new_tokens)
 
@@ -225,32 +235,27 @@ def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) 
     """The readable boxes of a reply with their images, and what became of the reply.
 
     For a family that counts pixels the reply is read once for each image's size, and each box
-    taken as its own image has it; one of no known image cannot be read then.
+    taken as its own image has it; one of no particular image cannot be read then, unless all are alike.
     """
-    asked, count = named_image(query), len(pictures)
+    asked, count = asked_image(query), len(pictures)
     sizes = seen_sizes(model, pictures)
     readings = [parse_boxes(reply, model.box_style, size) for size in (sizes or (None,))]
     found = []
     status = readings[0].status
     for position, mention in enumerate(readings[0].mentions):
-        image = _image_of(mention, asked, count)
+        images = images_of_box(mention.image, asked, count)
         if sizes is not None:
-            mention = readings[image or 0].mentions[position]
+            mention = readings[images[0] if images else 0].mentions[position]
             status = mention.status if position == 0 else status
-        if mention.status != "read" or (sizes is not None and image is None):
+        is_sized = sizes is None or len({sizes[image] for image in images}) == 1
+        if mention.status != "read" or not is_sized:
             continue
         pixels = None
-        if image is not None:
-            x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[image].size))
+        if len(images) == 1:
+            x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[images[0]].size))
             pixels = (x1, y1, x2, y2)
-        found.append(Found(mention.box, image, pixels))
+        found.append(Found(mention.box, images, pixels))
     return tuple(found), status
-
-
-def _image_of(mention: Mention, asked: int | None, count: int) -> int | None:
-    """The image a box is in: as the reply says, the only one, or as the question says; never one that is not there."""
-    named = mention.image if mention.image is not None else (0 if count == 1 else asked)
-    return named if named is not None and named < count else None
 
 
 def _name(image: int | None) -> str:

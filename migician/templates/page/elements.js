@@ -34,6 +34,15 @@ function key(look) {
   return el("span", { class: "key" }, line, letter ? chip(look) : null);
 }
 
+// For every legend: each look, and what dots mean where any of the samples has them.
+function looks(samples) {
+  const dotted = samples.some((sample) => sample.marks.some(isOnAll));
+  return [
+    PAGE.looks.map((look, at) => el("span", {}, key(at), look.name)),
+    dotted ? el("span", {}, el("span", { class: "line dotted" }), "dotted: no image is named for the box, so it is drawn on all") : null,
+  ];
+}
+
 function chip(look) {
   const { colour, letter } = PAGE.looks[look];
   return styled(el("span", { class: "chip" }, letter), { "--colour": colour, "--on": inkOn(colour) });

@@ -10,21 +10,25 @@ function picture(sample, place, { lazy = true, tags = false } = {}) {
   } else {
     figure.append(el("span", { class: "gap" }, `cannot be shown: ${name}`));
   }
-  const marks = sample.marks.filter((mark) => mark[1] === place);
+  const marks = sample.marks.filter((mark) => mark[1] === place || isOnAll(mark));
   const boxes = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
-  // A white rim below all lines; what is dashed on top, on a white line of its own; and each line narrower than
+  // A white rim below all lines; what is dashed on top, on a white line of its own, as is what is dotted; and each line narrower than
   // those below it: boxes that coincide are all seen.
   const ordered = [...marks].sort((one, other) => breadth(other[0]) - breadth(one[0]));
   for (const mark of ordered) boxes.append(line(mark, "rim", "#fff", 1.2));
   for (const mark of ordered) {
     const { look, colour } = PAGE.looks[mark[0]];
-    if (mark[0] === 0) boxes.append(line(mark, "rim", "#fff", 0));
-    boxes.append(line(mark, `mark ${look}`, colour, 0));
+    const dotted = isOnAll(mark);
+    if (mark[0] === 0 || dotted) boxes.append(line(mark, "rim", "#fff", dotted));
+    boxes.append(line(mark, `mark ${dotted ? "dotted" : look}`, colour, dotted));
   }
   figure.append(boxes);
   if (tags) for (const mark of marks) figure.append(...tag(mark));
   return figure;
 }
+
+// Whether no image is named for a box: it is drawn on all of them, dotted.
+const isOnAll = (mark) => mark[1] === null;
 
 // How broad the line of a look is, in pixels of a card.
 function breadth(look) {
@@ -37,7 +41,7 @@ const span = (one, other) => [Math.min(one, other), Math.abs(other - one)];
 // Also a box whose corners are in the wrong order is drawn between them: a drawing shows what was written.
 function line([look, , x1, y1, x2, y2], kind, stroke, more) {
   const [[x, width], [y, height]] = [span(x1, x2), span(y1, y2)];
-  return styled(svg("rect", { class: kind, "data-look": look, x, y, width, height }), { stroke, "--breadth": breadth(look) + more });
+  return styled(svg("rect", { class: kind, "data-look": look, x, y, width, height }), { stroke, "--breadth": breadth(look) + Number(more) });
 }
 
 function tag([look, , x1, y1, x2, y2, label]) {

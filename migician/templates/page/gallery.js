@@ -1,6 +1,7 @@
 // Every sample: filtered, sorted, and drawn a few at a time as the end of the page comes near.
-// A sample is {id, task, images: [number], marks: [[look, image, x1, y1, x2, y2, label]], texts: [[whose, text, note]],
-// outcomes: [of each run], ious: [[value, text] or null, of each run]}; `whose` is a run's number or a word.
+// A sample is {id, task, images: [number], marks: [[look, image or null for all, x1, y1, x2, y2, label]],
+// texts: [[whose, text, note]], outcomes: [of each run], ious: [[value, text] or null, of each run]}; `whose` is a run's
+// number or a word.
 const AT_ONCE = 24;
 const FILTERS = ["task", "run", "outcome", "right", "from", "to", "text", "sort"];
 const state = { shown: [], drawn: 0, filter: {} };
@@ -43,8 +44,7 @@ function drawControls() {
   form.addEventListener("input", () => setFilter(formFilter()));
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => { event.preventDefault(); setFilter({}); });
-  const drawn = PAGE.looks.map((look, at) => el("span", {}, key(at), look.name));
-  document.getElementById("legend").append(...drawn);
+  filled(document.getElementById("legend"), {}, looks(PAGE.samples));
   document.getElementById("more").addEventListener("click", drawMore);
   new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && drawMore(), { rootMargin: "800px" })
     .observe(document.getElementById("more"));

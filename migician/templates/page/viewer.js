@@ -64,16 +64,14 @@ function images(sample) {
 }
 
 function texts(sample) {
-  const unplaced = sample.marks.some((mark) => mark[1] === null);
   return el(
     "div", { class: "texts" },
-    el("div", { class: "legend" }, PAGE.looks.map((look, at) => el("span", {}, key(at), look.name))),
+    el("div", { class: "legend" }, looks([sample])),
     el("dl", {}, sample.texts.map(([whose, text, note]) => [
       el("dt", {}, typeof whose === "number" ? [PAGE.looks[1 + whose].letter ? chip(1 + whose) : null, PAGE.looks[1 + whose].name] : whose),
       el("dd", {}, el("p", { class: text === null ? "words none" : "words" }, text ?? "no reply"),
         typeof whose === "number" ? verdict(sample, whose, note) : null),
     ])),
-    unplaced ? el("p", { class: "hint" }, "A box for which no text says which image it is in is not drawn.") : null,
     sample.raw ? fold("As written", [el("pre", { tabindex: "0" }, sample.raw)]) : null,
   );
 }
