@@ -164,6 +164,7 @@ def score(
     style: str | None = None,
     y_stretch: bool = False,
     images: str | Path | None = None,
+    max_pixels: int | None = None,
     partial: bool = False,
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
@@ -180,6 +181,7 @@ def score(
         style=style,
         y_stretch=y_stretch,
         images=root,
+        max_pixels=max_pixels,
         partial=partial,
     )
     return open_run(out, images=root)

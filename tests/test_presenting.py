@@ -189,7 +189,10 @@ def test_published_figures_by_hand():
         ("qwen2-vl-7b", {"file_kind": "original", "rows_in_file": 9}, "ours is over 4 of 9 rows."),
         ("qwen2-vl-7b", {"file_kind": "original", "file_released_as": None}, "MIG_data.json is no released"),
         ("qwen2-vl-7b-cot", {"file_kind": "original"}, "it answers by chain of thought"),
-        ("univg-r1", {}, "its authors may read replies in another way."),
+        ("mg-thinker-7b", {}, "its authors may read replies in another way."),
+        ("mg-thinker-7b", {"protocol": "univg-r1"}, "it is scored by its authors, ours under univg-r1."),
+        ("univg-r1", {}, "it is scored by UniVG-R1's script, ours under published."),
+        ("univg-r1", {"protocol": "univg-r1"}, None),
         ("human", {"file_kind": "original", "protocol": "strict"}, None),
     ],
 )
