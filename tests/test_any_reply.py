@@ -123,7 +123,7 @@ def test_any_reply_is_scored_and_its_record_read_back(world: Path, benchmark: st
         for run in runs:
             kind = scoring_of(read_report(run)).record
             assert len(read_records(run / "records.jsonl", kind)) == 6
-            for line in (run / "records.jsonl").read_text("utf-8").splitlines():
+            for line in (run / "records.jsonl").read_bytes().splitlines():
                 numbers = list(numbers_in(json.loads(line).get("boxes", [])))
                 assert all(number is not None and abs(number) <= 1e9 for number in numbers), line
         compare(*runs)
@@ -153,5 +153,5 @@ def test_the_commands_read_what_was_scored(world: Path, tmp_path: Path, protocol
     ):
         done = CliRunner().invoke(app, list(map(str, arguments)))
         assert done.exit_code == 0, (arguments[0], done.output, done.exception)
-    outcomes = [json.loads(line)["outcome"] for line in (run / "records.jsonl").read_text().splitlines()]
+    outcomes = [json.loads(line)["outcome"] for line in (run / "records.jsonl").read_bytes().splitlines()]
     assert outcomes[:3] == ["off_scale", "off_scale", "no_box"]
