@@ -42,10 +42,10 @@ def find_boxes(reply: str) -> list[Permille] | None:
 
 
 def stretch_y(box: Permille) -> Permille:
-    """The box moved down as that script does for the released Migician weights; cut to whole thousandths, not rounded.
+    """The box moved down as that script does for the released Migician weights, where there are several boxes too.
 
     >>> stretch_y((10, 552, 300, 400))
-    (10, 579, 300, 440)
+    (10, 580, 300, 440)
     """
     x1, y1, x2, y2 = box
     with contextlib.suppress(OverflowError):  # a number too long to be a float stays, and so does the second then
