@@ -37,6 +37,7 @@ from migician.scriptlog import indexed, is_log
 QUESTION_FIELDS = ("index", "id", "doc_id")
 REPLY_FIELDS = ("response", "text", "prediction")
 _FAILED = "Failed to obtain answer"
+_LONGEST_SIDE = 10**6
 
 
 def score_file(
@@ -200,5 +201,5 @@ def _check_sizes(sizes: Sequence[Size], images: int, place: str) -> None:
     if len(sizes) != images:
         raise UserError(f"{place}: `sizes` holds {len(sizes)}, and the question has {images} images: give each its own")
     for size in sizes:
-        if min(size) < 1:
-            raise UserError(f"{place}: `sizes` holds {list(size)}: width and height are pixels, at least 1")
+        if min(size) < 1 or max(size) > _LONGEST_SIDE:
+            raise UserError(f"{place}: `sizes` holds {list(size)!s:.60}: width and height are pixels, at least 1")
