@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -111,7 +111,7 @@ def reading_named(protocol: str, style: str | None = None, y_stretch: bool = Fal
     name = style or "qwen"
     if name not in STYLES:
         raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
-    return Reading(cast("Protocol", protocol), STYLES[name], y_stretch)
+    return Reading(protocol, STYLES[name], y_stretch)
 
 
 Drawn = tuple[int | None, tuple[float, float, float, float]]
