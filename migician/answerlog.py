@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ class Logged(Answer, frozen=True, omit_defaults=True):
     """In the line of a batch's first answer: what the model counted for the whole batch."""
     outside_seconds: float | None = None
     """There too: how long the model stood still before this batch."""
+    dropped: tuple[str, ...] | None = None
+    """Parameters that the server does not take and that were left out."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why there is no reply; None where there is one."""
+        return None if self.response is not None else self.error or "no reason was given"
 
 
 @contextlib.contextmanager
@@ -56,12 +64,13 @@ def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
     """The answers of all processes to whole batches (lists of rows), in order of rows; they alone remain on disk.
 
     A batch that was cut while it was written is dropped, to be asked again in full: then its
-    replies do not depend on where the run was stopped.
+    replies do not depend on where the run was stopped. Of two answers to a question the later one counts.
     """
     kept: dict[int, Logged] = {}
     parts, target = _parts(out), out / "answers.jsonl"
     for part in parts:
-        kept.update((answer.index, answer) for answer in _read(part))
+        for answer in _read(part):
+            kept[answer.index] = _after(kept.get(answer.index), answer)
     rows = sorted(row for batch in batches if all(row in kept for row in batch) for row in batch)
     lines = b"".join(_line(kept[row]) for row in rows)
     if parts and (parts != [target] or target.read_bytes() != lines):
@@ -71,6 +80,15 @@ def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
         if part != target:
             part.unlink()
     return {row: kept[row] for row in rows}
+
+
+def _after(before: Logged | None, answer: Logged) -> Logged:
+    """`answer`, with the counts of the one before it to the same question, which was asked for too."""
+    if before is None or before.work is None:
+        return answer
+    work = dict(Counter(before.work) + Counter(answer.work or {}))
+    outside = (before.outside_seconds or 0) + (answer.outside_seconds or 0)
+    return msgspec.structs.replace(answer, work=work, outside_seconds=outside)
 
 
 def answers_file(out: Path, rank: int) -> Path:

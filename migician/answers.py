@@ -2,8 +2,8 @@
 
 - JSON lines, one answer each. Which question: `index`, `id` (a number, or digits as text) or `doc_id`, which all
   mean its place in the benchmark file from 0. The reply: `response`, `text` or `prediction`. Optional: `task`,
-  `error` (why there is no reply), `seconds`, `sizes` ([[width, height], ...] of the images as the model saw them,
-  for boxes in pixels).
+  `error` (why there is no reply), `seconds`, `reasoning` (what was thought before the reply, kept and not scored),
+  `sizes` ([[width, height], ...] of the images as the model saw them, for boxes in pixels).
 - Sample logs of lmms-eval (`*_samples_*.jsonl`): JSON lines with `doc_id` and `filtered_resps`, and with `resps`
   where the filter changed something; the reply is the first of `resps`, whole, else of `filtered_resps`.
   `target` is not read: the truth is the benchmark file's.
@@ -123,6 +123,7 @@ def _files(path: Path) -> list[Path]:
 def _answer(row: Row, place: str) -> Answer:
     """One answer of any form; raises `UserError` for what is missing or of another type."""
     index = next((row[name] for name in QUESTION_FIELDS if name in row), None)
+    thought = row.get("reasoning")
     if isinstance(index, str) and "index" not in row:
         index = place_in_file(index, index)
     if not isinstance(index, int) or isinstance(index, bool):
@@ -147,6 +148,7 @@ def _answer(row: Row, place: str) -> Answer:
                 "error": None if error is None else str(error),
                 "seconds": row.get("seconds"),
                 "sizes": row.get("sizes"),
+                "reasoning": thought if isinstance(thought, str) else None,
             },
             Answer,
         )

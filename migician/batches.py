@@ -2,6 +2,7 @@
 
 A batch that fails is asked again in halves, down to the one request that cannot be answered; that
 one gets the reason in place of a reply. After running out of memory later batches are cut as well.
+What is not the fault of a request ends the asking: see `migician.faults`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from migician.errors import UserError
-from migician.models import Model, Request
-from migician.models.staged import Staged
+from migician.faults import RunStopped, beyond_the_engine, fault_of
+from migician.models import Model, Reply, Request
+from migician.models.staged import Independent, Staged
 
 # What a request can bring about. RuntimeError is torch's own class for what goes wrong in a model.
 _FAULTS = (UserError, RuntimeError, ValueError, OSError, MemoryError)
@@ -26,17 +28,11 @@ _DEAD_GPU = "AcceleratorError"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What became of one request: a text, or why there is none."""
-
-    text: str | None
-    fault: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Replies:
     """One batch answered."""
 
+    batch: int
+    """Which of those that were given."""
     replies: list[Reply]
     model_seconds: float
     outside_seconds: float
@@ -53,8 +49,14 @@ class Asker:
         self._pieces = 1
         """In how many pieces a batch is asked; more than one once it has been too large."""
 
-    def ask(self, batches: Sequence[Sequence[Request]]) -> Iterator[Replies]:
-        """The replies to each batch, in order."""
+    def ask(self, batches: Sequence[Sequence[Request]]) -> Generator[Replies]:
+        """The replies to each batch: in order, or as they come from an `Independent` model, with one request a batch.
+
+        Raises `RunStopped` where no more will come.
+        """
+        if isinstance(self._model, Independent):
+            yield from self._as_they_come(self._model, [request for (request,) in batches])
+            return
         before = time.perf_counter()
         with ThreadPoolExecutor(1, thread_name_prefix="prepare") as thread:
             ahead: Future[list[_Piece]] | None = None
@@ -66,8 +68,17 @@ class Asker:
                 replies = self._replies(batch, pieces)
                 ended = time.perf_counter()
                 work = {name: count - counted[name] for name, count in self._counts().items()}
-                yield Replies(replies, ended - started, started - before, work)
+                yield Replies(at, replies, ended - started, started - before, work)
                 before = ended
+
+    @staticmethod
+    def _as_they_come(model: Independent, requests: Sequence[Request]) -> Generator[Replies]:
+        """Each reply by itself; `model_seconds` is the time since the one before."""
+        before = time.perf_counter()
+        for at, reply in model.replies(requests):
+            now = time.perf_counter()
+            yield Replies(at, [reply], now - before, 0.0, {})
+            before = now
 
     def _counts(self) -> dict[str, int]:
         return dict(self._model.work) if isinstance(self._model, Staged) else {}
@@ -107,11 +118,14 @@ class Asker:
         try:
             replies = [Reply(text) for text in self._answer(piece)]
         except _FAULTS as error:
-            kind, first_line = type(error).__name__, (str(error).splitlines() or [""])[0][:300]
-            fault = first_line if isinstance(error, UserError) else f"{kind}: {first_line}"
-            too_large = isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _NO_MEMORY.search(first_line)
+            if isinstance(error, RunStopped):
+                raise
+            kind, fault = type(error).__name__, fault_of(error)
+            if not isinstance(error, UserError) and beyond_the_engine(fault):
+                raise RunStopped(fault) from None
+            too_large = isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _NO_MEMORY.search(fault)
             if kind == _DEAD_GPU and not too_large:
-                raise UserError(f"the GPU failed ({first_line}): run the same command again, it goes on here") from None
+                raise RunStopped(f"the GPU failed ({fault}): the same command again resumes here") from None
         else:
             if was_too_large:
                 fitting.append(cuts)

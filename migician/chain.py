@@ -24,6 +24,7 @@ from migician.converters.foreign import plain
 from migician.errors import UserError
 from migician.evaluation import ALONE, Plan, Progress, ask
 from migician.families import Family
+from migician.faults import BEARING, Tolerance
 from migician.imagenames import clear_names, image_names, named_image, ordinal
 from migician.models import Model
 from migician.ranks import Ranks
@@ -76,6 +77,7 @@ def evaluate_chain(
     mode: Mode,
     reading: Reading,
     plan: Plan,
+    tolerance: Tolerance = BEARING,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
 ) -> Report:
@@ -87,14 +89,13 @@ def evaluate_chain(
     """
     bench = chained(bench)
     first = dataclasses.replace(plan, chain=f"{mode}, step 1")
-    told = ask(
-        describing(bench, plan.wording), model, images, out / "step-1", plan=first, ranks=ranks, progress=progress
-    )
+    asked_of = partial(ask, tolerance=tolerance, ranks=ranks, progress=progress)
+    told = asked_of(describing(bench, plan.wording), model, images, out / "step-1", plan=first)
     texts = {index: answer.response for index, answer in told.answers.items()}
     shown = {index: target_image(bench.questions[index], text) for index, text in texts.items()}
     asked, scored = locating(bench, texts, shown, mode, plan.wording)
     second = dataclasses.replace(plan, chain=f"{mode}, step 2")
-    replies = ask(asked, model, images, out, plan=second, ranks=ranks, progress=progress)
+    replies = asked_of(asked, model, images, out, plan=second)
     about = {"mode": mode, "step_1": told.spec, "step_1_failed": sum(text is None for text in texts.values())}
     replies = dataclasses.replace(replies, spec={**replies.spec, "chain_of_thought": about})
     return ranks.first(lambda: replies.score(scored, reading, out, images))

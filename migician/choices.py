@@ -63,6 +63,7 @@ class ChoiceRecord(msgspec.Struct, frozen=True):
     outcome: ChoiceOutcome
     error: str | None = None
     seconds: float | None = None
+    reasoning: str | None = None
 
     @property
     def is_correct(self) -> bool:
@@ -93,6 +94,7 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
         outcome=outcome,
         error=answer.error,
         seconds=answer.seconds,
+        reasoning=answer.reasoning,
     )
 
 

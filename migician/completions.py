@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
+from migician.faults import PASSING, UNSUITABLE, RunStopped, no_money, of_the_setup, setting_not_taken
 from migician.seeds import stream
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "MIGICIAN_API_KEY"
 """The environment variable an API key is read from; a key is never an argument and never written."""
 
+PATIENCE_S = 60.0
+"""How long a request is tried again, all waits together, before the run stops."""
 _LARGEST_BODY = 8 << 20
 _LONGEST_TEXT = 64_000
-_LONGEST_WAIT_S = 120.0
-# The server is busy, restarting, or behind a gateway: worth another try.
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-# This request does not suit the server, though another may.
-_UNSUITABLE = frozenset({400, 413, 422})
+# A server that begins within 45 s and gives a token in a quarter of a second is slow but not dead.
+_SECONDS_TO_BEGIN, _SECONDS_A_TOKEN = 45.0, 0.25
+_PROBE_S = 15.0
 
 
 class Refused(Exception):
-    """This one request is not taken (too long, an image that cannot be read); the text says why."""
+    """This one request gets no reply (too long, an image that cannot be read, withheld); the text says why."""
 
     def __init__(self, reason: str, *, by_server: bool = True) -> None:
         super().__init__(reason)
@@ -41,7 +42,10 @@ class Refused(Exception):
 
 
 class _Message(msgspec.Struct):
-    content: str | None = None
+    content: str | list[Any] | None = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -50,27 +54,40 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Answer(msgspec.Struct):
-    choices: list[_Choice]
-    model: str = ""
+    choices: list[_Choice] | None = None
+    model: str | None = None
     usage: _Usage | None = None
+    error: Any = None
 
 
 class Completion(msgspec.Struct, frozen=True):
     """What a server answered."""
 
-    text: str
-    is_whole: bool
-    """False where the model ran into its limit of tokens."""
+    text: str | None
+    """None where the message has no content."""
+    finish_reason: str
+    """As the server gives it, such as "stop", "length" or "content_filter"; empty where it does not say."""
     model: str
     """The model as the server calls it."""
     prompt_tokens: int
     """As the server counts them, images included; 0 where it does not say."""
     completion_tokens: int
+    reasoning: str | None = None
+    """What a thinking model wrote before its answer, where the server sends it apart."""
+    refusal: str | None = None
+    """Why the model declines, where the server sends that apart."""
+    dropped: tuple[str, ...] = ()
+    """Parameters that the server does not take and that were left out, sorted."""
+
+    @property
+    def is_whole(self) -> bool:
+        """False where the model ran into its limit of tokens."""
+        return self.finish_reason != "length" and len(self.text or "") < _LONGEST_TEXT
 
 
 class Completions:
@@ -78,8 +95,9 @@ class Completions:
 
     `url` is the server's address, with or without `/v1`. A request that fails for a passing
     reason (no connection, timeout, cut or unreadable answer, status 429 or 5xx) is tried again,
-    at most `tries` times in all, after a wait that doubles each time and has a seeded jitter, or
-    as long as the server's Retry-After says (at most two minutes). Raises `UserError` for an
+    at most `tries` times and for `PATIENCE_S` in all, after a wait that doubles each time and has a seeded
+    jitter, or as long as the server's Retry-After says. `timeout_s` is the longest wait for one reply; without
+    it, 45 s and a quarter of a second per token that is asked for. Raises `UserError` for an
     address or a key that cannot be right.
     """
 
@@ -89,10 +107,11 @@ class Completions:
         *,
         api_key: str | None = None,
         concurrency: int = 8,
-        tries: int = 6,
-        timeout_s: float = 300.0,
+        tries: int = 7,
+        timeout_s: float | None = None,
         seed: int = 0,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = f"{_base(url)}/chat/completions"
         self._key = api_key
@@ -101,20 +120,17 @@ class Completions:
         self._tries = tries
         self._timeout_s = timeout_s
         self._seed = seed
-        self._pause = pause
+        self._pause, self._clock = pause, clock
         self._changes: dict[str, frozenset[str]] = {}
-        self.heard: set[str] = set()
-        """The models that have answered: what such a one refuses is a fault of the request, not of the settings."""
 
     async def __aenter__(self) -> Self:
         try:
             import httpx
-        except ImportError:
+        except ModuleNotFoundError:
             raise UserError("asking a server needs httpx: pip install httpx") from None
-        timeout = httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, 20.0), pool=None)
         limits = httpx.Limits(max_connections=self._concurrency)
         # Redirects are not followed: a key goes to the address that was given and to no other.
-        self._http = httpx.AsyncClient(timeout=timeout, limits=limits, headers=self._headers, follow_redirects=False)
+        self._http = httpx.AsyncClient(limits=limits, headers=self._headers, follow_redirects=False)
         self._slots = asyncio.Semaphore(self._concurrency)
         self._fatal = ""
         return self
@@ -126,89 +142,133 @@ class Completions:
         """The server's answer to `body()`, which is made in a thread once there is room for the request.
 
         `key` seeds the waits between tries. Raises `Refused` where the server does not take this
-        request, and `UserError` where it cannot be used at all: wrong address, key or model, or
-        still failing after all tries.
+        request, and `RunStopped` where it cannot be used at all: wrong address, key or model, a quota
+        used up, a setting it does not take, or still failing after all tries.
         """
         async with self._slots:
-            if self._fatal:  # the others that wait need not find out for themselves
-                raise UserError(self._fatal)
+            self._check_alive()
             try:
                 return await self._adapted(key, model, await asyncio.to_thread(body))
-            except UserError as error:
+            except RunStopped as error:
                 self._fatal = str(error)
                 raise
+
+    def _check_alive(self) -> None:
+        if self._fatal:  # the others need not find out for themselves
+            raise RunStopped(self._fatal)
 
     async def _adapted(self, key: str, model: str, body: dict[str, Any]) -> Completion:
         """The reply to `body`, changed as far as this model's server does not take it as it is.
 
-        A change that helps is kept for the model's later requests. Raises `UserError` where the
-        model has not answered anything yet and does not take this one either.
+        A change that helps is kept for the model's later requests.
         """
         changes = self._changes.get(model, frozenset())
-        first = ""
         while True:
+            sent = _changed(body, changes)
             try:
-                completion = await self._persistently(key, _changed(body, changes))
+                completion = await self._persistently(key, sent)
             except Refused as refusal:
-                first = first or str(refusal)
-                needed = _needed(str(refusal), body, changes)
+                words = str(refusal)
+                needed = setting_not_taken(words, set(sent))
+                if not needed and "response_format" in sent and not of_the_setup(words.replace("response_format", "")):
+                    needed = "response_format"  # refused by some servers without naming it
                 if needed:
                     changes |= {needed}
                     continue
-                if model not in self.heard:
-                    raise UserError(
-                        f"{self._endpoint}: model {model!r} does not take the first request: {first}"
-                    ) from None
-                raise Refused(first) from None
-            self.heard.add(model)
+                if of_the_setup(words):
+                    raise RunStopped(f"{self._endpoint}: {words}") from None
+                raise
             self._changes[model] = self._changes.get(model, frozenset()) | changes
-            return completion
+            # With max_tokens under its newer name nothing is lost.
+            lost = changes - {"max_tokens"} if "max_completion_tokens" not in changes else changes
+            return msgspec.structs.replace(completion, dropped=tuple(sorted(lost - {"max_completion_tokens"})))
 
     async def _persistently(self, key: str, body: dict[str, Any]) -> Completion:
         jitter = stream(self._seed, "wait", key)
+        started, problem, asked_to_wait = self._clock(), "", False
         for attempt in range(self._tries):
-            completion, problem, told_s = await self._once(body)
+            self._check_alive()
+            completion, problem, told_s = await self._once(body, self._longest(body))
             if completion:
                 return completion
-            if attempt + 1 < self._tries:
-                wait_s = min(2.0**attempt, 60.0) * float(jitter.uniform(0.5, 1.0))
-                await self._pause(min(max(wait_s, told_s), _LONGEST_WAIT_S))
-        raise UserError(
-            f"{self._endpoint}: still failing after {self._tries} tries: {problem}. "
+            asked_to_wait = told_s > 0 or problem.startswith("status 429")
+            wait_s = max(min(2.0**attempt, 60.0) * float(jitter.uniform(0.5, 1.0)), told_s)
+            if attempt + 1 == self._tries or self._clock() - started + wait_s > PATIENCE_S:
+                break
+            await self._pause(wait_s)
+        if not asked_to_wait and await self._answers_others(body["model"]):
+            raise Refused(f"{problem}, while the server answers other requests")
+        raise RunStopped(
+            f"{self._endpoint}: still failing after {attempt + 1} tries in {self._clock() - started:.0f} s: {problem}. "
             "Start the same command again once it is back: what was answered is kept"
         )
 
-    async def _once(self, body: dict[str, Any]) -> tuple[Completion | None, str, float]:
+    async def _answers_others(self, model: str) -> bool:
+        """Whether the server answers the shortest of requests, so that it is the last one that it cannot answer."""
+        body = _changed(
+            {"model": model, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16},
+            self._changes.get(model, frozenset()),
+        )
+        try:
+            completion, _, _ = await self._once(body, _PROBE_S)
+        except (Refused, RunStopped):
+            return False
+        return completion is not None
+
+    def _longest(self, body: dict[str, Any]) -> float:
+        if self._timeout_s is not None:
+            return self._timeout_s
+        tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        return _SECONDS_TO_BEGIN + _SECONDS_A_TOKEN * tokens
+
+    async def _once(self, body: dict[str, Any], longest_s: float) -> tuple[Completion | None, str, float]:
         """(completion, "", 0), or (None, what went wrong in passing, seconds that the server wants us to wait)."""
         import httpx
 
         try:
-            async with self._http.stream("POST", self._endpoint, json=body) as response:
-                content = await _read(response)
-        except httpx.TimeoutException:
-            return None, f"no answer within {self._timeout_s:g} s", 0.0
+            async with asyncio.timeout(longest_s):
+                timeout = httpx.Timeout(longest_s, connect=min(longest_s, 10.0), pool=None)
+                async with self._http.stream("POST", self._endpoint, json=body, timeout=timeout) as response:
+                    content = await _read(response)
+        except httpx.ConnectTimeout:
+            return None, "no connection within 10 s", 0.0
+        except (httpx.TimeoutException, TimeoutError):
+            return None, f"no answer within {longest_s:g} s", 0.0
         except (httpx.TransportError, httpx.DecodingError) as error:
             return None, f"{type(error).__name__}: {error}", 0.0
         except httpx.InvalidURL as error:
-            raise UserError(f"--server {self._endpoint}: {error}") from None
+            raise RunStopped(f"--server {self._endpoint}: {error}") from None
         status = response.status_code
-        if status in _PASSING:
-            return None, f"status {status}", _retry_after_s(response.headers.get("retry-after", ""))
-        if status in _UNSUITABLE:
-            raise Refused(f"status {status}: {self._excerpt(content)}")
         if status != 200:
-            raise UserError(f"{self._endpoint}: status {status}: {self._excerpt(content)}{_cure(status)}")
+            return self._failure(status, self._excerpt(content), response.headers.get("retry-after", ""))
         try:
-            return _completion(content), "", 0.0
-        except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
+            answer = msgspec.json.decode(content, type=_Answer)
+        except NOT_JSON as error:
             return None, f"the answer is no chat completion: {error}", 0.0
+        if answer.error is not None and not answer.choices:  # said with status 200 by gateways
+            code = answer.error.get("code") if isinstance(answer.error, dict) else None
+            words = self._excerpt(msgspec.json.encode(answer.error))
+            return self._failure(code if isinstance(code, int) and code >= 300 else 500, words, "")
+        if not answer.choices:
+            return None, f"the answer holds no choice: {self._excerpt(content)}", 0.0
+        return _completion(answer, answer.choices[0]), "", 0.0
+
+    def _failure(self, status: int, words: str, retry_after: str) -> tuple[None, str, float]:
+        """What `_once` gives for a status other than 200; raises what of it does not pass."""
+        if status in PASSING and not no_money(words):
+            told_s = _retry_after_s(retry_after)
+            wish = f" (asks to wait {told_s:.0f} s)" if told_s else ""
+            return None, f"status {status}{wish}: {words}", told_s
+        if status in UNSUITABLE:
+            raise Refused(f"status {status}: {words}")
+        raise RunStopped(f"{self._endpoint}: status {status}: {words}{_fix(status)}")
 
     def _excerpt(self, content: bytes) -> str:
         """The beginning of an error's text on one line, without the key that some servers repeat."""
         text = content[:2000].decode("utf-8", "replace")
         if self._key:
             text = text.replace(self._key, "(key)")
-        return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:300]
+        return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:600]
 
 
 def api_key() -> str | None:
@@ -216,28 +276,32 @@ def api_key() -> str | None:
     return os.environ.get(KEY_VARIABLE, "").strip() or None
 
 
-def _needed(refusal: str, body: dict[str, Any], changes: frozenset[str]) -> str:
-    """What to change in a request for the server to take it, empty where nothing is left to try."""
-    # Hosted models that think have another name for the limit of tokens, and no temperature.
-    for word, field in (("max_completion_tokens", "max_tokens"), ("temperature", "temperature")):
-        if word in refusal and field not in changes:
-            return field
-    return "response_format" if "response_format" in body.keys() - changes else ""
-
-
 def _changed(body: dict[str, Any], changes: frozenset[str]) -> dict[str, Any]:
+    """`body` without the parameters in `changes`; the limit of tokens under its newer name where that is taken."""
     changed = {name: value for name, value in body.items() if name not in changes}
-    if "max_tokens" in changes:
+    if "max_tokens" in changes and "max_tokens" in body and "max_completion_tokens" not in changes:
         changed["max_completion_tokens"] = body["max_tokens"]
     return changed
 
 
-def _completion(content: bytes) -> Completion:
-    answer = msgspec.json.decode(content, type=_Answer)
-    choice, usage = answer.choices[0], answer.usage or _Usage()
-    text = choice.message.content or ""
-    is_whole = choice.finish_reason != "length" and len(text) <= _LONGEST_TEXT
-    return Completion(text[:_LONGEST_TEXT], is_whole, answer.model[:200], usage.prompt_tokens, usage.completion_tokens)
+def _completion(answer: _Answer, choice: _Choice) -> Completion:
+    message, usage = choice.message, answer.usage or _Usage()
+    text = message.content
+    if isinstance(text, list):
+        parts = [part.get("text") for part in text if isinstance(part, dict) and part.get("type", "text") == "text"]
+        text = "".join(part for part in parts if isinstance(part, str))
+    apart = (message.reasoning_content, message.reasoning)
+    thinking = next((one for one in apart if one and isinstance(one, str)), None)
+    refusal = message.refusal if isinstance(message.refusal, str) else None
+    return Completion(
+        text if text is None else text[:_LONGEST_TEXT],
+        choice.finish_reason or "",
+        (answer.model or "")[:200],
+        usage.prompt_tokens or 0,
+        usage.completion_tokens or 0,
+        thinking[:_LONGEST_TEXT] if thinking else None,
+        refusal[:300] if refusal else None,
+    )
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -280,11 +344,13 @@ def _headers(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _cure(status: int) -> str:
+def _fix(status: int) -> str:
     if status in (401, 403):
         return f". Set {KEY_VARIABLE} to a key that this server takes"
+    if status == 402:
+        return ". The account behind the key has nothing left to spend"
     if status == 404:
-        return ". Check --server and the names of the models"
+        return ". Check the server's address and the names of the models"
     if 300 <= status < 400:
-        return ". Redirects are not followed: give the final address as --server"
+        return ". Redirects are not followed: give the final address"
     return ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Size
 from migician.errors import UserError
+from migician.faults import BEARING, Guard, Tolerance
 from migician.models import Model, Request, seen_sizes
-from migician.models.staged import Staged
+from migician.models.staged import Independent, Staged
 from migician.ordering import Limits, form_batches, share_out
 from migician.ranks import Ranks
 from migician.report import Report, score_answers
@@ -80,6 +81,7 @@ def evaluate(
     *,
     reading: Reading,
     plan: Plan,
+    tolerance: Tolerance = BEARING,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
 ) -> Report:
@@ -88,9 +90,10 @@ def evaluate(
     `ranks` is this process among several that were started for the same run; each of them gets the
     report. Raises `UserError` if an image is missing, if `out` holds another run or is in use. An
     image that turns out to be unreadable, and whatever else a single question brings about in the
-    model, is an answer that failed.
+    model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
+    the fault is not a question's (see `migician.faults`).
     """
-    asked = ask(bench, model, images, out, plan=plan, ranks=ranks, progress=progress)
+    asked = ask(bench, model, images, out, plan=plan, tolerance=tolerance, ranks=ranks, progress=progress)
     return ranks.first(lambda: asked.score(bench, reading, out, images))
 
 
@@ -114,6 +117,7 @@ def ask(
     out: Path,
     *,
     plan: Plan,
+    tolerance: Tolerance = BEARING,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
 ) -> Asked:
@@ -129,31 +133,53 @@ def ask(
     tokens = _lengths(model, questions, paths, plan)
     limits = Limits(plan.batch_size, model.room_tokens if isinstance(model, Staged) else None)
     batches = form_batches(questions, tokens, limits)
+    if isinstance(model, Independent):
+        batches = [[question] for batch in batches for question in batch]
     rows = [[question.index for question in batch] for batch in batches]
     with ExitStack() as held:
 
-        def open_folder() -> set[int]:
+        def open_folder() -> dict[int, str | None]:
+            """What is answered already: the reason for each that failed, None for the others."""
             held.enter_context(hold(out, identity, images))
-            return set(collect(out, rows))
+            return {row: answer.fault for row, answer in collect(out, rows).items()}
 
         def gathered() -> Asked:
             answers = collect(out, rows)
             _refuse_missing(answers, questions, out)
-            _refuse_all_failed(answers, out)
-            return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_seconds(answers)})
+            faults = [answer.fault for answer in answers.values()]
+            guard = Guard(tolerance, len(questions), (), is_proven=False)
+            if faults and not guard.admit(faults):
+                raise guard.none_answered()
+            guard.check()
+            return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
 
-        done = ranks.first(open_folder)
-        rest = [batch for batch in batches if batch[0].index not in done]
+        before = ranks.first(open_folder)
+        done = {row for row, fault in before.items() if fault is None or not tolerance.retry}
+        failed = [fault for row in done if (fault := before[row]) is not None]
+        guard = Guard(tolerance, len(questions), failed, is_proven=any(fault is None for fault in before.values()))
+        guard.check()
+        rest = [left for batch in batches if (left := [one for one in batch if one.index not in done])]
         costs = [len(batch) * max(tokens[question.index] for question in batch) for batch in rest]
         mine = share_out(rest, costs, ranks.count)[ranks.rank]
         answered, total = len(done), len(done) + sum(map(len, mine))
         progress(answered, total)
         sizes = {question.index: seen_sizes(model, paths[question.index]) for batch in mine for question in batch}
         requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
-        for batch, replies in zip(mine, Asker(model).ask(requests), strict=True):
-            append(answers_file(out, ranks.rank), _answers(batch, replies, sizes))
-            answered += len(batch)
-            progress(answered, total)
+        unbooked: list[Logged] = []
+        with closing(Asker(model).ask(requests)) as coming:
+            for replies in coming:
+                batch = mine[replies.batch]
+                unbooked += _answers(batch, replies, sizes)
+                answered += len(batch)
+                if guard.admit([reply.fault for reply in replies.replies]):
+                    append(answers_file(out, ranks.rank), unbooked)
+                    unbooked.clear()
+                    guard.check()
+                progress(answered, total)
+        if unbooked:
+            if ranks.count == 1:
+                raise guard.none_answered()
+            append(answers_file(out, ranks.rank), unbooked)  # other processes may have been answered
         return ranks.first(gathered)
 
 
@@ -206,6 +232,8 @@ def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[
             reply.fault,
             seconds,
             _as_tuple(sizes[question.index]),
+            reply.reasoning,
+            dropped=reply.dropped or None,
             work=None if at else replies.work,
             outside_seconds=None if at else round(replies.outside_seconds, 4),
         )
@@ -235,20 +263,16 @@ def _work(
     }
 
 
-def _seconds(answers: Mapping[int, Logged]) -> dict[str, float]:
-    """Time in the model, and time it stood still between batches; summed over processes and starts."""
+def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
+    """Time in the model, and time it stood still between batches, over processes and starts; what a server refused."""
+    dropped = sorted({name for answer in answers.values() for name in answer.dropped or ()})
     return {
         "model_seconds": round(sum(answer.seconds or 0 for answer in answers.values()), 3),
         "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
+        **({"dropped_parameters": dropped} if dropped else {}),
     }
 
 
 def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
     if missing := len(questions) - len(answers):
         raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")
-
-
-def _refuse_all_failed(answers: Mapping[int, Logged], out: Path) -> None:
-    if answers and all(answer.response is None for answer in answers.values()):
-        reason = next(iter(answers.values())).error
-        raise UserError(f"the model failed on every question ({reason}); see {out / 'answers.jsonl'}")

@@ -78,6 +78,7 @@ class SetRecord(msgspec.Struct, frozen=True):
     outcome: MatchOutcome
     error: str | None = None
     seconds: float | None = None
+    reasoning: str | None = None
 
     @property
     def found(self) -> int:
@@ -127,6 +128,7 @@ def _score_set(question: SetQuestion, answer: Answer, reading: Reading, size_of:
         outcome=outcome,
         error=answer.error,
         seconds=answer.seconds,
+        reasoning=answer.reasoning,
     )
 
 

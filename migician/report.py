@@ -13,6 +13,7 @@ import numpy as np
 from migician.benchmarks import Benchmark
 from migician.breakdowns import breakdowns
 from migician.errors import NOT_JSON, UserError, writing
+from migician.faults import commonest
 from migician.imagesizes import sizes_for
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
@@ -130,8 +131,18 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         if sound.any()
         else None,
         "malformed_rows": list(bench.malformed),
+        **_failures(records),
         **spec,
     }
+
+
+def _failures(records: Sequence[Any]) -> dict[str, Any]:
+    """How many questions the model failed on, and the three commonest reasons; nothing where it failed on none."""
+    reasons = [one.error or "no reason was given" for one in records if one.reply is None and one.error != NO_ANSWER]
+    if not reasons:
+        return {}
+    given = [{"reason": reason, "n": count} for reason, count in commonest(reasons)]
+    return {"failures": {"n": len(reasons), "reasons": given}}
 
 
 def scoring_of(report: Report) -> Scoring:
@@ -240,6 +251,11 @@ def notes(report: Report) -> list[str]:
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
         told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
+    if failures := report.get("failures"):
+        reasons = "; ".join(f"{one['reason']} ({one['n']})" for one in failures["reasons"])
+        told.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
+    if report.get("dropped_parameters"):
+        told.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
     if report["malformed_rows"]:
         sound, name = report["without_malformed"], headline_metric(report["average"])
         without = f"{sound['average'][name]:.2f}" if sound else "none"

@@ -18,6 +18,7 @@ from migician.benchmarks.images import check_images, find_image
 from migician.boxes import Box
 from migician.draw import PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
+from migician.faults import BEARING, Tolerance
 from migician.models import Model, load_model
 from migician.models.pictures import load_picture
 from migician.report import (
@@ -200,10 +201,13 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    fail_on_error: float = BEARING.share,
+    retry_failed: bool = False,
 ) -> Run:
-    """Ask a model, loaded or by its name, every question, as `migician eval` does; goes on where it stopped.
+    """Ask a model, loaded or by its name, every question, as `migician eval` does; resumes where it stopped.
 
-    `tasks` are the only ones asked, `limit` the first so many questions of each. Raises as the command does.
+    `tasks` are the only ones asked, `limit` the first N questions of each, `fail_on_error` the share of questions
+    (0..1) that may fail; `retry_failed` asks those again. Raises as the command does.
     """
     bench = load_benchmark(benchmark, data)
     asked = model if isinstance(model, Model) else load_model(model)
@@ -212,7 +216,8 @@ def evaluate(
     reading = replace(reading_named(protocol, None, y_stretch), style=asked.box_style)
     bench.scoring.check(reading)
     check_images(evaluation.choose(bench, plan), Path(images))
-    evaluation.evaluate(bench, asked, Path(images), Path(out), reading=reading, plan=plan)
+    tolerance = Tolerance(fail_on_error, retry_failed)
+    evaluation.evaluate(bench, asked, Path(images), Path(out), reading=reading, plan=plan, tolerance=tolerance)
     return open_run(out, images=images)
 
 

@@ -51,9 +51,11 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float | None = None
     sizes: tuple[Size, ...] | None = None
     """(width, height) of each image as the model saw it, where the family's boxes count those pixels."""
+    reasoning: str | None = None
+    """What a thinking model wrote before its reply, where a server sends it apart; it is kept, and never scored."""
 
     def __post_init__(self) -> None:
-        for name in ("response", "error"):
+        for name in ("response", "error", "reasoning"):
             text = getattr(self, name)
             if text is not None and not text.isascii():
                 msgspec.structs.force_setattr(self, name, _whole_characters(text))
@@ -84,6 +86,8 @@ class Record(msgspec.Struct, frozen=True):
     """The image the reply clearly names for its box, where it does."""
     error: str | None = None
     seconds: float | None = None
+    reasoning: str | None = None
+    """As in `Answer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,7 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
         image=found.image,
         error=answer.error,
         seconds=answer.seconds,
+        reasoning=answer.reasoning,
     )
 
 

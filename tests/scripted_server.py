@@ -23,6 +23,8 @@ class Script:
         self.fault: Fault = lambda body: None
         self.reply: Callable[[Body], str] = answer
         self.told = "no"
+        self.whole: Callable[[Body], dict[str, Any] | None] = lambda body: None
+        """The whole JSON of an answer with status 200, or None for one with the reply."""
         self.headers: dict[str, str] = {}
         self.bodies: list[Body] = []
         self.authorizations: set[str | None] = set()
@@ -118,6 +120,8 @@ def served(script: Script) -> Iterator[str]:
             content = json.dumps(
                 {"id": "1", "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
             )
+            if status == 200 and (whole := script.whole(body)) is not None:
+                content = json.dumps(whole)
             if status != 200:
                 content = json.dumps({"error": {"message": f"{script.told}: {self.headers['Authorization']}"}})
             sent = {"cut": content[: len(content) // 2], "garbage": "<html>busy</html>"}.get(fault or "", content)

@@ -116,7 +116,7 @@ def test_a_reply_about_the_one_image_it_saw_is_not_held_against_it(folder: Path)
 
 
 def test_step_1_may_fail(folder: Path) -> None:
-    with pytest.raises(UserError, match="failed on every question"):
+    with pytest.raises(UserError, match="none of the 4 questions asked was answered: RuntimeError: no words today"):
         run(folder, Watched(None), "single")
 
 

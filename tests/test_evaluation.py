@@ -14,7 +14,9 @@ from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
 from migician.errors import UserError
 from migician.evaluation import Plan, evaluate
+from migician.faults import BEARING, RunStopped, Tolerance
 from migician.models.scripted import Scripted
+from migician.report import notes
 from migician.scoring import Reading
 
 STRICT = Reading("strict", QWEN)
@@ -69,9 +71,9 @@ class Counting(Scripted):
         return super().answer(requests)
 
 
-def run(world, out, model, **plan):
+def run(world, out, model, *, tolerance=BEARING, **plan):
     data, root = world
-    return evaluate(mig_bench.load(data), model, root, out, reading=STRICT, plan=Plan(**plan))
+    return evaluate(mig_bench.load(data), model, root, out, reading=STRICT, plan=Plan(**plan), tolerance=tolerance)
 
 
 def test_a_whole_run(world, tmp_path):
@@ -174,19 +176,71 @@ def test_one_failing_question_is_an_outcome_not_the_end(world, tmp_path):
             raise RuntimeError("out of memory\nand more")
         return "(100,100),(500,500)"
 
-    report = run(world, tmp_path / "out", Counting(reply), batch_size=4)
+    report = run(world, tmp_path / "out", Counting(reply), batch_size=4, tolerance=Tolerance(0.1))
     outcomes = [figures["outcomes"] for figures in report["per_task"].values()]
     assert sum(one.get("failed", 0) for one in outcomes) == 1 and report["n"] == 12
     record = json.loads((tmp_path / "out/records.jsonl").read_text().splitlines()[5])
     assert record["error"] == "RuntimeError: out of memory" and record["iou"] == 0
+    assert report["failures"] == {"n": 1, "reasons": [{"reason": "RuntimeError: out of memory", "n": 1}]}
+    assert any(
+        "failed on 1 of 12 questions, each scored 0: RuntimeError: out of memory (1)" in one for one in notes(report)
+    )
 
 
-def test_a_model_that_always_fails_is_an_error(world, tmp_path):
+def failing_on(*numbers, kind=RuntimeError):
     def reply(request):
-        raise RuntimeError("no")
+        if any(f"Question {number}:" in request.prompt for number in numbers):
+            raise kind("no room")
+        return "(100,100),(500,500)"
 
-    with pytest.raises(UserError, match="failed on every question"):
-        run(world, tmp_path / "out", Counting(reply))
+    return Counting(reply)
+
+
+def test_a_model_that_always_fails_is_an_error_and_nothing_is_booked(world, tmp_path):
+    with pytest.raises(RunStopped, match=r"none of the 12 questions asked was answered: RuntimeError: no room.*\(12\)"):
+        run(world, tmp_path / "out", failing_on(*range(12)))
+    assert not (tmp_path / "out/report.json").exists()
+    healthy = Counting()
+    report = run(world, tmp_path / "out", healthy)
+    assert len(healthy.asked) == 12 and "failures" not in report
+
+
+def test_beyond_the_share_of_failures_a_run_ends_without_a_figure(world, tmp_path):
+    out, bad = tmp_path / "out", failing_on(5, 7, 9)
+    with pytest.raises(
+        RunStopped, match=r"2 of 12 questions failed, more than --fail-on-error 0\.1 bears.*--retry-failed"
+    ):
+        run(world, out, bad, tolerance=Tolerance(0.1))
+    assert not (out / "report.json").exists()
+    asked = len(bad.asked)
+    with pytest.raises(RunStopped, match="2 of 12"):  # the same command: nothing is asked, the same line
+        run(world, out, bad, tolerance=Tolerance(0.1))
+    assert len(bad.asked) == asked
+    report = run(world, out, bad, tolerance=Tolerance(1))
+    assert report["failures"]["n"] == 3 and report["n"] == 12
+
+
+def test_failed_questions_alone_are_asked_again_and_the_report_is_that_of_a_run_without_faults(world, tmp_path):
+    out = tmp_path / "out"
+    run(world, out, failing_on(5, 7), batch_size=4, tolerance=Tolerance(1))
+    healthy = Counting()
+    report = run(world, out, healthy, batch_size=4, tolerance=Tolerance(retry=True))
+    assert [prompt[:11] for prompt in healthy.asked] == ["Question 5:", "Question 7:"]
+    whole = run(world, tmp_path / "whole", Counting(), batch_size=4)
+    assert without_times(report) == without_times(whole)
+    assert untimed_lines(out / "records.jsonl") == untimed_lines(tmp_path / "whole/records.jsonl")
+    still = Counting()
+    run(world, out, still, batch_size=4, tolerance=Tolerance(retry=True))
+    assert not still.asked
+
+
+def test_what_an_engine_does_not_allow_stops_the_run_at_once(world, tmp_path):
+    model = Counting(
+        lambda request: (_ for _ in ()).throw(ValueError("At most 1 image(s) may be provided in one prompt."))
+    )
+    with pytest.raises(RunStopped, match="At most 1 image"):
+        run(world, tmp_path / "out", model)
+    assert len(model.asked) == 1
 
 
 CUT_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\5IHDR\0\0\0\x64\0\0\0\0\0"

@@ -24,6 +24,7 @@ from migician.cli.options import (
     YStretch,
 )
 from migician.cli.terminal import note, show
+from migician.faults import BEARING, Tolerance
 from migician.models import Metered
 from migician.progress import progress_bar
 
@@ -64,13 +65,23 @@ def evaluate(
     family: FamilyName = None,
     trust_remote_code: TrustRemoteCode = False,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Requests under way at once, to a server.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Longest wait for one reply of a server, in s; by default 45, and 0.25 per new token."
+        ),
+    ] = None,
     prices: Annotated[
         tuple[float, float] | None, typer.Option(help="Of a million tokens in, and out, to sum up a server's cost.")
     ] = None,
+    fail_on_error: Annotated[
+        float, typer.Option(min=0, max=1, help="Stop without a report beyond this share of failed questions.")
+    ] = BEARING.share,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model every question and report; the same command again goes on where it stopped."""
+    """Ask a model every question and report; the same command again resumes where it stopped."""
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.images import check_images
     from migician.chain import evaluate_chain, rehearse
@@ -102,13 +113,24 @@ def evaluate(
         "trust_remote_code": trust_remote_code or None,
         "concurrency": concurrency,
         "prices": prices,
+        "timeout_s": timeout,
     }
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
     reading = Reading(protocol.value, asked.box_style, y_stretch)
     ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:
         evaluated = run if cot is None else partial(evaluate_chain, mode=cot.value)
-        report = evaluated(bench, asked, images, out, reading=reading, plan=plan, ranks=ranks, progress=progress)
+        report = evaluated(
+            bench,
+            asked,
+            images,
+            out,
+            reading=reading,
+            plan=plan,
+            tolerance=Tolerance(fail_on_error, retry_failed),
+            ranks=ranks,
+            progress=progress,
+        )
     if ranks.is_first:
         show(report, out, as_json)
     if isinstance(asked, Metered):

@@ -38,6 +38,19 @@ class Request:
     """Images that do not fit a square of this side are shrunk until they do; None to leave them."""
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What became of one request: a text, or why there is none."""
+
+    text: str | None
+    fault: str | None = None
+    """The request's own: an image that cannot be read, a text too long, a reply withheld."""
+    reasoning: str | None = None
+    """What a thinking model wrote before its answer, where a server sends it apart."""
+    dropped: tuple[str, ...] = ()
+    """Parameters that a server does not take and that were left out."""
+
+
 @runtime_checkable
 class Model(Protocol):
     """Anything that answers requests."""
@@ -52,7 +65,11 @@ class Model(Protocol):
         ...
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One whole reply for each request, box tokens kept; raises `UserError` for a request nobody could answer."""
+        """One whole reply for each request, box tokens kept.
+
+        Raises `UserError` for a request nobody could answer, and of these `RunStopped` where the fault is not the
+        request's: no other would be answered either.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

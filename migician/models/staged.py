@@ -1,17 +1,17 @@
-"""What a model may offer beyond `Model`: its work in two steps, and what it counts.
+"""What a model may offer beyond `Model`: its work in two steps, and what it counts; or replies as they come.
 
 Evaluation gets the next batch ready (files read, pictures scaled, texts cut into tokens) while the
-model is at work on this one. A model that offers no such steps is asked through `answer`.
+model is at work on this one. A model that offers neither is asked through `answer`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from migician.boxes import Size
-from migician.models import Model, Request
+from migician.models import Model, Reply, Request
 
 
 @runtime_checkable
@@ -33,4 +33,16 @@ class Staged(Model, Protocol):
 
     def image_tokens(self, size: Size) -> int:
         """How many tokens an image of (width, height) takes; 0 for one that will be refused."""
+        ...
+
+
+@runtime_checkable
+class Independent(Model, Protocol):
+    """A model for which each request stands alone: no reply depends on what else is asked beside it."""
+
+    def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """(which request, what became of it), as they come; raises `RunStopped` once no more will come.
+
+        What was under way then is given first.
+        """
         ...

@@ -12,6 +12,7 @@ from typing import Any, Self
 from PIL import Image
 
 from migician.completions import Completions, Refused
+from migician.errors import UserError
 from migician.synthesis.cache import Cache, Reply, Request
 
 
@@ -21,6 +22,8 @@ class ChatClient:
     def __init__(self, url: str, cache: Cache, **options: Any) -> None:
         self._server = Completions(url, **options)
         self._cache = cache
+        self._heard: set[str] = set()
+        """The models that have answered: what such a one refuses is a fault of the request, not of the settings."""
         self._running: dict[str, asyncio.Task[Reply]] = {}
 
     async def __aenter__(self) -> Self:
@@ -37,7 +40,7 @@ class ChatClient:
         """The reply to `request`, from the cache where it was asked before; equal requests are sent once.
 
         Raises `Refused` where the server does not take it, which is kept like a reply, so that a
-        run that goes on comes to the same result; and `UserError` as `Completions.complete` does.
+        run that goes on comes to the same result; and `RunStopped` as `Completions.complete` does.
         """
         key = request.key()
         if key not in self._running:
@@ -56,7 +59,7 @@ class ChatClient:
         if known is None:
             known = await self._fresh(key, request)
             await asyncio.to_thread(self._cache.put, key, request, known)
-        self._server.heard.add(request.model)
+        self._heard.add(request.model)
         if known.refusal:
             raise Refused(known.refusal)
         return known
@@ -67,8 +70,10 @@ class ChatClient:
         except Refused as refusal:
             if not refusal.by_server:
                 raise
+            if request.model not in self._heard:
+                raise UserError(f"model {request.model!r} does not take the first request: {refusal}") from None
             return Reply("", False, refusal=str(refusal))
-        return Reply(told.text, told.is_whole, told.model)
+        return Reply(told.text or "", told.is_whole, told.model)
 
 
 def data_url(image: Path, max_pixels: int) -> str:

@@ -1,0 +1,176 @@
+"""Whose fault it is that there is no reply: a passing one, the set-up's, or the question's own.
+
+Only a question's own fault is an answer that failed. What passes is tried again for a while; what the set-up causes
+would befall every question alike. Both stop a run, so that no score is made of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from migician.errors import UserError
+
+
+class RunStopped(UserError):
+    """Nothing more can be asked: the server, the network, the machine or the settings are at fault, not the question.
+
+    What was answered before is kept, and the same command asks the rest.
+    """
+
+
+def fault_of(error: Exception) -> str:
+    """An error as a question's fault: its first line, with its class where it is not meant for users."""
+    first_line = (str(error).splitlines() or [""])[0][:300]
+    return first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}"
+
+
+# Statuses of HTTP: the server is busy, restarting, or behind a gateway.
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+# This request does not suit the server, though another may.
+UNSUITABLE = frozenset({400, 413, 415, 422})
+
+_NO_MONEY = re.compile(
+    r"insufficient[_ ](?:quota|funds|credits?|balance)|exceeded your current quota|billing|credit balance|payment",
+    re.IGNORECASE,
+)
+_BEYOND_THE_ENGINE = re.compile(r"at most \d+ \S+ may be provided", re.IGNORECASE)  # vLLM's limit_mm_per_prompt
+_OF_THE_SETUP = re.compile(
+    r"(?:at most|up to|maximum of|more than|max(?:imum)?) \d+ images?\b|too many images"
+    r"|(?:not|n't) (?:a )?(?:multi-?modal|vision)|(?:not|n't) support (?:image|vision|multi-?modal)"
+    r"|no endpoints found that support image"
+    r"|model[_ ]not[_ ]found|(?:no such|unknown|invalid) model|model .{0,120}(?:does not exist|not found)"
+    r"|invalid[_ ]api[_ ]key|incorrect api key|unauthori[sz]ed",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(
+    r"context[_ ]length|context window|maximum (?:model|context|input) length|too many tokens|too long|too large to"
+    r"|longer than the (?:max|model)|exceeds? the (?:max|model|context|limit)|reduce the length|request too large",
+    re.IGNORECASE,
+)
+_NOT_TAKEN = re.compile(
+    r"unsupported|not supported|not support|unrecogni[sz]ed|unknown|unexpected|extra (?:inputs|fields)|extra_forbidden"
+    r"|not permitted|not allowed|forbidden|invalid (?:parameter|argument|field)|not available|deprecated|instead",
+    re.IGNORECASE,
+)
+_SETTINGS = {
+    name: re.compile(rf"\b{name}\b")
+    for name in ("max_completion_tokens", "max_tokens", "temperature", "seed", "response_format")
+}
+
+
+def no_money(text: str) -> bool:
+    """Whether a server's words say that a quota or a balance is used up, which waiting does not change."""
+    return _NO_MONEY.search(text) is not None
+
+
+def beyond_the_engine(text: str) -> bool:
+    """Whether an engine in this process refuses what its own options do not allow, such as more images than those."""
+    return _BEYOND_THE_ENGINE.search(text) is not None
+
+
+def of_the_setup(text: str) -> bool:
+    """Whether a refusal, in the words of a server or an engine, would befall every question alike.
+
+    >>> of_the_setup("At most 1 image(s) may be provided in one prompt."), of_the_setup("cannot identify image file")
+    (True, False)
+    """
+    if beyond_the_engine(text) or _OF_THE_SETUP.search(text) or no_money(text):
+        return True
+    return not _TOO_LONG.search(text) and any(named.search(text) for named in _SETTINGS.values())
+
+
+def setting_not_taken(text: str, given: set[str]) -> str:
+    """The parameter of `given` that a server's words refuse as such, not for its value; empty where there is none.
+
+    >>> setting_not_taken("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", {"max_tokens"})
+    'max_tokens'
+    >>> setting_not_taken("max_tokens must be at most 64", {"max_tokens", "seed"})
+    ''
+    """
+    if _TOO_LONG.search(text) or not _NOT_TAKEN.search(text):
+        return ""
+    if "max_completion_tokens" in text and "max_tokens" in given:  # its newer name
+        return "max_tokens"
+    return next((name for name, named in _SETTINGS.items() if name in given and named.search(text)), "")
+
+
+_PLACE = re.compile(r"\S*[/\\]\S*")
+_COUNT = re.compile(r"\d+")
+
+
+def likeness(reason: str) -> str:
+    """A reason without its paths and numbers, so that equal ones are counted together.
+
+    >>> likeness("image 2 of 3, photos/a.jpg: no such file") == likeness("image 1 of 3, photos/b.jpg: no such file")
+    True
+    """
+    return _COUNT.sub("0", _PLACE.sub("/", reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How many failed questions a run bears, and what becomes of them."""
+
+    share: float = 0.05
+    """Of the questions, 0..1: beyond it the run stops without a report."""
+    retry: bool = False
+    """Ask again what failed before."""
+
+
+BEARING = Tolerance()
+"""What a run bears unless said otherwise."""
+_ENOUGH = 20
+"""Questions asked without any answer, after which the set-up is at fault rather than each of them."""
+
+
+def commonest(reasons: Iterable[str], most: int = 3) -> list[tuple[str, int]]:
+    """The commonest reasons, each by an example, with how often its like was given; the commonest first."""
+    examples: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for reason in reasons:
+        kind = likeness(reason)
+        examples.setdefault(kind, reason)
+        counts[kind] += 1
+    return [(examples[kind], count) for kind, count in counts.most_common(most)]
+
+
+class Guard:
+    """Counts what fails in a run, and ends it where it goes wrong as a whole.
+
+    Until something has been answered, no failure is booked: the set-up may be at fault.
+    """
+
+    def __init__(self, tolerance: Tolerance, questions: int, failed: Iterable[str], *, is_proven: bool) -> None:
+        self._tolerance, self._questions = tolerance, questions
+        self._failed = list(failed)
+        self._is_proven = is_proven
+
+    def admit(self, faults: Sequence[str | None]) -> bool:
+        """Whether what is not yet booked may be, given what became of the next questions (None: answered).
+
+        Raises `RunStopped` where many were asked and none was answered.
+        """
+        self._failed += [fault for fault in faults if fault is not None]
+        self._is_proven = self._is_proven or any(fault is None for fault in faults)
+        if not self._is_proven and len(self._failed) >= _ENOUGH:
+            raise self.none_answered()
+        return self._is_proven
+
+    def none_answered(self) -> RunStopped:
+        """What to raise where nothing was answered at all."""
+        return RunStopped(f"none of the {len(self._failed)} questions asked was answered: {self._reasons()}")
+
+    def check(self) -> None:
+        """Raise `RunStopped` where more have failed than the tolerance bears."""
+        if len(self._failed) > self._tolerance.share * self._questions:
+            raise RunStopped(
+                f"{len(self._failed)} of {self._questions} questions failed, more than --fail-on-error "
+                f"{self._tolerance.share:g} bears: {self._reasons()}. Ask them again with --retry-failed once the "
+                "cause is gone, or accept them with --fail-on-error 1"
+            )
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{reason} ({count})" for reason, count in commonest(self._failed))
