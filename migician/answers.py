@@ -2,13 +2,15 @@
 
 - JSON lines, one answer each. Which question: `index`, `id` (a number, or digits as text) or `doc_id`, which all
   mean its place in the benchmark file from 0. The reply: `response`, `text` or `prediction`. Optional: `task`,
-  `error` (why there is no reply), `seconds`, `sizes` ([[width, height], ...] of the images as the model saw them,
-  for boxes in pixels).
+  `error` (why there is no reply), `seconds`, `reasoning` (what was thought before the reply, kept and not scored),
+  `sizes` ([[width, height], ...] of the images as the model saw them, for boxes in pixels).
 - Sample logs of lmms-eval (`*_samples_*.jsonl`): JSON lines with `doc_id` and `filtered_resps`, and with `resps`
   where the filter changed something; the reply is the first of `resps`, whole, else of `filtered_resps`.
   `target` is not read: the truth is the benchmark file's.
-- Result files of VLMEvalKit: a table with the columns `index` and `prediction`, as .tsv, as .json (a list of rows),
-  or as .xlsx where openpyxl is installed. A prediction that begins with "Failed to obtain answer" is a failure.
+- Result files of VLMEvalKit: a table with the columns `index` and `prediction`, as .tsv or .csv, as .json (a list of
+  rows), or as .xlsx where openpyxl is installed. A prediction that begins with "Failed to obtain answer" is a failure.
+- Logs of MIG-Bench's published script and of UniVG-R1's, which number nothing: see `migician.scriptlog`. A
+  folder is read as all the .json files in it, since those scripts write one a task.
 
 Where a row has `question` (in lmms-eval's logs `doc.question`), it must be the benchmark's: an index counted
 from 1, or made for another file, is found out by it.
@@ -16,28 +18,26 @@ from 1, or made for another file, is found out by it.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import importlib
-import io
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from migician.answerrows import Row, place_in_file, rows_of
 from migician.benchmarks import Benchmark, load_benchmark
-from migician.errors import NOT_JSON, UserError
+from migician.boxes import Size
+from migician.errors import UserError
 from migician.report import Report, score_answers
 from migician.scoring import Answer, reading_named
+from migician.scriptlog import indexed, is_log
 
 QUESTION_FIELDS = ("index", "id", "doc_id")
 REPLY_FIELDS = ("response", "text", "prediction")
 _FAILED = "Failed to obtain answer"
-_ZIP = b"PK\x03\x04"  # what .xlsx files are
-_LONGEST_CELL = 1 << 24
-
-Row = Mapping[str, Any]
+_LONGEST_SIDE = 10**6
 
 
 def score_file(
@@ -50,6 +50,7 @@ def score_file(
     style: str | None,
     y_stretch: bool,
     images: Path | None,
+    max_pixels: int | None,
     partial: bool,
 ) -> Report:
     """Score a file of answers, as `migician score` does with the same options; writes into `out`, gives the report.
@@ -61,23 +62,29 @@ def score_file(
     if style is not None and not bench.scoring.has_boxes:
         raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
     bench.scoring.check(reading)
-    file = Path(answers)
-    given = read_answers(file, bench)
-    spec = {"answers": file.name, "answers_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    return score_answers(bench, given, reading, Path(out), images=images, partial=partial, spec=spec)
+    path = Path(answers)
+    given = read_answers(path, bench)
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(file.read_bytes())
+    spec = {"answers": path.name or path.resolve().name, "answers_sha256": digest.hexdigest()}
+    return score_answers(
+        bench, given, reading, Path(out), images=images, partial=partial, spec=spec, max_pixels=max_pixels
+    )
 
 
 def read_answers(path: str | Path, bench: Benchmark) -> dict[int, Answer]:
     """The answers of a file by question of the benchmark, in any of the forms above.
 
-    Raises `UserError` naming the file, the line and the cure for: a line that is not of a form, a
+    Raises `UserError` naming the file, the line and the fix for: a line that is not of a form, a
     missing field, a reply that is not text, an index outside the benchmark or given twice, a task or a
-    question that is not the benchmark's (answers to another file), and a file without answers.
+    question that is not the benchmark's (answers to another file), sizes that are not those of its
+    images, and a file without answers.
     """
     file = Path(path)
     answers: dict[int, Answer] = {}
     places: dict[int, str] = {}
-    for place, row in _rows(file):
+    for place, row in _numbered(file, bench):
         answer = _answer(row, place)
         if not 0 <= answer.index < len(bench.questions):
             raise UserError(
@@ -96,83 +103,29 @@ def read_answers(path: str | Path, bench: Benchmark) -> dict[int, Answer]:
     return answers
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Row]]:
-    """Each row of the file with its place in it."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    beginning = content[:4096].lstrip()
-    if content.startswith(_ZIP):
-        return _sheet_rows(file)
-    if beginning.startswith(b"["):
-        return _list_rows(file, content)
-    header = content.split(b"\n", 1)[0].rstrip(b"\r").split(b"\t")
-    if len(header) > 1 and not beginning.startswith(b"{"):
-        return _table_rows(file, content)
-    return _line_rows(file, content)
+def _numbered(path: Path, bench: Benchmark) -> Iterator[tuple[str, Row]]:
+    """Each row with its place, and with an index of its own where the form is one without."""
+    rows = itertools.chain.from_iterable(rows_of(file) for file in _files(path))
+    first = next(rows, None)
+    rows = rows if first is None else itertools.chain([first], rows)
+    return indexed(rows, bench) if first is not None and is_log(first[1]) else rows
 
 
-def _line_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"{file}:{number}", msgspec.json.decode(line, type=dict[str, Any])
-        except NOT_JSON as error:
-            raise UserError(
-                f'{file}:{number}: {error}; expected {{"index": row, "response": "text"}} on one line'
-            ) from None
-
-
-def _list_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
-    try:
-        rows = msgspec.json.decode(content, type=list[dict[str, Any]])
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not a JSON list of rows with index and prediction: {error}") from None
-    return ((f"{file}, row {number}", row) for number, row in enumerate(rows))
-
-
-def _table_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
-    csv.field_size_limit(_LONGEST_CELL)
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter="\t")
-        header = next(reader)
-        for cells in reader:
-            if cells:
-                yield f"{file}:{reader.line_num}", _from_cells(dict(zip(header, cells, strict=False)))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a table of tab-separated columns: {error}") from None
-
-
-def _sheet_rows(file: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        load_workbook = importlib.import_module("openpyxl").load_workbook
-    except ImportError:
-        raise UserError(
-            f"{file}: reading .xlsx needs the package openpyxl: pip install openpyxl, or save it as .tsv"
-        ) from None
-    rows: Iterable[tuple[Any, ...]] = load_workbook(file, read_only=True, data_only=True).worksheets[0].values
-    numbered = enumerate(rows, start=1)
-    header = [str(name) for name in next(numbered)[1]]
-    for number, cells in numbered:
-        yield f"{file}, row {number}", _from_cells(dict(zip(header, cells, strict=False)))
-
-
-def _from_cells(row: dict[str, Any]) -> Row:
-    """A row of a table, where every cell may be text and an empty one is an empty reply."""
-    index = str(row.get("index", "")).strip().removesuffix(".0")
-    kept = {name: row[name] for name in ("task", "question") if row.get(name) not in (None, "")}
-    if "prediction" in row:
-        kept["prediction"] = "" if row["prediction"] is None else str(row["prediction"])
-    return {**kept, "index": int(index) if index.isdecimal() else row.get("index")}
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise UserError(f"{path}: a folder without .json files; name a file of answers, or a folder of a script's logs")
+    return files
 
 
 def _answer(row: Row, place: str) -> Answer:
     """One answer of any form; raises `UserError` for what is missing or of another type."""
     index = next((row[name] for name in QUESTION_FIELDS if name in row), None)
-    if isinstance(index, str) and "index" not in row and index.isdecimal():
-        index = int(index)
+    thought = row.get("reasoning")
+    if isinstance(index, str) and "index" not in row:
+        index = place_in_file(index, index)
     if not isinstance(index, int) or isinstance(index, bool):
         raise UserError(
             f"{place}: `index` must be the question's place in the benchmark file, a whole number from 0, not "
@@ -195,6 +148,7 @@ def _answer(row: Row, place: str) -> Answer:
                 "error": None if error is None else str(error),
                 "seconds": row.get("seconds"),
                 "sizes": row.get("sizes"),
+                "reasoning": thought if isinstance(thought, str) else None,
             },
             Answer,
         )
@@ -228,6 +182,8 @@ def _check_belongs(row: Row, answer: Answer, bench: Benchmark, place: str) -> No
             f"{place}: task {answer.task!r}, but row {answer.index} of {bench.path} is {expected.task!r}. "
             "The answers belong to another benchmark file"
         )
+    if answer.sizes is not None:
+        _check_sizes(answer.sizes, len(expected.images), place)
     doc = row.get("doc")
     asked = doc.get("question") if isinstance(doc, dict) else row.get("question")
     if isinstance(asked, str) and not _same_question(asked, expected.text):
@@ -241,3 +197,11 @@ def _same_question(asked: str, expected: str) -> bool:
     """Whether one text holds the other, blanks apart: what was asked may have a format or options added."""
     given, wanted = ("".join(text.split()) for text in (asked, expected))
     return given in wanted or wanted in given
+
+
+def _check_sizes(sizes: Sequence[Size], images: int, place: str) -> None:
+    if len(sizes) != images:
+        raise UserError(f"{place}: `sizes` holds {len(sizes)}, and the question has {images} images: give each its own")
+    for size in sizes:
+        if min(size) < 1 or max(size) > _LONGEST_SIDE:
+            raise UserError(f"{place}: `sizes` holds {list(size)!s:.60}: width and height are pixels, at least 1")

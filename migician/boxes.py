@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 """(width, height) of an image, in pixels."""
 
+FARTHEST = 1e9
+"""In sides of the image: further off than this no coordinate is kept."""
+
 
 class Box(msgspec.Struct, frozen=True, gc=False):
     """An axis-aligned box; every coordinate is a fraction of the image, 0 left or top and 1 right or bottom.
@@ -83,6 +86,10 @@ class Box(msgspec.Struct, frozen=True, gc=False):
     def clipped(self) -> Self:
         """The part of the box within the image; compare areas to know how much was lost."""
         return type(self)(*(min(max(value, 0.0), 1.0) for value in self.as_tuple()))
+
+    def bounded(self) -> Self:
+        """The box with each coordinate at most `FARTHEST` off: a number too long to be a float is infinite before."""
+        return type(self)(*(min(max(value, -FARTHEST), FARTHEST) for value in self.as_tuple()))
 
     def iou(self, other: Box) -> float:
         """Intersection over union with another box of the same image: see `iou`."""

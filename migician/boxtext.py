@@ -39,9 +39,12 @@ class BoxStyle:
     """One way to spell a box.
 
     `template` has the four fields x1 y1 x2 y2; `form` says which brackets are read back;
-    `scale` is what 1.0 of the image is written as (1000, 1, or the image's own pixels);
+    `scale` is what 1.0 of the image is written as (1000, 1, or the image's width and height in pixels);
     `decimals` is how many digits stand behind the point when writing. A style with no
     decimals reads whole numbers only.
+
+    A style that counts pixels says of which image. With `resized_to`, of the image as the model saw it: its
+    processor made both sides multiples of that many pixels (`migician.lengths.cells`). Without, of the file itself.
     """
 
     name: str
@@ -49,6 +52,7 @@ class BoxStyle:
     form: Literal["pairs", "tuple", "list", "blanks"]
     scale: Scale
     decimals: int = 0
+    resized_to: int | None = None
 
     def write(self, box: Box, size: Size | None = None) -> str:
         """`box` in this spelling; `size` (width, height) is needed by pixel styles only.
@@ -88,9 +92,9 @@ STYLES: dict[str, BoxStyle] = {
         BoxStyle("llava-onevision", _BOXED_LIST, "list", "fraction", 3),
         BoxStyle("mplug-owl3", _BOXED_LIST, "list", "fraction", 3),
         BoxStyle("mantis", _BOXED_LIST, "list", "fraction", 3),
-        BoxStyle("qwen2.5-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "pixel"),
+        BoxStyle("qwen2.5-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "pixel", resized_to=28),
         BoxStyle("qwen3-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille"),
-        # The bare forms, for answers that come from elsewhere.
+        # The bare forms, for answers that come from elsewhere; pixels are those of the image file.
         BoxStyle("pairs-fraction", "({},{}),({},{})", "pairs", "fraction", 3),
         BoxStyle("pairs-pixel", "({},{}),({},{})", "pairs", "pixel"),
         BoxStyle("tuple-fraction", "({}, {}, {}, {})", "tuple", "fraction", 3),
@@ -119,7 +123,7 @@ def translate(text: str, style: BoxStyle, size_at: Callable[[int], Size] | None 
     def respelled(match: re.Match[str]) -> str:
         size = size_at(match.start()) if size_at is not None and style.scale == "pixel" else None
         x1, y1, x2, y2 = (float(number) for number in match.groups())
-        return style.write(Box.from_permille(x1, y1, x2, y2), size)
+        return style.write(Box.from_permille(x1, y1, x2, y2).bounded(), size)
 
     return _TOKENED.sub(respelled, text)
 
@@ -134,7 +138,7 @@ class Mention:
     """One box in a reply."""
 
     box: Box
-    """As written, in fractions; an impossible box stays impossible."""
+    """As written, in fractions; an impossible box stays impossible, and no further off than `Box.bounded` says."""
     status: Literal["read", "garbled", "off_scale"]
     image: int | None
     """The image (0-based) that the reply clearly ties this box to; None where it does not say."""
@@ -238,7 +242,7 @@ def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: in
         status = "off_scale"
     elif not box.is_ordered:
         status = "garbled"
-    return Mention(box, status, image, match.span())
+    return Mention(box if status == "read" else box.bounded(), status, image, match.span())
 
 
 def _tied(text: str, boxes: list[tuple[int, int]], names: list[ImageName]) -> list[int | None]:

@@ -129,6 +129,7 @@ CHOICES = Scoring(
     score_one=_score_choice,
     measures=_measures,
     show=_show,
+    protocols=("strict", "published"),
     has_boxes=False,
     chance=_chance,
 )

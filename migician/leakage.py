@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -190,7 +191,7 @@ def names_in(file: Path) -> tuple[bytes, list[str]]:
     """The bytes of a JSON file of MIG-Bench, and the images of its questions; raises `UserError` for another file."""
     try:
         content = file.read_bytes()
-        rows = msgspec.json.decode(content, type=list[_Row])
+        rows = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[_Row])
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
     except msgspec.DecodeError as error:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from migician.benchmarks import Benchmark, Question
-from migician.benchmarks.images import resolve_images
-from migician.boxes import Size
+from migician.benchmarks import Benchmark
 from migician.breakdowns import breakdowns
 from migician.errors import NOT_JSON, UserError, writing
 from migician.faults import commonest
 from migician.headings import check_one_measure, is_released, mark, title, title_of
+from migician.imagesizes import sizes_for
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
-from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, SizeOf, score, scoring_named, write_records
+from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, score, scoring_named, write_records
 from migician.values import Value, value_of
 
 if TYPE_CHECKING:
@@ -39,39 +38,23 @@ def score_answers(
     images: Path | None,
     partial: bool,
     spec: Mapping[str, Any],
+    max_pixels: int | None = None,
 ) -> Report:
-    """Score answers and write `report.json` and `records.jsonl` into `out`; gives the report."""
-    counts_pixels = bench.scoring.has_boxes and reading.protocol == "strict" and reading.style.scale == "pixel"
-    if counts_pixels and images is None and any(answer.sizes is None for answer in answers.values()):
-        raise UserError("this box style counts pixels: say where the images are with --images")
-    sizes = {"size_of": _sizes_below(images)} if counts_pixels and images else {}
-    records = score(bench, answers, reading, partial=partial, **sizes)
+    """Score answers and write `report.json` and `records.jsonl` into `out`; gives the report.
+
+    For `images` and `max_pixels` see `migician.imagesizes.sizes_for`.
+    """
+    size_of = sizes_for(bench, answers, reading, images=images, max_pixels=max_pixels)
+    records = score(bench, answers, reading, partial=partial, size_of=size_of)
     protocol: dict[str, Any] = {"protocol": reading.protocol}
     if bench.scoring.has_boxes:
         protocol["y_stretch"] = reading.y_stretch
         protocol["style"] = reading.style.name if reading.protocol == "strict" else None
+    if max_pixels is not None:
+        protocol["max_pixels"] = max_pixels
     report = build_report(bench, records, protocol=protocol, **spec, **provenance())
     write_report(out, report, records)
     return report
-
-
-def _sizes_below(root: Path) -> SizeOf:
-    """What looks up the size of an image in its file, once each."""
-    from PIL import Image
-
-    known: dict[Path, Size] = {}
-
-    def size_of(question: Question, image: int) -> Size:
-        path = resolve_images(question, root)[image]
-        if path not in known:
-            try:
-                with Image.open(path) as opened:
-                    known[path] = opened.size
-            except OSError:
-                raise UserError(f"row {question.index}: {path} cannot be read as an image") from None
-        return known[path]
-
-    return size_of
 
 
 class Rows:
@@ -276,6 +259,8 @@ def notes(report: Report) -> list[str]:
     if not is_released(report):
         own = f" ({report['file_declared_as']})" if report.get("file_declared_as") else ""
         told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
+    if report["protocol"] == "univg-r1" and report.get("file_kind") != "revised":
+        told.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
     if report["unanswered"]:
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:

@@ -180,6 +180,7 @@ def score(
     style: str | None = None,
     y_stretch: bool = False,
     images: str | Path | None = None,
+    max_pixels: int | None = None,
     partial: bool = False,
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
@@ -196,6 +197,7 @@ def score(
         style=style,
         y_stretch=y_stretch,
         images=root,
+        max_pixels=max_pixels,
         partial=partial,
     )
     return open_run(out, images=root)

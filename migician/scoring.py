@@ -1,9 +1,9 @@
 """Replies -> records: what each reply says, and how well it fits the truth.
 
 `strict` is how this project reads a reply: the declared box style, the final answer only,
-nothing repaired, and every way to miss counted apart. `published` is the rule set of the
-published script, for comparison with papers. A question's `Scoring` says how; here is the one for a
-single box, `migician.choices` has the one for options, `migician.matching` the one for several boxes.
+nothing repaired, and every way to miss counted apart. `published` is the rule set of the published
+script, `univg-r1` that of UniVG-R1's, for comparison with papers. A question's `Scoring` says how; here is the one
+for a single box, `migician.choices` has the one for options, `migician.matching` the one for several boxes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
-from migician.benchmarks import Benchmark
+from migician.benchmarks import Benchmark, univg_r1
 from migician.benchmarks.published import find_boxes, stretch_y
-from migician.boxes import Box, Size
+from migician.boxes import FARTHEST, Box, Size
 from migician.boxtext import STYLES, BoxStyle, Parsed, parse_boxes
 from migician.errors import NOT_JSON, UserError, closest, unknown
 from migician.imagenames import images_of_box
 from migician.metrics import Measure, metric_columns
+from migician.values import iou_text
 
 if TYPE_CHECKING:
     from migician.benchmarks.mig_bench import Question
@@ -31,14 +32,18 @@ Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "o
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed")
 CORRECT_IOU = 0.5
 
-Protocol = Literal["strict", "published"]
+Protocol = Literal["strict", "published", "univg-r1"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 SizeOf = Callable[[Any, int], Size | None]
 """(question, image) -> its size (width, height) in pixels; None where nothing counts pixels."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One reply of a model, as answer files hold it, one JSON line each."""
+    """One reply of a model, as answer files hold it, one JSON line each.
+
+    Half a character (a lone surrogate, where an engine cut a reply) becomes U+FFFD: no UTF-8 file can hold it.
+    """
 
     index: int
     response: str | None = None
@@ -50,6 +55,16 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """(width, height) of each image as the model saw it, where the family's boxes count those pixels."""
     reasoning: str | None = None
     """What a thinking model wrote before its reply, where a server sends it apart; it is kept, and never scored."""
+
+    def __post_init__(self) -> None:
+        for name in ("response", "error", "reasoning"):
+            text = getattr(self, name)
+            if text is not None and not text.isascii():
+                msgspec.structs.force_setattr(self, name, _whole_characters(text))
+
+
+def _whole_characters(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -86,23 +101,23 @@ class Reading:
     y_stretch: bool = False
 
     def __post_init__(self) -> None:
-        if self.y_stretch and self.protocol != "published":
+        if self.y_stretch and self.protocol == "strict":
             raise UserError(
-                "--y-stretch belongs to --protocol published: no other protocol moves a model's boxes. "
-                "Drop it, or add --protocol published"
+                "--y-stretch belongs to --protocol published or univg-r1: strict moves no model's boxes. "
+                "Drop it, or add one of them"
             )
 
 
 def reading_named(protocol: str, style: str | None = None, y_stretch: bool = False) -> Reading:
     """The reading of a protocol and a box style by name; `UserError` for what is unknown or contradicts itself."""
-    if protocol not in ("strict", "published"):
-        raise UserError(unknown("protocol", protocol, ("strict", "published")))
-    if style is not None and protocol == "published":
-        raise UserError("--style is for --protocol strict: published tries six spellings on every reply. Drop one")
+    if protocol not in PROTOCOLS:
+        raise UserError(unknown("protocol", protocol, PROTOCOLS))
+    if style is not None and protocol != "strict":
+        raise UserError(f"--style is for --protocol strict: {protocol} tries six spellings on every reply. Drop one")
     name = style or "qwen"
     if name not in STYLES:
         raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
-    return Reading(cast("Protocol", protocol), STYLES[name], y_stretch)
+    return Reading(protocol, STYLES[name], y_stretch)
 
 
 Drawn = tuple[tuple[int, ...], tuple[float, float, float, float]]
@@ -137,7 +152,7 @@ class Scoring:
     """Of some records: each metric's values and sizes, row by row, as fractions."""
     show: Callable[[Any], Shown]
     """Of one record."""
-    protocols: tuple[Protocol, ...] = ("strict", "published")
+    protocols: tuple[Protocol, ...] = PROTOCOLS
     has_boxes: bool = True
     """Whether replies hold boxes, so that a box style says how to read them."""
     counts: Callable[[Sequence[Any]], dict[str, int]] = lambda records: {}
@@ -172,7 +187,7 @@ def score(
 
     Questions without an answer count as failed, so that leaving out the hard ones gains nothing;
     with `partial` they are left out. For styles that count pixels, sizes are those that an answer
-    says the model saw, else what `size_of` gives.
+    gives, else what `size_of` gives.
     """
     bench.scoring.check(reading)
     missing = Answer(-1, error=NO_ANSWER)
@@ -193,17 +208,18 @@ NO_ANSWER = "no answer in the file"
 
 def _score_box(question: Question, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     if answer.response is None:
-        found = _Found([], "failed", None)
+        found = _Found([], "failed")
     elif reading.protocol == "published":
-        found = _read_published(answer.response, reading.y_stretch)
+        found = _read_published(answer.response, reading.y_stretch, question.truth)
+    elif reading.protocol == "univg-r1":
+        found = _read_univg_r1(answer.response, reading.y_stretch, question.truth)
     else:
         # A style that counts pixels counts those of the target, else of the first image.
         size = size_of(question, question.target or 0)
         parsed = parse_boxes(answer.response, reading.style, size)
-        found = _read_strict(parsed, question.target, len(question.images))
-    overlap = found.boxes[0].iou(question.truth) if found.boxes and found.outcome in ("correct", "wrong_box") else 0.0
+        found = _read_strict(parsed, question.target, len(question.images), question.truth)
     outcome = found.outcome
-    if outcome == "correct" and overlap < CORRECT_IOU:
+    if outcome == "correct" and found.iou < CORRECT_IOU:
         outcome = "wrong_box"
     return Record(
         index=question.index,
@@ -214,7 +230,7 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
         reply=answer.response,
         boxes=[box.as_tuple() for box in found.boxes],
         outcome=outcome,
-        iou=overlap,
+        iou=found.iou,
         several=len(found.boxes) > 1,
         target=question.target,
         image=found.image,
@@ -227,28 +243,50 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
 @dataclass(frozen=True, slots=True)
 class _Found:
     boxes: Sequence[Box]
+    """The one that is scored comes first."""
     outcome: Outcome
-    """"correct" stands for a readable box that remains to be compared."""
-    image: int | None
+    """"correct" stands for a readable box, whatever its IoU."""
+    image: int | None = None
+    iou: float = 0.0
 
 
-def _read_published(reply: str, y_stretch: bool) -> _Found:
+def _read_published(reply: str, y_stretch: bool, truth: Box) -> _Found:
     boxes = find_boxes(reply)
     if y_stretch and len(boxes) == 1:
         boxes = [stretch_y(boxes[0])]
-    return _Found(boxes, "correct" if boxes else "no_box", None)
+    return _as_scripts_read(boxes, boxes[0].iou(truth) if boxes else 0.0)
 
 
-def _read_strict(parsed: Parsed, target: int | None, count: int) -> _Found:
+def _read_univg_r1(reply: str, y_stretch: bool, truth: Box) -> _Found:
+    boxes = univg_r1.find_boxes(reply)
+    if boxes is None:
+        return _Found([univg_r1.as_box(univg_r1.UNREAD)], "garbled")
+    if y_stretch and boxes:
+        boxes = [univg_r1.stretch_y(boxes[0]), *boxes[1:]]
+    overlap = univg_r1.overlap(boxes[0], truth) if boxes else 0.0
+    return _as_scripts_read([univg_r1.as_box(box) for box in boxes], overlap)
+
+
+def _as_scripts_read(boxes: Sequence[Box], overlap: float) -> _Found:
+    """No scale to be off, but for numbers that are no coordinates of anything."""
+    if not boxes:
+        return _Found([], "no_box")
+    kept = [box.bounded() for box in boxes]
+    if any(abs(value) == FARTHEST for value in kept[0].as_tuple()):
+        return _Found(kept, "off_scale")
+    return _Found(kept, "correct", iou=overlap)
+
+
+def _read_strict(parsed: Parsed, target: int | None, count: int, truth: Box) -> _Found:
     chosen = parsed.pick(target)
     if chosen is None:
-        return _Found([], "garbled" if parsed.status == "garbled" else "no_box", None)
+        return _Found([], "garbled" if parsed.status == "garbled" else "no_box")
     boxes = [chosen.box, *(mention.box for mention in parsed.mentions if mention is not chosen)]
     if chosen.status != "read":
         return _Found(boxes, chosen.status, chosen.image)
     if target is not None and target not in images_of_box(chosen.image, target, count):
         return _Found(boxes, "wrong_image", chosen.image)
-    return _Found(boxes, "correct", chosen.image)
+    return _Found(boxes, "correct", chosen.image, chosen.box.iou(truth))
 
 
 def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
@@ -256,7 +294,7 @@ def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
 
 
 def _show_box(record: Record) -> Shown:
-    count, remark = len(record.images), f"IoU {record.iou:.2f}"
+    count, remark = len(record.images), f"IoU {iou_text(record.iou)}"
     images = images_of_box(record.image, record.target, count)
     if record.image is not None and not images:
         remark += f", named for Image-{record.image + 1} of {count}, so not drawn"

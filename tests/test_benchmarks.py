@@ -380,3 +380,19 @@ def test_a_request_carries_the_benchmarks_limit(worlds, tmp_path):
 
     evaluate(load_benchmark("mmiu", data), Scripted(reply), images, tmp_path / "out", reading=STRICT, plan=Plan())
     assert {request.max_side_px for request in seen} == {800}
+
+
+@pytest.mark.parametrize("name", ["mmiu", "mibench", "refcoco"])
+def test_a_byte_order_mark_before_a_benchmark_changes_nothing(tmp_path, name):
+    rows = {
+        "mmiu": [{"task": "t", "input_image_path": ["a.png"], "question": "?", "options": "A: x\nB: y", "output": "B"}],
+        "mibench": [
+            {"task": "logical_reasoning", "image": ["a.png"], "question": "?", "options": ["x", "y"], "answer": "y"}
+        ],
+        "refcoco": {"image": "a.png", "sent": "a dog", "bbox": [1, 2, 3, 4], "width": 10, "height": 10},
+    }
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps(rows[name]))
+    plain = load_benchmark(name, file).questions
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_benchmark(name, file).questions == plain

@@ -193,7 +193,10 @@ def test_published_figures_by_hand():
         ("qwen2-vl-7b", {"file_kind": "original", "plan": {"wording": "published"}}, None),
         ("qwen2-vl-7b", {"file_kind": "original", "plan": {"wording": "corrected"}}, "ours with the corrected one."),
         ("qwen2-vl-7b", {"file_kind": "original", "chain_of_thought": {"mode": "multi"}}, "ours answers by chain of"),
-        ("univg-r1", {}, "its authors may read replies in another way."),
+        ("mg-thinker-7b", {}, "its authors may read replies in another way."),
+        ("mg-thinker-7b", {"protocol": "univg-r1"}, "it is scored by its authors, ours under univg-r1."),
+        ("univg-r1", {}, "it is scored by UniVG-R1's script, ours under published."),
+        ("univg-r1", {"protocol": "univg-r1"}, None),
         ("human", {"file_kind": "original", "protocol": "strict"}, None),
     ],
 )

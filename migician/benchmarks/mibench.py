@@ -9,6 +9,7 @@ documented. Source: StarBottle/MIBench on the Hub; fields as eval/MIG_bench_eval
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import msgspec
@@ -101,7 +102,7 @@ def _rows(content: bytes, file: Path) -> list[Row]:
     if "in_context" in file.name:
         raise UserError(refused)
     try:
-        rows = msgspec.json.decode(content, type=list[Row])
+        rows = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[Row])
     except NOT_JSON as error:
         raise UserError(f"{file}: not a MIBench file (a JSON list of questions with options): {error}") from None
     known = {task for tasks in PARTS.values() for task in tasks}

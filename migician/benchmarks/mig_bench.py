@@ -9,6 +9,7 @@ over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def load(path: str | Path) -> MigBench:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
     try:
-        rows = msgspec.json.decode(content, type=list[Row])
+        rows = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[Row])
     except NOT_JSON as error:
         raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
     if not rows:

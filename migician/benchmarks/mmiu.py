@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -71,7 +72,7 @@ def ask(question: ChoiceQuestion, wording: str) -> str:
 
 
 def _json_rows(content: bytes) -> list[Row]:
-    return msgspec.json.decode(content, type=list[Row])
+    return msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[Row])
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:

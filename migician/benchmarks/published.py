@@ -11,7 +11,7 @@ import re
 
 from migician.boxes import Box
 
-_I, _F = r"([0-9]++)", r"([0-9]++\.[0-9]++)"
+_I, _F = r"(\d++)", r"(\d++\.\d++)"
 _SPELLINGS = [
     re.compile(pattern)
     for pattern in (
@@ -34,12 +34,17 @@ def find_boxes(reply: str) -> list[Box]:
     >>> find_boxes("(1,20),(300,400)")
     [Box(x1=0.001, y1=0.02, x2=0.3, y2=0.4)]
     """
+    found = [[float(number) for number in written] for written in written_boxes(reply)]
+    if len(found) == 1:
+        return [Box(*(value / 1000 if value >= 1 else value for value in found[0]))]
+    return [Box(*(value / 1000 if value > 1 else value for value in numbers)) for numbers in found]
+
+
+def written_boxes(reply: str) -> list[tuple[str, ...]]:
+    """All matches of the first of the six spellings that matches, each as its four numbers; digits of any script."""
     for spelling in _SPELLINGS:
-        found = [[float(number) for number in match.groups()] for match in spelling.finditer(reply)]
-        if len(found) == 1:
-            return [Box(*(value / 1000 if value >= 1 else value for value in found[0]))]
-        if found:
-            return [Box(*(value / 1000 if value > 1 else value for value in numbers)) for numbers in found]
+        if found := [match.groups() for match in spelling.finditer(reply)]:
+            return found
     return []
 
 

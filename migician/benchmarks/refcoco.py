@@ -10,6 +10,7 @@ Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and e
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def _of_file(file: Path, digest: Any) -> Iterator[Line]:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
     digest.update(content)
     decoder = msgspec.json.Decoder(Line)
-    for number, row in enumerate(content.split(b"\n"), start=1):
+    for number, row in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         if not row.strip():
             continue
         try:

@@ -32,6 +32,7 @@ class ProtocolName(StrEnum):
 
     strict = "strict"
     published = "published"
+    univg_r1 = "univg-r1"
 
 
 class ChainMode(StrEnum):
@@ -48,7 +49,9 @@ class PromptName(StrEnum):
     published = "published"
 
 
-Protocol = Annotated[ProtocolName, typer.Option(help="How replies are read: this project's way, or the paper's.")]
+Protocol = Annotated[
+    ProtocolName, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
+]
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are spelled, under strict: {', '.join(STYLES)}.")]
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")

@@ -17,7 +17,10 @@ def score(
     benchmark: BenchmarkName,
     data: DataFile,
     answers: Annotated[
-        Path, typer.Option(help='Lines like {"index": row, "response": "text"}; or a log of lmms-eval or VLMEvalKit.')
+        Path,
+        typer.Option(
+            help='Lines like {"index": row, "response": "text"}; or a log of lmms-eval, VLMEvalKit, MIG_bench_eval.'
+        ),
     ],
     out: OutFolder,
     protocol: Protocol = ProtocolName.strict,
@@ -25,6 +28,9 @@ def score(
     y_stretch: YStretch = False,
     images: Annotated[
         Path | None, typer.Option(help="The image folder; only styles that count pixels need it.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=784, help="As the model had it; for styles of pixels of a resized image.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out rows without an answer.")] = False,
     as_json: AsJson = False,
@@ -41,6 +47,7 @@ def score(
         style=style,
         y_stretch=y_stretch,
         images=images,
+        max_pixels=max_pixels,
         partial=partial,
     )
     show(report, out, as_json)
