@@ -17,7 +17,7 @@ from PIL import Image
 from migician import fingerprints
 from migician.errors import UserError
 from migician.fingerprints import NEAR, fingerprint, near_pairs, prepare
-from migician.leakage import Leaks
+from migician.leakage import Leaks, names_in
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +259,9 @@ class TestReading:
         (bench / "other.json").write_text('{"a": 1}')
         with pytest.raises(UserError, match="not a MIG-Bench file"):
             Leaks.read(bench / "other.json")
+
+
+def test_a_byte_order_mark_before_the_benchmark_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "MIG_data.json"
+    file.write_bytes(b'\xef\xbb\xbf[{"images": ["a.png", "b.png"]}]')
+    assert names_in(file)[1] == ["a.png", "b.png"]
