@@ -68,6 +68,8 @@ class Track:
     id: str
     frames: tuple[Frame, ...]
     label: str = ""
+    fps: float = 30.0
+    """Frames of the sequence in a second."""
 
 
 AnyScene = Scene | ImagePair | Track

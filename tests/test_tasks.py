@@ -100,7 +100,7 @@ class TestTracking:
             assert 4 <= len(shown) <= 6
             steps = {b - a for a, b in zip(shown, shown[1:], strict=False)}
             assert len(steps) == 1
-            assert 5 <= steps.pop() <= 20
+            assert 30 <= steps.pop() <= 99
             ((question, answer),) = draft.turns
             given_box = QWEN.write(self.track.frames[shown[0]].box or HALF)
             assert given_box in question

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from migician.errors import UserError, appearing, unknown
 from migician.index.pairs import Pairs, write_pairs
@@ -94,4 +95,7 @@ def open_index(folder: str | Path) -> Index:
     if not Path(about.root).is_dir():
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]
-    return Index(about.source, about.split, Path(about.root), opened(Path(folder)), about.left_out)
+    items = opened(Path(folder))
+    if isinstance(items, Tracks) and not len(items.fps):
+        items.fps = np.full(len(items), SOURCES[about.source].fps, np.float32)
+    return Index(about.source, about.split, Path(about.root), items, about.left_out)

@@ -31,13 +31,15 @@ def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
     paths = PathColumn(folder, root)
     boxes, ends = Column(folder / "boxes.u32", "I"), Column(folder / "ends.i64", "q")
     label_of, labels = Column(folder / "label_of.u32", "I"), NumberedTexts(folder / "labels.txt")
-    with Columns(paths, boxes, ends, label_of, labels):
+    fps = Column(folder / "fps.f32", "f")
+    with Columns(paths, boxes, ends, label_of, labels, fps):
         ends.append(0)
         for track in tracks:
             for frame in track.frames:
                 paths.append(frame.image)
                 boxes.append(*(kept(frame.box) if frame.box and is_writable(frame.box) else _UNSEEN))
             label_of.append(labels.number(track.label))
+            fps.append(track.fps)
             ends.append(len(paths))
     return len(label_of)
 
@@ -50,9 +52,13 @@ class Tracks:
         self.ends: NDArray[np.int64] = mapped(folder / "ends.i64", "i8")
         self.corners: NDArray[np.uint32] = mapped(folder / "boxes.u32", "u4", 4)
         """(frames, 4): x1 y1 x2 y2 in parts of 2**31; all 0 where the object cannot be seen."""
-        self._corners = view(self.corners.ravel())
+        self.flat_corners = view(self.corners.ravel())
+        """The same numbers, four a frame."""
         self.label_of: NDArray[np.uint32] = mapped(folder / "label_of.u32", "u4")
         self.labels = Texts(folder / "labels.txt").all()
+        rates = folder / "fps.f32"  # indexes of earlier versions do not have it
+        self.fps: NDArray[np.float32] = mapped(rates, "f4") if rates.is_file() else np.empty(0, np.float32)
+        """(tracks,): frames of the sequence in a second; empty where the index does not say."""
 
     def __len__(self) -> int:
         return len(self.label_of)
@@ -61,13 +67,18 @@ class Tracks:
         """The frames of a track."""
         return range(int(self.ends[track]), int(self.ends[track + 1]))
 
+    def is_seen(self, frame: int) -> bool:
+        """Whether the object can be seen in a frame."""
+        x2: int = self.flat_corners[4 * frame + 2]
+        return x2 > 0  # no box ends at the left edge
+
     def seen(self, track: int) -> NDArray[np.bool_]:
         """(frames of the track,): in which the object can be seen."""
         frames = self.span(track)
-        seen: NDArray[np.bool_] = self.corners[frames.start : frames.stop].max(axis=1) > 0
+        seen: NDArray[np.bool_] = self.corners[frames.start : frames.stop, 2] > 0
         return seen
 
     def box(self, frame: int) -> Box:
         """The object's box in a frame where it is seen."""
-        x1, y1, x2, y2 = self._corners[4 * frame : 4 * frame + 4].tolist()
+        x1, y1, x2, y2 = self.flat_corners[4 * frame : 4 * frame + 4].tolist()
         return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)

@@ -45,6 +45,8 @@ class Source:
     """Its licence, for the card; "unverified" where no text of its authors was read."""
     withheld: bool = False
     """Whether its images may not be passed on, so that no public dataset may hold them."""
+    fps: float = 0.0
+    """Frames in a second of its sequences, as far as they do not say otherwise; 0 where it has none."""
 
 
 SOURCES: dict[str, Source] = {
@@ -55,18 +57,20 @@ SOURCES: dict[str, Source] = {
         Scene,
         "annotations CC BY 4.0 (unverified); each image under its own Flickr licence, whose id the annotations give",
     ),
-    "got10k": Source(got10k.read, "GOT-10k", Track, "licence unverified"),
+    "got10k": Source(got10k.read, "GOT-10k", Track, "licence unverified", fps=got10k.FPS),
     "imagenet": Source(imagenet.read, "ImageNet", Scene, "non-commercial research (unverified)"),
     "img_diff": Source(img_diff.read, "Img-Diff", ImagePair, "Apache-2.0, by its card on the Hub"),
-    "lasot": Source(lasot.read, "LaSOT", Track, "licence unverified"),
+    "lasot": Source(lasot.read, "LaSOT", Track, "licence unverified", fps=lasot.FPS),
     "magicbrush": Source(
         magicbrush.read, "MagicBrush", ImagePair, "CC BY 4.0 for train and dev, by its card on the Hub"
     ),
-    "mot17": Source(mot17.read, "MOT17", Track, "CC BY-NC-SA 3.0 (unverified)"),
+    "mot17": Source(mot17.read, "MOT17", Track, "CC BY-NC-SA 3.0 (unverified)", fps=mot17.FPS),
     "objects365": Source(
         objects365.read, "Objects365", Scene, "annotations CC BY 4.0; images may not be redistributed", withheld=True
     ),
     "sa1b": Source(sa1b.read, "SA-1B", Scene, "SA-1B Dataset Research License; GranD's phrases: unverified"),
     "spot_the_diff": Source(spot_the_diff.read, "Spot-the-Diff", ImagePair, "its repository states none"),
-    "trackingnet": Source(trackingnet.read, "TrackingNet", Track, "GPL-3.0, by its card on the Hub"),
+    "trackingnet": Source(
+        trackingnet.read, "TrackingNet", Track, "GPL-3.0, by its card on the Hub", fps=trackingnet.FPS
+    ),
 }

@@ -7,6 +7,7 @@ is visible) and meta_info.ini (`object_class: ctenophore`). Source: http://got-1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from migician.errors import UserError
 from migician.scenes import Tally, Track
 from migician.sources.reading import text_lines
 from migician.sources.sequences import annotated, numbered_frames, read_boxes, read_flags, sequence_names
+
+FPS = 10.0
+"""Frames in a second where meta_info.ini does not say; as released it says `anno_fps: 10Hz`."""
+
+_HERTZ = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)\s?Hz")
 
 
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
@@ -49,12 +55,14 @@ def _track(folder: Path, tally: Tally) -> Track:
     present = read_flags(folder / "absence.label", count) == 0
     uncovered = read_flags(folder / "cover.label", count) > 0
     tracked = annotated(frames, 1, xywh, present & uncovered, tally)
-    return Track(folder.name, tracked, _object_class(folder / "meta_info.ini"))
+    label, fps = _meta(folder / "meta_info.ini")
+    return Track(folder.name, tracked, label, fps)
 
 
-def _object_class(file: Path) -> str:
-    """The object's name, empty where the sequence has no meta_info.ini or does not say."""
+def _meta(file: Path) -> tuple[str, float]:
+    """The object's name, empty where the sequence has no meta_info.ini or does not say, and frames in a second."""
     if not file.is_file():
-        return ""
+        return "", FPS
     fields = dict(line.split(":", 1) for line in text_lines(file) if ":" in line)  # links hold colons too
-    return fields.get("object_class", "").strip()
+    hertz = _HERTZ.fullmatch(fields.get("anno_fps", "").strip())
+    return fields.get("object_class", "").strip(), (hertz and float(hertz[1])) or FPS

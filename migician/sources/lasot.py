@@ -26,6 +26,9 @@ from migician.sources.sequences import (
     sequence_names,
 )
 
+FPS = 30.0
+"""Frames in a second, by the authors: 2,512 frames a sequence are 83 seconds (arXiv 1809.07845, table 1)."""
+
 _LISTS = {"train": "training_set.txt", "test": "testing_set.txt"}
 
 
@@ -87,7 +90,7 @@ def _track(root: Path, folder: Path, frames: NumberedFrames, label: str, tally: 
     toolkit = root / "annos" / f"{folder.name}.txt"
     xywh = read_boxes(toolkit if toolkit.is_file() and not released.is_file() else released, frames)
     absent = _absent(root, folder, len(xywh))
-    return Track(folder.name, annotated(frames, 1, xywh, ~absent, tally), label)
+    return Track(folder.name, annotated(frames, 1, xywh, ~absent, tally), label, FPS)
 
 
 def _absent(root: Path, folder: Path, count: int) -> NDArray[np.bool_]:

@@ -18,6 +18,10 @@ from migician.scenes import Tally, Track
 from migician.sources.reading import text_lines
 from migician.sources.sequences import annotated, numbered_frames, read_boxes
 
+FPS = 30.0
+"""Frames in a second: a person drew one box a second (arXiv 1803.10794, section 3), and the sequences have multiples
+of 30 frames (the examples in the authors' TrackingNet-devkit do)."""
+
 
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
     """The sequences of all parts `TRAIN_<k>` that are there, by part and name.
@@ -49,7 +53,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
                 tally.add("sequence with fewer rows than frames")
                 continue
             shown = np.ones(len(xywh), np.bool_)
-            yield Track(file.stem, annotated(frames, 0, xywh, shown, tally), labels.get(file.stem, ""))
+            yield Track(file.stem, annotated(frames, 0, xywh, shown, tally), labels.get(file.stem, ""), FPS)
     if not found:
         raise UserError(
             f"{root}: none of {known} sequences in TRAIN_<k>/anno/ has frames; unpack each TRAIN_<k>/zips/<video>.zip "

@@ -1,19 +1,23 @@
 """Object tracking: a few frames of one sequence, the first frame's box given, another frame's asked.
 
 Sources: GOT-10k, LaSOT, TrackingNet, MOT17 (arXiv 2501.05767, section 4.1: 4-6 frames at
-intervals, a small share of "put these frames in order" questions). Example:
+intervals, a small share of "put these frames in order" questions). MIG-Bench's 550 samples have six
+frames, 1.0 to 3.3 seconds apart. Example:
 images: 00000001.jpg 00000011.jpg 00000021.jpg 00000031.jpg
 human: ... For the object in the first image marked with red bounding box(<|box_start|>(139,305),
        (495,743)<|box_end|>), please locate it in the 2th image.
 gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
+
+Shuffled samples have the form of MGrounding-630k's: they ask for the order first, then about "the first image", which is
+the first in time, wherever it stands in the list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import msgspec
-import numpy as np
 
 from migician.boxes import Box
 from migician.boxtext import QWEN
@@ -32,27 +36,36 @@ from migician.tasks.draft import (
     image_fields,
     ordered,
 )
+from migician.tasks.windows import Search, Window
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a tracking sample looks like."""
 
     frames: tuple[Count, Count] = (4, 6)
-    interval: tuple[Count, Count] = (5, 20)
-    """Frames of the sequence from one shown to the next; less where the sequence is short."""
+    seconds: tuple[Seconds, Seconds] = (1.0, 3.3)
+    """From one frame shown to the next, MIG-Bench's; less where the sequence is short."""
     passes: Count = 2
-    """Samples one sequence may give."""
+    """Samples one sequence may give; none begins where another does."""
+    copyable: Share = 0.13
+    """Questions that may ask for a box whose IoU with the given one is 0.5 or more: MIG-Bench's share. 1 for any box."""
+    area: Share = 0.001
+    """Smallest share of the image that a given box and one asked for may cover: that of MIG-Bench's smallest percent."""
     ordering: Share = 0.02
     """Samples that ask for the order in time instead of a box."""
+    shuffle: Share = 0.0
+    """Of the others: samples with the frames out of order, that ask for it, and then for the object in every frame."""
     whole: Share = 0.3
-    """Of the others: samples that ask for the object in every later frame."""
+    """Of the rest: samples that ask for the object in every later frame."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
         ordered("frames", self.frames)
-        ordered("interval", self.interval)
+        ordered("seconds", self.seconds)
         if self.frames[0] < 2:
             raise ValueError(f"frames must be two or more, not {list(self.frames)}")
 
@@ -70,41 +83,73 @@ def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: Settings)
 
 
 def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings) -> Draft | str:
-    rng, span, seen = dice(seed, turn, track), tracks.span(track), tracks.seen(track)
-    count, step = rng.randint(*settings.frames), rng.randint(*settings.interval)
-    step = min(step, (len(span) - 1) // (count - 1))
-    if step < 1:
-        return "sequence shorter than a sample"
-    reach = step * (count - 1)
-    starts = np.flatnonzero(seen[: len(span) - reach])
-    if not len(starts):
-        return "object not seen in any first frame"
-    start = int(starts[rng.randrange(len(starts))])
-    frames = span[start : start + reach + 1 : step]
-    pictures = [Picture(tracks.paths[frame]) for frame in frames]
+    rng = dice(seed, turn, track)
     speaker = Speaker(rng, settings.manner)
+    search = Search(tracks, track, turn, settings.passes, settings.area)
+    shape = search.shape(settings.frames, settings.seconds, rng)
+    if shape is None:
+        return "sequence shorter than a sample" if turn == 0 else "sequence too short for one more sample"
     if speaker.chance(settings.ordering):
-        return _ordering(pictures, speaker)
-    shown = seen[start : start + reach + 1 : step].tolist()
-    boxes = [tracks.box(frame) if visible else None for frame, visible in zip(frames, shown, strict=True)]
-    if not any(boxes[1:]):
-        return "object not seen after the first frame"
-    turns = [_everywhere(boxes, speaker)] if speaker.chance(settings.whole) else _singly(boxes, speaker, settings.turns)
-    return speaker.draft(pictures, turns)
+        reach = shape.step * (shape.count - 1)
+        start = next(search.starts(reach, rng), None)
+        if start is None:
+            return "object not seen in any first frame"
+        frames = range(start, start + reach + 1, shape.step)
+        return _ordering([Picture(tracks.paths[frame]) for frame in frames], speaker)
+    shuffled = shape.count > 2 and speaker.chance(settings.shuffle)
+    place = 0 if shuffled or speaker.chance(settings.whole) else rng.randint(1, shape.count - 1)
+    kind = "any" if settings.copyable == 1 else "far"
+    window = search.find(shape, place, kind, rng)
+    if isinstance(window, str) and place == 0:
+        place = rng.randint(1, shape.count - 1)
+        window = search.find(shape, place, kind, rng)
+    if isinstance(window, str):
+        return window
+    # Only of objects that get away is a near box asked for, too: those that stay would give nothing else.
+    if kind == "far" and speaker.chance(settings.copyable):
+        near = search.find(shape, place, "near" if place else "any", rng)
+        window = near if isinstance(near, Window) else window
+    pictures = [Picture(tracks.paths[frame]) for frame in window.frames]
+    boxes = [tracks.box(frame) if tracks.is_seen(frame) else None for frame in window.frames]
+    if place:
+        more = speaker.some(search.others(window, kind), settings.turns - 1) if settings.turns > 1 else []
+        return speaker.draft(pictures, [_singly(boxes, one, speaker) for one in window.asked + more])
+    if shuffled:
+        return _shuffled(pictures, boxes, speaker)
+    return speaker.draft(pictures, [(speaker.pick(ALL).format(box=_written(boxes[0])), _everywhere(boxes, 0))])
 
 
-def _singly(boxes: list[Box | None], speaker: Speaker, count: int) -> list[tuple[str, str]]:
-    later = [(position, box) for position, box in enumerate(boxes) if position and box]
-    first = {"box": _written(boxes[0])}
-    return [
-        speaker.exchange(ONE, SENTENCES, box, image_fields(position) | first)
-        for position, box in speaker.some(later, count)
+def _singly(boxes: list[Box | None], position: int, speaker: Speaker) -> tuple[str, str]:
+    box = boxes[position]
+    assert box is not None  # what is asked for is seen
+    return speaker.exchange(ONE, SENTENCES, box, image_fields(position) | {"box": _written(boxes[0])})
+
+
+def _everywhere(boxes: list[Box | None], given: int) -> str:
+    return "\n".join(f"Image-{place + 1}: {_written(box)}" for place, box in enumerate(boxes) if place != given)
+
+
+def _shuffled(pictures: list[Picture], boxes: list[Box | None], speaker: Speaker) -> Draft:
+    in_time = list(range(len(pictures)))
+    shown = speaker.rng.sample(in_time, len(in_time))
+    if shown == in_time:
+        shown = [*shown[1:], shown[0]]
+    right = [shown.index(time) for time in in_time]
+    # Motion looks as likely backwards, so that this order is no choice. Three frames have four other orders.
+    options = [right]
+    while len(options) < 3:
+        wrong = speaker.rng.sample(in_time, len(in_time))
+        if wrong not in (*options, right[::-1]):
+            options.append(wrong)
+    options = speaker.some(options, 3)
+    lines = [
+        f"{letter}. {','.join(str(one + 1) for one in order)}" for letter, order in zip("ABC", options, strict=True)
     ]
-
-
-def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
-    question = speaker.pick(ALL).format(box=_written(boxes[0]))
-    return question, "\n".join(f"Image-{number}: {_written(box)}" for number, box in enumerate(boxes[1:], start=2))
+    asked = "\n".join([speaker.pick(CHOOSE), *lines])
+    located = speaker.pick(OTHERS).format(box=_written(boxes[0]))
+    listed = [boxes[time] for time in shown]
+    turns = [(asked, "ABC"[options.index(right)]), (located, _everywhere(listed, shown.index(0)))]
+    return speaker.draft([pictures[time] for time in shown], turns)
 
 
 def _ordering(pictures: list[Picture], speaker: Speaker) -> Draft:
@@ -156,6 +201,15 @@ ORDER = (
     "Image-1 is the earliest frame of a video, the others are mixed up. Put the images in order of time.",
     "The first image comes first in time. In which order were the images taken?",
     "Sort these video frames by time, starting with Image-1.",
+)
+CHOOSE = (
+    "What is the correct order of these images in time?",
+    "These frames of a video are out of order. Which of these is their order in time?",
+)
+OTHERS = (
+    "For the object in the first image at {box}, locate it in the other images.",
+    "The first image in time shows the object at {box}. Give its box in each of the other images.",
+    "Take the object at {box} in the first image and find it in all the others.",
 )
 SENTENCES = (
     "It's in the {ordinal} image.",
