@@ -10,10 +10,10 @@ import msgspec
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, Mention, parse_boxes
+from migician.boxplaces import anchor, places
+from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, parse_boxes
 from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
 from migician.errors import UserError
-from migician.imagenames import image_names, images_of_box
 from migician.samples import IMAGE_MARK, Sample
 
 ANSWER, GIVEN = PREDICTION, PALETTE[1]
@@ -22,8 +22,6 @@ _COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12
 _TURNS, _LETTERS = 3, 420
 """Questions shown of a sample, and letters of each text."""
 _GROUND = "#EEF1F4"
-_ALWAYS_IN = {"rl_train": 0, "rg_train": 1}
-"""The image in which samples of a type look for what another shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +67,6 @@ def draw_sample(sample: Sample, folder: str | Path) -> Image.Image:
     return _sheet(sample.type, sample, images)
 
 
-def places(type: str, mention: Mention, text: str, question: str, count: int, *, given: bool) -> tuple[int, ...]:
-    """The images (0-based, of `count`) that a box of `text` belongs to; see `images_of_box`.
-
-    `question` is that to which the text answers, or the text itself where `given`. What the wordings of the
-    families leave unsaid: a crop is looked for in the first image, an example in the second, and a track begins in
-    the first.
-    """
-    in_text, named = ({name.image for name in image_names(one)} for one in (text, question))
-    tied = mention.image
-    if type in _ALWAYS_IN:
-        tied = _ALWAYS_IN[type]
-    elif type == "ot_train" and given:
-        tied = 0
-    elif tied is None and len(in_text) == 1:
-        tied = in_text.pop()
-    if type == "ot_train":
-        named.discard(0)
-    return images_of_box(tied, named.pop() if len(named) == 1 else None, count)
-
-
 def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
     """The images no larger than they are shown, or none where one cannot be opened."""
     images = []
@@ -106,7 +84,7 @@ def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
 
 
 def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
-    page = BoxNumbers(sample.type, [[] for _ in images])
+    page = BoxNumbers(sample)
     turns = [turn for turn in sample.conversations if turn.from_ != "system"]
     lines: list[str] = []
     question = ""
@@ -132,16 +110,22 @@ def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.
 class BoxNumbers:
     """Numbers the boxes of a sample's texts, and collects their marks."""
 
-    type: str
-    marks: list[list[Mark]]
+    sample: Sample
+    marks: list[list[Mark]] = field(init=False)
     """For each image."""
+    _first: int = field(init=False)
     _numbers: dict[tuple[Box, tuple[int, ...]], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.marks = [[] for _ in self.sample.images]
+        questions = [turn.value for turn in self.sample.conversations if turn.from_ == "human"]
+        self._first, _ = anchor(self.sample.type, self.sample.images, questions)
 
     def tell(self, text: str, question: str, *, given: bool) -> str:
         """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
         told, end = [], 0
         for mention in parse_boxes(text).mentions:
-            images = places(self.type, mention, text, question, len(self.marks), given=given)
+            images = places(self.sample.type, mention, text, question, len(self.marks), given=given, first=self._first)
             told.append(text[end : mention.span[0]])
             end = mention.span[1]
             if not images or mention.status != "read":

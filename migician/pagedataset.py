@@ -185,7 +185,7 @@ def even_shares(available: Mapping[str, int], count: int) -> dict[str, int]:
 
 def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> dict[str, Any]:
     """A sample as the page has it; its boxes have numbers, which stand in brackets in its texts."""
-    numbers = BoxNumbers(sample.type, [[] for _ in sample.images])
+    numbers = BoxNumbers(sample)
     texts, question = [], ""
     for turn in sample.conversations:
         asked = turn.from_ == "human"

@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from migician.samples import IMAGE_MARK
+from migician.boxplaces import Copying, seen, source_of
+from migician.boxtext import BOX_START
+from migician.samples import IMAGE_MARK, Sample
 from migician.seeds import stream
 
 AREA_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -19,7 +21,9 @@ AREA_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _BLOCK = 8 << 20
 _MARK = IMAGE_MARK.encode()
 # Within a string every quote is escaped, so these bytes are the field itself.
-_REPLY = b'"from":"gpt"'
+_REPLY, _ASKED = b'"from":"gpt"', b'"from":"human"'
+_GIVEN = BOX_START.encode()
+_SAMPLE = msgspec.json.Decoder(Sample)
 _BOX = re.compile(rb"<\|box_start\|>\(([0-9]{1,4},[0-9]{1,4}\),\([0-9]{1,4},[0-9]{1,4})\)<\|box_end\|>")
 
 
@@ -33,6 +37,8 @@ class Figures(msgspec.Struct):
     """Questions a sample: how many samples."""
     box_areas: list[int] = []
     """Boxes in questions and answers by the share of their image, one count for each class of `AREA_EDGES`."""
+    copying: dict[str, Copying] = {}
+    """By source: answers in other images than a box that their question gives."""
 
 
 class Survey(msgspec.Struct):
@@ -50,6 +56,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
     images: Counter[int] = Counter()
     turns: Counter[int] = Counter()
     areas = np.zeros(len(AREA_EDGES) - 1, np.int64)
+    copying: dict[str, Copying] = {}
     picked: list[tuple[float, bytes]] = []
     with file.open("rb") as opened:
         while block := opened.readlines(_BLOCK):
@@ -59,12 +66,33 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             images.update([line.count(_MARK) for line in lines])
             turns.update([line.count(_REPLY) for line in lines])
             areas += areas_of(whole)
+            for line in filter(_gives_box, lines):
+                _count_copying(line, copying)
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
             nearest = [int(at) for at in np.argsort(keys)[:picks]]
             picked = sorted(picked + [(float(keys[at]), lines[at].rstrip(b",\n")) for at in nearest])[:picks]
-    figures = Figures(images.total(), dict(sorted(images.items())), dict(sorted(turns.items())), areas.tolist())
+    figures = Figures(
+        images.total(),
+        dict(sorted(images.items())),
+        dict(sorted(turns.items())),
+        areas.tolist(),
+        dict(sorted(copying.items())),
+    )
     return Survey(figures, [line for _, line in picked], digest.hexdigest())
+
+
+def _gives_box(line: bytes) -> bool:
+    """Whether a question of a record has a box."""
+    return any(_GIVEN in part.rpartition(_ASKED)[2] for part in line.split(_REPLY)[:-1])
+
+
+def _count_copying(line: bytes, copying: dict[str, Copying]) -> None:
+    sample = _SAMPLE.decode(line.rstrip(b",\n"))
+    told = [turn.value for turn in sample.conversations if turn.from_ != "system"]
+    found = seen(sample.type, sample.images, list(zip(told[::2], told[1::2], strict=False)))
+    if found and found.answers:
+        copying.setdefault(source_of(sample.images[0]), Copying()).add(found.answers, found.copyable, found.shuffled)
 
 
 def areas_of(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -17,8 +17,9 @@ import yaml
 from PIL import Image, ImageColor
 
 from migician import survey as surveying
-from migician.album import album, draw_sample, places
+from migician.album import album, draw_sample
 from migician.boxes import Box
+from migician.boxplaces import places
 from migician.boxtext import QWEN, parse_boxes
 from migician.build import build
 from migician.charts import histograms

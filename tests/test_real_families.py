@@ -17,7 +17,15 @@ from migician.tasks import TASKS
 # The samples are few and not chosen for the published filters, so these are wide here.
 WIDE = {"area": [0.0, 1.0], "passes": 4}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "object_tracking": {"passes": 6, "frames": [2, 4], "seconds": [0.03, 0.3], "ordering": 0.2, "turns": 2} | {"copyable": 1, "area": 0},
+    "object_tracking": {
+        "passes": 6,
+        "frames": [2, 4],
+        "seconds": [0.03, 0.3],
+        "ordering": 0.2,
+        "turns": 2,
+        "copyable": 1,
+        "area": 0,
+    },
     "common_object": {**WIDE, "images": [2, 3], "excluded": []},
     "free_form": {**WIDE, "images": [2, 4], "turns": 2},
     "group_grounding": {**WIDE, "images": [2, 4]},

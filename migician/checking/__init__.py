@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from migician.checking.findings import Findings
 from migician.checking.images import Care, Look, look_at_all
 from migician.checking.inputs import Inputs, inputs_of
 from migician.checking.reading import Read, Reader
-from migician.checking.report import FileCount, ImageCount, Leakage, Lengths, Report, TooLong
+from migician.checking.report import FileCount, ImageCount, Leakage, Lengths, Report, SourceCopying, TooLong
 from migician.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, image_tokens
 from migician.progress import progress_bar
 
@@ -96,6 +97,7 @@ def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options
         lengths,
         findings.listed(),
         round(seconds, 2),
+        [SourceCopying(name, *msgspec.structs.astuple(one)) for name, one in sorted(read.copying.items())],
     )
 
 

@@ -57,6 +57,11 @@ KINDS: dict[str, Kind] = {
     "box_scale": Kind("box off the scale of 0-1000", "divide by the size of the whole image, times 1000"),
     "box_corners": Kind("box inside out", "write the top left corner first, then the bottom right"),
     "box_area": Kind("box without area", "drop the sample: the object is below a thousandth of the image"),
+    "anchor": Kind(
+        "shuffled tracking row that answers for its first frame in time",
+        "give the box of that frame in the question: 'the first image' is the first in time, not in the list",
+        "warning",
+    ),
     "repeated": Kind(
         "sample that repeats an earlier one of its file", "drop it, unless it is there to weigh more", "warning"
     ),

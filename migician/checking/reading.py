@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from migician.boxplaces import Copying, seen, source_of
 from migician.checking.findings import Findings, Place
 from migician.checking.inputs import Samples
 from migician.checking.samples import Record, sample_faults
@@ -53,6 +54,8 @@ class Read:
     """Numbers of the images of all samples, one after the other."""
     image_ends: array[int] = field(default_factory=lambda: array("Q"))
     """Where those of each sample end in `images_of`."""
+    copying: dict[str, Copying] = field(default_factory=dict)
+    """By source: answers in other images than a box that their question gives."""
 
     @property
     def samples(self) -> int:
@@ -152,6 +155,7 @@ class Reader:
             for kind, value in sample_faults(record):
                 self._findings.add(kind, Place(str(file), first + position, offset, record.id, value))
             turns = [(turn.from_, turn.value) for turn in record.conversations]
+            self._copying(record, Place(str(file), first + position, offset, record.id))
             texts.append(rendered(turns))
             self._keep(first + position, offset, record)
             kept[position] = (hash((*record.images, *turns)) & _64_BITS, hash(repr(record.id)) & _64_BITS)
@@ -159,6 +163,17 @@ class Reader:
                 kept[position] = (kept[position][0], 0)
         self.read.text_tokens.extend(self._text_tokens.count(texts))
         return kept
+
+    def _copying(self, record: Record, place: Place) -> None:
+        told = [turn.value for turn in record.conversations if turn.from_ != "system"]
+        found = seen(str(record.type), record.images, list(zip(told[::2], told[1::2], strict=False)))
+        if found and found.answers:
+            sources = self.read.copying
+            sources.setdefault(source_of(record.images[0]), Copying()).add(
+                found.answers, found.copyable, found.shuffled
+            )
+        if found and found.answers_anchor:
+            self._findings.add("anchor", place)
 
     def _keep(self, number: int, offset: int, record: Record) -> None:
         read = self.read

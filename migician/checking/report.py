@@ -50,6 +50,17 @@ class Leakage(msgspec.Struct):
     """How many were not below --images, or could not be read."""
 
 
+class SourceCopying(msgspec.Struct):
+    """Answers of one source in other images than a box that their question gives, as in tracking."""
+
+    source: str
+    answers: int
+    copyable: int
+    """Those whose IoU with the given box is 0.5 or more: who copies the box is right."""
+    shuffled: int
+    """Samples whose frames are out of order: their "first image" is the first in time."""
+
+
 class TooLong(msgspec.Struct):
     """A sample beyond `cutoff_len`."""
 
@@ -92,6 +103,7 @@ class Report(msgspec.Struct):
     lengths: Lengths | None
     findings: list[Finding]
     seconds: float
+    copying: list[SourceCopying] = []
 
     def count(self, severity: Severity) -> int:
         """How many problems, or warnings, there are in all."""
@@ -107,6 +119,8 @@ def tables(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_files(report)]
     if report.lengths and report.lengths.known:
         parts.append(_histogram(report.lengths))
+    if report.copying:
+        parts.append(_copying(report.copying))
     if report.findings:
         parts.append(_findings(report))
     return Group(*parts)
@@ -158,6 +172,17 @@ def _histogram(lengths: Lengths) -> Table:
     for low, high, count in lengths.histogram:
         bounds = f"{low:,} - {high - 1:,}" if high else f"{low:,} and more"
         table.add_row(bounds, f"{count:,}", "█" * -(-40 * count // most) if count else "")
+    return table
+
+
+def _copying(sources: list[SourceCopying]) -> Table:
+    table = Table(title="answers to questions that give a box in another image", title_justify="left")
+    table.add_column("source")
+    for column in ("answers", "right if the given box is copied", "shuffled samples"):
+        table.add_column(column, justify="right")
+    for one in sources:
+        shuffled = f"{one.shuffled:,}" if one.shuffled else ""
+        table.add_row(escape(one.source), f"{one.answers:,}", f"{one.copyable / one.answers:.1%}", shuffled)
     return table
 
 

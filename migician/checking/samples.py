@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,7 @@ class Record(msgspec.Struct, gc=False):
     conversations: list[Turn]
     images: list[str] = []
     id: str | int | None = None
+    type: Any = ""
 
 
 def sample_faults(record: Record) -> Iterator[tuple[str, str]]:

@@ -8,8 +8,8 @@ human: ... For the object in the first image marked with red bounding box(<|box_
        (495,743)<|box_end|>), please locate it in the 2th image.
 gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
 
-Shuffled samples have the form of MGrounding-630k's: they ask for the order first, then about "the first image", which is
-the first in time, wherever it stands in the list.
+Shuffled samples have the form of MGrounding-630k's: they ask for the order first, then about "the first image", which
+is the first in time, wherever it stands in the list.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes: Count = 2
     """Samples one sequence may give; none begins where another does."""
     copyable: Share = 0.13
-    """Questions that may ask for a box whose IoU with the given one is 0.5 or more: MIG-Bench's share. 1 for any box."""
+    """Questions that may ask for a box with IoU >= 0.5 with the given one, MIG-Bench's share; 1 for no bound."""
     area: Share = 0.001
-    """Smallest share of the image that a given box and one asked for may cover: that of MIG-Bench's smallest percent."""
+    """Smallest share of the image that a given box and one asked for may cover; 99% of MIG-Bench's are larger."""
     ordering: Share = 0.02
     """Samples that ask for the order in time instead of a box."""
     shuffle: Share = 0.0
@@ -113,16 +113,13 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     boxes = [tracks.box(frame) if tracks.is_seen(frame) else None for frame in window.frames]
     if place:
         more = speaker.some(search.others(window, kind), settings.turns - 1) if settings.turns > 1 else []
-        return speaker.draft(pictures, [_singly(boxes, one, speaker) for one in window.asked + more])
+        asked = [(one, tracks.box(window.frames[one])) for one in window.asked + more]
+        fields = {"box": _written(boxes[0])}
+        turns = [speaker.exchange(ONE, SENTENCES, box, image_fields(position) | fields) for position, box in asked]
+        return speaker.draft(pictures, turns)
     if shuffled:
         return _shuffled(pictures, boxes, speaker)
     return speaker.draft(pictures, [(speaker.pick(ALL).format(box=_written(boxes[0])), _everywhere(boxes, 0))])
-
-
-def _singly(boxes: list[Box | None], position: int, speaker: Speaker) -> tuple[str, str]:
-    box = boxes[position]
-    assert box is not None  # what is asked for is seen
-    return speaker.exchange(ONE, SENTENCES, box, image_fields(position) | {"box": _written(boxes[0])})
 
 
 def _everywhere(boxes: list[Box | None], given: int) -> str:

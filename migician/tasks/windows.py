@@ -76,16 +76,16 @@ class Search:
         Place 0 stands for all later frames that show the object. Where no window of the drawn step serves, other
         steps do: the longest, up to the last frame, or for near boxes the shortest, up to the second frame.
         """
-        step, last = (shape.shortest, 1) if kind == "near" else (shape.longest, shape.count - 1)
+        other, last = (shape.shortest, 1) if kind == "near" else (shape.longest, shape.count - 1)
         best = 0
-        for step, place in dict.fromkeys([(shape.step, place), (step, last if place else 0)]):
+        for step, where in dict.fromkeys([(shape.step, place), (other, last if place else 0)]):
             reach = step * (shape.count - 1)
             for start in self.starts(reach, rng):
                 asked = range(start + step, start + reach + 1, step)
-                lacks = self._lacks(start, asked[place - 1 : place] if place else asked, kind)
+                lacks = self._lacks(start, asked[where - 1 : where] if where else asked, kind)
                 if lacks == len(_REFUSALS):
                     frames = range(start, start + reach + 1, step)
-                    places = [place] if place else range(1, shape.count)
+                    places = [where] if where else range(1, shape.count)
                     return Window(frames, [one for one in places if self.tracks.is_seen(frames[one])])
                 best = max(best, lacks)
         return _REFUSALS[best]
