@@ -218,9 +218,12 @@ def api_key() -> str | None:
 
 def _needed(refusal: str, body: dict[str, Any], changes: frozenset[str]) -> str:
     """What to change in a request for the server to take it, empty where nothing is left to try."""
-    # Hosted models that think have another name for the limit of tokens, and no temperature.
-    for word, field in (("max_completion_tokens", "max_tokens"), ("temperature", "temperature")):
-        if word in refusal and field not in changes:
+    # Hosted models that think have another name for the limit of tokens, and no temperature; the last two are vLLM's.
+    names = {"max_completion_tokens": "max_tokens"} | {
+        name: name for name in ("temperature", "repetition_penalty", "skip_special_tokens")
+    }
+    for word, field in names.items():
+        if word in refusal and field in body.keys() - changes:
             return field
     return "response_format" if "response_format" in body.keys() - changes else ""
 

@@ -2,8 +2,8 @@
 
 Named "server:ADDRESS#MODEL". A batch is asked all at once, at most `concurrency` requests at a
 time; a passing failure is tried again (see `completions`). The key is read from MIGICIAN_API_KEY
-alone. The server's own chat template places the images, and its tokenizer may drop box tokens from
-replies, which are read without them too.
+alone. The server's own chat template places the images. A server may drop box tokens from replies,
+which are read without them too; vLLM, SGLang and LMDeploy are asked to keep them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from migician.models import Request
 from migician.models.conversation import chat_messages, conversation
 from migician.models.pictures import ImageInput, upright_size
 from migician.models.sending import data_url, sent_size
+
+_PLAINLY = {"repetition_penalty": 1.0, "skip_special_tokens": False}
+"""No part of the protocol: without these vLLM takes the penalty of the checkpoint's generation_config.json, greedy or
+not (Qwen2.5-VL's lowers every digit already said), and drops box tokens. A server that knows neither names them."""
 
 
 class ServedModel:
@@ -87,7 +91,7 @@ class ServedModel:
             "engine": "server",
             "address": self.address,
             "max_pixels": self.max_pixels,
-            "decoding": {"method": "greedy", "temperature": 0, "seed": 0},
+            "decoding": {"method": "greedy", "temperature": 0, "seed": 0, **_PLAINLY},
             "box_style": self.box_style.name,
         }
 
@@ -129,6 +133,7 @@ class ServedModel:
             "temperature": 0,
             "seed": 0,
             "stream": False,
+            **_PLAINLY,
         }
 
 
