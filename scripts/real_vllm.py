@@ -134,54 +134,72 @@ def readable(reply: str) -> str:
 
 
 def walk(model: Migician, request: Request, reply: str) -> list[Step]:
-    """Each place where `reply` left the token that `model` finds best, up to the first that is no tie.
+    """The ties by which `model` gives `reply`: each place where it left the best token for one as good.
 
-    Empty where the reply is what the model says, or nothing that it could say by choosing tokens.
+    Empty where it says so without any. Where it cannot, one step: the first place where no token as
+    good as the best continues the reply, with how far behind the best that does is.
     """
     from migician.models.pictures import load_pictures
 
     inputs = model.processor(
         text=[model.prompt_text(request)], images=load_pictures(request.images), return_tensors="pt"
     )
-    taken: list[int] = []
-    steps: list[Step] = []
-    while len(taken) < request.max_new_tokens:
+    told = model.processor.tokenizer.decode
+
+    def others(taken: list[int], scores: Any) -> list[tuple[float, int]]:
+        """(how far behind the best, token) for each other token that continues the reply, the nearest first."""
+        best = scores.max()
+        fitting = [token for token in range(len(scores)) if fits(model, [*taken, token], reply)]
+        return sorted((float(best - scores[token]), token) for token in fitting if token != int(scores.argmax()))
+
+    def search(taken: list[int], ties: list[Step]) -> tuple[list[Step] | None, Step | None]:
+        """The ties, or else where the best tokens after `taken` leave the reply."""
         tokens, logits = continued(model, inputs, taken, request.max_new_tokens - len(taken))
-        for token, scores in zip(tokens, logits, strict=True):
-            if fits(model, [*taken, token], reply):
-                taken.append(token)
-                continue
-            fitting = [other for other in range(len(scores)) if fits(model, [*taken, other], reply)]
-            other = max(fitting, key=lambda one: float(scores[one]), default=None)
-            margin = float("inf") if other is None else float(scores[token] - scores[other])
-            said = "" if other is None else model.processor.tokenizer.decode([other])
-            steps.append(Step(len(taken), model.processor.tokenizer.decode([token]), said, margin))
-            if other is None or margin >= TIE:
-                return steps
-            taken.append(other)
-            break
-        else:
-            break
-        if taken[-1] in model._stops:
-            break
-    return steps
+        if not tokens:  # `taken` is all there may be, and is not the reply
+            text = model._decoded(taken)
+            return (ties, None) if readable(text) == readable(reply) else (None, None)
+        so_far = [[*taken, *tokens[:at]] for at in range(len(tokens) + 1)]
+        leaves = next((at for at in range(len(tokens)) if not fits(model, so_far[at + 1], reply)), len(tokens))
+        if leaves == len(tokens) and readable(model._decoded(so_far[-1])) == readable(reply):
+            return ties, None
+        # The text does not tell the tokens: the tie may be at an earlier one, which fitted too.
+        for at in range(min(leaves, len(tokens) - 1), -1, -1):
+            for margin, token in others(so_far[at], logits[at]):
+                if margin >= TIE:
+                    break
+                step = Step(len(so_far[at]), told([tokens[at]]), told([token]), margin)
+                found, _ = search([*so_far[at], token], [*ties, step])
+                if found is not None:
+                    return found, None
+        at = min(leaves, len(tokens) - 1)
+        margin, token = next(iter(others(so_far[at], logits[at])), (float("inf"), None))
+        said = "" if token is None else told([token])
+        return None, Step(len(so_far[at]), told([tokens[at]]), said, max(margin, TIE))
+
+    ties, left = search([], [])
+    return ties if left is None and ties is not None else [left] if left else []
 
 
 def continued(model: Migician, inputs: Any, taken: Sequence[int], most: int) -> tuple[list[int], list[Any]]:
     """What follows `taken` in the plain loop of transformers: tokens, and the logits at each."""
     import torch
 
-    more = torch.tensor([list(taken)], dtype=torch.long)
-    given = dict(inputs) | {
-        "input_ids": torch.cat([inputs["input_ids"], more], dim=1),
-        "attention_mask": torch.cat([inputs["attention_mask"], torch.ones_like(more)], dim=1),
-    }
-    if "mm_token_type_ids" in inputs:
-        given["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(more)], dim=1)
+    start, all_tokens = inputs["input_ids"].shape[1], list(range(model.model.config.text_config.vocab_size))
+
+    def allowed(_: int, ids: Any) -> list[int]:
+        at = len(ids) - start
+        return [taken[at]] if at < len(taken) else all_tokens
+
     with torch.inference_mode():
-        output = model.model.generate(**given, max_new_tokens=most, output_logits=True, return_dict_in_generate=True)
-    tokens = output.sequences[0, given["input_ids"].shape[1] :].tolist()
-    return tokens, [scores[0].float() for scores in output.logits]
+        output = model.model.generate(
+            **inputs,
+            max_new_tokens=len(taken) + most,
+            prefix_allowed_tokens_fn=allowed,
+            output_logits=True,  # as they are, before what is not allowed is taken out
+            return_dict_in_generate=True,
+        )
+    tokens = output.sequences[0, start:].tolist()
+    return tokens[len(taken) :], [scores[0].float() for scores in output.logits[len(taken) :]]
 
 
 def fits(model: Migician, tokens: list[int], reply: str) -> bool:

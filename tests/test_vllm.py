@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from migician.cli import app
 from migician.errors import UserError
 from migician.models import Model, Request, load_model
 
@@ -135,6 +137,31 @@ def test_a_float32_checkpoint_stays_float32_unless_told_otherwise(tiny_folder: P
     assert chosen == {"weights": "float32", "told": "bfloat16", "half": "bfloat16", "up": "float32"}
     with pytest.raises(UserError, match="dtype 'half': expected one of bfloat16, float16, float32"):
         load_model(f"vllm:{tiny_folder}", dtype="half")
+
+
+@pytest.mark.usefixtures("vllm")
+@pytest.mark.parametrize(("told", "chosen"), [([], "float32"), (["--dtype", "bfloat16"], "bfloat16")])
+def test_the_report_of_a_whole_run_has_the_dtype(
+    tiny_folder: Path, tmp_path: Path, told: list[str], chosen: str
+) -> None:
+    for name, image in zip("ab", IMAGES, strict=True):
+        image.save(tmp_path / f"{name}.png")
+    row = {"task": "region", "images": ["a.png", "b.png"], "question": "Where?", "answer": [0.1, 0.1, 0.5, 0.5]}
+    (tmp_path / "data.json").write_text(json.dumps([row]))
+    run = [
+        "eval",
+        "mig-bench",
+        "--data",
+        f"{tmp_path}/data.json",
+        "--images",
+        str(tmp_path),
+        "--out",
+        f"{tmp_path}/out",
+    ]
+    result = CliRunner().invoke(app, [*run, "--model", f"vllm:{tiny_folder}", *told])
+    assert result.exit_code == 0, result.output
+    model = json.loads((tmp_path / "out/report.json").read_text())["model"]
+    assert (LLM.made["dtype"], model["dtype"], model["engine"]) == (chosen, chosen, "vllm")
 
 
 @pytest.mark.usefixtures("vllm")
