@@ -124,7 +124,7 @@ def load(
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """A request that vLLM does not take (too long, too many images, an image too thin) is a `UserError`."""
+    """What vLLM does not take (too long a prompt, too many images, an image too thin) is a ValueError in its words."""
     try:
         from vllm.exceptions import VLLMClientError  # type: ignore[import-not-found, unused-ignore]
 
@@ -135,7 +135,7 @@ def _refusing() -> Iterator[None]:
         yield
     except refusals as error:
         # An image that cannot be used: what is wrong with it stands in the cause, and an address in memory in the text.
-        raise UserError(f"vLLM: {error.__cause__ or error}") from None
+        raise ValueError(f"vLLM: {error.__cause__ or error}") from None
 
 
 def _dtype(checkpoint: Checkpoint) -> str:
