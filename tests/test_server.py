@@ -72,6 +72,27 @@ def test_images_and_texts_are_sent_in_order_greedily(script: Script, url: str) -
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("org/name", 7, 0)
 
 
+def test_what_vllm_would_do_unasked_is_left_out_where_a_server_does_not_know_it(script: Script, url: str) -> None:
+    """vLLM takes the checkpoint's own penalty, and drops box tokens; a hosted model knows neither setting."""
+    extras = {"repetition_penalty": 1.0, "skip_special_tokens": False}
+    model = patient(url)
+    model.answer([Request((RED,), "a")])
+    assert extras.items() <= script.bodies[0].items() and extras.items() <= model.describe()["decoding"].items()
+
+    def fault(body: dict[str, Any]) -> str | None:
+        unknown = [name for name in extras if name in body]
+        script.told = f"Unrecognized request argument supplied: {unknown[0]}" if unknown else ""
+        return "400" if unknown else None
+
+    script.fault = fault
+    strict = patient(url)
+    assert strict.answer([Request((RED,), "b")]) == ["reply to b"]
+    assert not extras.keys() & script.bodies[-1].keys()
+    asked = len(script.bodies)
+    strict.answer([Request((RED,), "c")])
+    assert len(script.bodies) == asked + 1  # what it does not know is kept in mind
+
+
 def test_a_family_marks_its_images_for_a_server_too(script: Script, url: str) -> None:
     model = load_model(f"server:{url}#m", family="internvl")
     model.answer([Request((RED, BLUE), "Where?")])

@@ -13,6 +13,7 @@ from migician.cli.options import (
     BenchmarkName,
     ChainMode,
     DataFile,
+    Dtype,
     FamilyName,
     MaxPixels,
     OutFolder,
@@ -61,6 +62,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
     max_pixels: MaxPixels = None,
+    dtype: Dtype = None,
     revision: Revision = None,
     family: FamilyName = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -108,6 +110,7 @@ def evaluate(
     check_images(choose(bench, plan), images)
     options = {
         "max_pixels": max_pixels,
+        "dtype": dtype,
         "revision": revision,
         "family": family,
         "trust_remote_code": trust_remote_code or None,

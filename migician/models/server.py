@@ -2,8 +2,8 @@
 
 Named "server:ADDRESS#MODEL". At most `concurrency` requests are under way at a time, and each reply is
 given as it comes; a passing failure is tried again (see `completions`). The key is read from MIGICIAN_API_KEY
-alone. The server's own chat template places the images, and its tokenizer may drop box tokens from
-replies, which are read without them too.
+alone. The server's own chat template places the images. A server may drop box tokens from replies,
+which are read without them too; vLLM, SGLang and LMDeploy are asked to keep them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from migician.models.sending import data_url, sent_size
 
 _GRACE_S = 5.0
 """How long requests under way may take once the run has stopped."""
+_PLAINLY = {"repetition_penalty": 1.0, "skip_special_tokens": False}
+"""No part of the protocol: without these vLLM takes the penalty of the checkpoint's generation_config.json, greedy or
+not (Qwen2.5-VL's lowers every digit already said), and drops box tokens. A server that knows neither names them."""
 
 
 class ServedModel:
@@ -105,7 +108,7 @@ class ServedModel:
             "engine": "server",
             "address": self.address,
             "max_pixels": self.max_pixels,
-            "decoding": {"method": "greedy", "temperature": 0, "seed": 0},
+            "decoding": {"method": "greedy", "temperature": 0, "seed": 0, **_PLAINLY},
             "box_style": self.box_style.name,
         }
 
@@ -167,6 +170,7 @@ class ServedModel:
             "temperature": 0,
             "seed": 0,
             "stream": False,
+            **_PLAINLY,
         }
 
 
