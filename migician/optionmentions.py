@@ -74,9 +74,10 @@ def clean(text: str) -> str:
     'Answer: B'
     """
     bare = _MARKUP.sub("", _BOXED.sub(r"\1", text))
-    return "\n".join(line for line in (" ".join(line.split()) for line in bare.splitlines()) if line)
+    return "\n".join(filter(None, (" ".join(line.split()) for line in bare.splitlines())))
 
 
+@lru_cache(maxsize=4096)
 def phrase(option: str) -> str:
     """An option's text as it is looked for."""
     return " ".join(clean(option).split()).lower().rstrip(".").strip()

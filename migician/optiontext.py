@@ -22,7 +22,9 @@ _WHOLE_LETTER = re.compile(r"[\W_]{0,9}(?:(?:option|choice)[ ])?[\W_]{0,3}([A-Za
 _WHOLE_PAIR = re.compile(r"\(?([A-Za-z])[).:]{1,2}\s?(.*)", re.DOTALL)
 
 # A sentence ends at a full stop, and at a line's end unless a colon or "is" announces the next line.
-_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？；]|(?<![:：])(?<!\bis)(?<!\bbe)(?<!(?i:answer))\n")
+_SENTENCE_END = re.compile(
+    r"[.!?\n。！？；](?:(?<=[。！？；])|(?<=[.!?])(?=\s)|(?<=\n)(?<![:：]\n)(?<!\b[Ii]s\n)(?<!\b[Bb]e\n)(?<!nswer\n)(?<!NSWER\n))"
+)
 _LEAD = (
     r"[\s\"'“”‘’:：=(\[{]{0,6}(?:(?:most[ ]likely|likely|probably|definitely|clearly|therefore|thus|indeed|actually"
     r"|only|just|us[ ]with|with|the|an?|option|choice|letter|image|answer|选项|选|是)[\s:：]{0,2}){0,4}[\"'“‘(\[]{0,3}\Z"
@@ -32,10 +34,12 @@ _GOOD = r"(?:correct|right|best|final|true|most[ ]\w{1,20}|正确|对)"
 
 _CHOICES = r"[^.?!]{0,60}\b(?:choices|options)\b(?:[ ]\w{1,12}){0,3}\s?(?:[:：]|\bare\b)"
 
-# What says that the option behind it is the answer.
+# What says that the option behind it is the answer; without one of these words nothing does (a search that costs less).
+_STATE_WORDS = ("answer", "correct", "right", "best", "final", "true", "most", "choos", "chose", "pick", "select")
+_STATE_WORDS += ("go with", "opt for", "leav", "答", "选", "正", "对")
 _STATES = re.compile(
     rf"""
-    (?: \banswers?\b (?!{_CHOICES}) ["'”]{{0,2}} (?:(?:(?!is[ ]that\b|because\b)[^?]){{0,110}}? {_IS} | \s)
+    (?: \banswers?\b (?!{_CHOICES}) ["'”]{{0,2}} (?:(?:(?!is[ ]that\b|because\b|["'],)[^?]){{0,110}}? {_IS} | \s)
       | \b{_GOOD}[ ](?!{_CHOICES})(?:option|choice|one)\b (?!s) [^?]{{0,110}}? {_IS}
       | \b(?:i|we|i['’]d|would|will|should|must|to|can)[ ](?:\w{{2,12}}[ ])?(?:choose|pick|select|go[ ]with|opt[ ]for)
       | \b(?:choose|chose|picked|selected|choosing|selecting) | (?:^|[\n,.][ ]?)(?:pick|select|choose|go[ ]with)
@@ -56,15 +60,14 @@ _CORRECTS = re.compile(
     (?:(?:actually|no|sorry|wait|i[ ]mean|(?:it|that)[ ](?:is|must[ ]be|should[ ]be)|(?:it|that)['’]s|make[ ](?:it|that))\b[\W]{{0,3}}){{0,3}} {_LEAD}""",
     re.IGNORECASE | re.VERBOSE,
 )
-# What prefers an option less plainly.
+# What says so where a clause ends behind the option, or where it is called right or likely.
+_SAYS = re.compile(
+    rf"\b(?:i|we)(?:['’]d|[ ]would|[ ]do|[ ]can|[ ]must)?[ ](?:say|think|believe|guess|conclude|vote[ ]for|prefer)\b(?:[^?,]{{0,90}}?{_IS}|[ ]that\b)?{_LEAD}",
+    re.IGNORECASE,
+)
 _PREFERS = re.compile(
-    rf"""
-    (?: \b(?:it|this|that|which)(?:['’]s|[ ](?:is|must[ ]be|would[ ]be|has[ ]to[ ]be|should[ ]be))
-      | \b(?:i|i['’]d|would)[ ](?:think|believe|guess|say|vote[ ]for|prefer)\b (?:[ ](?:that[ ])?(?:it['’]s|it[ ]is) | [^?,]{{0,80}}?{_IS})?
-      | \bbut(?:[ ]rather)?
-    ) {_LEAD}
-    """,
-    re.IGNORECASE | re.VERBOSE,
+    rf"(?:\b(?:it|this|that|which)(?:['’]s|[ ](?:is|must[ ]be|would[ ]be|has[ ]to[ ]be|should[ ]be))|\bbut(?:[ ]rather)?){_LEAD}",
+    re.IGNORECASE,
 )
 _CLOSE = r"[)\]\"'”’]{0,3}"
 _IS_ANSWER = re.compile(
@@ -75,25 +78,24 @@ _IS_ANSWER = re.compile(
 )
 _IS_GOOD = re.compile(
     rf"""{_CLOSE}\s{{0,2}}(?:(?:is|seems|appears|would)\s(?:to\s)?(?:be\s)?(?:(?:the|therefore|thus|clearly|indeed)\s){{0,3}}
-         (?:correct|right|best|likely|true|most\s\w{{2,20}}|more\s(?:likely|appropriate|suitable|accurate|similar|plausible))\b
+         (?:correct|right|best|likely|true|(?:more|most)\s(?:\w{{2,12}}ly\s)?(?:likely|probable|plausible|appropriate|suitable|fitting|accurate|similar|consistent|convincing|realistic|logical|reasonable))\b
          (?!\s(?:of|next|behind|in|about|on|above|below|side|under|near|beside|over|with|because\sof)\b)
       | :?\s?(?:best\s)?(?:matches|fits|corresponds)\b
       | 是?(?:正确|对的))""",
     re.IGNORECASE | re.VERBOSE,
 )
 # What turns an option down, before it and behind it.
-_REFUSES = re.compile(
-    r"(?:\b(?:not|neither|nor|never|cannot|no|except|(?:un|less[ ])likely(?:[ ]that)?|rul(?:e|es|ed|ing)[ ]out|eliminat(?:e|es|ed|ing)|exclud(?:e|es|ed|ing)"
-    r"|discard(?:s|ed|ing)?|reject(?:s|ed|ing)?)|n['’]t|不是|不选|排除|并非|不应该?选择?)"
-    r"\s{0,2}(?:(?:be|in|the|an?|for|to|both|either|option|choice|选项|choose|pick|select|answer|say|think)\s{1,2}){0,4}[\"'“(\[]{0,2}\Z",
-    re.IGNORECASE,
-)
-_COMPARES = re.compile(
-    r"\b(?:than|unlike|rather[ ]than|instead[ ]of|compared[ ](?:to|with)|opposed[ ]to|versus|vs[.]?)"
-    r"\s{1,2}(?:(?:in|the|an?|for|to|that|of|choose|choosing|option|choice|it|is|by|with)\s{1,2}){0,4}[\"'“(\[]{0,2}\Z",
+_TURNS_DOWN = re.compile(
+    r"(?:\b(?:not|neither|nor|never|cannot|no|except|than|unlike|rather[ ]than|instead[ ]of|(?:compared|opposed)[ ](?:to|with)"
+    r"|versus|vs[.]?|(?:un|less[ ])likely|rul(?:e|es|ed|ing)[ ]out|(?:eliminat|exclud)(?:e|es|ed|ing)|(?:discard|reject)(?:s|ed|ing)?)"
+    r"|n['’]t|不是|不选|排除|并非|不应该?选择?)"
+    r"\s{0,2}(?:(?:be|in|the|an?|for|to|that|of|it|is|by|with|both|either|option|choice|选项|choos(?:e|ing)|pick|select|answer"
+    r"|say|think)\s{1,2}){0,4}[\"'“(\[]{0,2}\Z",
     re.IGNORECASE,
 )
 _NOT = re.compile(r"\b(?:not|never|cannot|neither|nor|difficult|impossible)\b|n['’]t\b|不", re.IGNORECASE)
+_BAD_WORDS = ("not", "n't", "n’t", "never", "wrong", "incorrect", "false", "invalid", "ruled", "eliminated", "excluded")
+_BAD_WORDS += ("discarded", "rejected", "unlikely", "neither", "less", "错", "不")
 _IS_BAD = re.compile(
     r"\b(?:not|never|cannot|wrong|incorrect|false|invalid|ruled[ ]out|eliminated|excluded|discarded|rejected|unlikely|neither|less[ ](?:likely|similar|accurate|suitable|appropriate|plausible|visually|closely))\b"
     r"|n['’]t\b|错|不",
@@ -183,13 +185,21 @@ def _whole(text: str, phrases: Sequence[str], lettered: bool) -> int | None:
 
 def _settled(text: str, found: Sequence[Mention]) -> frozenset[int]:
     """The options that a reply settles on, of all the places where it names some."""
-    claims = [claim for claim in _claims(text, found) if claim.weight is not _Said.TURNED_DOWN]
+    if not found:
+        return frozenset()
+    rows, items = _rows(text, found), _items(text, found)
+    claims = [claim for claim in _claims(text, found, rows, items) if claim.weight is not _Said.TURNED_DOWN]
     strongest = max((claim.weight for claim in claims), default=_Said.TURNED_DOWN)
-    if found and strongest < _Said.PREFERRED and _leads(text, found[0]) and 0 not in _own_lines(text, found)[0] | _items(text, found):
+    if strongest < _Said.CONCLUDED:
+        denied = max((match.end() for match in _DENIES.finditer(text)), default=0)
+        claims = [claim for claim in claims if claim.end >= denied]
+        strongest = max((claim.weight for claim in claims), default=_Said.TURNED_DOWN)
+    if strongest < _Said.PREFERRED and _leads(text, found[0]) and 0 not in rows | items:
         return found[0].options
     if not claims:
         return frozenset()
-    is_cut = claims[-1].end != len(text) and _is_cut_off(text)
+    is_complete = claims[-1].end == len(text) and strongest >= _Said.CONCLUDED and text[-2:-1] != "\n"
+    is_cut = not is_complete and _is_cut_off(text)
     floor = _Said.NAMED if is_cut and strongest < _Said.STATED else strongest
     weighed = [claim for claim in claims if claim.weight >= floor]
     together = frozenset[int]().union(*(claim.options for claim in weighed))
@@ -203,24 +213,22 @@ def _settled(text: str, found: Sequence[Mention]) -> frozenset[int]:
     return claims[last].options.union(*(claim.options for claim in claims[last:] if claim.weight >= _Said.CONCLUDED))
 
 
-def _claims(text: str, found: Sequence[Mention]) -> list[_Claim]:
-    """What a reply says of the options, place by place."""
-    rows, alone = _own_lines(text, found)
-    items = _items(text, found)
-    if found and found[0].letter is not None and _leads(text, found[0]) and 0 not in rows | items:
-        alone.add(0)
+def _claims(text: str, found: Sequence[Mention], rows: set[int], items: set[int]) -> list[_Claim]:
+    """What a reply says of the options, place by place; the lines of a row together."""
+    own = {place for place in (0, len(found) - 1) if place not in rows and _is_own(text, found[place])}
+    if found[0].letter is not None and _leads(text, found[0]) and 0 not in rows | items:
+        own.add(0)
     claims: list[_Claim] = []
     for place, (one, following) in enumerate(zip_longest(found, found[1:])):
         if place in rows and place - 1 in rows:
             previous = claims.pop()
             claims.append(_Claim(previous.options | one.options, previous.weight, one.end))
             continue
-        said = _Said.STATED if place in alone else _said(text, one, following, place in items)
-        if one.is_small and said is not _Said.STATED:
-            continue
-        claims.append(_Claim(one.stated if said is _Said.STATED and place not in alone else one.options, said, one.end))
-    denial = max((match.end() for match in _DENIES.finditer(text)), default=0)
-    return [claim for claim in claims if claim.weight >= _Said.CONCLUDED or claim.end >= denial]
+        said = _Said.STATED if place in own else _said(text, one, following, place in items - rows)
+        if not one.is_small or said is _Said.STATED:
+            is_asked = said is _Said.STATED and place not in own
+            claims.append(_Claim(one.stated if is_asked else one.options, said, one.end))
+    return claims
 
 
 def _said(text: str, one: Mention, following: Mention | None, is_item: bool) -> _Said:
@@ -228,53 +236,70 @@ def _said(text: str, one: Mention, following: Mention | None, is_item: bool) -> 
     before = "" if is_item else text[max(0, one.start - _BEFORE) : one.start]
     ends = [end.end() for end in _SENTENCE_END.finditer(before)]
     is_first = not is_item and not ends and one.start < _BEFORE
-    before = before[ends[-1] :] if ends else before
-    if _REFUSES.search(before) or _COMPARES.search(before):
+    before = (before[ends[-1] :] if ends else before).lstrip()
+    if _TURNS_DOWN.search(before[-60:]):
         return _Said.TURNED_DOWN
     behind = text[one.end : one.end + _BEHIND]
     if behind[:4].lstrip(")]\"'”’} ").startswith(("?", "？")) or _SUPPOSES.search(before):
         return _Said.NAMED
-    if _IS_ANSWER.match(behind):
+    ends_clause, is_good = _CLAUSE_END.match(behind), _IS_GOOD.match(behind)
+    if _IS_ANSWER.match(behind) or _has(_STATE_WORDS, before) and _affirms(_STATES, before):
         return _Said.STATED
-    stated = _STATES.search(before)
-    if stated and not _NOT.search(stated[0]):
-        return _Said.STATED
-    if _CORRECTS.search(before) and _CLAUSE_END.match(behind):
+    if ends_clause and _CORRECTS.search(before) or (ends_clause or is_good) and _affirms(_SAYS, before):
         return _Said.STATED
     clause = behind[: following.start - one.end] if following else behind
     if _is_bad(clause):
         return _Said.TURNED_DOWN
-    concluded = _CONCLUDES.search(before)
-    if concluded and not _NOT.search(concluded[0]):
+    if _affirms(_CONCLUDES, before):
         return _Said.CONCLUDED
-    if _IS_GOOD.match(behind) or (_PREFERS.search(before) and _CLAUSE_END.match(behind)):
+    if is_good or ends_clause and _PREFERS.search(before):
         return _Said.PREFERRED
-    return _Said.PREFERRED if is_first and _GIVES_REASON.match(text[one.start : one.end] + clause) else _Said.NAMED
+    is_reasoned = is_first and _GIVES_REASON.match(text[one.start : one.end] + clause)
+    return _Said.PREFERRED if is_reasoned else _Said.NAMED
+
+
+def _has(words: Sequence[str], text: str) -> bool:
+    """Whether any of `words` stands in `text`, be it within a word."""
+    lowered = text.lower()
+    return any(word in lowered for word in words)
+
+
+def _affirms(words: re.Pattern[str], before: str) -> bool:
+    """Whether `words` end right before an option, without a "not" in them."""
+    match = words.search(before)
+    return match is not None and _NOT.search(match[0]) is None
 
 
 def _is_bad(clause: str) -> bool:
     """Whether the clause behind an option turns it down ("B is wrong", "B, which does not fit")."""
+    if not _has(_BAD_WORDS, clause) or not _IS_BAD.search(clause):
+        return False
     clause = clause.lstrip(").:]\"'”")
     reason = _REASON.search(clause)
-    clause = clause[: reason.start()] if reason else _REFUSES.sub("", clause)
-    return _IS_BAD.search(clause) is not None
+    return _IS_BAD.search(clause[: reason.start()] if reason else _TURNS_DOWN.sub("", clause)) is not None
 
 
-def _own_lines(text: str, found: Sequence[Mention]) -> tuple[set[int], set[int]]:
-    """The mentions that are a whole line: those in a row (a list of the options), and of the others the first and last."""
-    whole: dict[int, tuple[int, int]] = {}
-    for place, one in enumerate(found):
-        begin = text.rfind("\n", max(0, one.start - 8), one.start) + 1
-        ended = _LINE_END.match(text, one.end)
-        if ended and (begin or one.start < 8) and _OPENING.fullmatch(text, begin, one.start):
-            whole[place] = (begin, ended.end())
+def _line(text: str, one: Mention) -> tuple[int, int] | None:
+    """Begin and end of the line that is nothing but this mention; None where it stands among other words."""
+    begin = text.rfind("\n", max(0, one.start - 8), one.start) + 1
+    ended = _LINE_END.match(text, one.end)
+    return (begin, ended.end()) if ended and (begin or one.start < 8) and _OPENING.fullmatch(text, begin, one.start) else None
+
+
+def _is_own(text: str, one: Mention) -> bool:
+    """Whether the reply's first or last line is nothing but this mention."""
+    line = _line(text, one)
+    return line is not None and (line[0] == 0 or line[1] == len(text))
+
+
+def _rows(text: str, found: Sequence[Mention]) -> set[int]:
+    """The mentions that are whole lines, one right below the other: a list of the options."""
+    lines = [_line(text, one) for one in found]
     rows: set[int] = set()
-    for place, (_, end) in whole.items():
-        following = whole.get(place + 1)
-        if following and following[0] == end and found[place].options != found[place + 1].options:
+    for place, (line, below) in enumerate(pairwise(lines)):
+        if line and below and line[1] == below[0] and found[place].options != found[place + 1].options:
             rows |= {place, place + 1}
-    alone = {place for place, (begin, end) in whole.items() if begin == 0 or end == len(text)}
-    return rows, alone - rows
+    return rows
 
 
 def _items(text: str, found: Sequence[Mention]) -> set[int]:
