@@ -17,7 +17,7 @@ from migician.checking.findings import Findings
 from migician.checking.inputs import INFO, Inputs, inputs_of
 from migician.errors import UserError, appearing, writing
 from migician.progress import progress_bar
-from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, readme
+from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
 from migician.records import records
 from migician.samples import Sample
 
@@ -186,12 +186,12 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
     home = dataset if dataset.is_dir() else dataset.parent
     text = bare_readme(home.resolve().name, sum(samples.values()), configs)
     # Of one file of several the card does not tell.
-    if (dataset.is_dir() or dataset.name == INFO) and (home / "card.json").is_file():
+    card = read_card(home) if dataset.is_dir() or dataset.name == INFO else None
+    if card is not None:
         try:
-            card = msgspec.json.decode((home / "card.json").read_bytes(), type=dict[str, Any])
             card |= {"stored": stored, "links": {}}
             text = readme(card, configs)
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{home / 'card.json'}: not a card of this version ({error!r}); build it again") from None
         with writing(folder / "card.json") as stream:
             stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")

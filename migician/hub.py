@@ -14,7 +14,8 @@ import msgspec
 
 from migician.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.downloads import HubFile, Listing, download, is_content, list_files, partial_path
-from migician.errors import NOT_JSON, UserError, unknown, writing
+from migician.errors import UserError, unknown, writing
+from migician.files import read_json
 from migician.imagecheck import ImageCheck, check_images
 from migician.progress import progress_bar
 
@@ -295,12 +296,9 @@ def _mark_done(part: Part, planned: Plan) -> None:
 
 
 def _read_state(file: Path) -> Fetched | None:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Fetched)
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, *NOT_JSON) as error:
-        raise UserError(f"{file}: cannot be read: {error}. Remove it to have every file checked anew") from None
+    return read_json(file, Fetched, "what this command writes (remove it to have every file checked again)")
 
 
 def _write_state(planned: Plan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -14,7 +14,8 @@ from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Size
 from migician.breakdowns import breakdowns
-from migician.errors import NOT_JSON, UserError, writing
+from migician.errors import UserError, writing
+from migician.files import read_json
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
 from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, SizeOf, score, scoring_named, write_records
@@ -167,13 +168,42 @@ def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
 def read_report(folder: Path) -> Report:
     """The `report.json` of a folder that `score` or `eval` wrote."""
     file = folder / "report.json"
+    report = read_json(file, dict[str, Any], "a report", "Make it with: migician score or eval")
     try:
-        report: Report = msgspec.json.decode(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}. Make it with: migician score or eval") from None
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not a report: {error}") from None
+        form = msgspec.convert(report, _Form)
+        for place, found in (("average", form.average), ("micro", form.micro), *form.per_task.items()):
+            own = report[place] if place in ("average", "micro") else report["per_task"][place]
+            msgspec.convert({name: own.get(name) for name in found.interval}, dict[str, float])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{file}: not a report: {error}. Make it with: migician score or eval") from None
+    scoring_of(report)
     return report
+
+
+class _Figures(msgspec.Struct):
+    n: int
+    interval: Annotated[dict[str, tuple[float, float]], msgspec.Meta(min_length=1)]
+    outcomes: dict[str, int] = {}
+
+
+class _Form(msgspec.Struct):
+    """What every report has, and what some have, if it is there."""
+
+    benchmark: str
+    protocol: str
+    data: str
+    data_sha256: str
+    n: int
+    rows_in_file: int
+    per_task: Annotated[dict[str, _Figures], msgspec.Meta(min_length=1)]
+    average: _Figures
+    micro: _Figures
+    scoring: str = "boxes"
+    unanswered: int = 0
+    malformed_rows: list[int] = []
+    breakdowns: dict[str, dict[str, _Figures]] = {}
+    model: dict[str, Any] | None = None
+    hardware: dict[str, Any] | None = None
 
 
 def table(report: Report) -> Table:

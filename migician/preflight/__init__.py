@@ -12,7 +12,6 @@ The datasets that the YAML names are checked as any dataset is (`migician.checki
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from migician.checking.inputs import Inputs, Samples, dataset_files
 from migician.checking.report import Report
 from migician.checkpoints import read_config
 from migician.errors import UserError, closest
+from migician.files import read_object
 from migician.lengths import Resize
 from migician.preflight.cost import Machine, Training, checkpoint_faults, cost_of, memory_fault
 from migician.preflight.keys import GONE, known_keys
@@ -141,9 +141,9 @@ def _path_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.text("deepspeed"):
         file = settings.path("deepspeed")
         try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            yield "setting_path", f"deepspeed: {file} is not a readable JSON file ({type(error).__name__})"
+            read_object(file)
+        except UserError as error:
+            yield "setting_path", f"deepspeed: {error}"
 
 
 def _resume_faults(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -159,16 +159,31 @@ def _resume_faults(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "resume_never", f"{out} holds checkpoints"
 
 
+class _Token(msgspec.Struct):
+    content: str
+
+
+class _Vocabulary(msgspec.Struct):
+    vocab: dict[str, int]
+
+
+class _Tokenizer(msgspec.Struct):
+    """What is looked at of a tokenizer.json."""
+
+    added_tokens: list[_Token]
+    model: _Vocabulary
+
+
 def _tokenizer_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     file = settings.path("model_name_or_path") / "tokenizer.json"
     if not file.is_file():
         return
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        known = {one["content"] for one in content["added_tokens"]} | {*content["model"]["vocab"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield "setting_path", f"{file}: cannot be read as a tokenizer ({type(error).__name__})"
+        tokenizer = read_object(file, _Tokenizer)
+    except UserError as error:
+        yield "setting_path", f"not a tokenizer: {error}"
         return
+    known = {one.content for one in tokenizer.added_tokens} | {*tokenizer.model.vocab}
     missing = [token for token in _TOKENS if token not in known]
     if missing:
         yield "tokens_missing", ", ".join(missing)
