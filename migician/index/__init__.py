@@ -86,7 +86,9 @@ def is_index(folder: str | Path) -> bool:
 def open_index(folder: str | Path) -> Index:
     """The index in a folder; raises `UserError` where it is none, of another version, or its source has moved."""
     file = Path(folder) / "index.json"
-    about = read_json(file, _About, "an index that migician index wrote", "Make it with: migician index")
+    if not is_index(folder):
+        raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")
+    about = read_json(file, _About, "an index of migician (make it with: migician index)")
     if about.version != VERSION or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
     if not Path(about.root).is_dir():
