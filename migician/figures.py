@@ -12,8 +12,8 @@ from migician.benchmarks.published_figures import Published
 from migician.canvas import FAINT, GRID, INK, canvas, png
 from migician.draw import PALETTE
 from migician.errors import UserError
-from migician.report import HEADINGS, Report, headline_metric
-from migician.tables import check_alike, name_of_task, remarks, task_order
+from migician.report import HEADINGS, Report, averages, check_alike, headline_metric
+from migician.tables import name_of_task, remarks, task_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +29,14 @@ _MARKERS = "os^Dv*"
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """One run or one published row: values in percent, in the order of the tasks, the average last."""
+    """One run or one published row: values in percent, in the order of the tasks; NaN for those it does not have."""
 
     name: str
     values: list[float]
+    averages: list[float]
+    """One for each set of tasks that a run is over, NaN but for its own."""
     spans: list[tuple[float, float]] | None
-    """95% intervals; None for published ones, which have none."""
+    """95% intervals of both, one after the other; None for published ones, which have none."""
     colour: str
     marker: str
 
@@ -57,7 +59,7 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
         axes: PolarAxes = figure.add_axes((0.13, foot + 0.07, 0.48, 0.83 - foot), projection="polar")  # type: ignore[assignment]
         angles = [2 * math.pi * place / len(tasks) for place in range(len(tasks))]
         for one in series:
-            ring = [*one.values[:-1], one.values[0]]
+            ring = [*one.values, one.values[0]]
             axes.plot([*angles, 0.0], ring, one.line, color=one.colour, marker=one.marker, markersize=5, linewidth=2)
             if one.spans is not None:
                 axes.fill([*angles, 0.0], ring, color=one.colour, alpha=0.10)
@@ -70,6 +72,7 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
 def bars(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> bytes:
     """A PNG: a group of bars a task and one for the average, with 95% intervals; hatched what is published."""
     tasks, series = _series(reports, published)
+    labels = [label for label, _ in averages(reports)]
     lines = _wrapped(reports, published)
     with canvas(max(_WIDTH, 0.95 * len(tasks)), 5.2 + _LINE * len(lines)) as figure:
         height = figure.get_figheight()
@@ -77,12 +80,13 @@ def bars(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> 
         axes = figure.add_axes((0.05, foot + 0.55 / height, 0.94, 1 - foot - 1.4 / height))
         width = 0.84 / len(series)
         for position, one in enumerate(series):
-            # The average stands a little apart.
-            places = [place + (place == len(tasks)) * 0.25 for place in range(len(one.values))]
+            # Averages stand a little apart.
+            places = [place + (place >= len(tasks)) * 0.25 for place in range(len(tasks) + len(labels))]
             middles = [place + (position - (len(series) - 1) / 2) * width for place in places]
             _bar(axes, middles, one, width * 0.92)
-        axes.set_xticks(places, [_broken(task) for task in tasks] + ["average\nof tasks"])
-        axes.get_xticklabels()[-1].set_fontweight("bold")
+        axes.set_xticks(places, [_broken(name) for name in [*tasks, *labels]])
+        for label in axes.get_xticklabels()[len(tasks) :]:
+            label.set_fontweight("bold")
         axes.set_xlim(-0.5, places[-1] + 0.5)
         axes.set_ylim(0, 100)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
@@ -100,30 +104,35 @@ PICTURES = {"bars": bars, "radar": radar}
 
 
 def _series(reports: Mapping[str, Report], published: Sequence[Published]) -> tuple[list[str], list[_Series]]:
-    """The tasks that the runs share, by name, and a series for each run and each published row."""
+    """The tasks of the runs, by name, and a series for each run and each published row."""
     check_alike(reports)
     tasks = task_order(reports)
     metric = headline_metric(next(iter(reports.values()))["average"])
     looks = [(PALETTE[place % len(PALETTE)], _MARKERS[place % len(_MARKERS)]) for place in range(99)]
     series = []
+    groups = averages(reports)
+    gap = {metric: math.nan, "interval": {metric: (math.nan, math.nan)}}
     for (name, report), look in zip(reports.items(), looks, strict=False):
-        figures = [*(report["per_task"][task] for task in tasks), report["average"]]
-        spans = [tuple(one["interval"][metric]) for one in figures]
-        series.append(_Series(name, [one[metric] for one in figures], spans, *look))
+        figures = [report["per_task"].get(task, gap) for task in tasks]
+        means = [found.get(name, gap) for _, found in groups]
+        spans = [tuple(one["interval"][metric]) for one in [*figures, *means]]
+        series.append(_Series(name, [one[metric] for one in figures], [one[metric] for one in means], spans, *look))
     for one, look in zip(published, looks[len(reports) :], strict=False):
-        values = [*(one.per_task.get(task, math.nan) for task in tasks), one.average]
-        series.append(_Series(f"{one.name}, published", values, None, *look))
+        values = [one.per_task.get(task, math.nan) for task in tasks]
+        means = [one.average, *(math.nan for _ in groups[1:])]
+        series.append(_Series(f"{one.name}, published", values, means, None, *look))
     return [name_of_task(task) for task in tasks], series
 
 
 def _bar(axes: Axes, middles: Sequence[float], one: _Series, width: float) -> None:
+    values = [*one.values, *one.averages]
     if one.spans is None:
-        axes.bar(middles, one.values, width, label=one.name, color="white", edgecolor=one.colour, hatch="////")
+        axes.bar(middles, values, width, label=one.name, color="white", edgecolor=one.colour, hatch="////")
         return
-    axes.bar(middles, one.values, width, label=one.name, color=one.colour)
-    below = [value - low for value, (low, _) in zip(one.values, one.spans, strict=True)]
-    above = [high - value for value, (_, high) in zip(one.values, one.spans, strict=True)]
-    axes.errorbar(middles, one.values, [below, above], fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.2)
+    axes.bar(middles, values, width, label=one.name, color=one.colour)
+    below = [value - low for value, (low, _) in zip(values, one.spans, strict=True)]
+    above = [high - value for value, (_, high) in zip(values, one.spans, strict=True)]
+    axes.errorbar(middles, values, [below, above], fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.2)
 
 
 def _rule(axes: PolarAxes, angles: Sequence[float], tasks: Sequence[str]) -> None:
@@ -150,8 +159,11 @@ def _key(figure: Figure, series: Sequence[_Series]) -> None:
     handles = [Line2D([], [], color=one.colour, linestyle=one.line, marker=one.marker, linewidth=2) for one in series]
     labels = []
     for one in series:
-        span = f" ({one.spans[-1][0]:.1f}–{one.spans[-1][1]:.1f})" if one.spans else ""
-        labels.append(f"{one.name}\naverage {one.values[-1]:.2f}{span}")
+        own = next(place for place, value in enumerate(one.averages) if not math.isnan(value))
+        low, high = one.spans[len(one.values) + own] if one.spans else (math.nan, math.nan)
+        span = f" ({low:.1f}–{high:.1f})" if one.spans else ""
+        of = f" of {sum(not math.isnan(value) for value in one.values)} tasks" if len(one.averages) > 1 else ""
+        labels.append(f"{one.name}\naverage{of} {one.averages[own]:.2f}{span}")
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.715, 0.56), frameon=False, labelspacing=1.1)
 
 

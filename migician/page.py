@@ -11,13 +11,25 @@ import numpy as np
 
 from migician.benchmarks.images import find_image
 from migician.benchmarks.published_figures import PUBLISHED, Published, caution
-from migician.comparison import compare
+from migician.comparison import average_label, compare
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
 from migician.pagefiles import Shelf, write_index
-from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of, title
+from migician.report import (
+    HEADINGS,
+    Report,
+    averages,
+    check_alike,
+    headline_metric,
+    metric_names,
+    notes,
+    of_task,
+    read_report,
+    scoring_of,
+    title,
+)
 from migician.scoring import Shown, read_records
-from migician.tables import Cell, Table, Value, check_alike, name_of_task, remarks, tables, task_order
+from migician.tables import Cell, Table, Value, name_of_task, remarks, tables, task_order
 
 BESIDE = ("migician", "qwen2-vl-7b")
 """The paper's own figures that stand beside runs over a released MIG-Bench file."""
@@ -48,9 +60,7 @@ def write_page(
     if len(reports) < len(runs):
         raise ValueError(f"runs need names of their own: {', '.join(names)}")
     check_alike(reports)
-    for run in runs:
-        if run.records.keys() != runs[0].records.keys():
-            raise UserError(f"{run.folder} and {runs[0].folder} do not hold the same rows: score both in full")
+    _check_rows(runs)
     if published is None:
         released = all(run.report.get("file_released_as") for run in runs)
         published = [PUBLISHED[name] for name in BESIDE] if released else []
@@ -74,7 +84,7 @@ def write_page(
         "scores": _scores(reports, published, tasks),
         "cautions": [line for one in published if (line := caution(reports, one)) is not None],
         "counts": _counts(runs, tasks),
-        "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
+        "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(runs)],
         "tables": [_all_metrics(reports, tasks), *map(_written, tables(reports, published)[1:])],
         "notes": [*remarks(reports, published), *(f"{run.name}: {one}" for run in runs for one in notes(run.report))],
         "faults": faults,
@@ -82,6 +92,17 @@ def write_page(
         "samples": samples,
     }
     return write_index(out, content)
+
+
+def _check_rows(runs: Sequence[_Run]) -> None:
+    """Raise `UserError` where runs do not hold the same rows of a task that they share."""
+    held: dict[str, tuple[_Run, set[int]]] = {}
+    for run in runs:
+        for task in run.report["per_task"]:
+            rows = {record.index for record in run.records.values() if record.task == task}
+            other, known = held.setdefault(task, (run, rows))
+            if rows != known:
+                raise UserError(f"{run.folder} and {other.folder} do not hold the same rows: score both in full")
 
 
 class _Run:
@@ -110,9 +131,12 @@ def _looks(count: int) -> list[dict[str, str]]:
     ]
 
 
-def _pairs(count: int) -> list[tuple[int, int]]:
-    """Which runs are compared: each pair of a few, else each with the first."""
-    return list(combinations(range(count), 2)) if count <= 3 else [(0, place) for place in range(1, count)]
+def _pairs(runs: Sequence[_Run]) -> list[tuple[int, int]]:
+    """Which runs are compared: each pair of a few, else each with the first; none that shares no task."""
+    count = len(runs)
+    pairs = list(combinations(range(count), 2)) if count <= 3 else [(0, place) for place in range(1, count)]
+    tasks = [run.report["per_task"].keys() for run in runs]
+    return [(left, right) for left, right in pairs if tasks[left] & tasks[right]]
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -127,7 +151,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 def _samples(runs: Sequence[_Run], tasks: Sequence[str], shelf: Shelf) -> list[dict[str, Any]]:
     """Every question as the page has it, in the order of the file; see `templates/page/gallery.js`."""
-    return [_sample(record, runs, tasks.index(record.task), shelf) for record in runs[0].records.values()]
+    records = {index: record for run in reversed(runs) for index, record in run.records.items()}
+    return [_sample(records[index], runs, tasks.index(records[index].task), shelf) for index in sorted(records)]
 
 
 def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[str, Any]:
@@ -136,9 +161,14 @@ def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[
     texts: list[Any] = [["question", record.question]]
     if shown.answer:
         texts.append(["right answer", shown.answer])
-    outcomes, ious = [], []
+    outcomes: list[int | None] = []
+    ious: list[float | None] = []
     for place, run in enumerate(runs):
-        own = run.records[record.index]
+        own = run.records.get(record.index)
+        if own is None:
+            outcomes.append(None)
+            ious.append(None)
+            continue
         fit = run.scoring.show(own)
         marks += [_mark(1 + place, image, box) for image, box in fit.boxes]
         texts.append([place, own.reply, _fit(own, fit)])
@@ -166,28 +196,35 @@ def _fit(record: Any, shown: Shown) -> str:
 
 def _scores(reports: Mapping[str, Report], published: Sequence[Published], tasks: Sequence[str]) -> dict[str, Any]:
     """The headline figure of each task, a value with its interval for each run, without for each published row."""
-    some = next(iter(reports.values()))
-    metric = headline_metric(some["average"])
-    rows = []
+    metric = headline_metric(next(iter(reports.values()))["average"])
+    rows: list[dict[str, Any]] = []
     for place, task in enumerate(tasks):
         theirs = [[one.per_task[task]] if task in one.per_task else None for one in published]
-        cells = [_spanned(one["per_task"][task], metric) for one in reports.values()]
-        rows.append({"task": place, "n": some["per_task"][task]["n"], "cells": [*cells, *theirs]})
-    cells = [*(_spanned(one["average"], metric) for one in reports.values()), *([one.average] for one in published)]
-    rows.append({"task": None, "n": some["n"], "cells": cells})
+        rows.append({"task": place, **_scored(reports, of_task(reports, task), metric, theirs)})
+    for place, (label, found) in enumerate(averages(reports)):
+        means = [None if place else [one.average] for one in published]
+        rows.append({"task": None, "label": label, **_scored(reports, found, metric, means)})
     return {"metric": HEADINGS.get(metric, metric), "published": [one.name for one in published], "rows": rows}
+
+
+def _scored(reports: Mapping[str, Report], found: Mapping[str, Any], metric: str, theirs: list[Any]) -> dict[str, Any]:
+    """A row: null in the place of a run that has no such figure."""
+    cells = [_spanned(found[name], metric) if name in found else None for name in reports]
+    return {"n": next(iter(found.values()))["n"], "cells": [*cells, *theirs]}
 
 
 def _spanned(figures: Mapping[str, Any], metric: str) -> list[float]:
     return [round(value, 3) for value in (figures[metric], *figures["interval"][metric])]
 
 
-def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int]]]:
-    """How often each outcome is, by task, run and outcome."""
-    return [
-        [[run.report["per_task"][task]["outcomes"].get(name, 0) for name in run.scoring.outcomes] for run in runs]
-        for task in tasks
-    ]
+def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int] | None]]:
+    """How often each outcome is, by task, run and outcome; null for a run that does not have the task."""
+
+    def count(run: _Run, task: str) -> list[int] | None:
+        found = run.report["per_task"].get(task)
+        return None if found is None else [found["outcomes"].get(name, 0) for name in run.scoring.outcomes]
+
+    return [[count(run, task) for run in runs] for task in tasks]
 
 
 def _comparison(runs: Sequence[_Run], left: int, right: int, tasks: Sequence[str]) -> dict[str, Any]:
@@ -195,11 +232,12 @@ def _comparison(runs: Sequence[_Run], left: int, right: int, tasks: Sequence[str
     found = compare(runs[left].folder, runs[right].folder)
     metric = headline_metric(found["average"])
     rows: list[dict[str, Any]] = []
-    parts = [(place, found["per_task"][task]) for place, task in enumerate(tasks)]
+    parts = [(place, found["per_task"][task]) for place, task in enumerate(tasks) if task in found["per_task"]]
     for place, figures in [*parts, (None, found["average"])]:
         test = figures["mcnemar"]
         only = [test["first_only"], test["second_only"]]
         rows.append({"task": place, "n": figures["n"], "cell": _spanned(figures, metric), "only": only, "p": test["p"]})
+    rows[-1]["label"] = average_label(found)
     protocols = [found[side]["protocol"] for side in ("first", "second")]
     return {
         "first": left,
@@ -214,8 +252,7 @@ def _all_metrics(reports: Mapping[str, Report], tasks: Sequence[str]) -> dict[st
     metrics = metric_names(next(iter(reports.values()))["average"])
     rows: list[list[Cell]] = []
     for task in tasks:
-        for name, report in reports.items():
-            own = report["per_task"][task]
+        for name, own in of_task(reports, task).items():
             values = [Value(own[metric], tuple(own["interval"][metric])) for metric in metrics]
             rows.append([name_of_task(task), name, str(own["n"]), *values])
     columns = ["task", "run", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]

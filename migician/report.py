@@ -23,6 +23,7 @@ from migician.scoring import NO_ANSWER, Answer, Reading, Scoring, SizeOf, score,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
+    from rich.text import Text
 
 Report = dict[str, Any]
 """The content of `report.json`; percentages are 0..100."""
@@ -171,9 +172,9 @@ def read_report(folder: Path) -> Report:
     report = read_json(file, dict[str, Any], "a report", "Make it with: migician score or eval")
     try:
         form = msgspec.convert(report, _Form)
-        for place, found in (("average", form.average), ("micro", form.micro), *form.per_task.items()):
-            own = report[place] if place in ("average", "micro") else report["per_task"][place]
-            msgspec.convert({name: own.get(name) for name in found.interval}, dict[str, float])
+        told = [(report[place], getattr(form, place)) for place in ("average", "micro")]
+        for own, figures in [*told, *((report["per_task"][task], one) for task, one in form.per_task.items())]:
+            msgspec.convert({name: own.get(name) for name in figures.interval}, dict[str, float])
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: not a report: {error}. Make it with: migician score or eval") from None
     scoring_of(report)
@@ -217,19 +218,62 @@ def table(report: Report) -> Table:
 
 
 def side_by_side(reports: Mapping[str, Report]) -> Table:
-    """Several reports over one benchmark file as one table, by name: task by task, a row for each."""
-    some = next(iter(reports.values()))
-    for name, report in reports.items():
-        if any(report[key] != some[key] for key in ("benchmark", "data_sha256")):
-            raise UserError(f"{name} scores another benchmark or file than {next(iter(reports))}: show them apart")
-    result = _figure_table(some, ["task", "n", "model"])
-    for task in [*some["per_task"], "average"]:
-        for position, (name, report) in enumerate(reports.items()):
-            figures = report["average"] if task == "average" else report["per_task"][task]
-            label = ("", "") if position else (task if task != "average" else "average", str(figures["n"]))
-            result.add_row(*label, name, *_cells(figures), style="bold" if task == "average" else None)
+    """Several reports over one benchmark file as one table, by name: task by task, a row for each.
+
+    A task that a run does not have leaves a gap. Raises `UserError` as `check_alike` does.
+    """
+    check_alike(reports)
+    result = _figure_table(next(iter(reports.values())), ["task", "n", "model"])
+    parts = [(task, of_task(reports, task), None) for task in tasks_of(reports)]
+    parts += [(label, figures, "bold") for label, figures in averages(reports)]
+    for label, figures, style in parts:
+        n = str(next(iter(figures.values()))["n"])
+        for position, name in enumerate(reports):
+            cells = _cells(figures[name]) if name in figures else [GAP] * (len(result.columns) - 3)
+            result.add_row(*(("", "") if position else (label, n)), name, *cells, style=style)
         result.add_section()
     return result
+
+
+GAP = "–"
+"""In the place of the figure of a task that a run does not have."""
+
+
+def check_alike(reports: Mapping[str, Report]) -> None:
+    """Raise `UserError` for runs over different benchmark files, or over different rows of a task that they share."""
+    first, some = next(iter(reports.items()))
+    counted: dict[str, tuple[str, int]] = {}
+    for name, report in reports.items():
+        if any(report[key] != some[key] for key in ("benchmark", "data_sha256")):
+            raise UserError(f"{name} and {first} score different benchmark files: show them apart")
+        for task, figures in report["per_task"].items():
+            other, n = counted.setdefault(task, (name, figures["n"]))
+            if n != figures["n"]:
+                raise UserError(
+                    f"{name} and {other} do not hold the same rows of task {task!r} ({figures['n']} and {n}): score "
+                    "both in full, or show them apart"
+                )
+
+
+def tasks_of(reports: Mapping[str, Report]) -> list[str]:
+    """The tasks that any of the runs has, in order of first appearance."""
+    return list(dict.fromkeys(task for report in reports.values() for task in report["per_task"]))
+
+
+def of_task(reports: Mapping[str, Report], task: str) -> dict[str, Any]:
+    """The figures of a task, by the runs that have it."""
+    return {name: report["per_task"][task] for name, report in reports.items() if task in report["per_task"]}
+
+
+def averages(reports: Mapping[str, Report]) -> list[tuple[str, dict[str, Any]]]:
+    """What to call an average, and the figures by run: those over the same tasks together, the most tasks first."""
+    groups: dict[frozenset[str], dict[str, Any]] = {}
+    for name, report in reports.items():
+        groups.setdefault(frozenset(report["per_task"]), {})[name] = report["average"]
+    if len(groups) == 1:
+        return [("average of tasks", next(iter(groups.values())))]
+    ordered = sorted(groups.items(), key=lambda one: -len(one[0]))
+    return [(f"average of {len(tasks)} task{'s' * (len(tasks) > 1)}", found) for tasks, found in ordered]
 
 
 def _figure_table(report: Report, leading: Sequence[str]) -> Table:
@@ -257,11 +301,13 @@ def metric_names(figures: Mapping[str, Any]) -> list[str]:
     return list(figures["interval"])
 
 
-def _cells(figures: Mapping[str, Any]) -> list[str]:
+def _cells(figures: Mapping[str, Any]) -> list[str | Text]:
     """Each metric as "63.37 61-66": the value and its interval, in percent; last the level of chance, if known."""
+    from rich.text import Text
+
     spans = ((figures[name], *figures["interval"][name]) for name in metric_names(figures))
     chance = [f"{figures['chance']:.2f}"] if "chance" in figures else []
-    return [*(f"{value:.2f} [dim]{low:.0f}-{high:.0f}[/dim]" for value, low, high in spans), *chance]
+    return [*(Text.assemble(f"{value:.2f} ", (f"{low:.0f}-{high:.0f}", "dim")) for value, low, high in spans), *chance]
 
 
 HEADINGS = {
@@ -281,12 +327,12 @@ def notes(report: Report) -> list[str]:
     told = []
     if report.get("file_released_as", "") is None:
         told.append(f"{report['data']} is not a released MIG-Bench file: compare only with runs on the same file")
-    if report["unanswered"]:
+    if report.get("unanswered"):
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
         told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
-    if report["malformed_rows"]:
-        sound, name = report["without_malformed"], headline_metric(report["average"])
+    if report.get("malformed_rows"):
+        sound, name = report.get("without_malformed"), headline_metric(report["average"])
         without = f"{sound['average'][name]:.2f}" if sound else "none"
         told.append(
             f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
@@ -296,7 +342,7 @@ def notes(report: Report) -> list[str]:
         told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
     missed: Counter[str] = Counter()
     for figures in report["per_task"].values():
-        missed.update(figures["outcomes"])
+        missed.update(figures.get("outcomes", {}))
         missed["several"] += figures.get("several", 0)
     told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in missed.items() if count))
     return told

@@ -21,6 +21,7 @@ from migician.errors import UserError, unknown
 from migician.models import Model, load_model
 from migician.models.pictures import load_picture
 from migician.report import (
+    GAP,
     HEADINGS,
     Report,
     headline_metric,
@@ -106,12 +107,16 @@ class Comparison:
     @property
     def only_first(self) -> list[int]:
         """The questions that the first run alone has right."""
-        return sorted(_right(self.first) - _right(self.second))
+        return sorted(self._asked & _right(self.first) - _right(self.second))
 
     @property
     def only_second(self) -> list[int]:
         """The questions that the second run alone has right."""
-        return sorted(_right(self.second) - _right(self.first))
+        return sorted(self._asked & _right(self.second) - _right(self.first))
+
+    @property
+    def _asked(self) -> set[int]:
+        return self.first.records.keys() & self.second.records.keys()
 
     def show(self, index: int) -> Image.Image:
         """As `Run.show`, with the boxes of both runs, named at their corners."""
@@ -133,7 +138,9 @@ class Comparison:
             return [name, str(one["n"]), *cells, str(test["first_only"]), str(test["second_only"]), f"{test['p']:.2g}"]
 
         rows = [row(name_of_task(task), one) for task, one in self.figures["per_task"].items()]
-        rows.append(row("average of tasks", self.figures["average"]))
+        rows.append(row(comparison.average_label(self.figures), self.figures["average"]))
+        empty = [GAP] * (len(metrics) + 3)
+        rows += [[name_of_task(task), str(n), *empty] for task, n, _ in comparison.gaps(self.figures)]
         heads = [HEADINGS.get(metric, metric) for metric in metrics]
         columns = ["task", "n", *heads, "right: first only", "second only", "McNemar's p"]
         told = ["Percentage points, with 95% intervals of the paired difference, clustered by image tuple."]

@@ -7,8 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from migician.benchmarks.published_figures import TASK_NAMES, Published, caution
-from migician.errors import UserError
-from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, title
+from migician.report import (
+    GAP,
+    HEADINGS,
+    Report,
+    averages,
+    check_alike,
+    headline_metric,
+    metric_names,
+    notes,
+    of_task,
+    tasks_of,
+    title,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +48,14 @@ class Table:
 def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> list[Table]:
     """All tables over runs by name; published figures stand in the first, with what makes them another measure.
 
-    Raises `UserError` for runs that are not over the same file and rows.
+    A task that a run does not have leaves a gap. Raises `UserError` as `check_alike` does.
     """
     check_alike(reports)
     told = ["Percent, with 95% intervals clustered by image tuple.", *remarks(reports, published)]
     found = [_by_task(reports, published, told), _all_metrics(reports)]
     for key, heading in _BREAKDOWNS.items():
-        if all(report.get("breakdowns", {}).get(key) for report in reports.values()):
+        # A class pools all tasks: over other tasks it is of other rows.
+        if len(averages(reports)) == 1 and all(report.get("breakdowns", {}).get(key) for report in reports.values()):
             found.append(_breakdown(reports, key, heading))
     choices = {name: report.get("breakdowns", {}).get("image_choice") for name, report in reports.items()}
     if any(choices.values()):
@@ -54,20 +66,9 @@ def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -
 _BREAKDOWNS = {"by_box_size": "Share of the image that the true box covers", "by_images": "Images of a question"}
 
 
-def check_alike(reports: Mapping[str, Report]) -> None:
-    """Raise `UserError` for runs that are not over the same benchmark file and rows."""
-    first, some = next(iter(reports.items()))
-    for name, report in reports.items():
-        if any(report[key] != some[key] for key in ("benchmark", "data_sha256")):
-            raise UserError(f"{name} and {first} score different benchmark files: show them apart")
-        counts, expected = ({t: f["n"] for t, f in one["per_task"].items()} for one in (report, some))
-        if counts != expected:
-            raise UserError(f"{name} and {first} do not hold the same rows: score both in full, or show them apart")
-
-
 def task_order(reports: Mapping[str, Report]) -> list[str]:
     """The tasks of the runs: in the paper's order where it has them, else as they come."""
-    tasks = list(next(iter(reports.values()))["per_task"])
+    tasks = tasks_of(reports)
     known = list(TASK_NAMES)
     return sorted(tasks, key=lambda task: known.index(task) if task in known else len(known))
 
@@ -99,13 +100,23 @@ def _by_task(reports: Mapping[str, Report], published: Sequence[Published], told
     metric = headline_metric(some["average"])
     rows: list[list[Cell]] = []
     for task in task_order(reports):
-        own = [_value(report["per_task"][task], metric) for report in reports.values()]
-        theirs = [Value(one.per_task[task]) if task in one.per_task else "" for one in published]
-        rows.append([name_of_task(task), str(some["per_task"][task]["n"]), *own, *theirs])
-    average = [_value(report["average"], metric) for report in reports.values()]
-    rows.append(["average of tasks", str(some["n"]), *average, *(Value(one.average) for one in published)])
+        found = of_task(reports, task)
+        theirs = [Value(one.per_task[task]) if task in one.per_task else GAP for one in published]
+        rows.append([name_of_task(task), _n(found), *_values(reports, found, metric), *theirs])
+    for place, (label, found) in enumerate(averages(reports)):
+        theirs = [GAP if place else Value(one.average) for one in published]
+        rows.append([label, _n(found), *_values(reports, found, metric), *theirs])
     columns = ["task", "n", *reports, *(f"{one.name}, published" for one in published)]
     return Table(f"{HEADINGS.get(metric, metric)} by task", columns, rows, len(columns) - 1, told)
+
+
+def _n(figures: Mapping[str, Any]) -> str:
+    return str(next(iter(figures.values()))["n"])
+
+
+def _values(reports: Mapping[str, Report], figures: Mapping[str, Any], metric: str) -> list[Cell]:
+    """A cell for each run, from the figures of those that have some."""
+    return [_value(figures[name], metric) if name in figures else GAP for name in reports]
 
 
 def _all_metrics(reports: Mapping[str, Report]) -> Table:
@@ -120,12 +131,14 @@ def _all_metrics(reports: Mapping[str, Report]) -> Table:
 
 
 def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
-    found = [report["breakdowns"][key] for report in reports.values()]
+    found = {name: report["breakdowns"][key] for name, report in reports.items()}
     metrics = ("acc@0.5", "mean_iou")
-    rows: list[list[Cell]] = [
-        [label, str(figures["n"]), *(_value(one[label], metric) for one in found for metric in metrics)]
-        for label, figures in found[0].items()
-    ]
+    labels = dict.fromkeys(label for one in found.values() for label in one)
+    rows: list[list[Cell]] = []
+    for label in labels:
+        of_class = {name: one[label] for name, one in found.items() if label in one}
+        cells = [_value(of_class[name], metric) if name in of_class else GAP for name in found for metric in metrics]
+        rows.append([label, _n(of_class), *cells])
     several = len(reports) > 1
     heads = [f"{name}, {HEADINGS.get(metric, metric)}" for name in reports for metric in metrics]
     columns = ["class", "n", *(heads if several else (HEADINGS[metric] for metric in metrics))]

@@ -103,6 +103,11 @@ def write_curve(output_dir: Path, out: Path) -> None:
                     f"{out / one.name}: {key} is {report[key]}, of {scored[0][0].name} it is {first[key]}: checkpoints "
                     f"are compared on the same questions; give another --out"
                 )
+        if report["per_task"].keys() != first["per_task"].keys():
+            raise UserError(
+                f"{out / one.name}: is over other tasks than {scored[0][0].name}: checkpoints are compared on the same "
+                "questions; give another --out"
+            )
     metric = headline_metric(first["average"])
     tasks = list(first["per_task"])
     text = io.StringIO()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from migician.cli.options import OutFolder
-from migician.cli.terminal import note
+from migician.cli.terminal import note, say
 from migician.errors import UserError
 from migician.progress import progress_bar
 
@@ -52,7 +52,7 @@ def setting(
     """Print one setting of a training YAML, for scripts."""
     from migician.preflight.settings import read_settings
 
-    print(read_settings(config, changed or ()).text(key))
+    say(read_settings(config, changed or ()).text(key))
 
 
 def resume(
@@ -75,10 +75,10 @@ def resume(
         return
     note(f"going on from {whole.folder}")
     for line in whole.overrides:
-        print(line)
+        say(line)
     if whole.dealt_anew(processes):
         from migician.universal import universal_config
 
         if deepspeed is None:
             raise UserError(f"{whole.folder}: is converted for any number of processes: name the --deepspeed file too")
-        print(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")
+        say(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.terminal import note
+from migician.cli.terminal import note, say
 from migician.errors import UserError
 
 
@@ -99,7 +99,7 @@ def push(
     load = cargo(dataset, private=private)
     if dry_run:
         for path, size in load.files:
-            print(f"{path}\t{size}")
+            say(f"{path}\t{size}")
     for line in load.terms:
         note(f"terms of {line}")
     if len(load.files) > MANY:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
-from migician.cli.terminal import console, note, show
+from migician.cli.terminal import console, note, say, show
 from migician.errors import writing
 
 
@@ -78,7 +77,7 @@ def compare(
     import msgspec
 
     from migician.comparison import compare as compare_reports
-    from migician.comparison import comparison_table, significance_table
+    from migician.comparison import comparison_table, gaps, significance_table
 
     comparison = compare_reports(first, second)
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
@@ -86,9 +85,11 @@ def compare(
         with writing(out / "comparison.json") as stream:
             stream.write(content)
     if as_json:
-        sys.stdout.write(content.decode())
+        say(content.decode().rstrip())
     else:
         console().print(comparison_table(comparison))
         console().print(significance_table(comparison))
+    for task, n, name in gaps(comparison):
+        note(f"task {task!r} ({n} rows) is only in {name}: not compared")
     if comparison["first"]["protocol"] != comparison["second"]["protocol"]:
         note("the two runs were scored under different protocols")

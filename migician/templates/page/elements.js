@@ -26,7 +26,7 @@ function styled(node, styles) {
 const number = (value) => value.toLocaleString("en");
 const percent = (value) => value.toFixed(2);
 const outcomeName = (place) => PAGE.outcomes[place].replaceAll("_", " ");
-const taskName = (place) => (place === null ? "average of tasks" : PAGE.tasks[place][1]);
+const taskName = (place) => PAGE.tasks[place][1];
 
 // A line as boxes are drawn with, and the letter of its run.
 function key(look) {

@@ -1,6 +1,6 @@
 // Every sample: filtered, sorted, and drawn a few at a time as the end of the page comes near.
 // A sample is {id, task, images: [number], marks: [[look, image, x1, y1, x2, y2, label]], texts: [[whose, text, note]],
-// outcomes: [of each run], ious: [of each run]}; `whose` is a run's number or a word.
+// outcomes: [of each run], ious: [of each run]}; `whose` is a run's number or a word; null for a run without the task.
 const AT_ONCE = 24;
 const FILTERS = ["task", "run", "outcome", "right", "from", "to", "text", "sort"];
 const state = { shown: [], drawn: 0, filter: {} };
@@ -102,7 +102,7 @@ function fits(filter) {
     (!filter.task || sample.task === task) &&
     (!filter.outcome || sample.outcomes[run] === outcome) &&
     ((filter.from === undefined && filter.to === undefined) || within(sample.ious[run], from, to)) &&
-    (!right || right(sample.outcomes.map((one) => PAGE.outcomes[one] === "correct"))) &&
+    (!right || right(sample.outcomes.map((one) => (one === null ? null : PAGE.outcomes[one] === "correct")))) &&
     (!words || searched(sample).includes(words));
 }
 
@@ -111,7 +111,7 @@ const within = (iou, from, to) => iou !== null && iou !== undefined && iou >= fr
 function rightTest(choice) {
   if (!choice) return null;
   if (choice === "all") return (right) => right.every(Boolean);
-  if (choice === "none") return (right) => !right.some(Boolean);
+  if (choice === "none") return (right) => right.every((is) => is === false);
   const place = (letter) => runs().findIndex((run) => run.letter === letter);
   const [one, , other] = choice.split("-");
   if (one === "only") {
@@ -142,11 +142,11 @@ function drawMore() {
 }
 
 function card(sample) {
-  const fit = sample.outcomes.map((outcome, run) => el(
+  const fit = sample.outcomes.map((outcome, run) => outcome !== null && el(
     "span", { class: PAGE.outcomes[outcome] === "correct" ? "fit right" : "fit" },
     PAGE.looks[1 + run].letter ? chip(1 + run) : null,
     outcomeName(outcome), sample.ious[run] === null ? null : el("span", { class: "iou" }, `IoU ${sample.ious[run].toFixed(2)}`),
-  ));
+  )).filter(Boolean);
   return el(
     "a", { class: "card", id: `card-${sample.id}`, href: hashOf(state.filter, sample.id) },
     contactSheet(sample),

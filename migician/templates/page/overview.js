@@ -20,7 +20,7 @@ const PARTS = {
     const series = seriesOf(scores);
     const columns = ["task", "n", ...series.map((one) => el("span", { class: "series" }, one.mark(), one.name)), axis()];
     const rows = scores.rows.map((row) => [
-      row.task === null ? "average of tasks" : filterLink({ task: PAGE.tasks[row.task][0] }, taskName(row.task)),
+      row.task === null ? row.label : filterLink({ task: PAGE.tasks[row.task][0] }, taskName(row.task)),
       number(row.n), ...row.cells, dots(row.cells, series),
     ]);
     const scored = table(`${scores.metric} by task`, columns, rows, columns.length - 1);
@@ -43,7 +43,7 @@ const PARTS = {
     const rows = counts.flatMap((perRun, task) => perRun.map((own, run) => [
       run ? "" : taskName(task),
       ...(runs().length > 1 ? [key(1 + run)] : []),
-      ...own.map((count, outcome) => countLink(count, own, { task: PAGE.tasks[task][0], run, outcome: PAGE.outcomes[outcome] })),
+      ...(own ?? []).map((count, outcome) => countLink(count, own, { task: PAGE.tasks[task][0], run, outcome: PAGE.outcomes[outcome] })),
     ]));
     return [
       el("h2", {}, "What became of the replies"),
@@ -162,7 +162,7 @@ function comparison(found) {
   const names = [found.first, found.second].map((run) => PAGE.looks[1 + run].letter);
   const columns = ["task", "n", `${found.metric}, ${names[1]} minus ${names[0]}`, `only ${names[0]} right`, `only ${names[1]} right`, "McNemar's p"];
   const rows = found.rows.map((row) => [
-    taskName(row.task), number(row.n), difference(row.cell),
+    row.label ?? taskName(row.task), number(row.n), difference(row.cell),
     ...row.only.map((count, side) => filterLink({
       ...(row.task === null ? {} : { task: PAGE.tasks[row.task][0] }),
       right: runs().length === 2 ? `only-${names[side]}` : `${names[side]}-not-${names[1 - side]}`,
