@@ -39,12 +39,18 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}. Known: {', '.join(names)}.{closest(name, names)}"
 
 
+def check_place(folder: Path) -> None:
+    """Raise `NotADirectoryError` where no folder can be, as it or what it lies in is a file."""
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+
+
 @contextlib.contextmanager
 def made(folder: Path) -> Iterator[None]:
     """Make a folder and those above it; the new ones are removed again where the block fails and they are empty."""
+    check_place(folder)
     new = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -92,6 +98,7 @@ def appearing(target: Path) -> Iterator[Path]:
     """
     partial = target.with_name(f".{target.name}.part")
     try:
+        check_place(target)
         shutil.rmtree(partial, ignore_errors=True)
         with made(target.parent):
             try:

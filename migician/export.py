@@ -16,6 +16,7 @@ from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import INFO, Inputs, inputs_of
 from migician.errors import UserError, appearing, writing
+from migician.files import decode
 from migician.progress import progress_bar
 from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
 from migician.records import records
@@ -58,6 +59,8 @@ def export(
     with appearing(target) as folder:
         tables = _tables(_separate(inputs), folder, inputs.media_dir, images)
         samples = {table.name: table.rows for table in tables if table.rows}
+        if not samples:
+            raise UserError(f"{dataset}: holds no sample")
         _describe(Path(dataset), folder, samples, "embedded" if images else "named")
         files = list(folder.rglob("*.parquet"))
         size = sum(file.stat().st_size for file in files)
@@ -80,10 +83,7 @@ def _tables(files: Mapping[str, Path], folder: Path, media_dir: Path, images: bo
         table = _Table(name, folder / name, _schema(images))
         with progress_bar(f"{name} to parquet") as report, table.writing():
             for offset, record in records(file):
-                try:
-                    sample = msgspec.json.decode(record, type=Sample)
-                except msgspec.DecodeError as error:
-                    raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
+                sample = decode(record, Sample, f"{file}: byte {offset}", "a sample")
                 row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
                 held = len(record)
                 if images:

@@ -50,6 +50,8 @@ class Saved:
 
 def saved_in(output_dir: str | Path) -> list[Saved]:
     """The checkpoints of a training, newest first, whole or not."""
+    if Path(output_dir).exists() and not Path(output_dir).is_dir():
+        raise UserError(f"{output_dir}: is a file, not the output_dir of a training")
     named = ((folder, _NAME.fullmatch(folder.name)) for folder in Path(output_dir).glob("checkpoint-*"))
     found = sorted(((int(name[1]), folder) for folder, name in named if name and folder.is_dir()), reverse=True)
     return [
@@ -106,9 +108,9 @@ def _zero_parts(folder: Path) -> list[Path]:
     """DeepSpeed's files, those of the step that its `latest` names."""
     try:
         tag = read_text(folder / "latest").strip()
-    except UserError:
+        return sorted((folder / Path(tag).name).glob("*_states.pt"))
+    except (UserError, OSError, ValueError):  # the last two for what can be no name of a folder
         return []
-    return sorted((folder / Path(tag).name).glob("*_states.pt"))
 
 
 def _ranks(parts: list[Path], kind: str) -> set[int]:

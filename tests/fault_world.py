@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hub_stand_in import COMMIT
 from native import NATIVES
 from PIL import Image
 from test_resuming import checkpoint
@@ -23,8 +24,8 @@ BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"
 CONTENTS: dict[str, bytes] = {
     "empty": b"",
     "0xFF": b"\xff" * 64,
-    "deep list": b"[" * 100_000,
-    "deep object": b'{"a":' * 100_000,
+    "deep list": b"[" * 1_500,
+    "deep object": b'{"a":' * 1_500,
     "[]": b"[]",
     "{}": b"{}",
     "null": b"null",
@@ -101,7 +102,8 @@ def _weights(folder: Path, seed: int) -> None:
     _write(folder / name, content)
     _write(folder / "model.safetensors.index.json", _json({"metadata": {}, "weight_map": {"a": name}}))
     _write(folder / "config.json", _json({"model_type": "qwen2_vl"}))
-    _write(folder / "tokenizer.json", _json({"version": "1.0"}))
+    words = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    _write(folder / "tokenizer.json", _json({"version": "1.0", "added_tokens": [], "model": words}))
     _write(folder / "train_results.json", _json({"epoch": 1.0, "train_loss": 0.5, "train_runtime": 60.0}))
     _write(folder / "trainer_state.json", _json({"global_step": 10}))
     part = {"path": "stage-1", "weight": 1.0, "fingerprint": "0" * 64}
@@ -145,11 +147,15 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     _bench(home)
     _run(home / "run", home, command)
     _dataset(home / "data")
+    mmiu = ["--data", home / "mmiu.json"]
+    command("baseline", "mmiu", *mmiu, "--out", home / "choices")
     for seed, name in enumerate(("model", "other")):
         _weights(home / name, seed)
     _training(home / "saves")
     _settings(home)
     _foreign(home)
+    state = {"dataset": "mgrounding-630k", "repository": "Michael4933/MGrounding-630k", "revision": COMMIT}
+    _write(home / "fetched/MGrounding-630k/fetched.json", _json({**state, "date": "", "files": {}}))
     NATIVES["coco"].write(home / "coco")
     command("index", f"coco={home / 'coco'}", "--out", home / "coco-index")
     files = {
@@ -164,7 +170,7 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
         **{name: f"{name}.jsonl" for name in ("answers", "script", "refcoco")},
         **{name: f"{name}.json" for name in ("mmiu", "mibench", "one-shot", "llava", "groma")},
     }
-    folders = ("run", "data", "model", "other", "saves", "coco", "coco-index")
+    folders = ("run", "choices", "data", "model", "other", "saves", "coco", "coco-index", "fetched")
     return {
         **{name: home / place for name, place in files.items()},
         **{name: home / name for name in folders},
@@ -172,40 +178,34 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     }
 
 
-INSIDE: dict[str, tuple[str, ...]] = {
-    "run": ("report.json", "records.jsonl", "run.json"),
-    "data": ("dataset_info.json", "set.json", "card.json"),
-    "model": (
-        "config.json",
-        "model.safetensors.index.json",
-        "model-00001-of-00001.safetensors",
-        "tokenizer.json",
-        "train_results.json",
-        "trainer_state.json",
-        "merge.json",
-        "preprocessor_config.json",
-    ),
-    "saves": ("trainer_log.jsonl", "check.json", "checkpoint-10/trainer_state.json", "checkpoint-10/latest"),
-    "coco": ("annotations/instances_train2017.json",),
-    "coco-index": ("index.json",),
-}
-"""What a verb may read in a folder."""
-
-
-def spoiled(sound: Path, name: str, home: Path) -> Iterator[tuple[str, Path]]:
-    """Every way in which `sound`, called `name` in the world, can be another thing, made one by one in `home`."""
+def spoiled(sound: Path, inside: Sequence[str], home: Path) -> Iterator[tuple[str, Path]]:
+    """Every way in which `sound`, or a file in it, can be another thing: what it is, and where, made one by one."""
     target = home / sound.name
     for what, make in _wrong(sound.is_dir()).items():
         make(target)
         yield what, target
-        _remove(target)
-    for inner in INSIDE.get(name, ()) if sound.is_dir() else ():
+        remove(target)
+    for inner in inside:
         for what, make in _wrong(False).items():
             shutil.copytree(sound, target, symlinks=True)
-            _remove(target / inner)
+            remove(target / inner)
             make(target / inner)
             yield f"{inner}: {what}", target
-            _remove(target)
+            remove(target)
+
+
+def occupied(name: str, home: Path) -> Iterator[tuple[str, Path]]:
+    """Where nothing can be written: what stands there, and the place; a name with an ending is a file's."""
+    file, folder = home / "file", home / f"folder{Path(name).suffix}"
+    file.write_bytes(b"kept")
+    yield "below a file", file / name
+    if Path(name).suffix:
+        (folder / "kept").mkdir(parents=True)
+        yield "a folder", folder
+        remove(folder)
+    else:
+        yield "a file", file
+    remove(file)
 
 
 def _wrong(is_folder: bool) -> dict[str, Callable[[Path], Any]]:
@@ -218,7 +218,7 @@ def _wrong(is_folder: bool) -> dict[str, Callable[[Path], Any]]:
     return {**files, **folder, "missing": lambda path: None}
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

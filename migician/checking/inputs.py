@@ -98,6 +98,8 @@ def _entry(info: Path, name: str, content: dict[str, Any], findings: Findings) -
         return
     target = info.parent / entry.file_name
     files = sorted(one for one in target.iterdir() if one.suffix in _SAMPLES) if target.is_dir() else [target]
+    if not files:
+        findings.add("info", Place(str(info), value=f"{name}: {entry.file_name} is a folder without files of samples"))
     for file in files:
         if file.is_file():
             yield Samples(file, gives_images=images is not None)

@@ -73,12 +73,13 @@ def resume(
     if whole is None:
         note(f"{output_dir}: no whole checkpoint, so training begins anew")
         return
-    note(f"going on from {whole.folder}")
-    for line in whole.overrides:
-        say(line)
+    overrides = list(whole.overrides)
     if whole.dealt_anew(processes):
         from migician.universal import universal_config
 
         if deepspeed is None:
             raise UserError(f"{whole.folder}: is converted for any number of processes: name the --deepspeed file too")
-        say(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")
+        overrides.append(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")
+    note(f"going on from {whole.folder}")
+    for line in overrides:
+        say(line)
