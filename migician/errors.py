@@ -40,10 +40,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def check_place(folder: Path) -> None:
-    """Raise `NotADirectoryError` where no folder can be, as it or what it lies in is a file."""
+    """Raise `UserError` where no folder can be, as it or what it lies in is a file."""
     there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if there.exists() and not there.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+        raise UserError(f"{folder}: cannot be written: {there}: Not a directory")
 
 
 @contextlib.contextmanager

@@ -24,9 +24,7 @@ def universal_config(file: Path, out: Path) -> Path:
     content = read_object(file)
     before = content.get("checkpoint", {})
     if "zero_optimization" not in content or not isinstance(before, dict):
-        raise UserError(
-            f"{file}: not a DeepSpeed file: expected 'zero_optimization', and if any an object 'checkpoint'"
-        )
+        raise UserError(f"{file}: not a DeepSpeed file: expected 'zero_optimization' and no odd 'checkpoint'")
     content["checkpoint"] = {**before, "load_universal": True}
     with writing(out) as stream:
         stream.write(json.dumps(content, indent=2).encode() + b"\n")

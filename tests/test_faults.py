@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def command(*words: Any) -> Ended:
                 cli.main()
             except SystemExit as end:
                 status = int(end.code or 0)
-            except Exception:
+            except Exception:  # noqa: BLE001 - any may be the fault that is looked for
                 status = 1
                 traceback.print_exc()
     finally:
@@ -239,6 +240,10 @@ def fault(ended: Ended, wanted: int, before: dict[Path, bytes | None], after: di
     return ""
 
 
+def _place(places: dict[str, Path], thing: re.Match[str]) -> str:
+    return str(places[thing[1]])
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_world(tmp_path_factory.mktemp("faults") / "world", command)
@@ -265,7 +270,7 @@ def test_what_is_not_what_a_verb_reads(
     found = []
     for line in LINES[verb]:
         for what, places in tries(line, world, tmp_path):
-            words = [re.sub(r"\{(.*?)\}", lambda thing: str(places[thing[1]]), word) for word in line.words.split()]
+            words = [re.sub(r"\{(.*?)\}", partial(_place, places), word) for word in line.words.split()]
             wanted = next((status for known, status in line.otherwise.items() if re.match(known, what)), 2)
             before = tree(tmp_path)
             wrong = fault(command(verb, *words), wanted, before, tree(tmp_path))

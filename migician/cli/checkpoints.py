@@ -22,7 +22,9 @@ def tiny(
     from migician.models.tiny import make_tiny
     from migician.samples import read_samples
 
-    words = (turn.value for file in texts for one in read_samples(file) for turn in one.conversations)
+    words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
+    if not words:
+        raise UserError(f"{texts[0]}: holds no sample, so there is nothing to learn words from")
     make_tiny(out, seed=seed, texts=words)
     note(f"written: {out}")
 
