@@ -272,8 +272,14 @@ def averages(reports: Mapping[str, Report]) -> list[tuple[str, dict[str, Any]]]:
         groups.setdefault(frozenset(report["per_task"]), {})[name] = report["average"]
     if len(groups) == 1:
         return [("average of tasks", next(iter(groups.values())))]
+    sizes = Counter(map(len, groups))
     ordered = sorted(groups.items(), key=lambda one: -len(one[0]))
-    return [(f"average of {len(tasks)} task{'s' * (len(tasks) > 1)}", found) for tasks, found in ordered]
+    return [(_average_label(tasks, sizes[len(tasks)] > 1), found) for tasks, found in ordered]
+
+
+def _average_label(tasks: frozenset[str], named: bool) -> str:
+    of = f" ({', '.join(sorted(tasks))})" if named else ""
+    return f"average of {len(tasks)} task{'s' * (len(tasks) > 1)}{of}"
 
 
 def _figure_table(report: Report, leading: Sequence[str]) -> Table:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from foreign import picture
 from hub_stand_in import COMMIT
 from native import NATIVES
 from PIL import Image
+from test_refcoco import dataset, ref
 from test_resuming import checkpoint
 from test_training_log import logged
 
@@ -156,6 +158,9 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     _foreign(home)
     state = {"dataset": "mgrounding-630k", "repository": "Michael4933/MGrounding-630k", "revision": COMMIT}
     _write(home / "fetched/MGrounding-630k/fetched.json", _json({**state, "date": "", "files": {}}))
+    refs = [ref(1, 1, "left man"), ref(2, 1, "cup", split="val")]
+    dataset(home / "refer", "refcoco", refs, {1: [10, 10, 20, 20], 2: [50, 0, 50, 25]})
+    picture(home / "train2014/COCO_train2014_000000000001.jpg")
     NATIVES["coco"].write(home / "coco")
     command("index", f"coco={home / 'coco'}", "--out", home / "coco-index")
     files = {
@@ -170,10 +175,11 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
         **{name: f"{name}.jsonl" for name in ("answers", "script", "refcoco")},
         **{name: f"{name}.json" for name in ("mmiu", "mibench", "one-shot", "llava", "groma")},
     }
-    folders = ("run", "choices", "data", "model", "other", "saves", "coco", "coco-index", "fetched")
+    folders = ("run", "choices", "data", "model", "other", "saves", "coco", "coco-index", "fetched", "refer")
     return {
         **{name: home / place for name, place in files.items()},
         **{name: home / name for name in folders},
+        "phrases": home / "refer/refcoco",
         "images": home,
     }
 

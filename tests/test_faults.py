@@ -40,6 +40,7 @@ class Line:
 
 
 RUN = ("report.json", "records.jsonl")
+PHRASES = ("refs(unc).p", "instances.json")
 INSTANCES = {"coco": ("annotations/instances_train2017.json",)}
 WEIGHTS = ("config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors")
 LISTED = 1  # what is wrong with a dataset is listed, all at once
@@ -71,7 +72,10 @@ LINES: dict[str, tuple[Line, ...]] = {
     "convert": (
         Line("llava --from {llava} --images {images} --out {out.json}"),
         Line("groma --from {groma} --images {images} --out {out.json}"),
-        Line("refcoco --from {coco} --images {images} --out {out.json}", INSTANCES),
+        Line(
+            "refcoco --from {refer} --images {images} --out {out.json}",
+            {"refer": tuple(f"refcoco/{file}" for file in PHRASES)},
+        ),
     ),
     "mix": (
         Line("--part {samples}=1 --count 1 --out {out.json}"),
@@ -104,6 +108,7 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("{samples} --media-dir {data} --to {out}"),
         Line("{run} --coco --images {images} --to {out}", {"run": RUN}),
         Line("{run} --coco --to {out}", {"run": ("run.json",)}),
+        Line("{choices} --coco --images {images} --to {out}"),
     ),
     "push": (Line("{data} --repo user/name --dry-run", {"data": ("card.json",)}),),
     "resume": (
@@ -152,6 +157,10 @@ LINES: dict[str, tuple[Line, ...]] = {
                 ("refcoco", "refcoco"),
                 ("mig-bench-one-shot", "one-shot"),
             )
+        ),
+        Line(
+            "refcoco --model constant:1,1,2,2 --data {phrases} --images {images} --out {out}",
+            {"phrases": PHRASES},
         ),
     ),
     "score": (Line("mig-bench --data {bench} --answers {answers} --out {out}"),),

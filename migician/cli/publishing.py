@@ -41,6 +41,11 @@ def export(
         return
     if images is not None:
         raise UserError("--images is for --coco; where a dataset's images begin is --media-dir")
+    if (dataset / "report.json").is_file():
+        raise UserError(
+            f"{dataset} is a run: --coco writes its boxes in COCO's form, and migician report {dataset} --parquet FILE "
+            "its records"
+        )
     from migician.archives import gigabytes
     from migician.export import export as export_dataset
 
@@ -59,6 +64,8 @@ def _export_run(run: Path, to: Path, images: Path | None, of_datasets: bool) -> 
     if done.impossible:
         rows = ", ".join(map(str, done.impossible))
         note(f"questions {rows}: a true box has its corners in the wrong order, which COCO cannot hold; left out")
+    if not done.predictions:
+        note("no reply held a box, so predictions.json is an empty list, which loadRes of pycocotools does not take")
     note(f"{done.folder}: {done.truths:,} true boxes and {done.predictions:,} predictions on {done.images:,} images")
 
 
