@@ -224,9 +224,8 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     """
     check_alike(reports)
     result = _figure_table(next(iter(reports.values())), ["task", "n", "model"])
-    parts = [(task, of_task(reports, task), None) for task in tasks_of(reports)]
-    parts += [(label, figures, "bold") for label, figures in averages(reports)]
-    for label, figures, style in parts:
+    tasks = [(task, of_task(reports, task), "") for task in tasks_of(reports)]
+    for label, figures, style in [*tasks, *((label, found, "bold") for label, found in averages(reports))]:
         n = str(next(iter(figures.values()))["n"])
         for position, name in enumerate(reports):
             cells = _cells(figures[name]) if name in figures else [GAP] * (len(result.columns) - 3)

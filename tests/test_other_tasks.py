@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from migician import figures
 from migician.cli import app
 from migician.errors import UserError
+from migician.page import write_page
 from migician.report import averages, read_report
 from migician.runs import compare, open_run
 from migician.watching import write_curve
@@ -167,3 +168,32 @@ def test_checkpoints_over_other_tasks_make_no_curve(home: Path, tmp_path: Path) 
         (folder / "report.json").write_bytes((home / name / "report.json").read_bytes())
     with pytest.raises(UserError, match="is over other tasks than checkpoint-1"):
         write_curve(tmp_path / "saves", tmp_path)
+
+
+def test_the_page_in_a_browser(home: Path, tmp_path: Path, chromium: Any) -> None:
+    names = ["early", "both", "late"]
+    page = write_page([home / name for name in names], names, home, tmp_path)
+    tab = chromium.new_page(viewport={"width": 1280, "height": 800})
+    faults: list[str] = []
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.goto(page.as_uri())
+    rows = tab.locator("table.scores tbody tr, .scores tbody tr").all_inner_texts()
+    assert any("average of 3 tasks" in row for row in rows) and sum("average of 2 tasks" in row for row in rows) == 2
+    # Row 0 is of the first task, which the third run does not have.
+    assert tab.locator("#card-0 .fit").count() == 2 and tab.locator("#card-1 .fit").count() == 3
+    for choice, wanted in (("none", False), ("all", True)):
+        tab.goto(f"{page.as_uri()}#right={choice}")
+        tab.evaluate("() => { const more = document.getElementById('more'); while (!more.hidden) more.click(); }")
+        shown = {
+            int(one.removeprefix("card-")) for one in tab.locator(".card").evaluate_all("all => all.map(one => one.id)")
+        }
+        runs = [open_run(home / name).records for name in names]
+        assert shown == {
+            row
+            for row in range(30)
+            if all(row in records and (records[row].outcome == "correct") is wanted for records in runs)
+        }
+    tab.goto(f"{page.as_uri()}#row-0")
+    assert tab.locator("#viewer .verdict").count() == 2
+    assert faults == []
+    tab.close()
