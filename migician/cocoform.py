@@ -57,7 +57,10 @@ def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = 
     report = read_report(home)
     scoring = scoring_of(report)
     if not scoring.has_boxes:
-        raise UserError(f"{home}: its answers are options, and COCO's form holds boxes")
+        raise UserError(
+            f"{home}: its answers are options, and COCO's form holds boxes: its records are written by migician report "
+            f"{home} --parquet FILE"
+        )
     root = Path(images) if images is not None else images_of(home)
     if root is None:
         raise UserError(f"{home} does not say where its images are: add --images")

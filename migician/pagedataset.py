@@ -21,6 +21,7 @@ from migician.checking.inputs import INFO, inputs_of
 from migician.errors import NOT_JSON, UserError
 from migician.pagefiles import Shelf, write_index
 from migician.progress import progress_bar
+from migician.readme import read_card
 from migician.records import records
 from migician.samples import Sample
 from migician.seeds import stream
@@ -221,14 +222,7 @@ def _corners(box: Box) -> list[float]:
 
 def _card(folder: Path) -> dict[str, Any]:
     """The card that a build wrote beside its samples; empty where there is none."""
-    file = folder / _CARD
-    try:
-        card: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except OSError:
-        return {}
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not the card of a dataset: {error}") from None
-    return card
+    return read_card(folder) or {}
 
 
 def _facts(drawn: _Draw, shown: int, seed: int, card: Mapping[str, Any]) -> list[tuple[str, str]]:

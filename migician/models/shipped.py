@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from migician.boxtext import BoxStyle
-from migician.checkpoints import WANTED, Checkpoint, commit_of, locate, read_checkpoint, read_object
+from migician.checkpoints import WANTED, Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
 from migician.families import Family
+from migician.files import read_object
 from migician.models import Request, missing_extra
 from migician.models.conversation import conversation
 from migician.models.pictures import load_pictures

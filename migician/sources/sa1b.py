@@ -25,8 +25,9 @@ import msgspec
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import Scene, Tally, Thing
-from migician.sources.reading import clipped, decoded, size_of
+from migician.sources.reading import clipped, size_of
 
 _SPEECH = re.compile(r"^\W*(?:assistant|istant)\s*:\s*", re.IGNORECASE)
 """What the describing model left before some of GranD's phrases."""
@@ -101,7 +102,7 @@ def _folder(folder: Path, described: Sequence[Path], tally: Tally) -> Iterator[S
 
 
 def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Iterator[Scene]:
-    masks = decoded(file, _Masks, "a file of SA-1B") if file.is_file() else None
+    masks = read_json(file, _Masks, "a file of SA-1B") if file.is_file() else None
     size = (masks.image.width, masks.image.height) if masks else size_of(image)
     if size[0] <= 0 or size[1] <= 0:
         raise UserError(f"{file}: the image has size {size[0]} x {size[1]}")
@@ -124,7 +125,7 @@ def _unlabelled(masks: _Masks | None, size: Size, tally: Tally) -> list[Thing]:
 
 def _objects(file: Path, image: str, size: Size, tally: Tally) -> tuple[list[Thing], set[str]]:
     """The things of a file of GranD, and the labels that say nothing of one box alone."""
-    content = decoded(file, dict[str, _Described], "a file of GranD")
+    content = read_json(file, dict[str, _Described], "a file of GranD")
     described = content.get(image) or content.get(Path(image).stem)
     if described is None:
         raise UserError(f"{file}: does not describe {image}; it names {', '.join(list(content)[:3]) or 'nothing'}")
