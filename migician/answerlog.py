@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import read_json
+from migician.files import read_bytes, read_json
 from migician.scoring import Answer
 
 
@@ -167,7 +167,10 @@ def _line(answer: Logged) -> bytes:
 
 
 def _compare_runs(run: Path, identity: Mapping[str, Any]) -> None:
-    before = read_json(run, dict[str, Any], "what migician eval writes: choose another --out")
+    try:
+        before = msgspec.json.decode(read_bytes(run), type=dict[str, Any])
+    except NOT_JSON:
+        raise UserError(f"{run}: damaged: choose another --out") from None
     now = msgspec.json.decode(msgspec.json.encode(identity))
     for name in ("benchmark", "data_sha256", "model", "plan"):
         if before.get(name) == now[name]:

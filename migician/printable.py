@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 # All control characters but tab and line feed, what turns the direction of writing, and halves of characters.
@@ -40,6 +42,16 @@ class LiteralConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed of anything. A `Text` is no markup, but may command the terminal: then a cell may cut it short.
+
+        Tables measure a `Text` before it comes here, so names of others are better given to them as strings.
+        """
+        if isinstance(renderable, Text) and _COMMANDS.search(renderable.plain):
+            text = Text(printable(renderable.plain), renderable.style, justify=renderable.justify, end=renderable.end)
+            return super().render(text, options)
+        return super().render(renderable, options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text of a cell, a title or a line."""

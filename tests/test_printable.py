@@ -153,3 +153,17 @@ def test_styles_of_our_own_are_kept() -> None:
     console = LiteralConsole(file=stream, force_terminal=True, color_system="standard")
     console.print(Text.assemble("1.00 ", ("0-2", "dim")))
     assert stream.getvalue() == "1.00 \x1b[2m0-2\x1b[0m\n"
+
+
+def test_a_text_of_rich_is_as_harmless_as_a_string() -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    stream = io.StringIO()
+    table = Table(title=Text("a\x1b[2Jb"))
+    table.add_column(Text("c\x9bd"))
+    table.add_row(Text("e\x1b[31m[red]f"))
+    LiteralConsole(file=stream, width=100).print(table, Text("g\x07h"))
+    shown = stream.getvalue()
+    assert "\x1b" not in shown and "\x9b" not in shown and "\x07" not in shown
+    assert r"a\u001b[2Jb" in shown
