@@ -53,8 +53,8 @@ def score_answers(
 
 
 def _sizes_below(root: Path) -> SizeOf:
-    """What looks up the size of an image in its file, once each."""
-    from PIL import Image
+    """What looks up the size of an image in its file, upright as a model sees it, once each."""
+    from migician.models.pictures import upright_size
 
     known: dict[Path, Size] = {}
 
@@ -62,10 +62,9 @@ def _sizes_below(root: Path) -> SizeOf:
         path = resolve_images(question, root)[image]
         if path not in known:
             try:
-                with Image.open(path) as opened:
-                    known[path] = opened.size
-            except OSError:
-                raise UserError(f"row {question.index}: {path} cannot be read as an image") from None
+                known[path] = upright_size(path)
+            except UserError as error:
+                raise UserError(f"row {question.index}: {error}") from None
         return known[path]
 
     return size_of

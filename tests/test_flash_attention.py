@@ -1,4 +1,4 @@
-"""The path that every GPU user with flash-attn takes, on the CPU: transformers' own code, the kernel alone stood in for.
+"""The path of every GPU user with flash-attn, on the CPU: transformers' own code, only the kernel stood in for.
 
 transformers 5.6.0 asks an attention sink for its dtype, and Qwen2-VL has no sink, so it crashed every model. Nothing
 of that needs a GPU to be noticed: only the kernel behind it does.

@@ -184,11 +184,14 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
     return family
 
 
-def seen_sizes(model: Model, images: Sequence[ImageInput]) -> list[Size] | None:
-    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others."""
+def seen_sizes(model: Model, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size] | None:
+    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others.
+
+    `max_side_px` is that of the request.
+    """
     if model.box_style.scale != "pixel":
         return None
-    sizes: list[Size] = model.seen_sizes(images)  # type: ignore[attr-defined]
+    sizes: list[Size] = model.seen_sizes(images, max_side_px)  # type: ignore[attr-defined]
     return sizes
 
 

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,8 +24,8 @@ from migician.errors import UserError
 from migician.families import Family
 from migician.models import Request
 from migician.models.conversation import chat_messages, conversation
-from migician.models.pictures import ImageInput, upright_size
-from migician.models.sending import data_url, sent_size
+from migician.models.pictures import ImageInput
+from migician.models.sending import data_url, given_sizes, sent_limits, sent_size
 
 
 class ServedModel:
@@ -43,6 +44,7 @@ class ServedModel:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name, self.address, self.family, self.max_pixels = model, address, family, max_pixels
+        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
         self.prices = prices
         """Of a million tokens in, and out."""
         self.requests = self.prompt_tokens = self.completion_tokens = 0
@@ -75,18 +77,23 @@ class ServedModel:
             raise worst
         raise RuntimeError(str(failures[0]))
 
-    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+    def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as it is sent; for families that count pixels."""
-        return [sent_size(upright_size(image), self.family, self.max_pixels) for image in images]
+        return given_sizes(images, max_side_px, self._scaling)
 
     def describe(self) -> dict[str, Any]:
-        """Server, model, decoding and image limit, for a report; what weights it runs, a server does not say."""
+        """Server, model, decoding and image limits, for a report; None for what a server does not say."""
         return {
             "name": self.name,
             "family": self.family.name,
             "engine": "server",
             "address": self.address,
-            "max_pixels": self.max_pixels,
+            "revision": None,
+            "weights_fingerprint": None,
+            "dtype": None,
+            "attention": None,
+            **sent_limits(self.family, self.max_pixels),
+            "image_processor": None,
             "decoding": {"method": "greedy", "temperature": 0, "seed": 0},
             "box_style": self.box_style.name,
         }
@@ -121,7 +128,11 @@ class ServedModel:
 
     def _body(self, request: Request) -> dict[str, Any]:
         turns = conversation(request, self.family)
-        urls = [data_url(image, self.family, self.max_pixels) for image in request.images]
+        shown, side = request.images, request.max_side_px
+        urls = [
+            data_url(image, f"image {position} of {len(shown)}", side, self._scaling)
+            for position, image in enumerate(shown, 1)
+        ]
         return {
             "model": self.name,
             "messages": chat_messages(turns, [{"type": "image_url", "image_url": {"url": url}} for url in urls]),
