@@ -98,9 +98,10 @@ def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
         raise UserError(f"{called}: holds decimals (mode F); scale it to 0..255 and convert it to mode L first")
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         layer = upright.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return upright.convert("RGB")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    plain = upright.convert("RGB")
+    plain.info = {}  # else whoever gets it finds the tag, and turns it once more
+    return plain
 
 
 def _from_grey16(values: NDArray[Any], called: str) -> Image.Image:

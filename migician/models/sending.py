@@ -127,9 +127,10 @@ def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | No
             size = shrunk(opened.size, max_side_px)
             if (scaling(size) if scaling else size) != opened.size:
                 return None
+            opened.load()  # what is cut off is not for the server to find out
         return kind, file.read_bytes()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None  # reading it whole will say what is wrong
+    except Exception:  # noqa: BLE001 - decoders raise anything on damaged files; `given_picture` says what is wrong
+        return None
 
 
 def _url(kind: str, content: bytes) -> str:
