@@ -12,7 +12,7 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.errors import writing
-from migician.models.pictures import left_unturned, read_size
+from migician.models.pictures import orientation, read_size
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
@@ -24,7 +24,8 @@ _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
 UNREADABLE = "image that cannot be read"
 OTHER_SIZE = "image of another size than its annotation says"
 TURNED = "image that its EXIF tag turns"
-"""Trainers read it unturned, models are asked about it upright: no box can be right for both."""
+"""Trainers read it unturned (a TIFF by some versions of Pillow in pieces), models are asked about it upright: no box
+can be right for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Placer:
         if picture.image not in self._looks:
             try:
                 with Image.open(self.root / picture.image) as opened:
-                    self._looks[picture.image] = read_size(opened), TURNED if left_unturned(opened) != 1 else ""
+                    self._looks[picture.image] = read_size(opened), TURNED if orientation(opened) != 1 else ""
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 self._looks[picture.image] = None, UNREADABLE
         size, refusal = self._looks[picture.image]
@@ -89,7 +90,7 @@ class Placer:
         """Make the crops of one image; gives why not, empty where all is well."""
         try:
             with Image.open(self.root / image) as opened:
-                if left_unturned(opened) != 1:
+                if orientation(opened) != 1:
                     return TURNED
                 if pictures[0].size and read_size(opened) != pictures[0].size:
                     return OTHER_SIZE

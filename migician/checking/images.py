@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from migician.errors import UserError
 from migician.fingerprints import fingerprint, prepare
-from migician.models.pictures import left_unturned, read_size
+from migician.models.pictures import orientation, read_size
 
 # What training data is made of. Not all that Pillow knows: reading EPS starts another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -33,7 +33,7 @@ class Look:
     height: int = 0
     """In pixels as a trainer reads them; 0 where they could not be read."""
     rotation: int = 1
-    """EXIF's, where reading does not follow it; 1 is upright."""
+    """EXIF's; 1 is upright."""
     fingerprint: int | None = None
 
 
@@ -67,7 +67,7 @@ def _opened(picture: Image.Image, care: Care) -> Look:
     width, height = read_size(picture)
     if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
         return Look("bomb", f"{width} x {height} pixels", width, height)
-    rotation = left_unturned(picture)
+    rotation = orientation(picture)
     if care.quick:
         return Look("", "", width, height, rotation)
     # The whole file is decoded, a JPEG in grey and small: that notices the same faults in half the time.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from migician.boxes import Size
 from migician.errors import UserError
@@ -82,7 +82,7 @@ def _read(path: Path, called: str) -> Image.Image:
 
 def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
     try:
-        image.load()
+        _load(image)
         # Not by Pillow's own exif_transpose: it writes the EXIF again, and fails where that is damaged.
         way = orientation(image)
         upright = image.transpose(_TURNS[way]) if way in _TURNS else image
@@ -102,6 +102,22 @@ def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
     plain = upright.convert("RGB")
     plain.info = {}  # else whoever gets it finds the tag, and turns it once more
     return plain
+
+
+def _load(image: Image.Image) -> None:
+    """Decode an opened file, a TIFF not through a map of it in memory.
+
+    Pillow 11 to 13 mix up the rows of a TIFF that they map (uncompressed L, P, RGBA, CMYK and 16 bits) and turn by a
+    quarter: they map it by its upright size. A file without a name is not mapped.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        image.load()
+        return
+    name, image.filename = image.filename, ""
+    try:
+        image.load()
+    finally:
+        image.filename = name
 
 
 def _from_grey16(values: NDArray[Any], called: str) -> Image.Image:
@@ -140,15 +156,11 @@ def read_size(opened: Image.Image) -> Size:
     return upright(opened) if opened.format == "TIFF" else opened.size
 
 
-def left_unturned(opened: Image.Image) -> int:
-    """The orientation of those pixels: but for 1, the trainer sees others than a model that is asked here."""
-    return 1 if opened.format == "TIFF" else orientation(opened)
-
-
 def orientation(opened: Image.Image) -> int:
     """How the pixels of an opened file are to be turned, 1 to 8 as EXIF counts; 1 for upright.
 
-    Pillow turns those of a TIFF while it loads them, and says 1 from then on; it leaves all other formats to who asks.
+    Pillow turns those of a TIFF while it loads them, and says 1 from then on; it leaves all other formats as they are.
+    So for all but 1 a trainer, who asks for no turning, may see others than a model that is asked here.
     """
     if opened.format == "PNG" and _is_bare(opened):
         return 1  # asking Pillow would decode all of it: the tag may stand behind the pixels

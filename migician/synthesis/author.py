@@ -13,7 +13,7 @@ from PIL import Image
 
 from migician.boxtext import final_answer
 from migician.completions import Refused
-from migician.models.pictures import left_unturned, read_size
+from migician.models.pictures import orientation, read_size
 from migician.placing import OTHER_SIZE, TURNED, UNREADABLE
 from migician.scenes import Scene, Tally
 from migician.seeds import stream
@@ -175,7 +175,7 @@ def _look(scene: Scene) -> Shown | str:
     """The image of a scene, or why it cannot be used; its header is read and its bytes are hashed."""
     try:
         with Image.open(scene.image) as opened:
-            size, turned = read_size(opened), left_unturned(opened) != 1
+            size, turned = read_size(opened), orientation(opened) != 1
         digest = _sha256(scene.image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return UNREADABLE
