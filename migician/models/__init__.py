@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,9 @@ from migician.checkpoints import locate, read_config
 from migician.errors import UserError, closest, unknown
 from migician.families import Family
 from migician.models.pictures import ImageInput
+
+if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `threads`
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,13 @@ class ImageTextModel:
         family: Family,
         name: str,
         max_pixels: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """`max_pixels` is what images are shrunk to for a processor that has no such limit of its own."""
         self.model, self.processor, self.checkpoint, self.family, self.name = model, processor, checkpoint, family, name
         self.max_pixels = max_pixels
+        self.notes = tuple(notes)
+        """What was chosen for this machine and would not be expected."""
         self._scaling: Scaling | None = None
         if not _scales_by_area(processor.image_processor):
             self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
@@ -200,7 +203,7 @@ def load(
     model = machine.load(AutoModelForImageTextToText, folder)
     use_product(model)
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
-    return ImageTextModel(model, processor, checkpoint, family, name, max_pixels)
+    return ImageTextModel(model, processor, checkpoint, family, name, max_pixels, machine.notes)
 
 
 def _scales_by_area(pictures: Any) -> bool:

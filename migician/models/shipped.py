@@ -43,6 +43,8 @@ class ShippedModel:
     tokenizer: Any
     checkpoint: Checkpoint
     max_pixels: int | None = None
+    notes: tuple[str, ...] = ()
+    """What was chosen for this machine and would not be expected."""
 
     @property
     def box_style(self) -> BoxStyle:
@@ -118,7 +120,7 @@ def load(
             f"({reason:.160}); its model card names the version it was written for"
         ) from None
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
-    return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint, max_pixels)
+    return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint, max_pixels, machine.notes)
 
 
 def _refuse_foreign_code(folder: Path) -> None:
