@@ -2,8 +2,9 @@
 
 python scripts/benchmark_threads.py --folder /tmp/threads --tree . --tree ../before
 
-Asks an untrained tiny model --questions questions through `migician eval`, as each checkout does it when nothing is said
-of threads: quiet, then beside --busy processes that only count. Checkouts take turns, so that all see the same machine.
+Asks an untrained tiny model --questions questions through `migician eval`, as each checkout does it where nobody says
+how many threads: quiet, then beside --busy processes that only count. Checkouts take turns, so that all see the same
+machine.
 """
 
 from __future__ import annotations
