@@ -123,8 +123,8 @@ class _Form:
         if path not in self._sizes:
             try:
                 self._sizes[path] = upright_size(path)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read as an image ({error})") from None
+            except UserError as error:
+                raise UserError(f"row {record.index}: {error}") from None
         # Padded, so that the order of names is that of ids: FiftyOne takes predictions by an image's place.
         file = f"{record.index:06d}-{number + 1:02d}{path.suffix.lower()}"
         self._files[file] = path

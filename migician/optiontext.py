@@ -243,16 +243,16 @@ def _said(text: str, one: Mention, following: Mention | None, is_item: bool) -> 
     if behind[:4].lstrip(")]\"'”’} ").startswith(("?", "？")) or _SUPPOSES.search(before):
         return _Said.NAMED
     ends_clause, is_good = _CLAUSE_END.match(behind), _IS_GOOD.match(behind)
-    if _IS_ANSWER.match(behind) or _has(_STATE_WORDS, before) and _affirms(_STATES, before):
+    if _IS_ANSWER.match(behind) or (_has(_STATE_WORDS, before) and _affirms(_STATES, before)):
         return _Said.STATED
-    if ends_clause and _CORRECTS.search(before) or (ends_clause or is_good) and _affirms(_SAYS, before):
+    if (ends_clause and _CORRECTS.search(before)) or ((ends_clause or is_good) and _affirms(_SAYS, before)):
         return _Said.STATED
     clause = behind[: following.start - one.end] if following else behind
     if _is_bad(clause):
         return _Said.TURNED_DOWN
     if _affirms(_CONCLUDES, before):
         return _Said.CONCLUDED
-    if is_good or ends_clause and _PREFERS.search(before):
+    if is_good or (ends_clause and _PREFERS.search(before)):
         return _Said.PREFERRED
     is_reasoned = is_first and _GIVES_REASON.match(text[one.start : one.end] + clause)
     return _Said.PREFERRED if is_reasoned else _Said.NAMED

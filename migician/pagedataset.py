@@ -65,7 +65,7 @@ def write_dataset_page(
         raise UserError(f"{path}: holds no sample. A sample has id, images, conversations and type")
     root = images or (path if path.is_dir() else path.parent)
     # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
-    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent))
+    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent), as_trained=True)
     types = sorted(drawn.kinds)
     samples = [
         _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)

@@ -165,12 +165,18 @@ def test_files_are_sent_as_they_are_where_that_says_the_same(tmp_path: Path) -> 
     noise.save(tmp_path / "a.png")
     noise.convert("RGBA").save(tmp_path / "clear.png")
     noise.save(tmp_path / "a.bmp")
-    for name, as_is in (("a.jpg", 1), ("a.png", 1), ("turned.jpg", 0), ("clear.png", 0), ("a.bmp", 0)):
-        content = base64.b64decode(data_url(tmp_path / name, QWEN2_VL, None).split(",")[1])
-        assert (content == (tmp_path / name).read_bytes()) is bool(as_is), name
-    assert shown({"image_url": {"url": data_url(tmp_path / "turned.jpg", QWEN2_VL, None)}}).size == (40, 60)
-    assert shown({"image_url": {"url": data_url(tmp_path / "a.jpg", QWEN2_VL, 600)}}).size == (30, 20)
-    assert shown({"image_url": {"url": data_url(tmp_path / "a.bmp", QWEN2_VL, None)}}).tobytes() == noise.tobytes()
+    place = Image.Exif()
+    place[0x010E] = "taken at home"
+    noise.save(tmp_path / "place.jpg", exif=place)
+    noise.save(tmp_path / "two.webp", save_all=True, append_images=[noise.rotate(180)], lossless=True)
+    as_is = {"a.jpg", "a.png"}
+    for name in (*as_is, "turned.jpg", "clear.png", "a.bmp", "place.jpg", "two.webp"):
+        content = base64.b64decode(data_url(tmp_path / name).split(",")[1])
+        assert (content == (tmp_path / name).read_bytes()) is (name in as_is), name
+    assert shown({"image_url": {"url": data_url(tmp_path / "turned.jpg")}}).size == (40, 60)
+    assert shown({"image_url": {"url": data_url(tmp_path / "a.bmp")}}).tobytes() == noise.tobytes()
+    for limit in ({"max_side_px": 30}, {"scaling": lambda size: sent_size(size, QWEN2_VL, 600)}):
+        assert shown({"image_url": {"url": data_url(tmp_path / "a.jpg", **limit)}}).size == (30, 20)
 
 
 def test_pixels_a_server_speaks_of_are_those_that_were_sent() -> None:

@@ -119,6 +119,8 @@ def evaluate(
         "timeout_s": timeout,
     }
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
+    for line in getattr(asked, "notes", ()):
+        note(f"{asked.name}: {line}")
     reading = Reading(protocol.value, asked.box_style, y_stretch)
     ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,8 +27,8 @@ from migician.families import Family
 from migician.faults import RunStopped, fault_of
 from migician.models import Reply, Request
 from migician.models.conversation import chat_messages, conversation
-from migician.models.pictures import ImageInput, upright_size
-from migician.models.sending import data_url, sent_size
+from migician.models.pictures import ImageInput
+from migician.models.sending import data_url, given_sizes, sent_limits, sent_size
 
 _GRACE_S = 5.0
 """How long requests under way may take once the run has stopped."""
@@ -53,6 +54,7 @@ class ServedModel:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.address, self.family, self.max_pixels = model, address, family, max_pixels
+        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
         self.prices = prices
         """Of a million tokens in, and out."""
         self.requests = self.prompt_tokens = self.completion_tokens = 0
@@ -96,18 +98,23 @@ class ServedModel:
             thread.join()
             loop.close()
 
-    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+    def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as it is sent; for families that count pixels."""
-        return [sent_size(upright_size(image), self.family, self.max_pixels) for image in images]
+        return given_sizes(images, max_side_px, self._scaling)
 
     def describe(self) -> dict[str, Any]:
-        """Server, model, decoding and image limit, for a report; what weights it runs, a server does not say."""
+        """Server, model, decoding and image limits, for a report; None for what a server does not say."""
         return {
             "name": self.name,
             "family": self.family.name,
             "engine": "server",
             "address": self.address,
-            "max_pixels": self.max_pixels,
+            "revision": None,
+            "weights_fingerprint": None,
+            "dtype": None,
+            "attention": None,
+            **sent_limits(self.family, self.max_pixels),
+            "image_processor": None,
             "decoding": {"method": "greedy", "temperature": 0, "seed": 0, **_PLAINLY},
             "box_style": self.box_style.name,
         }
@@ -162,7 +169,11 @@ class ServedModel:
 
     def _body(self, request: Request) -> dict[str, Any]:
         turns = conversation(request, self.family)
-        urls = [data_url(image, self.family, self.max_pixels) for image in request.images]
+        shown, side = request.images, request.max_side_px
+        urls = [
+            data_url(image, f"image {position} of {len(shown)}", side, self._scaling)
+            for position, image in enumerate(shown, 1)
+        ]
         return {
             "model": self.name,
             "messages": chat_messages(turns, [{"type": "image_url", "image_url": {"url": url}} for url in urls]),

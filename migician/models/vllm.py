@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from migician.boxes import Size
@@ -22,8 +23,8 @@ from migician.families import Family
 from migician.faults import RunStopped
 from migician.models import Request
 from migician.models.conversation import chat_messages, conversation
-from migician.models.pictures import ImageInput, upright_size
-from migician.models.sending import sent_size, sized
+from migician.models.pictures import ImageInput
+from migician.models.sending import given_pictures, given_sizes, processor_says, sent_limits, sent_size
 
 _DEAD_ENGINE = "EngineDeadError"
 """The class's name in vLLM: the engine's own process has ended and answers nothing any more."""
@@ -38,6 +39,7 @@ class VllmModel:
     ) -> None:
         self.engine, self.checkpoint, self.family = engine, checkpoint, family
         self.name, self.max_pixels = name, max_pixels
+        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
         self._vllm = vllm
 
     @property
@@ -62,9 +64,9 @@ class VllmModel:
             )
         return [output.outputs[0].text for output in outputs]
 
-    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+    def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as it is given; for families that count pixels."""
-        return [sent_size(upright_size(image), self.family, self.max_pixels) for image in images]
+        return given_sizes(images, max_side_px, self._scaling)
 
     def describe(self) -> dict[str, Any]:
         """Weights, engine, decoding and versions, for a report."""
@@ -75,7 +77,8 @@ class VllmModel:
             "revision": commit_of(self.checkpoint.folder),
             "weights_fingerprint": self.checkpoint.fingerprint(),
             "parameters": self.checkpoint.n_parameters,
-            "max_pixels": self.max_pixels,
+            **sent_limits(self.family, self.max_pixels),
+            "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy", "temperature": 0},
             "box_style": self.box_style.name,
             "vllm": self._vllm.__version__,
@@ -83,7 +86,7 @@ class VllmModel:
         }
 
     def _messages(self, request: Request) -> list[dict[str, Any]]:
-        pictures = [sized(image, self.family, self.max_pixels) for image in request.images]
+        pictures = given_pictures(request, self._scaling)
         parts = [{"type": "image_pil", "image_pil": picture} for picture in pictures]
         return chat_messages(conversation(request, self.family), parts)
 
