@@ -29,7 +29,8 @@ _LETTER = re.compile(
       | (?: (?P<noun>(?i:image|picture|photo|frame|figure|view|point|box))[ ](?P<shown>[A-Z]){_AFTER_LETTER} )
       | (?P<word>[AI]){_SIGN}
       | (?P<bare>[B-HJ-Z]){_AFTER_LETTER}
-      | (?P<small>[(（]\s?[a-z]\s?[)）]|[a-z](?=[).:,;!?"”}}\]。，]{{1,3}}(?:\s|\Z)|\n|\Z)(?![.][A-Za-z0-9]))
+      | (?P<small> [(（]\s?[a-z]\s?[)）] | (?:[a-z](?=[).:,;!?"”}}\]。，]{{1,3}}(?:\s|\Z)) | [b-hj-z](?=\n|\Z)
+          | (?<=nswer[ ]is[ ])[ai](?=\n|\Z) | (?<=nswer:[ ])[ai](?=\n|\Z)) (?![.][A-Za-z0-9]) )
     )
     """,
     re.VERBOSE,
