@@ -29,7 +29,8 @@ _LETTER = re.compile(
       | (?: (?P<noun>(?i:image|picture|photo|frame|figure|view|point|box))[ ](?P<shown>[A-Z]){_AFTER_LETTER} )
       | (?P<word>[AI]){_SIGN}
       | (?P<bare>[B-HJ-Z]){_AFTER_LETTER}
-      | (?P<small>[(（]\s?[a-z]\s?[)）]|[a-z](?=[).:,;!?"”}}\]。，]{{1,3}}(?:\s|\Z)|\n|\Z)(?![.][A-Za-z0-9]))
+      | (?P<small> [(（]\s?[a-z]\s?[)）] | (?:[a-z](?=[).:,;!?"”}}\]。，]{{1,3}}(?:\s|\Z)) | [b-hj-z](?=\n|\Z)
+          | (?<=nswer[ ]is[ ])[ai](?=\n|\Z) | (?<=nswer:[ ])[ai](?=\n|\Z)) (?![.][A-Za-z0-9]) )
     )
     """,
     re.VERBOSE,
@@ -111,7 +112,7 @@ def mentions(text: str, phrases: tuple[str, ...], lettered: bool) -> list[Mentio
 
 def _joint(text: str, one: _Name, following: _Name) -> str:
     """How two names hang together: "pair" (a letter and its text), "list", or "" where they do not."""
-    if following.start - one.end > 16 or (one.is_small != following.is_small and one.is_letter and following.is_letter):
+    if following.start - one.end > 16 or one.is_small != following.is_small and one.is_letter and following.is_letter:
         return ""
     between = text[one.end : following.start]
     if one.is_letter != following.is_letter and _PAIR.fullmatch(between) and "\n" not in between:

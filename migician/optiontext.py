@@ -27,7 +27,7 @@ _SENTENCE_END = re.compile(
 )
 _LEAD = (
     r"[\s\"'“”‘’:：=(\[{]{0,6}(?:(?:most[ ]likely|likely|probably|definitely|clearly|therefore|thus|indeed|actually"
-    r"|only|just|us[ ]with|with|the|an?|option|choice|letter|image|answer|选项|选|是)[\s:：]{0,2}){0,4}[\"'“‘(\[]{0,3}\Z"
+    r"|only|just|us[ ]with|with|the|an?|option|choice|letter|image|picture|point|box|answer|选项|选|是)[\s:：]{0,2}){0,4}[\"'“‘(\[]{0,3}\Z"
 )
 _IS = r"(?:\b(?:is|are|be|was)\b|['’]s\b|[:：=])"
 _GOOD = r"(?:correct|right|best|final|true|most[ ]\w{1,20}|正确|对)"
@@ -50,7 +50,8 @@ _STATES = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _CONCLUDES = re.compile(
-    rf"""\A\W{{0,6}}(?:and[ ])?(?:so|therefore|thus|hence|consequently|accordingly|in[ ](?:conclusion|summary)|overall|所以|因此|故)\b
+    rf"""\A\W{{0,6}}(?:and[ ])?(?:so|therefore|thus|hence|consequently|accordingly|in[ ](?:conclusion|summary)|overall|所以|因此|故
+        |(?:based[ ]on|given)[ ](?:this|these|the[ ]above)[^,.\n]{{0,40}}(?=,))(?!\w)
     (?: [^?]{{0,150}}? {_IS} | [,，:\s]{{0,3}}(?:(?:it|that|i['’]d[ ]say|i[ ]say|i[ ]think)\b)?(?:['’]s)? ) {_LEAD}""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -69,6 +70,7 @@ _PREFERS = re.compile(
     rf"(?:\b(?:it|this|that|which)(?:['’]s|[ ](?:is|must[ ]be|would[ ]be|has[ ]to[ ]be|should[ ]be))|\bbut(?:[ ]rather)?){_LEAD}",
     re.IGNORECASE,
 )
+_ENDS_IS = re.compile(rf"{_IS}{_LEAD}", re.IGNORECASE)
 _CLOSE = r"[)\]\"'”’]{0,3}"
 _IS_ANSWER = re.compile(
     rf"""{_CLOSE}(?:[ ](?:is|was|seems|appears|would|must|should|has)(?:[ ]to)?(?:[ ]be)?
@@ -188,7 +190,8 @@ def _settled(text: str, found: Sequence[Mention]) -> frozenset[int]:
     if not found:
         return frozenset()
     rows, items = _rows(text, found), _items(text, found)
-    claims = [claim for claim in _claims(text, found, rows, items) if claim.weight is not _Said.TURNED_DOWN]
+    everything = _claims(text, found, rows, items)
+    claims = [claim for claim in everything if claim.weight is not _Said.TURNED_DOWN]
     strongest = max((claim.weight for claim in claims), default=_Said.TURNED_DOWN)
     if strongest < _Said.CONCLUDED:
         denied = max((match.end() for match in _DENIES.finditer(text)), default=0)
@@ -199,12 +202,13 @@ def _settled(text: str, found: Sequence[Mention]) -> frozenset[int]:
     if not claims:
         return frozenset()
     is_complete = claims[-1].end == len(text) and strongest >= _Said.CONCLUDED and text[-2:-1] != "\n"
-    is_cut = not is_complete and _is_cut_off(text)
+    is_cut = not is_complete and (_is_cut_off(text) or len(found) - 1 in items and found[-1].end == len(text))
     floor = _Said.NAMED if is_cut and strongest < _Said.STATED else strongest
     weighed = [claim for claim in claims if claim.weight >= floor]
     together = frozenset[int]().union(*(claim.options for claim in weighed))
     if strongest is _Said.NAMED:
-        return frozenset() if is_cut and len(together) == 1 else together
+        is_doubted = any(claim.weight is _Said.TURNED_DOWN and claim.options & together for claim in everything)
+        return frozenset() if len(together) == 1 and (is_cut or is_doubted) else together
     # The last word counts; but who says of three that each is the answer goes through the options.
     singles = {claim.options for claim in weighed if len(claim.options) == 1}
     if strongest is _Said.PREFERRED or is_cut or len(singles) > 2:
@@ -215,7 +219,7 @@ def _settled(text: str, found: Sequence[Mention]) -> frozenset[int]:
 
 def _claims(text: str, found: Sequence[Mention], rows: set[int], items: set[int]) -> list[_Claim]:
     """What a reply says of the options, place by place; the lines of a row together."""
-    own = {place for place in (0, len(found) - 1) if place not in rows and _is_own(text, found[place])}
+    own = {place for place in (0, len(found) - 1) if place not in rows | items and _is_own(text, found[place])}
     if found[0].letter is not None and _leads(text, found[0]) and 0 not in rows | items:
         own.add(0)
     claims: list[_Claim] = []
@@ -243,16 +247,18 @@ def _said(text: str, one: Mention, following: Mention | None, is_item: bool) -> 
     if behind[:4].lstrip(")]\"'”’} ").startswith(("?", "？")) or _SUPPOSES.search(before):
         return _Said.NAMED
     ends_clause, is_good = _CLAUSE_END.match(behind), _IS_GOOD.match(behind)
-    if _IS_ANSWER.match(behind) or (_has(_STATE_WORDS, before) and _affirms(_STATES, before)):
+    if _IS_ANSWER.match(behind) or _has(_STATE_WORDS, before) and _affirms(_STATES, before):
         return _Said.STATED
-    if (ends_clause and _CORRECTS.search(before)) or ((ends_clause or is_good) and _affirms(_SAYS, before)):
+    if ends_clause and _CORRECTS.search(before) or (ends_clause or is_good) and _affirms(_SAYS, before):
         return _Said.STATED
     clause = behind[: following.start - one.end] if following else behind
     if _is_bad(clause):
         return _Said.TURNED_DOWN
-    if _affirms(_CONCLUDES, before):
+    is_last = ends_clause or one.letter is not None or not _ENDS_IS.search(before)
+    if is_last and _affirms(_CONCLUDES, before):
         return _Said.CONCLUDED
-    if is_good or (ends_clause and _PREFERS.search(before)):
+    is_named = ends_clause and (_PREFERS if text[one.start] not in "(（" else _ENDS_IS).search(before)
+    if is_good or is_named:
         return _Said.PREFERRED
     is_reasoned = is_first and _GIVES_REASON.match(text[one.start : one.end] + clause)
     return _Said.PREFERRED if is_reasoned else _Said.NAMED
