@@ -103,8 +103,12 @@ _IS_BAD = re.compile(
     r"|n['’]t\b|错|不",
     re.IGNORECASE,
 )
-_REASON = re.compile(r"\b(?:because|since|as|while|whereas|although|though|if)\b|[.!?](?=\s|\Z)|[。！？；\n]", re.IGNORECASE)
-_CLAUSE_END = re.compile(r"[)\]\"'”’}]{0,3}\s{0,2}(?:[.,;:!?\n。，；！]|\Z|[-–—]\s|(?:because|since|as)\b)", re.IGNORECASE)
+_REASON = re.compile(
+    r"\b(?:because|since|as|while|whereas|although|though|if)\b|[.!?](?=\s|\Z)|[。！？；\n]", re.IGNORECASE
+)
+_CLAUSE_END = re.compile(
+    r"[)\]\"'”’}]{0,3}\s{0,2}(?:[.,;:!?\n。，；！]|\Z|[-–—]\s|(?:because|since|as)\b)", re.IGNORECASE
+)
 _LINE_END = re.compile(r"[)\]\"'”’}.,:;!。 ]{0,6}(?:\n|\Z)")
 _HEAD = re.compile(r"(?:\A|(?<=\n)|(?<=[.;-][ ]))(?:(?i:option|choice)[ ])?\(?[A-Z](?:[).:]|\n|\Z| -|, )")
 _OPENING = re.compile(r"[\s\"'“‘(\[{>#-]{0,6}")
@@ -289,7 +293,11 @@ def _line(text: str, one: Mention) -> tuple[int, int] | None:
     """Begin and end of the line that is nothing but this mention; None where it stands among other words."""
     begin = text.rfind("\n", max(0, one.start - 8), one.start) + 1
     ended = _LINE_END.match(text, one.end)
-    return (begin, ended.end()) if ended and (begin or one.start < 8) and _OPENING.fullmatch(text, begin, one.start) else None
+    return (
+        (begin, ended.end())
+        if ended and (begin or one.start < 8) and _OPENING.fullmatch(text, begin, one.start)
+        else None
+    )
 
 
 def _is_own(text: str, one: Mention) -> bool:

@@ -44,7 +44,7 @@ class LiteralConsole(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is printed of anything. A `Text` is no markup, but may command the terminal; a cell may then cut it short.
+        """What is printed of anything. A `Text` is no markup, but may command the terminal; a cell may then cut it.
 
         Tables measure a `Text` before it comes here, so names of others are better given to them as strings.
         """

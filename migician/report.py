@@ -204,11 +204,9 @@ class _Form(msgspec.Struct):
 
 def table(report: Report) -> Table:
     """The report as a table for the terminal: each figure with its 95% interval."""
-    from rich.text import Text
-
     result = _figure_table(report, title(report), ["task", "n"])
     for task, figures in report["per_task"].items():
-        result.add_row(Text(task), str(figures["n"]), *_cells(figures))
+        result.add_row(task, str(figures["n"]), *_cells(figures))
     for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
         result.add_row(label, str(report[key]["n"]), *_cells(report[key]), style="bold")
     return result
@@ -220,20 +218,18 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     Where they are not like for like, the title says so and heads each run with its own words. Raises `UserError` for
     reports of different benchmarks.
     """
-    from rich.text import Text
-
     check_one_measure(reports)
     heading = "\n".join([title_of(reports), *([mark_of] if (mark_of := mark(reports)) else [])])
     result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
     tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
-    for task in [*tasks, None]:
-        rows = {name: report["per_task"].get(task) if task else report["average"] for name, report in reports.items()}
+    parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}, None) for task in tasks]
+    averages = {name: report["average"] for name, report in reports.items()}
+    for label, rows, style in [*parts, ("average", averages, "bold")]:
         there = {name: figures for name, figures in rows.items() if figures is not None}
         counts = [str(figures["n"]) for figures in there.values()]
         for position, (name, figures) in enumerate(there.items()):
-            label = "" if position else task or "average"
             n = "" if position and len(set(counts)) == 1 else counts[position]
-            result.add_row(Text(label), n, Text(name), *_cells(figures), style=None if task else "bold")
+            result.add_row("" if position else label, n, name, *_cells(figures), style=style)
         result.add_section()
     return result
 
@@ -241,11 +237,9 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
 def _figure_table(report: Report, heading: str, leading: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    # Names of files, tasks and runs are texts, never markup.
     result = Table(
-        title=Text(f"{heading}\npercent, with 95% intervals"),
+        title=f"{heading}\npercent, with 95% intervals",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         header_style="bold",

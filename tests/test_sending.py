@@ -156,6 +156,7 @@ class LLM:
 
     def __init__(self, **options: Any) -> None:
         self.given: list[Image.Image] = []
+        self.llm_engine = SimpleNamespace(vllm_config=SimpleNamespace())
 
     def chat(self, messages: list[Any], **options: Any) -> list[Any]:
         parts = [part for message in messages[0] for part in message["content"] if isinstance(part, dict)]
