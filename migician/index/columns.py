@@ -165,6 +165,12 @@ class Texts:
         start, stop = self._starts[number], self._starts[number + 1]
         return str(self._bytes[start:stop], "utf-8", "surrogateescape") if start < stop else ""
 
+    def filled(self) -> NDArray[np.bool_]:
+        """(n,): which are not empty."""
+        starts = np.asarray(self._starts)
+        filled: NDArray[np.bool_] = starts[1:] > starts[:-1]
+        return filled
+
     def all(self) -> list[str]:
         """Every text."""
         return [self[number] for number in range(len(self))]

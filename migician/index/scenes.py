@@ -98,6 +98,10 @@ class Scenes:
         self._phrases = Texts(folder / "phrases.txt")
         self.has_phrases = (folder / "phrases.txt").stat().st_size > 0
         """Whether any thing has a phrase of its own."""
+        self.described: NDArray[np.bool_] = (
+            self._phrases.filled() if self.has_phrases else np.zeros(len(self.marks), bool)
+        )
+        """(things,): which have one."""
         self.unboxed: NDArray[np.uint32] = mapped(folder / "unboxed.u32", "u4")
         """Numbers of labels that images show without a box."""
         self.unboxed_ends: NDArray[np.int64] = mapped(folder / "unboxed_ends.i64", "i8")
@@ -150,11 +154,16 @@ class Scenes:
         self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
     ) -> NDArray[np.bool_]:
         """(things,): alone with their label in their image, and covering `shares` (lowest, highest) of it."""
-        areas = self.areas[things]
-        clear: NDArray[np.bool_] = (
-            (self.marks[things] == ALONE + WRITABLE) & (areas >= shares[0]) & (areas <= shares[1])
-        )
+        clear: NDArray[np.bool_] = self.fitting_ones(shares, things) & (self.marks[things] & ALONE > 0)
         return clear
+
+    def fitting_ones(
+        self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
+    ) -> NDArray[np.bool_]:
+        """(things,): with a box that can be written, covering `shares` (lowest, highest) of their image."""
+        areas = self.areas[things]
+        fitting: NDArray[np.bool_] = (self.marks[things] & WRITABLE > 0) & (areas >= shares[0]) & (areas <= shares[1])
+        return fitting
 
     def images_of(self, things: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,): the image of each of `things` (n,)."""

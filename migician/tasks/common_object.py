@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxtext import reference
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import dice, stream
@@ -34,6 +33,7 @@ from migician.tasks.draft import (
     picture,
 )
 from migician.tasks.grouping import inside
+from migician.tasks.naming import named_kind
 
 _TRIED = 1024
 """Groups that are looked at together."""
@@ -132,7 +132,7 @@ def _draft(
     scenes: Scenes, attempt: int, images: list[int], group: Sequence[int], seed: int, settings: Settings
 ) -> Draft:
     speaker = Speaker(dice(seed, attempt, "words"), settings.manner)
-    name = reference(scenes.label(group[0]).lower())
+    name = named_kind(scenes.label(group[0]))
     turns = []
     for asked in speaker.some(range(len(group)), settings.turns):
         fields = image_fields(asked) | {"object": name}
@@ -145,29 +145,29 @@ QUESTIONS = Wordings(
     own=(
         "One kind of object appears in every image. Find it in the {ordinal} image.",
         "What do all these images have in common? Box it in the {ordinal} image.",
-        "There is an object that all the pictures show. Where is it in Image-{number}?",
-        "Work out which object is shared by the images, then locate it in the {ordinal} one.",
+        "There is a kind of object that all the pictures show. Where is it in Image-{number}?",
+        "Work out which kind of object the images share, then locate it in the {ordinal} one.",
         "Each of these photos contains the same sort of thing. Give its box in the {ordinal} photo.",
-        "Name nothing, just find what the images share and box it in Image-{number}.",
-        "Identify the common object of these images and point to it in the {ordinal} image.",
+        "Find the kind of object that the images share and box it in Image-{number}.",
+        "Identify the kind of object common to these images and point to it in the {ordinal} image.",
         "All images have one type of object in common. Please mark it in the {ordinal} image.",
-        "Compare the images: which object occurs in all of them? Its box in Image-{number}, please.",
-        "Look for the thing that every picture includes. What are its coordinates in the {ordinal} picture?",
-        "The images are related by a single shared object. Detect this object in the {ordinal} image.",
+        "Compare the images: which sort of object occurs in all of them? Its box in Image-{number}, please.",
+        "Look for the kind of thing that every picture includes. What are its coordinates in the {ordinal} picture?",
+        "The images are related by a single type of object. Detect it in the {ordinal} image.",
         "Only one category is present in all of these images. Locate its instance in Image-{number}.",
-        "Which object links these images? Draw its bounding box in the {ordinal} image.",
-        "Find the recurring object and report where it stands in Image-{number}.",
-        "Something is depicted in each image. Ground it in the {ordinal} image.",
-        "Please find the object that can be seen in all the images and box it in the {ordinal} one.",
+        "Which kind of object links these images? Draw its bounding box in the {ordinal} image.",
+        "Find the recurring kind of object and report where it stands in Image-{number}.",
+        "One type of thing is depicted in each image. Ground it in the {ordinal} image.",
+        "Please find the sort of object that can be seen in all the images and box it in the {ordinal} one.",
         "Across these images a single object category repeats. Where in Image-{number} is it?",
         "Spot what the pictures have in common, and give me its position in the {ordinal} picture.",
         "In the {ordinal} image, locate the object whose kind is found in every other image as well.",
-        "Determine the shared object and output its bounding box for Image-{number}.",
+        "Determine the shared kind of object and output its bounding box for Image-{number}.",
     ),
 )
 SENTENCES = (
     "It's in the {ordinal} image.",
-    "The common object is {object}. In the {ordinal} image it is at",
+    "What the images have in common: {object}. In the {ordinal} image, here:",
     "All images show {object}:",
-    "The shared object in Image-{number} is {object}.",
+    "The images share this kind of object: {object}. Its place in Image-{number}:",
 )

@@ -73,7 +73,9 @@ def _draft(pairs: Pairs, position: int, seed: int, settings: Settings) -> Draft:
     question, answer = speaker.exchange(wordings, SENTENCES, box, image_fields(side))
     description = pair.description.strip().rstrip(".")
     if description and answer != QWEN.write(box) and speaker.chance(settings.reasoning):
-        answer = f"{speaker.pick(REASONS).format(change=description)} {QWEN.write(box)}"
+        reasons = EDITS if pair.is_instruction else CHANGES
+        change = description.replace('"', "'") if pair.is_instruction else description
+        answer = f"{speaker.pick(reasons).format(change=change)} {QWEN.write(box)}"
     return speaker.draft([Picture(pair.before), Picture(pair.after)], [(question, answer)])
 
 
@@ -99,14 +101,14 @@ EITHER = Wordings(
         "The images are nearly the same. Point out what is not.",
         "Find the one difference between Image-1 and Image-2.",
         "Spot the difference and give its bounding box.",
-        "One part of the picture was edited. Which part?",
+        "One part of the picture is not the same in both. Which part?",
         "Locate the change from the first image to the second.",
         "Look at both images closely: in which area are they not alike?",
-        "Image-2 is an altered copy of Image-1. Locate the alteration.",
-        "Give the coordinates of the region that was modified.",
+        "Image-2 shows nearly the same as Image-1. Locate what is different.",
+        "Give the coordinates of the region that has changed.",
         "Please mark the place where these two pictures disagree.",
         "What distinguishes the two images? Report where it is.",
-        "Detect the edited region of this pair.",
+        "Detect the changed region of this pair.",
         "Compare the pair and box the part that differs in the {ordinal} image.",
         "Between the two images a detail changed. Show me where in Image-{number}.",
         "Play spot-the-difference: where in the {ordinal} image is it?",
@@ -122,10 +124,17 @@ SENTENCES = (
     "The images differ here:",
     "The difference is at",
     "This part has changed:",
-    "Everything else is the same, but this region differs:",
+    "What differs is in this region:",
 )
-REASONS = (
-    "Most of the two images agree. The edit that leads from the first to the second is: {change}. So they differ at",
+CHANGES = (
+    "Most of the two images agree. What changed from the first to the second: {change}. So they differ at",
     "Comparing both images part by part, this has happened: {change}. The difference is here:",
     "From the first image to the second: {change}. The region concerned is",
 )
+"""Reasons where the source tells what changed ("the ball turned red")."""
+EDITS = (
+    'Most of the two images agree. The second was made from the first by "{change}". So they differ at',
+    'Compared part by part, the images differ by the edit "{change}". The difference is here:',
+    'The edit from the first image to the second is "{change}". The region concerned is',
+)
+"""Reasons where the source has the instruction of an edit ("change the scooter into a skateboard")."""

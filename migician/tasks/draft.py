@@ -55,10 +55,14 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Wordings(msgspec.Struct, frozen=True):
-    """The ways a question is put; `benchmark` is MIG-Bench's own spelling, character for character."""
+    """The ways a question is put."""
 
     benchmark: tuple[str, ...]
+    """MIG-Bench's own spelling, character for character."""
     own: tuple[str, ...]
+    """Those that a box answers."""
+    naming: tuple[str, ...] = ()
+    """Those that ask which image it is, too: never for the box alone, and always answered by a sentence."""
 
 
 class Manner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,13 +109,17 @@ class Speaker(msgspec.Struct, frozen=True):
     def exchange(
         self, wordings: Wordings, sentences: Sequence[str], box: Box, fields: dict[str, str]
     ) -> tuple[str, str]:
-        """A question about one box, and its answer: the box alone or after one of `sentences`."""
-        as_benchmark = self.chance(self.manner.benchmark)
-        question = self.pick(wordings.benchmark if as_benchmark else wordings.own).format(**fields).strip()
-        answer = QWEN.write(box)
-        if self.chance(self.manner.brief):
+        """A question about one box, and its answer: the box alone or after one of `sentences`.
+
+        Where `wordings` has some that ask for the image, every sentence must name it.
+        """
+        as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
+        own = wordings.own if brief else wordings.own + wordings.naming
+        wording = self.pick(wordings.benchmark if as_benchmark else own)
+        question, answer = wording.format(**fields).strip(), QWEN.write(box)
+        if brief:
             return f"{question} {FORMATS[0] if as_benchmark else self.pick(FORMATS)}", answer
-        if self.chance(self.manner.sentence):
+        if self.chance(self.manner.sentence) or wording in wordings.naming:
             answer = f"{self.pick(sentences).format(**fields)} {answer}"
         return question, answer
 

@@ -28,7 +28,8 @@ from migician.tasks.draft import (
     ordered,
     picture,
 )
-from migician.tasks.grouping import Standing, groups, named_kind, standing
+from migician.tasks.grouping import Standing, groups, standing
+from migician.tasks.naming import named_kind
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,27 +91,30 @@ PHRASES = Wordings(
         "Provide the bounding box coordinates for the region referred to by this sentence: {object}.",
         "Give the bounding box of the region that this sentence refers to: {object}.",
     ),
+    # Labels may be plurals ("scissors"), so no verb and no pronoun stands for them.
     own=(
-        "Which image shows {object}? Box it.",
-        "Only one of these images contains {object}. Say which, and where.",
         "Find {object} among the images.",
-        "In which picture can you see {object}? Give its box.",
-        "Locate {object} and name the image it is in.",
-        "One picture differs from the others by showing {object}. Point it out.",
+        "One picture differs from the others by showing {object}. Point out the place.",
         "Look through all the images for {object}.",
-        "Where is {object}? Name the image and the box.",
-        "Search these images: which has {object}, and at what coordinates?",
         "Please ground {object} in the right image.",
-        "Tell me the image with {object} and mark it there.",
-        "There is {object} somewhere in this set. Find it.",
-        "Identify the image that includes {object}; box the object.",
+        "Somewhere in this set you can see {object}. Find the region.",
         "Among these pictures, spot {object}.",
-        "I am looking for {object}. Which image has it, and where?",
-        "Pick the image where {object} appears and draw the bounding box.",
-        "What is the position of {object} in this group of images?",
-        "Show me {object}: the image and the region.",
-        "Detect {object} in the one image that has it.",
-        "The phrase {object} fits one region of one image. Which?",
+        "Pick the image that shows {object} and draw the bounding box.",
+        "Show me {object}: I need the region.",
+        "Detect {object} in the one image that has such a thing.",
+        "The phrase {object} fits one region of one image. Box this region.",
+    ),
+    naming=(
+        "Which image shows {object}? Give the box.",
+        "Only one of these images contains {object}. Say which, and where.",
+        "In which picture can you see {object}? Give the box.",
+        "Locate {object} and name the image.",
+        "Where can you see {object}? Name the image and the box.",
+        "Search these images: which has {object}, and at what coordinates?",
+        "Tell me the image with {object} and mark the place there.",
+        "Identify the image that includes {object}; box the object.",
+        "I am looking for {object}. Which image should I look at, and where?",
+        "What is the position of {object} in this group of images? Name the image, too.",
     ),
 )
 RELATIONS = Wordings(
@@ -118,12 +122,12 @@ RELATIONS = Wordings(
         "Please find the bounding box coordinates for the area described by: {object}, in the image with {companion}.",
     ),
     own=(
-        "Several images show {object}, but only one together with {companion}. Box the former there.",
+        "More than one image shows {object}, but only one together with {companion}. Box the former there.",
         "Find {object} in the image that also contains {companion}.",
-        "In the image where {companion} can be seen, locate {object}.",
-        "Which image has both {object} and {companion}? Box the former.",
-        "Choose the image with {companion}, then give the box of {object} in it.",
+        "In the image where you can see {companion}, locate {object}.",
+        "Choose the image with {companion}, then give the box of {object} in that image.",
     ),
+    naming=("Which image has both {object} and {companion}? Box the former.",),
 )
 SENTENCES = (
     "It's in the {ordinal} image.",

@@ -21,7 +21,8 @@ from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
-from migician.tasks.grouping import groups, named, named_kind
+from migician.tasks.grouping import groups, named
+from migician.tasks.naming import named_kind
 
 
 class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +75,7 @@ def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Se
 
 
 def described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:
-    """Those of the `things` that stand out in a group whose phrase no other has; where one has none, its label says it.
+    """Those of the `things` that `named` gives whose phrase no other has; where one has none, its label says it.
 
     Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
@@ -114,27 +115,30 @@ QUESTIONS = Wordings(
         "Give the bounding box coordinates of the area mentioned in this sentence: {phrase}.",
         "Please identify the bounding box coordinates for the area described by this sentence: {phrase}.",
     ),
+    # Phrases may be plurals ("tables and chairs"), so no verb and no pronoun stands for them.
     own=(
-        "Where in these images is {phrase}?",
-        "One of the images has a region that fits {phrase}. Locate it.",
-        "Find the image with {phrase}, and box it there.",
+        "Where in these images can you see {phrase}?",
+        "One of the images has a region that fits {phrase}. Locate this region.",
+        "Find the image with {phrase}, and box the region there.",
         "The description is {phrase}. Which part of which image does it describe?",
         "Ground this phrase in the right image: {phrase}.",
-        "Look through the group for {phrase} and give its coordinates.",
-        "Please show me {phrase}: in which image, and where?",
+        "Look through the group for {phrase} and give the coordinates.",
         "{phrase}: find the region that these words stand for.",
-        "Point to {phrase} in the image that shows it.",
+        "Point to {phrase} in the one image that fits.",
         "I have a phrase for you: {phrase}. Return the matching box.",
         "Match the words {phrase} with a region of one image.",
-        "Of all regions in all images, which one is {phrase}?",
-        "Search for {phrase}. Name the image before the box.",
+        "Of all regions in all images, which one would you call {phrase}?",
         "Detect what {phrase} refers to.",
         "Mark the region called {phrase}.",
-        "Tell me where to find {phrase} among the images.",
         "Give a box for the expression {phrase}.",
         "In the group of images, localise {phrase}.",
+        "Draw a bounding box around {phrase} in the right image.",
+    ),
+    naming=(
+        "Please show me {phrase}: in which image, and where?",
+        "Search for {phrase}. Name the image before the box.",
+        "Tell me where to find {phrase} among the images: which one, and what box?",
         "Which image contains {phrase}, and in what place?",
-        "Draw a bounding box around {phrase} in its image.",
     ),
 )
 SENTENCES = (
