@@ -132,10 +132,18 @@ class Scenes:
         x1, y1, x2, y2 = self._corners[4 * thing : 4 * thing + 4].tolist()
         return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)
 
+    def label_number(self, thing: int) -> int:
+        """The number of a thing's label."""
+        return self._label_of[thing]
+
     def label(self, thing: int) -> str:
         """A thing's label."""
         label: str = self.labels[self._label_of[thing]]
         return label
+
+    def labels_in(self, image: int) -> list[int]:
+        """The numbers of the labels of an image's things."""
+        return self._label_of[self._ends[image] : self._ends[image + 1]].tolist()
 
     def phrase(self, thing: int) -> str:
         """What describes this very thing; empty where the source has no such phrases."""

@@ -68,6 +68,10 @@ class Tracks:
         """The frames of a track."""
         return range(int(self.ends[track]), int(self.ends[track + 1]))
 
+    def label(self, track: int) -> str:
+        """What the object of a track is, where the source says so."""
+        return self.labels[int(self.label_of[track])]
+
     def seen(self, track: int) -> NDArray[np.bool_]:
         """(frames of the track,): which have a box of the object."""
         frames = self.span(track)

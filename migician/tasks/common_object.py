@@ -27,13 +27,15 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
     picture,
 )
-from migician.tasks.grouping import inside
+from migician.tasks.grouping import REPEATED, Made, inside
 from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import contents, shared
 
 _TRIED = 1024
 """Groups that are looked at together."""
@@ -51,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tries there are, per usable object of the source."""
     turns: Count = 1
     """Questions of one sample, each about another of its images."""
+    reasoning: Share = 0.2
+    """Of the answers that may be more than a box: those that reason before it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -67,18 +71,17 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
     choices = [by_label[label] for label in labels]
-    seen: set[frozenset[int]] = set()
+    made = Made()
     attempts = iter(range(settings.passes * sum(map(len, choices))))
     while tried := list(itertools.islice(attempts, _TRIED)):
         groups = _groups(choices, stream(seed, "groups", tried[0]), settings)[: len(tried)]
         common = inside(scenes, [images for images, _ in _with_images(scenes, groups)]).common.tolist()
         for attempt, group, count in zip(tried, groups, common, strict=True):
-            if frozenset(group) in seen:
-                tally.add("group made before")
-            elif count > 1:
+            if count > 1:
                 tally.add("more than one object in common")
+            elif not made.is_new(group):
+                tally.add(REPEATED)
             else:
-                seen.add(frozenset(group))
                 yield attempt, *group
 
 
@@ -131,12 +134,18 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 def _draft(
     scenes: Scenes, attempt: int, images: list[int], group: Sequence[int], seed: int, settings: Settings
 ) -> Draft:
-    speaker = Speaker(dice(seed, attempt, "words"), settings.manner)
-    name = named_kind(scenes.label(group[0]))
+    speaker = Speaker(dice(seed, attempt, "words"), settings.manner, settings.reasoning)
+    label = scenes.label(group[0])
+    name = named_kind(label)
     turns = []
     for asked in speaker.some(range(len(group)), settings.turns):
         fields = image_fields(asked) | {"object": name}
-        turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(group[asked]), fields))
+        target = Target(asked, scenes.box(group[asked]), label)
+
+        def thought(asked: int = asked) -> str:
+            return shared(contents(scenes, images, {scenes.label_number(group[0])}), name, asked)
+
+        turns.append(speaker.exchange(QUESTIONS, SENTENCES, target, fields, thought))
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 

@@ -23,6 +23,7 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
@@ -30,6 +31,7 @@ from migician.tasks.draft import (
 )
 from migician.tasks.grouping import Standing, groups, standing
 from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import contents, only_there
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Questions of one sample that name different objects."""
     relation: Share = 0.3
     """Of the groups that allow it: those asked about by what else their image shows."""
+    reasoning: Share = 0.2
+    """Of the answers that may be more than a box: those that reason before it."""
     manner: Manner = Manner(brief=0.0, sentence=1.0)
 
     def __post_init__(self) -> None:
@@ -66,23 +70,39 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
-    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
+    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
     named, told, companions = found
     turns = []
     # A thing that several images have can be told by what only its own image has beside it.
     if told and (not named or speaker.chance(settings.relation)):
         thing = speaker.pick(told)
         position = scenes.place(thing, group)
-        companion = scenes.labels[speaker.pick(companions[position])]
-        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(companion)}
-        turns.append(speaker.exchange(RELATIONS, SENTENCES, scenes.box(thing), image_fields(position) | fields))
+        companion = speaker.pick(companions[position])
+        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(scenes.labels[companion])}
+
+        def beside() -> str:
+            shown = contents(scenes, group, {scenes.label_number(thing), companion})
+            return only_there(shown, f"{fields['object']} together with {fields['companion']}", position)
+
+        target = Target(position, scenes.box(thing), scenes.label(thing))
+        turns.append(speaker.exchange(RELATIONS, SENTENCES, target, image_fields(position) | fields, beside))
     else:
         for thing in speaker.some(named, settings.turns):
-            fields = image_fields(scenes.place(thing, group)) | {"object": named_kind(scenes.label(thing))}
-            turns.append(speaker.exchange(PHRASES, SENTENCES, scenes.box(thing), fields))
+            turns.append(_named(scenes, group, thing, speaker))
     if not turns:
         return "group without an object of its own kind"
     return speaker.draft([picture(scenes, image) for image in group], turns)
+
+
+def _named(scenes: Scenes, group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
+    """A question that names a thing."""
+    position, name = scenes.place(thing, group), named_kind(scenes.label(thing))
+
+    def thought() -> str:
+        return only_there(contents(scenes, group, {scenes.label_number(thing)}), name, position)
+
+    target = Target(position, scenes.box(thing), scenes.label(thing))
+    return speaker.exchange(PHRASES, SENTENCES, target, image_fields(position) | {"object": name}, thought)
 
 
 PHRASES = Wordings(

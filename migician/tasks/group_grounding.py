@@ -20,9 +20,10 @@ from migician.boxtext import reference
 from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Target, Wordings, image_fields, ordered, picture
 from migician.tasks.grouping import groups, named
 from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import contents, only_there
 
 
 class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +48,8 @@ class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(Groups, frozen=True, forbid_unknown_fields=True):
     """And how the answer varies."""
 
+    reasoning: Share = 0.2
+    """Of the answers that may be more than a box: those that reason before it."""
     manner: Manner = Manner(brief=0.2, sentence=1.0)
 
 
@@ -63,15 +66,23 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
-    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
+    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
     usable = described(scenes, found, settings.words)
     if not usable:
         return "group without a phrase that fits one thing only"
-    turns = []
-    for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(scenes.place(thing, group)) | {"phrase": called(scenes, thing)}
-        turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(thing), fields))
+    asked = speaker.some(usable, speaker.rng.randint(*settings.turns))
+    turns = [_turn(scenes, group, thing, speaker) for thing in asked]
     return speaker.draft([picture(scenes, image) for image in group], turns)
+
+
+def _turn(scenes: Scenes, group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
+    position, phrase = scenes.place(thing, group), called(scenes, thing)
+
+    def thought() -> str:
+        return only_there(contents(scenes, group, {scenes.label_number(thing)}), phrase, position)
+
+    target = Target(position, scenes.box(thing), scenes.label(thing))
+    return speaker.exchange(QUESTIONS, SENTENCES, target, image_fields(position) | {"phrase": phrase}, thought)
 
 
 def described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:

@@ -15,8 +15,31 @@ from migician.seeds import stream
 from migician.tasks.draft import Plan
 
 
+REPEATED = "group made before"
+
+
+class Made:
+    """Which groups there have been, in whatever order their members are."""
+
+    def __init__(self) -> None:
+        self._keys: set[int] = set()
+
+    def is_new(self, group: Sequence[int]) -> bool:
+        """Whether a group has not been seen before; from now on it has."""
+        # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
+        key = hash(tuple(sorted(group)))
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        return True
+
+
 def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int, tally: Tally) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one."""
+    """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one.
+
+    No group comes again in a later pass.
+    """
+    made = Made()
     for turn in range(passes):
         order = stream(seed, "order", turn).permutation(np.asarray(among, np.int64))
         sizes = stream(seed, "sizes", turn).integers(*images, size=len(order) // images[0], endpoint=True)
@@ -25,7 +48,11 @@ def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int
             group = order[start : start + size].tolist()
             if len(group) < images[0]:
                 break
-            yield turn, start, *group
+            # Within a pass no image comes again.
+            if passes == 1 or made.is_new(group):
+                yield turn, start, *group
+            else:
+                tally.add(REPEATED)
             start += len(group)
         if start < len(order):
             tally.add("too few images left for a group")

@@ -10,6 +10,7 @@ gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -28,10 +29,12 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
 )
+from migician.tasks.reasoning import course
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,13 +44,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: tuple[Count, Count] = (5, 20)
     """Frames of the sequence from one shown to the next; less where the sequence is short."""
     passes: Count = 2
-    """Samples one sequence may give."""
+    """Samples one sequence may give at most, each from another first frame."""
     ordering: Share = 0.02
     """Samples of three frames or more that ask for the order in time instead of a box."""
     whole: Share = 0.3
     """Of the others: samples that ask for the object in every later frame, where all of them are known."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
+    reasoning: Share = 0.2
+    """Of the answers that may be more than a box: those that reason before it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -76,13 +81,14 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     if step < 1:
         return "sequence shorter than a sample"
     reach = step * (count - 1)
-    starts = np.flatnonzero(seen[: len(span) - reach])
+    # No two passes begin at the same frame, so none of their samples is the same.
+    starts = np.flatnonzero(seen[turn : len(span) - reach : settings.passes]) * settings.passes + turn
     if not len(starts):
-        return "object not seen in any first frame"
+        return "object not seen in any other first frame" if turn else "object not seen in any first frame"
     start = int(starts[rng.randrange(len(starts))])
     frames = span[start : start + reach + 1 : step]
     pictures = [Picture(tracks.paths[frame]) for frame in frames]
-    speaker = Speaker(rng, settings.manner)
+    speaker = Speaker(rng, settings.manner, settings.reasoning)
     if speaker.chance(settings.ordering) and len(pictures) > 2:  # of two, the second has only one place
         return _ordering(pictures, speaker)
     shown = seen[start : start + reach + 1 : step].tolist()
@@ -92,20 +98,27 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     # Every later frame is asked for only where each has a box or is known to show nothing.
     is_known = all(box or tracks.is_hidden(frame) for box, frame in zip(boxes, frames, strict=True))
     if speaker.chance(settings.whole) and is_known:
-        return speaker.draft(pictures, [_everywhere(boxes, speaker)])
-    return speaker.draft(pictures, _singly(boxes, speaker, settings.turns))
+        return speaker.draft(pictures, [_everywhere(boxes, tracks.label(track), speaker)])
+    return speaker.draft(pictures, _singly(boxes, tracks.label(track), speaker, settings.turns))
 
 
-def _singly(boxes: list[Box | None], speaker: Speaker, count: int) -> list[tuple[str, str]]:
+def _singly(boxes: list[Box | None], label: str, speaker: Speaker, count: int) -> list[tuple[str, str]]:
     later = [(position, box) for position, box in enumerate(boxes) if position and box]
     first = {"box": _written(boxes[0])}
     return [
-        speaker.exchange(ONE, SENTENCES, box, image_fields(position) | first)
+        speaker.exchange(
+            ONE,
+            SENTENCES,
+            Target(position, box, label),
+            image_fields(position) | first,
+            functools.partial(course, boxes[: position + 1]),
+        )
         for position, box in speaker.some(later, count)
     ]
 
 
-def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
+def _everywhere(boxes: list[Box | None], label: str, speaker: Speaker) -> tuple[str, str]:
+    speaker.targets += [Target(position, box, label) for position, box in enumerate(boxes) if position and box]
     question = speaker.pick(ALL).format(box=_written(boxes[0]))
     return question, "\n".join(f"Image-{number}: {_written(box)}" for number, box in enumerate(boxes[1:], start=2))
 

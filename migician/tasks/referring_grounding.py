@@ -17,8 +17,9 @@ import numpy as np
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import dice, stream
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Target, Wordings, image_fields, ordered, picture
 from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import counterpart
 
 _BLOCK = 4096
 """Things that are looked at together."""
@@ -32,7 +33,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden: tuple[Share, Share] = (0.005, 0.2)
     """Share of the second image that the object covers. The paper gives no figure."""
     passes: Count = 1
-    """Samples one second image may give, each with another first image."""
+    """Samples one second image may give at most, each with another first image."""
+    reasoning: Share = 0.2
+    """Of the answers that may be more than a box: those that reason before it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -41,22 +44,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label."""
+    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label.
+
+    The order is the same in each pass, so that the shown ones of a thing can follow one another: none comes again.
+    """
     tally.add_marked("several of the label in the image", scenes.marks & ALONE == 0)
     shown = scenes.by_label(scenes.clear_ones(settings.shown))
     hidden = np.flatnonzero(scenes.clear_ones(settings.hidden))
     for turn in range(settings.passes):
-        order, chances = stream(seed, "order", turn).permutation(hidden), stream(seed, "examples", turn)
+        order, chances = stream(seed, "order").permutation(hidden), stream(seed, "examples")
         for start in range(0, len(order), _BLOCK):
             things = order[start : start + _BLOCK]
             columns = things, scenes.label_of[things], chances.random(len(things))
             for thing, label, chance in zip(*(column.tolist() for column in columns), strict=True):
                 examples = shown.get(label)
-                if examples is None:
-                    tally.add("label never shown large")
+                if examples is None or turn >= len(examples):
+                    tally.add("label not shown large once more" if turn else "label never shown large")
                     continue
                 # A label can be alone in an image only once, so the two images differ unless the things are one.
-                example = int(examples[int(chance * len(examples))])
+                example = int(examples[(int(chance * len(examples)) + turn) % len(examples)])
                 if example != thing:
                     yield turn, thing, example
 
@@ -70,9 +76,11 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: Settings) -> Draft:
     turn, hidden, _ = plan
-    speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner)
-    fields = image_fields(1) | {"object": named_kind(scenes.label(hidden))}
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, scenes.box(hidden), fields)]
+    speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner, settings.reasoning)
+    label, box = scenes.label(hidden), scenes.box(hidden)
+    fields = image_fields(1) | {"object": named_kind(label)}
+    target = Target(1, box, label)
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, fields, lambda: counterpart(fields["object"], box))]
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 
