@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from migician.build import NAME, Built
-from migician.card import Part, write_card
+from migician.card import Part, Told, write_card
 from migician.errors import UserError, appearing, unknown, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
 from migician.mixture import shares, write_dataset_info
@@ -263,7 +263,7 @@ def _fill(
     write_dataset_info(folder, files)
     asked: dict[str, int | None] = {part.name: part.asked for part in parts}
     recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(settings))}, seed, split)
-    write_card(folder, NAME, recipe, done, [*files.values(), "provenance.jsonl"], excluded)
+    write_card(folder, NAME, Told(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
     return done
 
 

@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     area: tuple[Share, Share] = (0.002, 0.8)
     """Share of the image a change covers; a box around nearly everything says nothing."""
     reasoning: Share = 0.2
-    """Of the answers that may be more than a box, to pairs that say what changed: those that say it before the box."""
+    """Of the answers with words before the box, to pairs that say what changed: those that say it, too."""
     passes: Annotated[Count, msgspec.Meta(le=2)] = 1
     """Samples one pair may give: a second one shows its images the other way round, and tells nothing of the edit."""
     boxes_shown: bool = False

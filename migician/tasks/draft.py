@@ -108,7 +108,7 @@ class Speaker(msgspec.Struct):
     rng: Dice
     manner: Manner
     reasoning: Share = 0.0
-    """Of the answers that may be more than a box: those that reason before it."""
+    """Of the answers with words before the box: those that reason their way to it."""
     targets: list[Target] = []
     """What the answers so far point to."""
     reasoned: int = 0
@@ -144,11 +144,12 @@ class Speaker(msgspec.Struct):
         question, answer = wording.format(**fields).strip(), QWEN.write(target.box)
         if brief:
             return f"{question} {FORMATS[0] if as_benchmark else self.pick(FORMATS)}", answer
-        if thought and self.chance(self.reasoning):
-            self.reasoned += 1
-            return question, f"{thought()} {answer}"
         if self.chance(self.manner.sentence) or wording in wordings.naming:
-            answer = f"{self.pick(sentences).format(**fields)} {answer}"
+            if thought and self.chance(self.reasoning):
+                self.reasoned += 1
+                answer = f"{thought()} {answer}"
+            else:
+                answer = f"{self.pick(sentences).format(**fields)} {answer}"
         return question, answer
 
     def draft(self, pictures: Sequence[Picture], turns: Sequence[tuple[str, str]]) -> Draft:

@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relation: Share = 0.3
     """Of the groups that allow it: those asked about by what else their image shows."""
     reasoning: Share = 0.2
-    """Of the answers that may be more than a box: those that reason before it."""
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(brief=0.0, sentence=1.0)
 
     def __post_init__(self) -> None:
@@ -87,8 +87,7 @@ def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Set
         target = Target(position, scenes.box(thing), scenes.label(thing))
         turns.append(speaker.exchange(RELATIONS, SENTENCES, target, image_fields(position) | fields, beside))
     else:
-        for thing in speaker.some(named, settings.turns):
-            turns.append(_named(scenes, group, thing, speaker))
+        turns = [_named(scenes, group, thing, speaker) for thing in speaker.some(named, settings.turns)]
     if not turns:
         return "group without an object of its own kind"
     return speaker.draft([picture(scenes, image) for image in group], turns)

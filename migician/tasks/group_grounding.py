@@ -20,7 +20,19 @@ from migician.boxtext import reference
 from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Target, Wordings, image_fields, ordered, picture
+from migician.tasks.draft import (
+    Count,
+    Draft,
+    Manner,
+    Plan,
+    Share,
+    Speaker,
+    Target,
+    Wordings,
+    image_fields,
+    ordered,
+    picture,
+)
 from migician.tasks.grouping import groups, named
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import contents, only_there
@@ -49,7 +61,7 @@ class Settings(Groups, frozen=True, forbid_unknown_fields=True):
     """And how the answer varies."""
 
     reasoning: Share = 0.2
-    """Of the answers that may be more than a box: those that reason before it."""
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(brief=0.2, sentence=1.0)
 
 

@@ -14,7 +14,6 @@ from migician.scenes import Tally
 from migician.seeds import stream
 from migician.tasks.draft import Plan
 
-
 REPEATED = "group made before"
 
 

@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
     reasoning: Share = 0.2
-    """Of the answers that may be more than a box: those that reason before it."""
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:

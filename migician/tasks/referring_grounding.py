@@ -17,7 +17,19 @@ import numpy as np
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import dice, stream
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Target, Wordings, image_fields, ordered, picture
+from migician.tasks.draft import (
+    Count,
+    Draft,
+    Manner,
+    Plan,
+    Share,
+    Speaker,
+    Target,
+    Wordings,
+    image_fields,
+    ordered,
+    picture,
+)
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
 
@@ -35,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes: Count = 1
     """Samples one second image may give at most, each with another first image."""
     reasoning: Share = 0.2
-    """Of the answers that may be more than a box: those that reason before it."""
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes: Count = 1
     """Samples one image may give at most, each about another of its regions."""
     reasoning: Share = 0.2
-    """Of the answers that may be more than a box: those that reason before it."""
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(sentence=0.2)
 
     def __post_init__(self) -> None:
