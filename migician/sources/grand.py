@@ -283,7 +283,7 @@ def _is_verbal(word: str, following: str) -> bool:
     """Whether a word begins what a noun does or has done to it: "wearing a hat", "covered with snow"."""
     if word.endswith("ing"):
         return word not in _THINGS_IN_ING
-    return word.endswith("ed") and following in _ENDS
+    return len(word) > 4 and word.endswith("ed") and following in _ENDS  # not "red and blue"
 
 
 def _kind(noun: str) -> str:
