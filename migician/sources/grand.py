@@ -15,6 +15,7 @@ region: "the chair is red" is a sentence, "white and red logo on the kite" is ab
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from migician.sources.reading import clipped, decoded
 LEAST_SCORE = 0.5
 """Of a region that is asked for. Below it, many of a detector's labels are wrong: a part of a balloon is a "zebra"."""
 
+_REMEMBERED = 1 << 16
+"""Texts whose words are kept: most are labels, which repeat."""
 _SPEECH = re.compile(r"^\W*(?:assistant|istant)\s*:\s*", re.IGNORECASE)
 """What the describing model left before some of the phrases."""
 _MARKUP = re.compile(r"[<>|\[\]{}]")
@@ -260,11 +263,12 @@ def _names(phrase: str, label: str) -> bool:
     return any(_kind(word) == named or (len(word) > 3 and named.endswith(word)) for word in _nouns(phrase))
 
 
-def _nouns(text: str) -> list[str]:
+@functools.lru_cache(_REMEMBERED)
+def _nouns(text: str) -> tuple[str, ...]:
     """The words that a phrase, a sentence or a label is about, in the singular.
 
     >>> _nouns("two men sitting on a bench"), _nouns("the table and chairs closest to the camera")
-    (['man'], ['table', 'chair'])
+    (('man',), ('table', 'chair'))
     """
     found = []
     words = [*(word for word in _WORD.findall(text.lower()) if word not in _ARTICLES), "of", "of"]
@@ -276,14 +280,14 @@ def _nouns(text: str) -> list[str]:
             found.append(_singular(word))
         if is_verbal:
             break
-    return found
+    return tuple(found)
 
 
 def _is_verbal(word: str, following: str) -> bool:
     """Whether a word begins what a noun does or has done to it: "wearing a hat", "covered with snow"."""
     if word.endswith("ing"):
         return word not in _THINGS_IN_ING
-    return word.endswith("ed") and following in _ENDS
+    return len(word) > 4 and word.endswith("ed") and following in _ENDS  # not "red and blue"
 
 
 def _kind(noun: str) -> str:
@@ -298,6 +302,7 @@ def _singular(word: str) -> str:
     return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
+@functools.lru_cache(_REMEMBERED)
 def _words(text: str) -> frozenset[str]:
     """What counts in a comparison of two phrases."""
     return frozenset(_kind(_singular(word)) for word in _WORD.findall(text.lower().replace("-", " "))) - _ARTICLES

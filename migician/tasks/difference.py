@@ -144,11 +144,11 @@ SENTENCES = (
     "What differs is in this region:",
 )
 CHANGES = (
-    "Most of the two images agree. What changed from the first to the second: {change}. So they differ at",
-    "Comparing both images part by part, this has happened: {change}. The difference is here:",
+    "Most of the two images agree. What differs: {change}. So the place is",
+    "Comparing both images part by part: {change}. The difference is here:",
     "From the first image to the second: {change}. The region concerned is",
 )
-"""Reasons where the source tells what changed ("the ball turned red")."""
+"""Reasons where the source says what changed ("the ball turned red") or can be seen ("there are more people")."""
 EDITS = (
     'Most of the two images agree. The second was made from the first by "{change}". So they differ at',
     'Compared part by part, the images differ by the edit "{change}". The difference is here:',

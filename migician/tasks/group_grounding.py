@@ -143,7 +143,6 @@ QUESTIONS = Wordings(
         "Where in these images can you see {phrase}?",
         "One of the images has a region that fits {phrase}. Locate this region.",
         "Find the image with {phrase}, and box the region there.",
-        "The description is {phrase}. Which part of which image does it describe?",
         "Ground this phrase in the right image: {phrase}.",
         "Look through the group for {phrase} and give the coordinates.",
         "{phrase}: find the region that these words stand for.",
@@ -159,8 +158,9 @@ QUESTIONS = Wordings(
     ),
     naming=(
         "Please show me {phrase}: in which image, and where?",
+        "Here is a description: {phrase}. Which part of which image fits?",
         "Search for {phrase}. Name the image before the box.",
-        "Tell me where to find {phrase} among the images: which one, and what box?",
+        "Tell me where to find {phrase}: in which image, and in what box?",
         "Which image contains {phrase}, and in what place?",
     ),
 )
