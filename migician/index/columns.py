@@ -191,6 +191,10 @@ class Paths:
         folder: str = self._folders[self._folder_of[number]]
         return folder + self._names[number]
 
+    def share_folder(self, one: int, other: int) -> bool:
+        """Whether two paths are in the same folder."""
+        return bool(self._folder_of[one] == self._folder_of[other])
+
 
 def kept(box: Box) -> list[int]:
     """The corners of a box that lies inside its image, as they are written."""

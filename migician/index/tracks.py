@@ -72,6 +72,10 @@ class Tracks:
         """What the object of a track is, where the source says so."""
         return self.labels[int(self.label_of[track])]
 
+    def is_first(self, track: int) -> bool:
+        """Whether no track right before it has the same frames, as those of the people in one sequence of MOT17 have."""
+        return track == 0 or not self.paths.share_folder(int(self.ends[track]), int(self.ends[track - 1]))
+
     def seen(self, track: int) -> NDArray[np.bool_]:
         """(frames of the track,): which have a box of the object."""
         frames = self.span(track)

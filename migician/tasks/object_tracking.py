@@ -89,7 +89,8 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     frames = span[start : start + reach + 1 : step]
     pictures = [Picture(tracks.paths[frame]) for frame in frames]
     speaker = Speaker(rng, settings.manner, settings.reasoning)
-    if speaker.chance(settings.ordering) and len(pictures) > 2:  # of two, the second has only one place
+    # Of two images, the second has only one place; where many objects share the frames, one asks for their order.
+    if speaker.chance(settings.ordering) and len(pictures) > 2 and tracks.is_first(track):
         return _ordering(pictures, speaker)
     shown = seen[start : start + reach + 1 : step].tolist()
     boxes = [tracks.box(frame) if visible else None for frame, visible in zip(frames, shown, strict=True)]
@@ -158,11 +159,11 @@ ONE = Wordings(
         "An object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
         "Look for the object of the first image, box {box}, in the {ordinal} image.",
         "Object to track: {box} in Image-1. Its place in Image-{number}, please.",
-        "Follow one object over this image sequence. It begins at {box} in the first image; find it in the {ordinal}.",
+        "Follow one object over this image sequence. It begins at {box} in the first image; find it in the {ordinal} image.",
         "Detect in Image-{number} the very object that {box} encloses in Image-1.",
         "What is the bounding box in the {ordinal} image of the object that was at {box} in the first image?",
         "The first image gives you the target, {box}. Search the {ordinal} image for it and draw its box.",
-        "Here are several moments of one scene. Locate in moment {number} what is at {box} in moment 1.",
+        "Here are several moments of one scene. Locate in Image-{number} what is at {box} in Image-1.",
     ),
 )
 ALL = (

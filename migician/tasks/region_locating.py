@@ -41,6 +41,8 @@ from migician.tasks.reasoning import origin
 
 _BLOCK = 1 << 16
 """Images that are looked at together."""
+_TOKEN_PX = 28
+"""Side of the square that Qwen2-VL makes one token of."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +110,7 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: S
         ("region too long or too flat", (aspect < settings.aspect[0]) | (aspect > settings.aspect[1])),
         ("region too small or too large for its image", (share < settings.area[0]) | (share > settings.area[1])),
         ("region with too few pixels", width * height < settings.min_pixels),
+        ("region narrower than a token of the model", np.minimum(width, height) < _TOKEN_PX),
     ):
         tally.add_marked(reason, left & refused)
         left &= ~refused
