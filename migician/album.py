@@ -84,7 +84,11 @@ def places(type: str, mention: Mention, text: str, question: str, count: int, *,
         tied = 0
     elif tied is None and len(in_text) == 1:
         tied = in_text.pop()
-    return images_of_box(tied, asked_image(question), count)
+    asked = asked_image(question)
+    if type == "ot_train":  # where the first image is named, it has the box that is given
+        later = {name.image for name in image_names(question)} - {0}
+        asked = later.pop() if len(later) == 1 else None
+    return images_of_box(tied, asked, count)
 
 
 def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
