@@ -59,7 +59,7 @@ class Balance(msgspec.Struct):
     def told(self) -> dict[str, object]:
         """For a card: as it is, with the most frequent labels and the number of all."""
         frequent = sorted(self.labels.items(), key=lambda one: (-one[1], one[0]))
-        fields = msgspec.to_builtins(self, str_keys=True)
+        fields: dict[str, object] = msgspec.to_builtins(self, str_keys=True)
         return fields | {"labels": dict(frequent[:_KEPT]), "kinds": len(self.labels)}
 
 

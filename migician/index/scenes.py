@@ -134,7 +134,8 @@ class Scenes:
 
     def label_number(self, thing: int) -> int:
         """The number of a thing's label."""
-        return self._label_of[thing]
+        number: int = self._label_of[thing]
+        return number
 
     def label(self, thing: int) -> str:
         """A thing's label."""

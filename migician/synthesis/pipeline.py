@@ -256,8 +256,8 @@ def _fill(
             for one, origin in placed:
                 provenance.write(msgspec.json.encode(origin) + b"\n")
                 samples.append(one)
-            counts = [dict(sorted(tally.counts.items())) for tally in (part.left_out, part.refused)]
-            done.append(Part("synthesis", part.name, part.asked, len(placed), *counts))
+            left_out, refused = (dict(sorted(tally.counts.items())) for tally in (part.left_out, part.refused))
+            done.append(Part("synthesis", part.name, part.asked, len(placed), left_out, refused))
     files = {"free_form_synthesised": f"{_TASK.folder}.json"}
     write_samples(folder / files["free_form_synthesised"], samples)
     write_dataset_info(folder, files)
