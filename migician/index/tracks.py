@@ -73,7 +73,7 @@ class Tracks:
         return self.labels[int(self.label_of[track])]
 
     def is_first(self, track: int) -> bool:
-        """Whether no track right before it has the same frames, as those of the people in one sequence of MOT17 have."""
+        """Whether the track before it has other frames; people in one sequence of MOT17 share theirs."""
         return track == 0 or not self.paths.share_folder(int(self.ends[track]), int(self.ends[track - 1]))
 
     def seen(self, track: int) -> NDArray[np.bool_]:

@@ -159,7 +159,7 @@ ONE = Wordings(
         "An object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
         "Look for the object of the first image, box {box}, in the {ordinal} image.",
         "Object to track: {box} in Image-1. Its place in Image-{number}, please.",
-        "Follow one object over this image sequence. It begins at {box} in the first image; find it in the {ordinal} image.",
+        "Follow an object over this image sequence. It is at {box} in the first image; find it in the {ordinal} image.",
         "Detect in Image-{number} the very object that {box} encloses in Image-1.",
         "What is the bounding box in the {ordinal} image of the object that was at {box} in the first image?",
         "The first image gives you the target, {box}. Search the {ordinal} image for it and draw its box.",
