@@ -13,7 +13,7 @@ from migician.boxes import Box
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, Mention, parse_boxes
 from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
 from migician.errors import UserError
-from migician.imagenames import image_names, images_of_box
+from migician.imagenames import asked_image, image_names, images_of_box
 from migician.samples import IMAGE_MARK, Sample
 
 ANSWER, GIVEN = PREDICTION, PALETTE[1]
@@ -76,7 +76,7 @@ def places(type: str, mention: Mention, text: str, question: str, count: int, *,
     families leave unsaid: a crop is looked for in the first image, an example in the second, and a track begins in
     the first.
     """
-    in_text, named = ({name.image for name in image_names(one)} for one in (text, question))
+    in_text = {name.image for name in image_names(text)}
     tied = mention.image
     if type in _ALWAYS_IN:
         tied = _ALWAYS_IN[type]
@@ -84,9 +84,11 @@ def places(type: str, mention: Mention, text: str, question: str, count: int, *,
         tied = 0
     elif tied is None and len(in_text) == 1:
         tied = in_text.pop()
-    if type == "ot_train":
-        named.discard(0)
-    return images_of_box(tied, named.pop() if len(named) == 1 else None, count)
+    asked = asked_image(question)
+    if type == "ot_train":  # where the first image is named, it has the box that is given
+        later = {name.image for name in image_names(question)} - {0}
+        asked = later.pop() if len(later) == 1 else None
+    return images_of_box(tied, asked, count)
 
 
 def _opened(sample: Sample, folder: Path) -> list[Image.Image]:

@@ -112,7 +112,7 @@ def mentions(text: str, phrases: tuple[str, ...], lettered: bool) -> list[Mentio
 
 def _joint(text: str, one: _Name, following: _Name) -> str:
     """How two names hang together: "pair" (a letter and its text), "list", or "" where they do not."""
-    if following.start - one.end > 16 or one.is_small != following.is_small and one.is_letter and following.is_letter:
+    if following.start - one.end > 16 or (one.is_small != following.is_small and one.is_letter and following.is_letter):
         return ""
     between = text[one.end : following.start]
     if one.is_letter != following.is_letter and _PAIR.fullmatch(between) and "\n" not in between:

@@ -206,7 +206,7 @@ def _settled(text: str, found: Sequence[Mention]) -> frozenset[int]:
     if not claims:
         return frozenset()
     is_complete = claims[-1].end == len(text) and strongest >= _Said.CONCLUDED and text[-2:-1] != "\n"
-    is_cut = not is_complete and (_is_cut_off(text) or len(found) - 1 in items and found[-1].end == len(text))
+    is_cut = not is_complete and (_is_cut_off(text) or (len(found) - 1 in items and found[-1].end == len(text)))
     floor = _Said.NAMED if is_cut and strongest < _Said.STATED else strongest
     weighed = [claim for claim in claims if claim.weight >= floor]
     together = frozenset[int]().union(*(claim.options for claim in weighed))
@@ -251,9 +251,9 @@ def _said(text: str, one: Mention, following: Mention | None, is_item: bool) -> 
     if behind[:4].lstrip(")]\"'”’} ").startswith(("?", "？")) or _SUPPOSES.search(before):
         return _Said.NAMED
     ends_clause, is_good = _CLAUSE_END.match(behind), _IS_GOOD.match(behind)
-    if _IS_ANSWER.match(behind) or _has(_STATE_WORDS, before) and _affirms(_STATES, before):
+    if _IS_ANSWER.match(behind) or (_has(_STATE_WORDS, before) and _affirms(_STATES, before)):
         return _Said.STATED
-    if ends_clause and _CORRECTS.search(before) or (ends_clause or is_good) and _affirms(_SAYS, before):
+    if (ends_clause and _CORRECTS.search(before)) or ((ends_clause or is_good) and _affirms(_SAYS, before)):
         return _Said.STATED
     clause = behind[: following.start - one.end] if following else behind
     if _is_bad(clause):

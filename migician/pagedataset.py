@@ -230,8 +230,10 @@ def _facts(drawn: _Draw, shown: int, seed: int, card: Mapping[str, Any]) -> list
     facts = [("samples", f"{total:,}")]
     if shown < total:
         facts.append(("shown", f"{shown:,}, evenly over the types, seed {seed}"))
-    if card.get("images"):  # others are linked to
-        facts.append(("images", f"{card['images']:,} in {card['image_bytes'] / 1e6:,.1f} MB"))
+    if card.get("images"):
+        facts.append(("images", f"{card['images']:,}"))
+    if card.get("image_bytes"):  # others are linked to
+        facts.append(("images in its folder", f"{card['image_bytes'] / 1e6:,.1f} MB"))
     if "seed" in card:
         facts.append(("built with seed", str(card["seed"])))
     return facts

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from migician.balance import FEWEST, area_words
 from migician.errors import UserError
 from migician.files import read_json
 from migician.sources import SOURCES
@@ -71,7 +72,8 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
         f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
         "JSON file as built."
     )
-    sections = [opening, _loading(configs), _parts(parts), _look(card), card["mig_bench"]["sentence"]]
+    sections = [opening, _loading(configs), _parts(parts), _short(card), _look(card), _balance(card)]
+    sections.append(card["mig_bench"]["sentence"])
     sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
     return _front_matter(card["samples"], configs) + _joined(sections)
 
@@ -142,6 +144,47 @@ def _parts(parts: list[dict[str, Any]]) -> str:
         asked = "all" if part["asked"] is None else f"{part['asked']:,}"
         lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
     return "\n".join(lines)
+
+
+def _short(card: Mapping[str, Any]) -> str:
+    """Why there are fewer samples than were asked for."""
+    short = [f"- {line}" for line in card.get("short", [])]
+    return "\n".join(["Fewer than were asked for:", "", *short]) if short else ""
+
+
+def _balance(card: Mapping[str, Any]) -> str:
+    """What the answers point to, by task."""
+    balances: Mapping[str, Any] = card.get("balance", {})
+    if not balances:
+        return ""
+    lines = [
+        "## Balance of the answers",
+        "",
+        "Which image the boxes are in, by the images of a sample; how many have their centre in the middle ninth of "
+        "their image; the size and the label that most of them have.",
+        "",
+        "| family | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task, one in balances.items():
+        boxes = max(1, sum(one["areas"]))
+        asked = "; ".join(f"of {images}: {_shares(counts)}" for images, counts in one["asked"].items())
+        area = one["areas"].index(max(one["areas"]))
+        size = f"{one['areas'][area] / boxes:.0%} {area_words(area)}"
+        label = next(
+            (f"{count / boxes:.0%} {label}, {one['kinds']:,} in all" for label, count in one["labels"].items()), ""
+        )
+        reasoned = f"{one['reasoned'] / max(1, one['answers']):.0%}"
+        middle = f"{one['ninths'][4] / boxes:.0%}"
+        lines.append(f"| {task} | {one['answers']:,} | {reasoned} | {asked} | {middle} | {size} | {label} |")
+    lines += ["", *(f"- **{warning}**" for warning in card["warnings"])]
+    if not card["warnings"]:
+        lines.append(f"Nothing leans to one side, as far as {FEWEST} boxes and more of a family can tell.")
+    return "\n".join(lines)
+
+
+def _shares(counts: list[int]) -> str:
+    return ", ".join(f"{count / max(1, sum(counts)):.0%}" for count in counts)
 
 
 def _look(card: Mapping[str, Any]) -> str:

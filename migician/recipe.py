@@ -115,7 +115,8 @@ def plain_recipe(tasks: Iterable[str], sources: Iterable[str], count: int | None
 def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
     """`recipe` with only `tasks`, `count` samples a task in the recipe's proportions, and another seed.
 
-    None leaves a part as it is. Raises `UserError` for a task that the recipe does not have.
+    None leaves a part as it is. A source of which the recipe takes all has the mean share of the others. Raises
+    `UserError` for a task that the recipe does not have.
     """
     names = list(recipe.tasks) if tasks is None else list(tasks)
     for name in names:
@@ -138,7 +139,10 @@ def fitting(task: str) -> list[str]:
 def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
     if count is None:
         return task
-    weights: Mapping[str, float] = {source: amount or 1 for source, amount in task.sources.items()}
+    # A source of which all was wanted gets as much as one source gets on average.
+    known = [amount for amount in task.sources.values() if amount is not None]
+    mean = sum(known) / len(known) if known else 1
+    weights = {source: mean if amount is None else amount for source, amount in task.sources.items()}
     amounts = shares(weights, count)
     return TaskRecipe({source: amount for source, amount in amounts.items() if amount}, task.settings)
 

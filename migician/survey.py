@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.samples import IMAGE_MARK
 from migician.seeds import stream
@@ -20,6 +22,8 @@ _BLOCK = 8 << 20
 _MARK = IMAGE_MARK.encode()
 # Within a string every quote is escaped, so these bytes are the field itself.
 _REPLY = b'"from":"gpt"'
+_IMAGES, _IMAGES_END = b'"images":["', b'"],"conversations":'
+_64_BITS = (1 << 64) - 1
 _BOX = re.compile(rb"<\|box_start\|>\(([0-9]{1,4},[0-9]{1,4}\),\([0-9]{1,4},[0-9]{1,4})\)<\|box_end\|>")
 
 
@@ -42,6 +46,8 @@ class Survey(msgspec.Struct):
     picked: list[bytes]
     """Some records as they are written, drawn by the seed, in random order."""
     sha256: str
+    images: NDArray[np.uint64]
+    """A hash of each image that the samples name, once; an image that two families use has one hash."""
 
 
 def survey(file: Path, seed: int, picks: int) -> Survey:
@@ -51,6 +57,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
     turns: Counter[int] = Counter()
     areas = np.zeros(len(AREA_EDGES) - 1, np.int64)
     picked: list[tuple[float, bytes]] = []
+    named: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     with file.open("rb") as opened:
         while block := opened.readlines(_BLOCK):
             whole = b"".join(block)
@@ -59,12 +66,21 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             images.update([line.count(_MARK) for line in lines])
             turns.update([line.count(_REPLY) for line in lines])
             areas += areas_of(whole)
+            named.append(np.unique(np.array([hash(name) & _64_BITS for name in _images(lines)], np.uint64)))
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
             nearest = [int(at) for at in np.argsort(keys)[:picks]]
             picked = sorted(picked + [(float(keys[at]), lines[at].rstrip(b",\n")) for at in nearest])[:picks]
     figures = Figures(images.total(), dict(sorted(images.items())), dict(sorted(turns.items())), areas.tolist())
-    return Survey(figures, [line for _, line in picked], digest.hexdigest())
+    return Survey(figures, [line for _, line in picked], digest.hexdigest(), np.unique(np.concatenate(named)))
+
+
+def _images(lines: list[bytes]) -> Iterator[bytes]:
+    """The images of records by source and path, "./MGrounding-630k/<Family>/" left out."""
+    for line in lines:
+        start, end = line.find(_IMAGES) + len(_IMAGES), line.find(_IMAGES_END)
+        for name in line[start:end].split(b'","'):
+            yield name.split(b"/", 3)[-1]
 
 
 def areas_of(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -19,7 +19,7 @@ from migician.build import Built, build
 from migician.errors import UserError
 from migician.miniature import Amounts, make_world
 from migician.mixture import Part, mix, shares, write_dataset_info
-from migician.recipe import read_recipe
+from migician.recipe import Recipe, TaskRecipe, adjusted, read_recipe
 from migician.samples import read_samples, sample, write_samples
 from migician.sources import SOURCES
 
@@ -230,6 +230,21 @@ class TestRecipes:
         }
         assert sum(counts.values()) == 630_000
         assert {source for task in tasks.values() for source in task.sources} == set(SOURCES)
+
+    @pytest.mark.parametrize(
+        ("amounts", "shared"),
+        [
+            ({"coco": None, "objects365": 9000}, {"coco": 50, "objects365": 50}),
+            ({"coco": 3000, "objects365": 9000}, {"coco": 25, "objects365": 75}),
+            ({"coco": None, "objects365": None}, {"coco": 50, "objects365": 50}),
+            ({"coco": None, "objects365": 3000, "imagenet": 1000}, {"coco": 33, "objects365": 50, "imagenet": 17}),
+        ],
+    )
+    def test_a_source_of_which_all_is_taken_has_its_share_of_a_count(
+        self, amounts: dict[str, int | None], shared: dict[str, int]
+    ) -> None:
+        recipe = adjusted(Recipe({"common_object": TaskRecipe(amounts)}), None, 100, None)
+        assert recipe.tasks["common_object"].sources == shared
 
     def test_all_problems_at_once(self, tmp_path: Path) -> None:
         file = tmp_path / "r.yaml"

@@ -23,7 +23,7 @@ from migician.sources import SOURCES
 
 __all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
 
-VERSION = 1
+VERSION = 2
 _KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path], Any]]] = {
     Scene: (write_scenes, Scenes),
     Track: (write_tracks, Tracks),

@@ -22,6 +22,7 @@ class Pair(msgspec.Struct, frozen=True):
     corners_before: Corners | None
     corners_after: Corners | None
     description: str
+    is_instruction: bool = False
     box_shown: bool = False
 
     @property
@@ -42,6 +43,7 @@ def write_pairs(pairs: Iterable[ImagePair], folder: Path, root: Path) -> int:
                 pair.box_before.as_tuple() if pair.box_before else None,
                 pair.box_after.as_tuple() if pair.box_after else None,
                 pair.description,
+                pair.is_instruction,
                 pair.box_shown,
             )
             stream.write(msgspec.json.encode(kept) + b"\n")

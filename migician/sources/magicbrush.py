@@ -71,7 +71,8 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
             before, mask, after = paths
             box = _change(before, mask, after, tally)
             if box:
-                yield ImagePair(f"{session}-{number}", before, after, box, box, turn.instruction)
+                name = f"{session}-{number}"
+                yield ImagePair(name, before, after, box, box, turn.instruction, is_instruction=True)
     if sessions and not present:
         raise UserError(f"{file}: none of its images are there; they belong in {root / split / 'images'}/<session>/")
 

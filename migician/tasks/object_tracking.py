@@ -10,6 +10,7 @@ gpt:   It's in the second image. <|box_start|>(82,338),(540,812)<|box_end|>
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -28,10 +29,12 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
 )
+from migician.tasks.reasoning import course
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,13 +44,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: tuple[Count, Count] = (5, 20)
     """Frames of the sequence from one shown to the next; less where the sequence is short."""
     passes: Count = 2
-    """Samples one sequence may give."""
+    """Samples one sequence may give at most, each from another first frame."""
     ordering: Share = 0.02
-    """Samples that ask for the order in time instead of a box."""
+    """Samples of three frames or more that ask for the order in time instead of a box."""
     whole: Share = 0.3
-    """Of the others: samples that ask for the object in every later frame."""
+    """Of the others: samples that ask for the object in every later frame, where all of them are known."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -76,40 +81,55 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     if step < 1:
         return "sequence shorter than a sample"
     reach = step * (count - 1)
-    starts = np.flatnonzero(seen[: len(span) - reach])
+    # No two passes begin at the same frame, so none of their samples is the same.
+    starts = np.flatnonzero(seen[turn : len(span) - reach : settings.passes]) * settings.passes + turn
     if not len(starts):
-        return "object not seen in any first frame"
+        return "object not seen in any other first frame" if turn else "object not seen in any first frame"
     start = int(starts[rng.randrange(len(starts))])
     frames = span[start : start + reach + 1 : step]
     pictures = [Picture(tracks.paths[frame]) for frame in frames]
-    speaker = Speaker(rng, settings.manner)
-    if speaker.chance(settings.ordering):
+    speaker = Speaker(rng, settings.manner, settings.reasoning)
+    # Of two images, the second has only one place; where many objects share the frames, one asks for their order.
+    if speaker.chance(settings.ordering) and len(pictures) > 2 and tracks.is_first(track):
         return _ordering(pictures, speaker)
     shown = seen[start : start + reach + 1 : step].tolist()
     boxes = [tracks.box(frame) if visible else None for frame, visible in zip(frames, shown, strict=True)]
     if not any(boxes[1:]):
         return "object not seen after the first frame"
-    turns = [_everywhere(boxes, speaker)] if speaker.chance(settings.whole) else _singly(boxes, speaker, settings.turns)
-    return speaker.draft(pictures, turns)
+    # Every later frame is asked for only where each has a box or is known to show nothing.
+    is_known = all(box or tracks.is_hidden(frame) for box, frame in zip(boxes, frames, strict=True))
+    if speaker.chance(settings.whole) and is_known:
+        return speaker.draft(pictures, [_everywhere(boxes, tracks.label(track), speaker)])
+    return speaker.draft(pictures, _singly(boxes, tracks.label(track), speaker, settings.turns))
 
 
-def _singly(boxes: list[Box | None], speaker: Speaker, count: int) -> list[tuple[str, str]]:
+def _singly(boxes: list[Box | None], label: str, speaker: Speaker, count: int) -> list[tuple[str, str]]:
     later = [(position, box) for position, box in enumerate(boxes) if position and box]
     first = {"box": _written(boxes[0])}
     return [
-        speaker.exchange(ONE, SENTENCES, box, image_fields(position) | first)
+        speaker.exchange(
+            ONE,
+            SENTENCES,
+            Target(position, box, label),
+            image_fields(position) | first,
+            functools.partial(course, boxes[: position + 1]),
+        )
         for position, box in speaker.some(later, count)
     ]
 
 
-def _everywhere(boxes: list[Box | None], speaker: Speaker) -> tuple[str, str]:
+def _everywhere(boxes: list[Box | None], label: str, speaker: Speaker) -> tuple[str, str]:
+    speaker.targets += [Target(position, box, label) for position, box in enumerate(boxes) if position and box]
     question = speaker.pick(ALL).format(box=_written(boxes[0]))
     return question, "\n".join(f"Image-{number}: {_written(box)}" for number, box in enumerate(boxes[1:], start=2))
 
 
 def _ordering(pictures: list[Picture], speaker: Speaker) -> Draft:
-    # Motion looks as likely backwards, so the earliest frame is given.
-    shown = [0, *speaker.rng.sample(range(1, len(pictures)), len(pictures) - 1)]
+    # Motion looks as likely backwards, so the earliest frame is given. The others are out of order: where they come
+    # out in it, the first goes to the end.
+    in_order = list(range(1, len(pictures)))
+    later = speaker.rng.sample(in_order, len(in_order))
+    shown = [0, *(later if later != in_order else [*later[1:], later[0]])]
     in_time = ", ".join(f"Image-{shown.index(time) + 1}" for time in range(len(pictures)))
     return speaker.draft([pictures[time] for time in shown], [(speaker.pick(ORDER), in_time)])
 
@@ -124,33 +144,33 @@ ONE = Wordings(
         "bounding box({box}), please locate it in the {nth} image. ",
     ),
     own=(
-        "The object at {box} in the first image moves through this sequence. Where is it in the {ordinal} image?",
+        "The object at {box} in the first image is in this sequence. Where is it in the {ordinal} image?",
         "Image-1 shows a target at {box}. Find the same target in Image-{number}.",
         "These frames come from one video. Track what is at {box} in the first frame to the {ordinal} frame.",
         "Follow the object {box} of Image-1 and give its box in Image-{number}.",
         "In the first picture, look at {box}. Locate that same thing in the {ordinal} picture.",
         "The frames are in order of time. Given the object's box {box} in frame 1, what is its box in frame {number}?",
-        "Where has the object at {box} (first image) got to in the {ordinal} image?",
+        "Where is the object at {box} (first image) in the {ordinal} image?",
         "You see a clip as single frames. Box in the {ordinal} image the object that the first image has at {box}.",
         "Starting from {box} in Image-1, please track the object and report where it is in Image-{number}.",
         "Please point out in the {ordinal} image the object marked by {box} in the first image.",
         "The target of this tracking sequence is at {box} in the first frame. Locate it in the {ordinal} frame.",
         "Which part of the {ordinal} image is covered by the object found at {box} in the first image?",
-        "A moving object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
+        "An object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
         "Look for the object of the first image, box {box}, in the {ordinal} image.",
         "Object to track: {box} in Image-1. Its place in Image-{number}, please.",
-        "Over this image sequence something moves. It begins at {box} in the first image; find it in the {ordinal}.",
+        "Follow an object over this image sequence. It is at {box} in the first image; find it in the {ordinal} image.",
         "Detect in Image-{number} the very object that {box} encloses in Image-1.",
         "What is the bounding box in the {ordinal} image of the object that was at {box} in the first image?",
         "The first image gives you the target, {box}. Search the {ordinal} image for it and draw its box.",
-        "Here are several moments of one scene. Locate in moment {number} what is at {box} in moment 1.",
+        "Here are several moments of one scene. Locate in Image-{number} what is at {box} in Image-1.",
     ),
 )
 ALL = (
     "Track the object at {box} in the first image through all the other images.",
     "Image-1 shows the target at {box}. Give its box in every later image.",
     "Follow what is at {box} in the first frame and report where it is in each of the following frames.",
-    "The object {box} of the first image moves. List its boxes in the images after it.",
+    "Look at the object {box} of the first image. List its boxes in the images after it.",
 )
 ORDER = (
     "Image-1 is the earliest frame of a video, the others are mixed up. Put the images in order of time.",
@@ -161,5 +181,5 @@ SENTENCES = (
     "It's in the {ordinal} image.",
     "In the {ordinal} image, the object is here:",
     "The object in Image-{number}:",
-    "It has moved. In the {ordinal} image it is at",
+    "In the {ordinal} image it is at",
 )
