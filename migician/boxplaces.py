@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from migician.boxtext import BOX_START, Mention, parse_boxes
-from migician.imagenames import image_names, images_of_box
+from migician.imagenames import asked_image, image_names, images_of_box
 
 NEAR = 0.5
 """IoU with the given box from which on an answer could have been copied."""
@@ -24,7 +24,7 @@ _ALWAYS_IN = {"rl_train": 0, "rg_train": 1}
 _FRAME = re.compile(r"[^.]*?(?<![0-9])([0-9]{1,12})(_ref)?\.[A-Za-z]{3,4}")
 _PLAIN = re.compile(r"<\|box_start\|>\(([0-9]{1,4}),([0-9]{1,4})\),\(([0-9]{1,4}),([0-9]{1,4})\)<\|box_end\|>")
 _ORDER_WORDS = ("order", "Order", "sort", "Sort", "hronolog")
-"""One of them is in any question for the order in time; what else they may be in does no harm, as frames are in order."""
+"""One of them is in any question for the order in time. Where another question has one, its frames are in order."""
 _RELEASED = "MGrounding-630k"
 
 
@@ -56,7 +56,7 @@ def places(
     What the wordings of the families leave unsaid: a crop is looked for in the first image, an example in the second,
     and a track begins in the anchor.
     """
-    in_text, named = ({name.image for name in image_names(one)} for one in (text, question))
+    in_text = {name.image for name in image_names(text)}
     tied = mention.image
     if type in _ALWAYS_IN:
         tied = _ALWAYS_IN[type]
@@ -64,9 +64,11 @@ def places(
         tied = first
     elif tied is None and len(in_text) == 1:
         tied = in_text.pop()
-    if type == TRACKING:
-        named.discard(0)
-    return images_of_box(tied, named.pop() if len(named) == 1 else None, count)
+    asked = asked_image(question)
+    if type == TRACKING:  # where the first image is named, it has the box that is given
+        later = {name.image for name in image_names(question)} - {0}
+        asked = later.pop() if len(later) == 1 else None
+    return images_of_box(tied, asked, count)
 
 
 class Copying(msgspec.Struct):

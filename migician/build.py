@@ -20,22 +20,23 @@ import fcntl
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from migician.card import Part, versions, write_card
-from migician.errors import UserError, writing
+from migician.balance import Balance
+from migician.card import Part, Told, versions, write_card
+from migician.errors import UserError, made, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
 from migician.progress import Report, progress_bar
 from migician.recipe import Recipe, chosen, settings_of
 from migician.rendering import Job, Piece, Rendered, render
-from migician.scenes import Tally
+from migician.scenes import ImagePair, Scene, Tally, Track
 from migician.seeds import derived
 from migician.sources import SOURCES
 from migician.tasks import TASKS
@@ -43,6 +44,8 @@ from migician.tasks.draft import Plan
 from migician.workers import Processes, Workers, here, on_ray
 
 NAME = "MGrounding-630k"
+_ITEMS: dict[Any, str] = {Scene: "images", ImagePair: "pairs", Track: "sequences"}
+"""What a source has, in words."""
 _PIECE = 256
 """Plans of a piece: where crops are cut, work for about a second, so that no process waits long for the last piece."""
 
@@ -53,6 +56,8 @@ class Built:
 
     folder: Path
     parts: tuple[Part, ...]
+    warnings: tuple[str, ...] = ()
+    """Where the answers of a family lean to one side; see `migician.balance`."""
 
     @property
     def samples(self) -> int:
@@ -61,8 +66,8 @@ class Built:
 
     @property
     def short(self) -> tuple[Part, ...]:
-        """The parts whose source had fewer samples than were asked for."""
-        return tuple(part for part in self.parts if part.asked is not None and part.made < part.asked)
+        """The parts whose source had fewer samples than were asked for, or none at all."""
+        return tuple(part for part in self.parts if part.shortfall)
 
     def _repr_markdown_(self) -> str:
         lines = [
@@ -91,6 +96,7 @@ def build(
     collect: bool = False,
     overwrite: bool = False,
     exclude: Exclude | None = MIG_BENCH,
+    name: str = NAME,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
@@ -101,12 +107,13 @@ def build(
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
     `collect` they are opened, compared with their annotations and brought into `out`. No sample has
     an image that MIG-Bench uses, as far as `exclude` makes it known; with None they are left in, and the card says so.
+    `name` is the title of the dataset's card; files and folders keep theirs.
 
     `out` may exist only if it is empty, or with `overwrite` if it holds an earlier build. A build
     that was killed leaves a folder beside `out`; the same call again goes on from it.
 
-    Raises `UserError` naming what is unknown, missing or unreadable. Bad rows of a source and
-    samples that fail a filter are counted on the card.
+    Raises `UserError` naming what is unknown, missing or unreadable, and where not one sample could be made. Bad
+    rows of a source and samples that fail a filter are counted on the card.
     """
     target = Path(out)
     recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None)
@@ -115,15 +122,28 @@ def build(
     with _workplace(target) as work:
         _go_on_or_start_anew(work, recipe, sources, collect, excluded)
         with _crew(workers, ray) as crew:
-            parts = [
+            made = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()
                 for source in asked.sources
                 for indexed in [_index(work, source, Path(sources[source]), recipe)]
             ]
-        _assemble(work, recipe, parts, excluded)
+        parts, balances = [part for part, _ in made], _by_task(made)
+        if not balances:
+            raise UserError(f"{out}: not one sample could be made. {'. '.join(part.shortfall for part in parts)}")
+        told = Told(name, recipe, parts, excluded, balances)
+        _assemble(work, told)
         _swap(work / "data", target)
-    return Built(target, tuple(parts))
+    return Built(target, tuple(parts), tuple(told.warnings))
+
+
+def _by_task(made: Iterable[tuple[Part, Balance]]) -> dict[str, Balance]:
+    """The balance of each task that has samples, over all its sources."""
+    balances: dict[str, Balance] = {}
+    for part, balance in made:
+        if part.made:
+            balances.setdefault(part.task, Balance()).add(balance)
+    return balances
 
 
 @contextlib.contextmanager
@@ -131,14 +151,7 @@ def _workplace(target: Path) -> Iterator[Path]:
     """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
     work = target.with_name(f".{target.name}.part")
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with (work / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{target}: another build is writing it; wait for it, or choose another folder"
-                ) from None
+        with made(target.parent), _locked(work, target):
             try:
                 yield work
             except (UserError, OSError):
@@ -147,6 +160,17 @@ def _workplace(target: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
+
+
+@contextlib.contextmanager
+def _locked(work: Path, target: Path) -> Iterator[None]:
+    work.mkdir(exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{target}: another build is writing it; wait for it, or choose another folder") from None
+        yield
 
 
 def _go_on_or_start_anew(
@@ -206,16 +230,11 @@ def _part(
     collect: bool,
     exclude: Exclude | None,
     crew: Workers,
-) -> Part:
-    """The samples of one task from one source, as files of records in `work`."""
+) -> tuple[Part, Balance]:
+    """The samples of one task from one source, as files of records in `work`, and what their answers point to."""
     folder, index = indexed
     task, asked = TASKS[name], recipe.tasks[name].sources[source]
     place = f"{NAME}/{task.folder}/{SOURCES[source].folder}"
-    if not collect:
-        link = work / "data" / place
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(index.root, target_is_directory=True)
     job = Job(
         name,
         recipe.tasks[name].settings,
@@ -226,36 +245,45 @@ def _part(
         collect,
         exclude,
     )
-    refused = Tally()
-    plans = task.plan(index.items, job.seed, refused, settings_of(name, recipe.tasks[name]))
+    refused, settings = Tally(), settings_of(name, recipe.tasks[name])
+    plans = task.plan(index.items, job.seed, refused, settings)
     records = work / "parts" / f"{name}-{source}"
     with progress_bar(f"{name} from {source}") as report:
-        made = _render_all(job, plans, asked, records, refused, crew, report)
-    return Part(name, source, asked, made, index.left_out, refused.counts)
+        made, balance = _render_all(job, plans, asked, records, refused, crew, report)
+    if made and not collect:
+        link = work / "data" / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(index.root, target_is_directory=True)
+    passes = getattr(settings, "passes", None)
+    drawn_from = f"{len(index.items):,} {_ITEMS[task.takes]}" + (f", passes: {passes}" if passes else "")
+    return Part(name, source, asked, made, index.left_out, refused.counts, drawn_from), balance
 
 
 def _render_all(
     job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
-) -> int:
-    """Records of the first `asked` plans that give one; how many there are.
+) -> tuple[int, Balance]:
+    """Records of the first `asked` plans that give one; how many there are, and what their answers point to.
 
     Never more plans are begun than samples are still wanted, so no picture is made in vain, and
     what is made and counted does not depend on how many work on it.
     """
     made = begun = 0
+    balance = Balance()
     while asked is None or made < asked:
         wanted = itertools.islice(plans, None if asked is None else asked - made)
         pieces = _pieces(job, wanted, begun, records)
         before = begun
         for done in crew(render, pieces):
             made += done.made
+            balance.add(done.balance)
             begun += done.made + sum(done.refused.values())
             for reason, count in done.refused.items():
                 refused.add(reason, count)
             report(made, asked)
         if begun == before:
             break
-    return made
+    return made, balance
 
 
 def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Iterator[Piece]:
@@ -266,24 +294,24 @@ def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Itera
         yield Piece(job, start, piece, str(records / f"{start:09d}.jsonl"))
 
 
-def _assemble(work: Path, recipe: Recipe, parts: Sequence[Part], excluded: Excluded) -> None:
-    """The dataset's own files, in `work/data`, of the records in `work/parts`."""
+def _assemble(work: Path, told: Told) -> None:
+    """The dataset's own files, in `work/data`, of the records in `work/parts`; none of a family without samples."""
     data = work / "data"
-    files = {name: f"{TASKS[name].stem}.json" for name in recipe.tasks}
+    files = {name: f"{TASKS[name].stem}.json" for name in told.balances}
     with writing(data / f"{NAME}.json") as whole:
         opened_whole = False
         for name, file in files.items():
             with writing(data / file) as family:
                 opened = False
-                for records in _records(work / "parts", name, recipe):
+                for records in _records(work / "parts", name, told.recipe):
                     family.writelines((b",\n" if opened else b"[\n", records))
                     whole.writelines((b",\n" if opened_whole else b"[\n", records))
                     opened = opened_whole = True
-                family.write(b"\n]\n" if opened else b"[]\n")
-        whole.write(b"\n]\n" if opened_whole else b"[]\n")
+                family.write(b"\n]\n")
+        whole.write(b"\n]\n")
     files["mgrounding"] = f"{NAME}.json"
     write_dataset_info(data, files)
-    write_card(data, NAME, recipe, parts, list(files.values()), excluded)
+    write_card(data, NAME, told, list(files.values()))
 
 
 def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from migician.album import album
+from migician.balance import Balance, warnings
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
 from migician.readme import HISTOGRAMS, SAMPLES, readme
 from migician.recipe import Recipe
 from migician.survey import survey
+from migician.tasks import TASKS
 
 _SHOWN = 12
+_REASONS = 3
+"""Told of a shortfall: the most frequent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +42,45 @@ class Part:
     """Rows of the source that were dropped or mended, by reason."""
     refused: dict[str, int]
     """Scenes and samples that the task did not take, by reason."""
+    drawn_from: str = ""
+    """What the source has, and how often it is used: "1,120 sequences, passes: 2"."""
+
+    @property
+    def shortfall(self) -> str:
+        """What the source had too few of and why; empty where it had enough."""
+        if self.made and (self.asked is None or self.made >= self.asked):
+            return ""
+        asked = f" of {self.asked:,}" if self.asked is not None else ""
+        reasons = sorted((self.left_out | self.refused).items(), key=lambda one: -one[1])[:_REASONS]
+        told = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
+        told += [f"{reason}: {count:,}" for reason, count in reasons]
+        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(told)}"
 
 
-def write_card(
-    folder: Path, name: str, recipe: Recipe, parts: Sequence[Part], files: Sequence[str], excluded: Excluded
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the card says of a dataset beside what its files hold."""
+
+    title: str
+    recipe: Recipe
+    parts: Sequence[Part]
+    excluded: Excluded
+    balances: Mapping[str, Balance] = field(default_factory=dict)
+    """By task."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Where the answers of a family lean to one side."""
+        found = ((task, warnings(one, TASKS[task].asks)) for task, one in self.balances.items())
+        return [f"{task}: {warning}" for task, one in found for warning in one]
+
+
+def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> None:
     """Write card.json, README.md and two pictures about the `files` of `folder`; no dates, so that builds compare.
 
     Of `files`, `name`.json has all samples, the other .json files those of one family each.
     """
+    recipe, parts, excluded = told.recipe, told.parts, told.excluded
     merged = f"{name}.json"
     families = [file for file in files if file.endswith(".json") and file != merged]
     with ThreadPoolExecutor() as pool:  # a digest leaves the interpreter to others
@@ -54,13 +89,15 @@ def write_card(
         digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
     look = album({Path(file).stem: one.picked for file, one in surveys.items()}, folder, _SHOWN)
     paths = sorted((folder / name).rglob("*"))
-    images = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
+    sizes = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
+    used = np.unique(np.concatenate([one.images for one in surveys.values()]))
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
     card: dict[str, Any] = {
-        "name": name,
+        "name": told.title,
         "samples": sum(part.made for part in parts),
-        "images": len(images),
-        "image_bytes": sum(images),
+        "images": len(used),
+        "image_files": len(sizes),
+        "image_bytes": sum(sizes),
         "links": links,
         "stored": "files",
         "seed": recipe.seed,
@@ -69,6 +106,9 @@ def write_card(
         "mig_bench": msgspec.to_builtins(excluded) | {"sentence": excluded.sentence()},
         "files": {file: {"sha256": digests[file], "bytes": (folder / file).stat().st_size} for file in files},
         "parts": [asdict(part) for part in parts],
+        "short": [part.shortfall for part in parts if part.shortfall],
+        "balance": {task: one.told() for task, one in told.balances.items()},
+        "warnings": told.warnings,
         "figures": {Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) for file, one in surveys.items()},
         "look": {"samples": look.shown, "unreadable": look.unreadable},
     }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import yaml
 
+from migician.balance import FEWEST, area_words
+from migician.errors import UserError
+from migician.files import read_json
 from migician.sources import SOURCES
 
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
@@ -14,6 +19,43 @@ Stored = Literal["files", "embedded", "named"]
 """How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+class _Part(msgspec.Struct):
+    task: str = ""
+    source: str = ""
+    asked: int | None = None
+    made: int = 0
+    left_out: dict[str, int] = {}
+    refused: dict[str, int] = {}
+
+
+class _Card(msgspec.Struct):
+    name: str = ""
+    samples: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    seed: int = 0
+    stored: Stored | None = None
+    mig_bench: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    parts: list[_Part] = []
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card.json that a build left in a folder; None where there is none.
+
+    Builds of earlier versions may lack fields; `UserError` for one of another type.
+    """
+    file = folder / "card.json"
+    if not file.exists():
+        return None
+    card = read_json(file, dict[str, Any], "a card of this version (build it again)")
+    try:
+        msgspec.convert(card, _Card)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{file}: not a card of this version (build it again): {error}") from None
+    return card
 
 
 def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
@@ -30,7 +72,8 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
         f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
         "JSON file as built."
     )
-    sections = [opening, _loading(configs), _parts(parts), _copying(card), _look(card), card["mig_bench"]["sentence"]]
+    sections = [opening, _loading(configs), _parts(parts), _short(card), _look(card), _balance(card), _copying(card)]
+    sections.append(card["mig_bench"]["sentence"])
     sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
     return _front_matter(card["samples"], configs) + _joined(sections)
 
@@ -101,6 +144,47 @@ def _parts(parts: list[dict[str, Any]]) -> str:
         asked = "all" if part["asked"] is None else f"{part['asked']:,}"
         lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
     return "\n".join(lines)
+
+
+def _short(card: Mapping[str, Any]) -> str:
+    """Why there are fewer samples than were asked for."""
+    short = [f"- {line}" for line in card.get("short", [])]
+    return "\n".join(["Fewer than were asked for:", "", *short]) if short else ""
+
+
+def _balance(card: Mapping[str, Any]) -> str:
+    """What the answers point to, by task."""
+    balances: Mapping[str, Any] = card.get("balance", {})
+    if not balances:
+        return ""
+    lines = [
+        "## Balance of the answers",
+        "",
+        "Which image the boxes are in, by the images of a sample; how many have their centre in the middle ninth of "
+        "their image; the size and the label that most of them have.",
+        "",
+        "| family | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task, one in balances.items():
+        boxes = max(1, sum(one["areas"]))
+        asked = "; ".join(f"of {images}: {_shares(counts)}" for images, counts in one["asked"].items())
+        area = one["areas"].index(max(one["areas"]))
+        size = f"{one['areas'][area] / boxes:.0%} {area_words(area)}"
+        label = next(
+            (f"{count / boxes:.0%} {label}, {one['kinds']:,} in all" for label, count in one["labels"].items()), ""
+        )
+        reasoned = f"{one['reasoned'] / max(1, one['answers']):.0%}"
+        middle = f"{one['ninths'][4] / boxes:.0%}"
+        lines.append(f"| {task} | {one['answers']:,} | {reasoned} | {asked} | {middle} | {size} | {label} |")
+    lines += ["", *(f"- **{warning}**" for warning in card["warnings"])]
+    if not card["warnings"]:
+        lines.append(f"Nothing leans to one side, as far as {FEWEST} boxes and more of a family can tell.")
+    return "\n".join(lines)
+
+
+def _shares(counts: list[int]) -> str:
+    return ", ".join(f"{count / max(1, sum(counts)):.0%}" for count in counts)
 
 
 def _copying(card: Mapping[str, Any]) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from migician.errors import UserError, closest, unknown
+from migician.files import read_yaml
 from migician.mixture import shares
 from migician.sources import SOURCES
 from migician.tasks import TASKS
@@ -38,12 +38,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_recipe(file: Path) -> Recipe:
     """The recipe in a YAML file; raises `UserError` listing all that is wrong in it at once."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        recipe = msgspec.convert(content, Recipe)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        recipe = msgspec.convert(read_yaml(file), Recipe)
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: {error}{_suggestion(str(error), Recipe)}") from None
     found = problems(recipe)
@@ -120,7 +115,8 @@ def plain_recipe(tasks: Iterable[str], sources: Iterable[str], count: int | None
 def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
     """`recipe` with only `tasks`, `count` samples a task in the recipe's proportions, and another seed.
 
-    None leaves a part as it is. Raises `UserError` for a task that the recipe does not have.
+    None leaves a part as it is. A source of which the recipe takes all has the mean share of the others. Raises
+    `UserError` for a task that the recipe does not have.
     """
     names = list(recipe.tasks) if tasks is None else list(tasks)
     for name in names:
@@ -143,7 +139,10 @@ def fitting(task: str) -> list[str]:
 def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
     if count is None:
         return task
-    weights: Mapping[str, float] = {source: amount or 1 for source, amount in task.sources.items()}
+    # A source of which all was wanted gets as much as one source gets on average.
+    known = [amount for amount in task.sources.values() if amount is not None]
+    mean = sum(known) / len(known) if known else 1
+    weights = {source: mean if amount is None else amount for source, amount in task.sources.items()}
     amounts = shares(weights, count)
     return TaskRecipe({source: amount for source, amount in amounts.items() if amount}, task.settings)
 

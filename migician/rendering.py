@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from migician.balance import Balance, balance_of
 from migician.errors import writing
 from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
@@ -53,6 +54,7 @@ class Rendered(msgspec.Struct, frozen=True):
 
     made: int
     refused: dict[str, int]
+    balance: Balance
 
 
 def render(piece: Piece) -> Rendered:
@@ -69,15 +71,17 @@ def render(piece: Piece) -> Rendered:
     placer = _placer(index.root, job.data, job.place, job.collect)
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
+    kept: list[Draft] = []
     refused: dict[str, int] = {}
     for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
         elif not isinstance(draft, str):
+            kept.append(draft)
             name = f"{task.type}_{index.source}_{number:06d}"
             lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
-    rendered = Rendered(len(lines), refused)
+    rendered = Rendered(len(lines), refused, balance_of(kept))
     with writing(file, durable=False) as stream:
         stream.write(encoder.encode(rendered) + b"\n")
         stream.write(b",\n".join(lines))

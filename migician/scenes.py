@@ -24,7 +24,8 @@ class Thing(msgspec.Struct, frozen=True, gc=False):
     label: str
     """The category's name."""
     phrase: str = ""
-    """What describes this very object ("a woman wearing an orange shirt"), where the source has such phrases."""
+    """What describes this very object ("a woman wearing an orange shirt") and no other of its image, where the source
+    has such a phrase."""
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -50,15 +51,20 @@ class ImagePair:
     box_after: Box | None
     description: str = ""
     """What changed, in the source's words; empty where it has none."""
+    is_instruction: bool = False
+    """Whether `description` is what an editor was asked to do ("add a dog"), not what can be seen to have changed."""
     box_shown: bool = False
     """Whether the source drew the box on the images: such a pair shows the answer to where it differs."""
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One frame of a sequence; `box` is None where the object cannot be seen."""
+    """One frame of a sequence."""
 
     image: Path
     box: Box | None
+    """None where the source has no box that can be used: the object may be in the frame or not."""
+    is_hidden: bool = False
+    """Whether the source says that nothing of the object can be seen; `box` is None then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.boxplaces import Copying, seen, source_of
 from migician.boxtext import BOX_START
@@ -24,6 +26,8 @@ _MARK = IMAGE_MARK.encode()
 _REPLY, _ASKED = b'"from":"gpt"', b'"from":"human"'
 _GIVEN = BOX_START.encode()
 _SAMPLE = msgspec.json.Decoder(Sample)
+_IMAGES, _IMAGES_END = b'"images":["', b'"],"conversations":'
+_64_BITS = (1 << 64) - 1
 _BOX = re.compile(rb"<\|box_start\|>\(([0-9]{1,4},[0-9]{1,4}\),\([0-9]{1,4},[0-9]{1,4})\)<\|box_end\|>")
 
 
@@ -48,6 +52,8 @@ class Survey(msgspec.Struct):
     picked: list[bytes]
     """Some records as they are written, drawn by the seed, in random order."""
     sha256: str
+    images: NDArray[np.uint64]
+    """A hash of each image that the samples name, once; an image that two families use has one hash."""
 
 
 def survey(file: Path, seed: int, picks: int) -> Survey:
@@ -58,6 +64,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
     areas = np.zeros(len(AREA_EDGES) - 1, np.int64)
     copying: dict[str, Copying] = {}
     picked: list[tuple[float, bytes]] = []
+    named: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     with file.open("rb") as opened:
         while block := opened.readlines(_BLOCK):
             whole = b"".join(block)
@@ -68,6 +75,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             areas += areas_of(whole)
             for line in filter(_gives_box, lines):
                 _count_copying(line, copying)
+            named.append(np.unique(np.array([hash(name) & _64_BITS for name in _images(lines)], np.uint64)))
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
             nearest = [int(at) for at in np.argsort(keys)[:picks]]
@@ -79,7 +87,15 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
         areas.tolist(),
         dict(sorted(copying.items())),
     )
-    return Survey(figures, [line for _, line in picked], digest.hexdigest())
+    return Survey(figures, [line for _, line in picked], digest.hexdigest(), np.unique(np.concatenate(named)))
+
+
+def _images(lines: list[bytes]) -> Iterator[bytes]:
+    """The images of records by source and path, "./MGrounding-630k/<Family>/" left out."""
+    for line in lines:
+        start, end = line.find(_IMAGES) + len(_IMAGES), line.find(_IMAGES_END)
+        for name in line[start:end].split(b'","'):
+            yield name.split(b"/", 3)[-1]
 
 
 def _gives_box(line: bytes) -> bool:

@@ -19,7 +19,7 @@ from migician.build import Built, build
 from migician.errors import UserError
 from migician.miniature import Amounts, make_world
 from migician.mixture import Part, mix, shares, write_dataset_info
-from migician.recipe import read_recipe
+from migician.recipe import Recipe, TaskRecipe, adjusted, read_recipe
 from migician.samples import read_samples, sample, write_samples
 from migician.sources import SOURCES
 
@@ -179,6 +179,24 @@ class TestFaults:
         card = json.loads((tmp_path / "out" / "card.json").read_text())
         assert card["parts"][0]["refused"]["image of another size than its annotation says"] > 0
 
+    @pytest.mark.parametrize("way", [2, 6])
+    @pytest.mark.parametrize(("family", "source"), [("free_form", "coco"), ("region_locating", "objects365")])
+    def test_images_that_would_be_seen_two_ways_are_refused(
+        self, world: dict[str, Path], tmp_path: Path, way: int, family: str, source: str
+    ) -> None:
+        """A trainer reads them unturned, a model is asked about them upright: whole and as a crop."""
+        root, exif = shutil.copytree(world[source], tmp_path / source), Image.Exif()
+        exif[0x0112] = way
+        turned = sorted(root.rglob("*.jpg"))[::2]
+        for image in turned:
+            with Image.open(image) as opened:
+                opened.copy().save(image, exif=exif)
+        build([family], {source: root}, tmp_path / "out", config=MINIATURE, count=3, collect=True)
+        card = json.loads((tmp_path / "out" / "card.json").read_text())
+        assert card["parts"][0]["refused"]["image that its EXIF tag turns"] > 0
+        used = {file.stem.split("-")[0] for file in (tmp_path / "out").rglob("*.jpg")}
+        assert used and not used & {image.stem for image in turned}
+
     def test_too_few_scenes_is_said_not_hidden(self, world: dict[str, Path], tmp_path: Path) -> None:
         built = build(["difference"], world, tmp_path / "out", config=MINIATURE, count=500)
         assert built.samples == 12
@@ -212,6 +230,21 @@ class TestRecipes:
         }
         assert sum(counts.values()) == 630_000
         assert {source for task in tasks.values() for source in task.sources} == set(SOURCES)
+
+    @pytest.mark.parametrize(
+        ("amounts", "shared"),
+        [
+            ({"coco": None, "objects365": 9000}, {"coco": 50, "objects365": 50}),
+            ({"coco": 3000, "objects365": 9000}, {"coco": 25, "objects365": 75}),
+            ({"coco": None, "objects365": None}, {"coco": 50, "objects365": 50}),
+            ({"coco": None, "objects365": 3000, "imagenet": 1000}, {"coco": 33, "objects365": 50, "imagenet": 17}),
+        ],
+    )
+    def test_a_source_of_which_all_is_taken_has_its_share_of_a_count(
+        self, amounts: dict[str, int | None], shared: dict[str, int]
+    ) -> None:
+        recipe = adjusted(Recipe({"common_object": TaskRecipe(amounts)}), None, 100, None)
+        assert recipe.tasks["common_object"].sources == shared
 
     def test_all_problems_at_once(self, tmp_path: Path) -> None:
         file = tmp_path / "r.yaml"

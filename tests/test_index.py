@@ -87,11 +87,14 @@ def test_scenes_come_out_as_they_went_in(written: list[Scene], shares: tuple[flo
         assert all(read.label(thing) == read.labels[label] for label, things in by_label.items() for thing in things)
 
 
-@given(st.lists(st.lists(st.none() | boxes(), min_size=1, max_size=9), max_size=5))
+@given(st.lists(st.lists(st.booleans() | boxes(), min_size=1, max_size=9), max_size=5))
 @settings(max_examples=40, deadline=None)
-def test_tracks_come_out_as_they_went_in(sequences: list[list[Box | None]]) -> None:
+def test_tracks_come_out_as_they_went_in(sequences: list[list[Box | bool]]) -> None:
+    def frame_of(image: Path, given: Box | bool) -> Frame:
+        return Frame(image, None, given) if isinstance(given, bool) else Frame(image, given)
+
     written = [
-        Track(str(at), tuple(Frame(ROOT / str(at) / f"{k}.jpg", box) for k, box in enumerate(one)), f"label {at % 2}")
+        Track(str(at), tuple(frame_of(ROOT / f"{at}/{k}.jpg", box) for k, box in enumerate(one)), f"label {at % 2}")
         for at, one in enumerate(sequences)
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -103,6 +106,7 @@ def test_tracks_come_out_as_they_went_in(sequences: list[list[Box | None]]) -> N
             assert read.labels[read.label_of[number]] == track.label
             for frame, was, visible in zip(span, track.frames, seen, strict=True):
                 assert visible == (was.box is not None and is_writable(was.box))
+                assert read.is_hidden(frame) == was.is_hidden
                 if visible and was.box:
                     assert read.box(frame).as_tuple() == pytest.approx(was.box.as_tuple(), abs=HAIR)
 
@@ -110,7 +114,7 @@ def test_tracks_come_out_as_they_went_in(sequences: list[list[Box | None]]) -> N
 def test_pairs_come_out_as_they_went_in(tmp_path: Path) -> None:
     half = Box(0.1, 0.2, 0.3, 0.4)
     written = [
-        ImagePair("a", ROOT / "x/1.png", ROOT / "y/1.png", half, None, "Ein Hund\nmehr"),
+        ImagePair("a", ROOT / "x/1.png", ROOT / "y/1.png", half, None, "Ein Hund\nmehr", is_instruction=True),
         ImagePair("b", ROOT / "2.png", ROOT / "3.png", None, half),
     ]
     write_pairs(written, tmp_path, ROOT)
@@ -120,6 +124,7 @@ def test_pairs_come_out_as_they_went_in(tmp_path: Path) -> None:
         ("2.png", "3.png", ""),
     ]
     assert [read[at].boxes for at in range(2)] == [(half, None), (None, half)]
+    assert [read[at].is_instruction for at in range(2)] == [True, False]
 
 
 def test_paths_stay_below_the_root(tmp_path: Path) -> None:

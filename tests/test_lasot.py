@@ -35,6 +35,7 @@ class TestLasot:
             absent = (real / "absent" / f"{track.id}.txt").read_text().split()
             assert len(track.frames) == len(rows) == len(absent)
             for number, (frame, row, flag) in enumerate(zip(track.frames, rows, absent, strict=True), start=1):
+                assert frame.is_hidden == (flag == "1")
                 assert frame.image == root / track.label / track.id / "img" / f"{number:08d}.jpg"
                 assert agrees(frame, None if flag == "1" else expected(row, size)), (track.id, number)
                 absences += flag == "1"

@@ -45,6 +45,7 @@ class TestMot17:
                     shown += 1
                 else:
                     assert one is None or one.box is None
+                    assert one is None or one.is_hidden == (flag == 1 and kind == 1 and visibility == 0)
                     hidden += flag == 1 and kind == 1
         assert not [frame for frame in found.values() if frame.box]  # no box but from a row
         assert shown + hidden == 424
@@ -52,6 +53,26 @@ class TestMot17:
         assert tally.counts["static person"] == 60
         assert tally.counts["not a pedestrian to be considered"] == 176 + 144 + 12 + 8 + 100 + 8 + 8 + 8
         assert all(frame.image.is_file() for track in tracks for frame in track.frames)
+
+    def test_only_who_is_wholly_covered_is_known_to_be_hidden(self, tmp_path: Path) -> None:
+        place = "11,6,20,10,1,1"
+        rows = [f"1,7,{place},1", f"2,7,{place},0.2", f"3,7,{place},0", f"4,7,{place},nan", f"5,7,{place},1"]
+        self.place(tmp_path, "MOT17-02-FRCNN", *rows)
+        (track,) = mot17.read(tmp_path, Tally())
+        assert [(frame.box is not None, frame.is_hidden) for frame in track.frames] == [
+            (True, False),
+            (False, False),
+            (False, True),
+            (False, False),
+            (True, False),
+        ]
+        self.place(tmp_path / "gap", "MOT17-02-FRCNN", f"1,7,{place},1", f"3,7,{place},1", "2,7,300,6,20,10,1,1,1")
+        (track,) = mot17.read(tmp_path / "gap", Tally())
+        assert [(frame.box is not None, frame.is_hidden) for frame in track.frames] == [
+            (True, False),
+            (False, False),  # beyond the image, and as visible as can be: the row is broken
+            (True, False),
+        ]
 
     def test_pixels_count_from_one(self, tmp_path: Path) -> None:
         self.place(tmp_path, "MOT17-02-FRCNN", "1,7,1,1,100,50,1,1,1", "2,7,11,6,20,10,1,1,1")

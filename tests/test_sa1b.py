@@ -1,4 +1,4 @@
-"""SA-1B's reader against real annotation files and their masks, with GranD's files, and with broken ones."""
+"""SA-1B's reader against real annotation files and their masks, beside GranD's files, and with broken ones."""
 
 from __future__ import annotations
 
@@ -141,72 +141,8 @@ class TestMasks:
             list(sa1b.read(tmp_path, Tally(), split="val"))
 
 
-class TestGrand:
-    def test_labels_phrases_and_boxes(self, tmp_path: Path) -> None:
-        write(tmp_path, "sa_1", [1, 1, 9, 9])
-        describe(
-            tmp_path,
-            {"id": 0, "bbox": [10, 10, 20, 30], "labels": ["person"], "attributes": ["a woman in an orange shirt"]},
-            {"id": 1, "bbox": [10, 0, 50, 50], "labels": ["flip-flop_(sandal)", "shoe"], "attributes": None},
-            floating=({"id": 2, "bbox": [0, 0, 100, 25], "labels": ["sky"]},),
-        )
-        (scene,), counts = read(tmp_path)
-        found = [(thing.box, thing.label, thing.phrase) for thing in scene.things]
-        assert found == [
-            (Box(0.1, 0.2, 0.2, 0.6), "person", "a woman in an orange shirt"),
-            (Box(0.1, 0, 0.5, 1), "flip-flop (sandal)", ""),
-            (Box(0, 0, 1, 0.5), "sky", ""),
-        ]
-        assert scene.unboxed == {"shoe"}
-        assert counts == {}
-
-    def test_a_box_taken_from_sa1b_lacks_its_last_pixel_too(self, tmp_path: Path) -> None:
-        write(tmp_path, "sa_1", [10, 10, 9, 19])
-        box = {"bbox": [10, 10, 19, 29], "labels": ["cup"]}
-        describe(tmp_path, box | {"segmentation_source": "SAM"}, box | {"segmentation_source": "EVA"})
-        (scene,), _ = read(tmp_path)
-        assert [thing.box for thing in scene.things] == [Box(0.1, 0.2, 0.2, 0.6), Box(0.1, 0.2, 0.19, 0.58)]
-
-    def test_boxes_of_another_kind_are_not_guessed_at(self, tmp_path: Path) -> None:
-        write(tmp_path, "sa_1", [1, 1, 9, 9])
-        describe(
-            tmp_path,
-            {"bbox": [10, 10, 200, 30], "labels": ["beyond"]},
-            {"bbox": [-30, 10, 20, 30], "labels": ["before"]},
-            {"bbox": [0.1, 0.2, 0.5, 0.6], "labels": ["fractions"]},
-            {"bbox": [60, 20, 30, 20], "labels": ["x y w h"]},
-            {"bbox": [60, 20, 80], "labels": ["three"]},
-            {"labels": ["none"]},
-            {"bbox": [-0.5, 0, 100.4, 50.4], "labels": ["rounded"]},
-        )
-        (scene,), counts = read(tmp_path)
-        assert [(thing.label, thing.box) for thing in scene.things] == [("rounded", Box(0, 0, 1, 1))]
-        assert scene.unboxed == {"beyond", "before", "fractions", "x y w h", "three", "none"}
-        assert counts == {
-            "box of GranD beyond the image": 2,
-            "box of GranD smaller than a pixel": 2,
-            "object of GranD without a box": 2,
-            "box clipped to the image": 1,
-        }
-
-    @pytest.mark.parametrize(
-        ("attributes", "phrase"),
-        [
-            ("a red cup", "a red cup"),
-            (["Assistant: a red cup"], "a red cup"),
-            (["istant: a red  cup\n"], "a red cup"),
-            (["on the table", "a Red cup"], "a Red cup"),
-            (["on the table", "red"], "on the table"),
-            (["<image> a cup", "a cup <|box_start|>", ""], ""),
-            ([], ""),
-            (None, ""),
-        ],
-    )
-    def test_which_phrase_is_taken(self, tmp_path: Path, attributes: Any, phrase: str) -> None:
-        write(tmp_path, "sa_1", [1, 1, 9, 9])
-        describe(tmp_path, {"bbox": [1, 1, 9, 9], "labels": "red_cup", "attributes": attributes})
-        ((thing,),) = [scene.things for scene in read(tmp_path)[0]]
-        assert (thing.label, thing.phrase) == ("red cup", phrase)
+class TestGrandFiles:
+    """Where they lie; what is in them: test_grand.py."""
 
     @pytest.mark.parametrize("place", ["GranD", "GranD/sa_000000", "GranD/part_1"])
     def test_where_its_files_are_looked_for(self, tmp_path: Path, place: str) -> None:

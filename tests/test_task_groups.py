@@ -12,7 +12,7 @@ from migician.boxtext import QWEN, parse_boxes
 from migician.imagenames import ordinal
 from migician.scenes import Scene, Thing
 from migician.tasks.draft import Manner
-from migician.tasks.grouping import named_kind
+from migician.tasks.naming import named_kind
 
 
 class TestFreeForm:

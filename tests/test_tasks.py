@@ -49,11 +49,9 @@ def all_wordings(task: str) -> list[Wordings]:
 
 @pytest.mark.parametrize("task", [name for name in TASKS if name != "group_referring"])
 def test_twenty_own_wordings_a_family_none_twice(task: str) -> None:
-    own = {text for wordings in all_wordings(task) for text in wordings.own}
-    assert len(own) >= 20
-    assert max(len(wordings.own) for wordings in all_wordings(task)) == max(
-        len(set(wordings.own)) for wordings in all_wordings(task)
-    )
+    texts = [wordings.own + wordings.naming for wordings in all_wordings(task)]
+    assert len({text for one in texts for text in one}) >= 20
+    assert all(len(one) == len(set(one)) for one in texts)
 
 
 def test_twenty_ways_to_ask_for_words() -> None:

@@ -29,6 +29,7 @@ def build(
         bool, typer.Option("--collect", help="Bring whole images into the dataset, checked; else link to the sources.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier build.")] = False,
+    name: Annotated[str, typer.Option(help="Title of the dataset's card.")] = "MGrounding-630k",
     mig_bench: MigBench = None,
     mig_bench_images: MigBenchImages = None,
     keep_mig_bench: KeepMigBench = False,
@@ -49,9 +50,12 @@ def build(
         collect=collect,
         overwrite=overwrite,
         exclude=to_exclude(mig_bench, mig_bench_images, keep_mig_bench),
+        name=name,
     )
     for part in built.short:
-        note(f"{part.task} from {part.source}: {part.made} of {part.asked} samples; the card counts why")
+        note(part.shortfall)
+    for warning in built.warnings:
+        note(f"warning: {warning}")
     note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
 
 

@@ -165,6 +165,12 @@ class Texts:
         start, stop = self._starts[number], self._starts[number + 1]
         return str(self._bytes[start:stop], "utf-8", "surrogateescape") if start < stop else ""
 
+    def filled(self) -> NDArray[np.bool_]:
+        """(n,): which are not empty."""
+        starts = np.asarray(self._starts)
+        filled: NDArray[np.bool_] = starts[1:] > starts[:-1]
+        return filled
+
     def all(self) -> list[str]:
         """Every text."""
         return [self[number] for number in range(len(self))]
@@ -184,6 +190,10 @@ class Paths:
     def __getitem__(self, number: int) -> str:
         folder: str = self._folders[self._folder_of[number]]
         return folder + self._names[number]
+
+    def share_folder(self, one: int, other: int) -> bool:
+        """Whether two paths are in the same folder."""
+        return bool(self._folder_of[one] == self._folder_of[other])
 
 
 def kept(box: Box) -> list[int]:

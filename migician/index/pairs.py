@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from migician.boxes import Box
+from migician.files import read_lines
 from migician.scenes import ImagePair
 
 Corners = tuple[float, float, float, float]
@@ -21,6 +22,7 @@ class Pair(msgspec.Struct, frozen=True):
     corners_before: Corners | None
     corners_after: Corners | None
     description: str
+    is_instruction: bool = False
     box_shown: bool = False
 
     @property
@@ -41,6 +43,7 @@ def write_pairs(pairs: Iterable[ImagePair], folder: Path, root: Path) -> int:
                 pair.box_before.as_tuple() if pair.box_before else None,
                 pair.box_after.as_tuple() if pair.box_after else None,
                 pair.description,
+                pair.is_instruction,
                 pair.box_shown,
             )
             stream.write(msgspec.json.encode(kept) + b"\n")
@@ -52,7 +55,7 @@ class Pairs:
     """The pairs of one source, counted from 0."""
 
     def __init__(self, folder: Path) -> None:
-        self._pairs = msgspec.json.Decoder(Pair).decode_lines((folder / "pairs.jsonl").read_bytes())
+        self._pairs = list(read_lines(folder / "pairs.jsonl", Pair, "a pair of an index"))
 
     def __len__(self) -> int:
         return len(self._pairs)

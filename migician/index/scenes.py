@@ -98,6 +98,10 @@ class Scenes:
         self._phrases = Texts(folder / "phrases.txt")
         self.has_phrases = (folder / "phrases.txt").stat().st_size > 0
         """Whether any thing has a phrase of its own."""
+        self.described: NDArray[np.bool_] = (
+            self._phrases.filled() if self.has_phrases else np.zeros(len(self.marks), bool)
+        )
+        """(things,): which have one."""
         self.unboxed: NDArray[np.uint32] = mapped(folder / "unboxed.u32", "u4")
         """Numbers of labels that images show without a box."""
         self.unboxed_ends: NDArray[np.int64] = mapped(folder / "unboxed_ends.i64", "i8")
@@ -128,10 +132,19 @@ class Scenes:
         x1, y1, x2, y2 = self._corners[4 * thing : 4 * thing + 4].tolist()
         return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)
 
+    def label_number(self, thing: int) -> int:
+        """The number of a thing's label."""
+        number: int = self._label_of[thing]
+        return number
+
     def label(self, thing: int) -> str:
         """A thing's label."""
         label: str = self.labels[self._label_of[thing]]
         return label
+
+    def labels_in(self, image: int) -> list[int]:
+        """The numbers of the labels of an image's things."""
+        return self._label_of[self._ends[image] : self._ends[image + 1]].tolist()
 
     def phrase(self, thing: int) -> str:
         """What describes this very thing; empty where the source has no such phrases."""
@@ -150,11 +163,16 @@ class Scenes:
         self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
     ) -> NDArray[np.bool_]:
         """(things,): alone with their label in their image, and covering `shares` (lowest, highest) of it."""
-        areas = self.areas[things]
-        clear: NDArray[np.bool_] = (
-            (self.marks[things] == ALONE + WRITABLE) & (areas >= shares[0]) & (areas <= shares[1])
-        )
+        clear: NDArray[np.bool_] = self.fitting_ones(shares, things) & (self.marks[things] & ALONE > 0)
         return clear
+
+    def fitting_ones(
+        self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
+    ) -> NDArray[np.bool_]:
+        """(things,): with a box that can be written, covering `shares` (lowest, highest) of their image."""
+        areas = self.areas[things]
+        fitting: NDArray[np.bool_] = (self.marks[things] & WRITABLE > 0) & (areas >= shares[0]) & (areas <= shares[1])
+        return fitting
 
     def images_of(self, things: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,): the image of each of `things` (n,)."""

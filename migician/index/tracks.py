@@ -21,9 +21,10 @@ from migician.index.columns import (
     mapped,
     view,
 )
-from migician.scenes import Track
+from migician.scenes import Frame, Track
 
-_UNSEEN = [0, 0, 0, 0]
+_UNKNOWN, _HIDDEN = [0, 0, 0, 0], [1, 0, 0, 0]
+"""Instead of a box, which is wider than nothing."""
 
 
 def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
@@ -37,11 +38,17 @@ def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
         for track in tracks:
             for frame in track.frames:
                 paths.append(frame.image)
-                boxes.append(*(kept(frame.box) if frame.box and is_writable(frame.box) else _UNSEEN))
+                boxes.append(*_written(frame))
             label_of.append(labels.number(track.label))
             fps.append(track.fps)
             ends.append(len(paths))
     return len(label_of)
+
+
+def _written(frame: Frame) -> list[int]:
+    if frame.box and is_writable(frame.box):
+        return kept(frame.box)
+    return _HIDDEN if frame.is_hidden else _UNKNOWN
 
 
 class Tracks:
@@ -51,7 +58,7 @@ class Tracks:
         self.paths = Paths(folder)
         self.ends: NDArray[np.int64] = mapped(folder / "ends.i64", "i8")
         self.corners: NDArray[np.uint32] = mapped(folder / "boxes.u32", "u4", 4)
-        """(frames, 4): x1 y1 x2 y2 in parts of 2**31; all 0 where the object cannot be seen."""
+        """(frames, 4): x1 y1 x2 y2 in parts of 2**31; without width where there is no box."""
         self.flat_corners = view(self.corners.ravel())
         """The same numbers, four a frame."""
         self.label_of: NDArray[np.uint32] = mapped(folder / "label_of.u32", "u4")
@@ -67,18 +74,30 @@ class Tracks:
         """The frames of a track."""
         return range(int(self.ends[track]), int(self.ends[track + 1]))
 
+    def label(self, track: int) -> str:
+        """What the object of a track is, where the source says so."""
+        return self.labels[int(self.label_of[track])]
+
+    def is_first(self, track: int) -> bool:
+        """Whether the track before it has other frames; people in one sequence of MOT17 share theirs."""
+        return track == 0 or not self.paths.share_folder(int(self.ends[track]), int(self.ends[track - 1]))
+
     def is_seen(self, frame: int) -> bool:
-        """Whether the object can be seen in a frame."""
+        """Whether a frame has a box of the object."""
         x2: int = self.flat_corners[4 * frame + 2]
-        return x2 > 0  # no box ends at the left edge
+        return x2 > 0
 
     def seen(self, track: int) -> NDArray[np.bool_]:
-        """(frames of the track,): in which the object can be seen."""
+        """(frames of the track,): which have a box of the object."""
         frames = self.span(track)
         seen: NDArray[np.bool_] = self.corners[frames.start : frames.stop, 2] > 0
         return seen
 
+    def is_hidden(self, frame: int) -> bool:
+        """Whether a frame is known not to show the object; where it has no box either, nothing is known."""
+        return self.flat_corners[4 * frame : 4 * frame + 4].tolist() == _HIDDEN
+
     def box(self, frame: int) -> Box:
-        """The object's box in a frame where it is seen."""
+        """The object's box in a frame that has one."""
         x1, y1, x2, y2 = self.flat_corners[4 * frame : 4 * frame + 4].tolist()
         return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)

@@ -28,7 +28,7 @@ from migician.tasks import (
     region_locating,
 )
 from migician.tasks.draft import image_fields
-from migician.tasks.grouping import named_kind
+from migician.tasks.naming import named_kind
 
 Streams = Callable[..., np.random.Generator]
 """One generator a key, of the streams that belong to the held-out set."""

@@ -25,8 +25,8 @@ _HERTZ = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)\s?Hz")
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
     """The sequences of a split (`train` or `val`) in the order of list.txt.
 
-    A frame's box is None where the object is absent, wholly covered, or its box has no area in
-    the image. Sequences whose folder is missing (the archives come in parts) are counted.
+    A frame without a box is hidden where the object is absent or wholly covered, and unknown where its box has no
+    area in the image. Sequences whose folder is missing (the archives come in parts) are counted.
     Raises `UserError` naming the file and the line of what cannot be read, if labels and
     frames differ in number, for `test` (it has boxes of first frames only), and if no sequence is there.
     """

@@ -35,11 +35,11 @@ _LISTS = {"train": "training_set.txt", "test": "testing_set.txt"}
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
     """The sequences of a split (`train` or `test`) in the order of its list, each with its class as label.
 
-    Without training_set.txt all folders are read but those that testing_set.txt names, sorted. A
-    frame's box is None where a flag says that the object is absent (most absent frames keep an old
-    box), or where the box has no area in the image. Counted: sequences without frames, rows and frames
-    that lack each other. Raises `UserError` naming the file and the place of what cannot be read, where the
-    flags of a sequence are missing or differ in number from its boxes, and if no sequence has frames.
+    Without training_set.txt all folders are read but those that testing_set.txt names, sorted. A frame without a box
+    is hidden where a flag says that the object is absent (most absent frames keep an old box), and unknown where the
+    box has no area in the image. Counted: sequences without frames, rows and frames that lack each other. Raises
+    `UserError` naming the file and the place of what cannot be read, where the flags of a sequence are missing or
+    differ in number from its boxes, and if no sequence has frames.
     """
     if split not in _LISTS:
         raise UserError(f"lasot: {unknown('split', split, _LISTS)}")

@@ -23,7 +23,8 @@ from migician.sources.reading import text_lines
 from migician.sources.sequences import NumberedFrames, clipped_rows, numbered_frames, read_rows
 
 MIN_VISIBILITY = 0.25
-"""Boxes enclose the whole body, also what is hidden: below a quarter, most of a box shows something else."""
+"""Boxes enclose the whole body, also what is hidden: below a quarter, most of a box shows something else. Such a
+pedestrian is still seen, so nothing is said of that frame; only at 0 is the pedestrian known to be hidden."""
 FPS = 30.0
 """Frames in a second where seqinfo.ini does not say; it does in all released sequences (14, 25 or 30)."""
 
@@ -38,7 +39,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
     """One track for every pedestrian of the split `train`, from the first to the last frame that shows them.
 
     Each sequence is read once, from its FRCNN folder, else DPM, else SDP. A frame's box is None
-    where the object has no row, is less visible than `MIN_VISIBILITY`, or lies outside the image.
+    where the object has no row, is less visible than `MIN_VISIBILITY` (at 0 it is hidden), or lies outside the image.
     Counted: static persons, other rows that are not to be considered, hidden and clipped boxes,
     sequences without frames. Raises `UserError` naming the file and the line of what cannot
     be read, for any other split (`test` has no gt.txt), and if no sequence has frames.
@@ -78,9 +79,14 @@ def _tracks(name: str, folder: Path, frames: NumberedFrames, tally: Tally) -> It
     if not listed.all():
         tally.add("frame annotated but missing", len(np.unique(rows[~listed, _FRAME])))
     boxes = _boxes(rows[listed], size, tally)
+    hidden = set(map(tuple, rows[rows[:, _VISIBILITY] == 0][:, [_FRAME, _OBJECT]].astype(int).tolist()))
     for number, seen in sorted(boxes.items()):
         first, last = min(seen), max(seen)
-        shown = tuple(Frame(image, seen.get(frame)) for frame, image in frames if first <= frame <= last)
+        shown = tuple(
+            Frame(image, seen.get(frame), (frame, number) in hidden)
+            for frame, image in frames
+            if first <= frame <= last
+        )
         yield Track(f"{name}-{number}", shown, "pedestrian", fps)
 
 

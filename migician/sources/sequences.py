@@ -117,7 +117,7 @@ def annotated(
     """The frames that have a row, with their boxes.
 
     `first` is the number of the frame that the first row of `xywh` (N, 4; pixels) annotates; `shown`
-    (N,) says where the object can be seen. All frames have the size of the first one. Frames
+    (N,) is false where the object is known to be out of sight. All frames have the size of the first one. Frames
     without a row and rows without a frame are counted and left out.
     """
     rows = np.array([number for number, _ in frames]) - first
@@ -127,7 +127,7 @@ def annotated(
     tally.add_marked("frame annotated but missing", ~np.isin(np.arange(len(xywh)), rows))
     rows = rows[known]
     boxes = clipped_rows(xywh[rows], shown[rows], size_of(frames[0][1]), tally)
-    return tuple(map(Frame, images, boxes))
+    return tuple(map(Frame, images, boxes, (~shown[rows]).tolist()))
 
 
 def clipped_rows(xywh: NDArray[np.float64], shown: NDArray[np.bool_], size: Size, tally: Tally) -> list[Box | None]:

@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.changed_region import changed_region
 from migician.sources.pairs import data_folder, pixels, relative
-from migician.sources.reading import Listing, decoded
+from migician.sources.reading import Listing
 
 _NO_DIFFERENCE = re.compile(
     r"""
@@ -30,6 +31,16 @@ _NO_DIFFERENCE = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+_PICTURE = "(?:picture|photo|photograph|image|pic|frame)"
+_SIDE = re.compile(
+    rf"\b(?:the[ ])?(?:{_PICTURE}[ ](?:on|to|at)[ ]the[ ](right|left)\b(?![ ]side)"
+    rf"|(right|left|before|after)(?:[- ]hand)?(?:[- ]side)?[ ]{_PICTURE}\b)",
+    re.IGNORECASE,
+)
+"""A name for one of the two images, which the annotators saw side by side."""
+_NAMES = {"left": "the first image", "before": "the first image"}
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -47,7 +58,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
     """
     folder = data_folder(root)
     file = folder / "annotations" / f"{split}.json"
-    records = decoded(file, list[_Record], "annotations of Spot-the-Diff")
+    records = read_json(file, list[_Record], "annotations of Spot-the-Diff")
     by_pair: dict[str, list[list[str]]] = {}
     for record in records:
         by_pair.setdefault(record.img_id, []).append([text.strip() for text in record.sentences if text.strip()])
@@ -73,7 +84,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
             continue
         box = changed_region(first, second, tally)
         if box:
-            yield ImagePair(name, before, after, box, box, annotators[0][0])
+            yield ImagePair(name, before, after, box, box, _without_sides(annotators[0][0]))
     if by_pair and not present:
         raise UserError(f"{file}: none of its {len(by_pair)} pairs have images; they belong in {images}")
 
@@ -87,6 +98,18 @@ def _refusal(annotators: list[list[str]]) -> str:
     if any(len(sentences) > 1 for sentences in annotators):
         return "annotator names several changes"
     return ""
+
+
+def _without_sides(sentence: str) -> str:
+    """A sentence that calls the images first and second, since nobody sees them side by side.
+
+    >>> _without_sides("the dark grey suv is gone in the photo on the right")
+    'the dark grey suv is gone in the second image'
+    >>> _without_sides("in the after image there is a man on the left side")
+    'in the second image there is a man on the left side'
+    """
+    both = re.sub(r"\bbefore and (the )?after\b", r"first and \1second", sentence, flags=re.IGNORECASE)
+    return _SIDE.sub(lambda name: _NAMES.get((name[1] or name[2]).lower(), "the second image"), both)
 
 
 def says_no_difference(sentence: str) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from migician.build import NAME, Built
-from migician.card import Part, write_card
+from migician.card import Part, Told, write_card
 from migician.errors import UserError, appearing, unknown, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
 from migician.mixture import shares, write_dataset_info
@@ -256,14 +256,14 @@ def _fill(
             for one, origin in placed:
                 provenance.write(msgspec.json.encode(origin) + b"\n")
                 samples.append(one)
-            counts = [dict(sorted(tally.counts.items())) for tally in (part.left_out, part.refused)]
-            done.append(Part("synthesis", part.name, part.asked, len(placed), *counts))
+            left_out, refused = (dict(sorted(tally.counts.items())) for tally in (part.left_out, part.refused))
+            done.append(Part("synthesis", part.name, part.asked, len(placed), left_out, refused))
     files = {"free_form_synthesised": f"{_TASK.folder}.json"}
     write_samples(folder / files["free_form_synthesised"], samples)
     write_dataset_info(folder, files)
     asked: dict[str, int | None] = {part.name: part.asked for part in parts}
     recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(settings))}, seed, split)
-    write_card(folder, NAME, recipe, done, [*files.values(), "provenance.jsonl"], excluded)
+    write_card(folder, NAME, Told(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
     return done
 
 

@@ -53,6 +53,8 @@ class Task:
     """Its name in the released layout."""
     type: str
     """What its samples carry as `type`."""
+    asks: tuple[int, int | None] = (0, None)
+    """From which image of a sample to before which its questions can be about; None for all that follow."""
     file: str = ""
     """The stem of its JSON file, where that is not the folder's name."""
 
@@ -62,17 +64,17 @@ class Task:
         return self.file or self.folder
 
 
-def _task(module: Any, takes: type[AnyScene], folder: str, type_: str, file: str = "") -> Task:
-    return Task(module.plan, module.drafts, module.Settings, takes, folder, type_, file)
+def _task(module: Any, takes: type[AnyScene], folder: str, type_: str, **others: Any) -> Task:
+    return Task(module.plan, module.drafts, module.Settings, takes, folder, type_, **others)
 
 
 TASKS: dict[str, Task] = {
-    "object_tracking": _task(object_tracking, Track, "Object_Tracking", "ot_train"),
+    "object_tracking": _task(object_tracking, Track, "Object_Tracking", "ot_train", asks=(1, None)),
     "group_grounding": _task(group_grounding, Scene, "Group_Grounding", "gg_train"),
-    "group_referring": _task(group_referring, Scene, "Group_Grounding", "gg_reg_train", "Group_Grounding_REG"),
+    "group_referring": _task(group_referring, Scene, "Group_Grounding", "gg_reg_train", file="Group_Grounding_REG"),
     "difference": _task(difference, ImagePair, "Difference", "diff_train"),
     "common_object": _task(common_object, Scene, "Common_Object", "co_train"),
-    "referring_grounding": _task(referring_grounding, Scene, "Referring_Grounding", "rg_train"),
-    "region_locating": _task(region_locating, Scene, "Region_Locating", "rl_train"),
+    "referring_grounding": _task(referring_grounding, Scene, "Referring_Grounding", "rg_train", asks=(1, 2)),
+    "region_locating": _task(region_locating, Scene, "Region_Locating", "rl_train", asks=(0, 1)),
     "free_form": _task(free_form, Scene, "Free-Form", "ff_train"),
 }

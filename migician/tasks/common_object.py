@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxtext import reference
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import dice, stream
@@ -28,12 +27,15 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
     picture,
 )
-from migician.tasks.grouping import inside
+from migician.tasks.grouping import REPEATED, Made, inside
+from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import contents, shared
 
 _TRIED = 1024
 """Groups that are looked at together."""
@@ -51,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tries there are, per usable object of the source."""
     turns: Count = 1
     """Questions of one sample, each about another of its images."""
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -67,18 +71,17 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
     choices = [by_label[label] for label in labels]
-    seen: set[frozenset[int]] = set()
+    made = Made()
     attempts = iter(range(settings.passes * sum(map(len, choices))))
     while tried := list(itertools.islice(attempts, _TRIED)):
         groups = _groups(choices, stream(seed, "groups", tried[0]), settings)[: len(tried)]
         common = inside(scenes, [images for images, _ in _with_images(scenes, groups)]).common.tolist()
         for attempt, group, count in zip(tried, groups, common, strict=True):
-            if frozenset(group) in seen:
-                tally.add("group made before")
-            elif count > 1:
+            if count > 1:
                 tally.add("more than one object in common")
+            elif not made.is_new(group):
+                tally.add(REPEATED)
             else:
-                seen.add(frozenset(group))
                 yield attempt, *group
 
 
@@ -131,12 +134,18 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 def _draft(
     scenes: Scenes, attempt: int, images: list[int], group: Sequence[int], seed: int, settings: Settings
 ) -> Draft:
-    speaker = Speaker(dice(seed, attempt, "words"), settings.manner)
-    name = reference(scenes.label(group[0]).lower())
+    speaker = Speaker(dice(seed, attempt, "words"), settings.manner, settings.reasoning)
+    label = scenes.label(group[0])
+    name = named_kind(label)
     turns = []
     for asked in speaker.some(range(len(group)), settings.turns):
         fields = image_fields(asked) | {"object": name}
-        turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(group[asked]), fields))
+        target = Target(asked, scenes.box(group[asked]), label)
+
+        def thought(asked: int = asked) -> str:
+            return shared(contents(scenes, images, {scenes.label_number(group[0])}), name, asked)
+
+        turns.append(speaker.exchange(QUESTIONS, SENTENCES, target, fields, thought))
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 
@@ -145,29 +154,29 @@ QUESTIONS = Wordings(
     own=(
         "One kind of object appears in every image. Find it in the {ordinal} image.",
         "What do all these images have in common? Box it in the {ordinal} image.",
-        "There is an object that all the pictures show. Where is it in Image-{number}?",
-        "Work out which object is shared by the images, then locate it in the {ordinal} one.",
+        "There is a kind of object that all the pictures show. Where is it in Image-{number}?",
+        "Work out which kind of object the images share, then locate it in the {ordinal} one.",
         "Each of these photos contains the same sort of thing. Give its box in the {ordinal} photo.",
-        "Name nothing, just find what the images share and box it in Image-{number}.",
-        "Identify the common object of these images and point to it in the {ordinal} image.",
+        "Find the kind of object that the images share and box it in Image-{number}.",
+        "Identify the kind of object common to these images and point to it in the {ordinal} image.",
         "All images have one type of object in common. Please mark it in the {ordinal} image.",
-        "Compare the images: which object occurs in all of them? Its box in Image-{number}, please.",
-        "Look for the thing that every picture includes. What are its coordinates in the {ordinal} picture?",
-        "The images are related by a single shared object. Detect this object in the {ordinal} image.",
+        "Compare the images: which sort of object occurs in all of them? Its box in Image-{number}, please.",
+        "Look for the kind of thing that every picture includes. What are its coordinates in the {ordinal} picture?",
+        "The images are related by a single type of object. Detect it in the {ordinal} image.",
         "Only one category is present in all of these images. Locate its instance in Image-{number}.",
-        "Which object links these images? Draw its bounding box in the {ordinal} image.",
-        "Find the recurring object and report where it stands in Image-{number}.",
-        "Something is depicted in each image. Ground it in the {ordinal} image.",
-        "Please find the object that can be seen in all the images and box it in the {ordinal} one.",
+        "Which kind of object links these images? Draw its bounding box in the {ordinal} image.",
+        "Find the recurring kind of object and report where it stands in Image-{number}.",
+        "One type of thing is depicted in each image. Ground it in the {ordinal} image.",
+        "Please find the sort of object that can be seen in all the images and box it in the {ordinal} one.",
         "Across these images a single object category repeats. Where in Image-{number} is it?",
         "Spot what the pictures have in common, and give me its position in the {ordinal} picture.",
         "In the {ordinal} image, locate the object whose kind is found in every other image as well.",
-        "Determine the shared object and output its bounding box for Image-{number}.",
+        "Determine the shared kind of object and output its bounding box for Image-{number}.",
     ),
 )
 SENTENCES = (
     "It's in the {ordinal} image.",
-    "The common object is {object}. In the {ordinal} image it is at",
+    "What the images have in common: {object}. In the {ordinal} image, here:",
     "All images show {object}:",
-    "The shared object in Image-{number} is {object}.",
+    "The images share this kind of object: {object}. Its place in Image-{number}:",
 )

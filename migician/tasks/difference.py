@@ -9,22 +9,24 @@ gpt:   <|box_start|>(532,408),(650,472)<|box_end|>
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 
 from migician.boxes import Box, is_writable
-from migician.boxtext import QWEN
 from migician.index.pairs import Pair, Pairs
 from migician.scenes import Tally
 from migician.seeds import dice, stream
 from migician.tasks.draft import (
+    Count,
     Draft,
     Manner,
     Picture,
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
@@ -37,7 +39,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     area: tuple[Share, Share] = (0.002, 0.8)
     """Share of the image a change covers; a box around nearly everything says nothing."""
     reasoning: Share = 0.2
-    """Of the answers to pairs that say what changed: those that say it before the box."""
+    """Of the answers with words before the box, to pairs that say what changed: those that say it, too."""
+    passes: Annotated[Count, msgspec.Meta(le=2)] = 1
+    """Samples one pair may give: a second one shows its images the other way round, and tells nothing of the edit."""
     boxes_shown: bool = False
     """Whether pairs are used whose images have the box drawn on them, as all of Img-Diff is released: what is learnt
     from them is to find a red frame. Only to rebuild the published mixture."""
@@ -48,33 +52,48 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pair,): those with a believable box, in random order."""
+    """(pass, pair): those with a believable box, in random order, then all of them the other way round."""
+    usable = []
     for position in stream(seed, "order").permutation(len(pairs)).tolist():
         if pairs[position].box_shown and not settings.boxes_shown:
             tally.add("box drawn on the images, which shows the answer")
         elif _sides(pairs[position], settings):
-            yield (position,)
+            usable.append(position)
+            yield 0, position
         else:
             tally.add("change too small or too large")
+    if settings.passes > 1:
+        yield from ((1, position) for position in usable)
 
 
 def drafts(pairs: Pairs, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
     """The question about one pair; the change is asked for in an image that shows it."""
-    return (_draft(pairs, position, seed, settings) for (position,) in plans)
+    return (_draft(pairs, turn, position, seed, settings) for turn, position in plans)
 
 
-def _draft(pairs: Pairs, position: int, seed: int, settings: Settings) -> Draft:
-    pair, rng = pairs[position], dice(seed, position)
+def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: Settings) -> Draft:
+    pair, rng = pairs[position], dice(seed, turn, position)
     sides = _sides(pair, settings)
     side, box = sides[rng.randrange(len(sides))]
-    speaker = Speaker(rng, settings.manner)
+    if turn:
+        side = 1 - side
+    speaker = Speaker(rng, settings.manner, settings.reasoning)
     # Where the change has one box in both images, no image need be named.
     wordings = EITHER if pair.corners_before == pair.corners_after else ONE
-    question, answer = speaker.exchange(wordings, SENTENCES, box, image_fields(side))
+    thought = None if turn else _thought(pair, speaker)
+    turns = [speaker.exchange(wordings, SENTENCES, Target(side, box), image_fields(side), thought)]
+    names = (pair.after, pair.before) if turn else (pair.before, pair.after)
+    return speaker.draft([Picture(name) for name in names], turns)
+
+
+def _thought(pair: Pair, speaker: Speaker) -> Callable[[], str] | None:
+    """What tells of the change, where the source does."""
     description = pair.description.strip().rstrip(".")
-    if description and answer != QWEN.write(box) and speaker.chance(settings.reasoning):
-        answer = f"{speaker.pick(REASONS).format(change=description)} {QWEN.write(box)}"
-    return speaker.draft([Picture(pair.before), Picture(pair.after)], [(question, answer)])
+    if not description:
+        return None
+    reasons = EDITS if pair.is_instruction else CHANGES
+    change = description.replace('"', "'") if pair.is_instruction else description
+    return lambda: speaker.pick(reasons).format(change=change)
 
 
 def _sides(pair: Pair, settings: Settings) -> list[tuple[int, Box]]:
@@ -99,14 +118,14 @@ EITHER = Wordings(
         "The images are nearly the same. Point out what is not.",
         "Find the one difference between Image-1 and Image-2.",
         "Spot the difference and give its bounding box.",
-        "One part of the picture was edited. Which part?",
+        "One part of the picture is not the same in both. Which part?",
         "Locate the change from the first image to the second.",
         "Look at both images closely: in which area are they not alike?",
-        "Image-2 is an altered copy of Image-1. Locate the alteration.",
-        "Give the coordinates of the region that was modified.",
+        "Image-2 shows nearly the same as Image-1. Locate what is different.",
+        "Give the coordinates of the region that has changed.",
         "Please mark the place where these two pictures disagree.",
         "What distinguishes the two images? Report where it is.",
-        "Detect the edited region of this pair.",
+        "Detect the changed region of this pair.",
         "Compare the pair and box the part that differs in the {ordinal} image.",
         "Between the two images a detail changed. Show me where in Image-{number}.",
         "Play spot-the-difference: where in the {ordinal} image is it?",
@@ -122,10 +141,17 @@ SENTENCES = (
     "The images differ here:",
     "The difference is at",
     "This part has changed:",
-    "Everything else is the same, but this region differs:",
+    "What differs is in this region:",
 )
-REASONS = (
-    "Most of the two images agree. The edit that leads from the first to the second is: {change}. So they differ at",
-    "Comparing both images part by part, this has happened: {change}. The difference is here:",
+CHANGES = (
+    "Most of the two images agree. What differs: {change}. The place is",
+    "Comparing both images part by part: {change}. The difference is here:",
     "From the first image to the second: {change}. The region concerned is",
 )
+"""Reasons where the source says what changed ("the ball turned red") or can be seen ("there are more people")."""
+EDITS = (
+    'Most of the two images agree. The second was made from the first by "{change}". So they differ at',
+    'Compared part by part, the images differ by the edit "{change}". The difference is here:',
+    'The edit from the first image to the second is "{change}". The region concerned is',
+)
+"""Reasons where the source has the instruction of an edit ("change the scooter into a skateboard")."""

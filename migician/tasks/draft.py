@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -31,6 +31,16 @@ class Picture(msgspec.Struct, frozen=True):
     """x1, y1, x2, y2 in whole pixels."""
 
 
+class Target(msgspec.Struct, frozen=True):
+    """What one answer points to."""
+
+    image: int
+    """Which of the sample's, from 0."""
+    box: Box
+    label: str = ""
+    """The category's name, where it has one."""
+
+
 Plan = tuple[int, ...]
 """Which scenes, things or frames a sample is made of: all that a builder chooses before it puts it in words."""
 
@@ -42,6 +52,10 @@ class Draft(msgspec.Struct, frozen=True):
     turns: tuple[tuple[str, str], ...]
     labelled: bool
     """Whether each image is introduced by its name, "Image-1: "."""
+    targets: tuple[Target, ...] = ()
+    """What the answers point to, as far as they point to anything."""
+    reasoned: int = 0
+    """Answers that reason before their box."""
 
     def conversation(self) -> list[tuple[str, str]]:
         """The turns, with one `<image>` mark an image in the first question."""
@@ -55,10 +69,14 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Wordings(msgspec.Struct, frozen=True):
-    """The ways a question is put; `benchmark` is MIG-Bench's own spelling, character for character."""
+    """The ways a question is put."""
 
     benchmark: tuple[str, ...]
+    """MIG-Bench's own spelling, character for character."""
     own: tuple[str, ...]
+    """Those that a box answers."""
+    naming: tuple[str, ...] = ()
+    """Those that ask which image it is, too: never for the box alone, and always answered by a sentence."""
 
 
 class Manner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,11 +102,16 @@ FORMATS = (
 )
 
 
-class Speaker(msgspec.Struct, frozen=True):
-    """Puts questions and answers in words, by one generator."""
+class Speaker(msgspec.Struct):
+    """Puts the questions and answers of one sample in words, by one generator."""
 
     rng: Dice
     manner: Manner
+    reasoning: Share = 0.0
+    """Of the answers with words before the box: those that reason their way to it."""
+    targets: list[Target] = []
+    """What the answers so far point to."""
+    reasoned: int = 0
 
     def chance(self, share: float) -> bool:
         """True with probability `share`."""
@@ -103,21 +126,36 @@ class Speaker(msgspec.Struct, frozen=True):
         return options[self.rng.randrange(len(options))]
 
     def exchange(
-        self, wordings: Wordings, sentences: Sequence[str], box: Box, fields: dict[str, str]
+        self,
+        wordings: Wordings,
+        sentences: Sequence[str],
+        target: Target,
+        fields: dict[str, str],
+        thought: Callable[[], str] | None = None,
     ) -> tuple[str, str]:
-        """A question about one box, and its answer: the box alone or after one of `sentences`."""
-        as_benchmark = self.chance(self.manner.benchmark)
-        question = self.pick(wordings.benchmark if as_benchmark else wordings.own).format(**fields).strip()
-        answer = QWEN.write(box)
-        if self.chance(self.manner.brief):
+        """A question about one box, and its answer: the box alone, or after a `thought` or one of `sentences`.
+
+        Where `wordings` has some that ask for the image, every sentence and thought must name it.
+        """
+        self.targets.append(target)
+        as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
+        own = wordings.own if brief else wordings.own + wordings.naming
+        wording = self.pick(wordings.benchmark if as_benchmark else own)
+        question, answer = wording.format(**fields).strip(), QWEN.write(target.box)
+        if brief:
             return f"{question} {FORMATS[0] if as_benchmark else self.pick(FORMATS)}", answer
-        if self.chance(self.manner.sentence):
-            answer = f"{self.pick(sentences).format(**fields)} {answer}"
+        if self.chance(self.manner.sentence) or wording in wordings.naming:
+            if thought and self.chance(self.reasoning):
+                self.reasoned += 1
+                answer = f"{thought()} {answer}"
+            else:
+                answer = f"{self.pick(sentences).format(**fields)} {answer}"
         return question, answer
 
     def draft(self, pictures: Sequence[Picture], turns: Sequence[tuple[str, str]]) -> Draft:
         """The finished draft."""
-        return Draft(tuple(pictures), tuple(turns), self.chance(self.manner.labelled))
+        labelled = self.chance(self.manner.labelled)
+        return Draft(tuple(pictures), tuple(turns), labelled, tuple(self.targets), self.reasoned)
 
 
 def image_fields(position: int) -> dict[str, str]:

@@ -23,12 +23,15 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
     picture,
 )
-from migician.tasks.grouping import Standing, groups, named_kind, standing
+from migician.tasks.grouping import Standing, groups, standing
+from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import contents, only_there
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Questions of one sample that name different objects."""
     relation: Share = 0.3
     """Of the groups that allow it: those asked about by what else their image shows."""
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(brief=0.0, sentence=1.0)
 
     def __post_init__(self) -> None:
@@ -65,23 +70,38 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
-    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
+    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
     named, told, companions = found
     turns = []
     # A thing that several images have can be told by what only its own image has beside it.
     if told and (not named or speaker.chance(settings.relation)):
         thing = speaker.pick(told)
         position = scenes.place(thing, group)
-        companion = scenes.labels[speaker.pick(companions[position])]
-        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(companion)}
-        turns.append(speaker.exchange(RELATIONS, SENTENCES, scenes.box(thing), image_fields(position) | fields))
+        companion = speaker.pick(companions[position])
+        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(scenes.labels[companion])}
+
+        def beside() -> str:
+            shown = contents(scenes, group, {scenes.label_number(thing), companion})
+            return only_there(shown, f"{fields['object']} together with {fields['companion']}", position)
+
+        target = Target(position, scenes.box(thing), scenes.label(thing))
+        turns.append(speaker.exchange(RELATIONS, SENTENCES, target, image_fields(position) | fields, beside))
     else:
-        for thing in speaker.some(named, settings.turns):
-            fields = image_fields(scenes.place(thing, group)) | {"object": named_kind(scenes.label(thing))}
-            turns.append(speaker.exchange(PHRASES, SENTENCES, scenes.box(thing), fields))
+        turns = [_named(scenes, group, thing, speaker) for thing in speaker.some(named, settings.turns)]
     if not turns:
         return "group without an object of its own kind"
     return speaker.draft([picture(scenes, image) for image in group], turns)
+
+
+def _named(scenes: Scenes, group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
+    """A question that names a thing."""
+    position, name = scenes.place(thing, group), named_kind(scenes.label(thing))
+
+    def thought() -> str:
+        return only_there(contents(scenes, group, {scenes.label_number(thing)}), name, position)
+
+    target = Target(position, scenes.box(thing), scenes.label(thing))
+    return speaker.exchange(PHRASES, SENTENCES, target, image_fields(position) | {"object": name}, thought)
 
 
 PHRASES = Wordings(
@@ -90,27 +110,30 @@ PHRASES = Wordings(
         "Provide the bounding box coordinates for the region referred to by this sentence: {object}.",
         "Give the bounding box of the region that this sentence refers to: {object}.",
     ),
+    # Labels may be plurals ("scissors"), so no verb and no pronoun stands for them.
     own=(
-        "Which image shows {object}? Box it.",
-        "Only one of these images contains {object}. Say which, and where.",
         "Find {object} among the images.",
-        "In which picture can you see {object}? Give its box.",
-        "Locate {object} and name the image it is in.",
-        "One picture differs from the others by showing {object}. Point it out.",
+        "One picture differs from the others by showing {object}. Point out the place.",
         "Look through all the images for {object}.",
-        "Where is {object}? Name the image and the box.",
-        "Search these images: which has {object}, and at what coordinates?",
-        "Please ground {object} in the right image.",
-        "Tell me the image with {object} and mark it there.",
-        "There is {object} somewhere in this set. Find it.",
-        "Identify the image that includes {object}; box the object.",
+        "Please ground {object} in the matching image.",
+        "Somewhere in this set you can see {object}. Find the region.",
         "Among these pictures, spot {object}.",
-        "I am looking for {object}. Which image has it, and where?",
-        "Pick the image where {object} appears and draw the bounding box.",
-        "What is the position of {object} in this group of images?",
-        "Show me {object}: the image and the region.",
-        "Detect {object} in the one image that has it.",
-        "The phrase {object} fits one region of one image. Which?",
+        "Pick the image that shows {object} and draw the bounding box.",
+        "Show me {object}: I need the region.",
+        "Detect {object} in the one image that has such a thing.",
+        "The phrase {object} fits one region of one image. Box this region.",
+    ),
+    naming=(
+        "Which image shows {object}? Give the box.",
+        "Only one of these images contains {object}. Say which, and where.",
+        "In which picture can you see {object}? Give the box.",
+        "Locate {object} and name the image.",
+        "Where can you see {object}? Name the image and the box.",
+        "Search these images: which has {object}, and at what coordinates?",
+        "Tell me the image with {object} and mark the place there.",
+        "Identify the image that includes {object}; box the object.",
+        "I am looking for {object}. Which image should I look at, and where?",
+        "What is the position of {object} in this group of images? Name the image, too.",
     ),
 )
 RELATIONS = Wordings(
@@ -118,12 +141,12 @@ RELATIONS = Wordings(
         "Please find the bounding box coordinates for the area described by: {object}, in the image with {companion}.",
     ),
     own=(
-        "Several images show {object}, but only one together with {companion}. Box the former there.",
+        "More than one image shows {object}, but only one together with {companion}. Box the former there.",
         "Find {object} in the image that also contains {companion}.",
-        "In the image where {companion} can be seen, locate {object}.",
-        "Which image has both {object} and {companion}? Box the former.",
-        "Choose the image with {companion}, then give the box of {object} in it.",
+        "In the image where you can see {companion}, locate {object}.",
+        "Choose the image with {companion}, then give the box of {object} in that image.",
     ),
+    naming=("Which image has both {object} and {companion}? Box the former.",),
 )
 SENTENCES = (
     "It's in the {ordinal} image.",

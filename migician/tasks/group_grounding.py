@@ -20,8 +20,22 @@ from migician.boxtext import reference
 from migician.index.scenes import Scenes
 from migician.scenes import Tally
 from migician.seeds import dice
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
-from migician.tasks.grouping import groups, named, named_kind
+from migician.tasks.draft import (
+    Count,
+    Draft,
+    Manner,
+    Plan,
+    Share,
+    Speaker,
+    Target,
+    Wordings,
+    image_fields,
+    ordered,
+    picture,
+)
+from migician.tasks.grouping import groups, named
+from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import contents, only_there
 
 
 class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +60,8 @@ class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(Groups, frozen=True, forbid_unknown_fields=True):
     """And how the answer varies."""
 
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(brief=0.2, sentence=1.0)
 
 
@@ -62,19 +78,27 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
     turn, start, *group = plan
-    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner)
+    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
     usable = described(scenes, found, settings.words)
     if not usable:
         return "group without a phrase that fits one thing only"
-    turns = []
-    for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(scenes.place(thing, group)) | {"phrase": called(scenes, thing)}
-        turns.append(speaker.exchange(QUESTIONS, SENTENCES, scenes.box(thing), fields))
+    asked = speaker.some(usable, speaker.rng.randint(*settings.turns))
+    turns = [_turn(scenes, group, thing, speaker) for thing in asked]
     return speaker.draft([picture(scenes, image) for image in group], turns)
 
 
+def _turn(scenes: Scenes, group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
+    position, phrase = scenes.place(thing, group), called(scenes, thing)
+
+    def thought() -> str:
+        return only_there(contents(scenes, group, {scenes.label_number(thing)}), phrase, position)
+
+    target = Target(position, scenes.box(thing), scenes.label(thing))
+    return speaker.exchange(QUESTIONS, SENTENCES, target, image_fields(position) | {"phrase": phrase}, thought)
+
+
 def described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:
-    """Those of the `things` that stand out in a group whose phrase no other has; where one has none, its label says it.
+    """Those of the `things` that `named` gives whose phrase no other has; where one has none, its label says it.
 
     Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
@@ -114,27 +138,30 @@ QUESTIONS = Wordings(
         "Give the bounding box coordinates of the area mentioned in this sentence: {phrase}.",
         "Please identify the bounding box coordinates for the area described by this sentence: {phrase}.",
     ),
+    # Phrases may be plurals ("tables and chairs"), so no verb and no pronoun stands for them.
     own=(
-        "Where in these images is {phrase}?",
-        "One of the images has a region that fits {phrase}. Locate it.",
-        "Find the image with {phrase}, and box it there.",
-        "The description is {phrase}. Which part of which image does it describe?",
-        "Ground this phrase in the right image: {phrase}.",
-        "Look through the group for {phrase} and give its coordinates.",
-        "Please show me {phrase}: in which image, and where?",
+        "Where in these images can you see {phrase}?",
+        "One of the images has a region that fits {phrase}. Locate this region.",
+        "Find the image with {phrase}, and box the region there.",
+        "Ground this phrase in the matching image: {phrase}.",
+        "Look through the group for {phrase} and give the coordinates.",
         "{phrase}: find the region that these words stand for.",
-        "Point to {phrase} in the image that shows it.",
+        "Point to {phrase} in the one image that fits.",
         "I have a phrase for you: {phrase}. Return the matching box.",
         "Match the words {phrase} with a region of one image.",
-        "Of all regions in all images, which one is {phrase}?",
-        "Search for {phrase}. Name the image before the box.",
+        "Of all regions in all images, which one would you call {phrase}?",
         "Detect what {phrase} refers to.",
         "Mark the region called {phrase}.",
-        "Tell me where to find {phrase} among the images.",
         "Give a box for the expression {phrase}.",
         "In the group of images, localise {phrase}.",
+        "Draw a bounding box around {phrase} in the matching image.",
+    ),
+    naming=(
+        "Please show me {phrase}: in which image, and where?",
+        "Here is a description: {phrase}. Which part of which image fits?",
+        "Search for {phrase}. Name the image before the box.",
+        "Tell me where to find {phrase}: in which image, and in what box?",
         "Which image contains {phrase}, and in what place?",
-        "Draw a bounding box around {phrase} in its image.",
     ),
 )
 SENTENCES = (

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from migician.boxtext import QWEN
 from migician.index.scenes import Scenes
 from migician.seeds import dice
-from migician.tasks.draft import Draft, Manner, Plan, Share, Speaker, image_fields, picture
+from migician.tasks.draft import Draft, Manner, Plan, Share, Speaker, Target, image_fields, picture
 from migician.tasks.group_grounding import Groups, called, described
 from migician.tasks.group_grounding import plan as plan
 from migician.tasks.grouping import named
@@ -41,7 +41,9 @@ def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Se
         return "group without a phrase that fits one thing only"
     turns = []
     for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
-        fields = image_fields(scenes.place(thing, group)) | {"box": QWEN.write(scenes.box(thing))}
+        target = Target(scenes.place(thing, group), scenes.box(thing), scenes.label(thing))
+        speaker.targets.append(target)
+        fields = image_fields(target.image) | {"box": QWEN.write(target.box)}
         turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing)))
     return speaker.draft([picture(scenes, image) for image in group], turns)
 

@@ -9,15 +9,36 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxtext import reference
-from migician.index.scenes import Scenes
+from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import stream
 from migician.tasks.draft import Plan
 
+REPEATED = "group made before"
+
+
+class Made:
+    """Which groups there have been, in whatever order their members are."""
+
+    def __init__(self) -> None:
+        self._keys: set[int] = set()
+
+    def is_new(self, group: Sequence[int]) -> bool:
+        """Whether a group has not been seen before; from now on it has."""
+        # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
+        key = hash(tuple(sorted(group)))
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        return True
+
 
 def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int, tally: Tally) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one."""
+    """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one.
+
+    No group comes again in a later pass.
+    """
+    made = Made()
     for turn in range(passes):
         order = stream(seed, "order", turn).permutation(np.asarray(among, np.int64))
         sizes = stream(seed, "sizes", turn).integers(*images, size=len(order) // images[0], endpoint=True)
@@ -26,7 +47,11 @@ def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int
             group = order[start : start + size].tolist()
             if len(group) < images[0]:
                 break
-            yield turn, start, *group
+            # Within a pass no image comes again.
+            if passes == 1 or made.is_new(group):
+                yield turn, start, *group
+            else:
+                tally.add(REPEATED)
             start += len(group)
         if start < len(order):
             tally.add("too few images left for a group")
@@ -71,19 +96,26 @@ def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
 
 
 def named(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[list[int]]:
-    """For each of `groups` of images, the things whose label neither their own nor another image of it has again.
+    """For each of `groups` of images, the things that their label or their phrase tells from all others of it.
 
-    Things must cover `area` (lowest, highest) of their image.
+    No other image of the group has the label; in its own image a thing is the only one of its label, or has a
+    phrase. A phrase without a label does too. Things must cover `area` (lowest, highest) of their image.
     """
     found = inside(scenes, groups)
-    return _by_group(found, scenes.clear_ones(area, found.things) & (found.times == 1))
+    things = found.things
+    told = scenes.marks[things] & ALONE > 0
+    elsewhere = found.times > 1
+    if scenes.has_phrases:
+        told |= scenes.described[things]
+        elsewhere &= scenes.label_of[things] != scenes.nameless
+    return _by_group(found, scenes.fitting_ones(area, things) & told & ~elsewhere)
 
 
 class Standing(NamedTuple):
     """What stands out in a group: things that are the only ones of their label in their image."""
 
     named: list[int]
-    """Those that `named` gives."""
+    """Those that `named` gives by their label."""
     told: list[int]
     """Those whose label other images have too, but whose own image has companions."""
     companions: list[list[int]]
@@ -123,10 +155,3 @@ def _once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Each of `numbers` once, ascending; what `np.unique` does by a table is slower for some thousand."""
     ordered = np.sort(numbers)
     return ordered[np.diff(ordered, prepend=-1) > 0]
-
-
-def named_kind(label: str) -> str:
-    """A label with its article, marked as a reference: "a dog", "an apple", "a monitor or TV"."""
-    words = label[:1].lower() + label[1:].replace("/", " or ")
-    article = "an" if words[:1].lower() in set("aeiou") else "a"
-    return reference(f"{article} {words}")

@@ -14,6 +14,7 @@ is the first in time, wherever it stands in the list.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -32,10 +33,12 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
 )
+from migician.tasks.reasoning import course
 from migician.tasks.windows import Search, Window
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -48,19 +51,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: tuple[Seconds, Seconds] = (1.0, 3.3)
     """From one frame shown to the next, MIG-Bench's; less where the sequence is short."""
     passes: Count = 2
-    """Samples one sequence may give; none begins where another does."""
+    """Samples one sequence may give at most, each from another first frame."""
     copyable: Share = 0.13
     """Questions that may ask for a box with IoU >= 0.5 with the given one, MIG-Bench's share; 1 for no bound."""
     area: Share = 0.001
     """Smallest share of the image that a given box and one asked for may cover; 99% of MIG-Bench's are larger."""
     ordering: Share = 0.02
-    """Samples that ask for the order in time instead of a box."""
+    """Samples of three frames or more that ask for the order in time instead of a box."""
     shuffle: Share = 0.0
-    """Of the others: samples with the frames out of order, that ask for it, and then for the object in every frame."""
+    """Of the others, where all frames are known: those that show them out of order, ask for it, then for every box."""
     whole: Share = 0.3
-    """Of the rest: samples that ask for the object in every later frame."""
+    """Of the others: samples that ask for the object in every later frame, where several are and all are known."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -84,20 +89,22 @@ def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings) -> Draft | str:
     rng = dice(seed, turn, track)
-    speaker = Speaker(rng, settings.manner)
     search = Search(tracks, track, turn, settings.passes, settings.area)
     shape = search.shape(settings.frames, settings.seconds, rng)
     if shape is None:
-        return "sequence shorter than a sample" if turn == 0 else "sequence too short for one more sample"
-    if speaker.chance(settings.ordering):
+        return "sequence too short for one more sample" if turn else "sequence shorter than a sample"
+    speaker = Speaker(rng, settings.manner, settings.reasoning)
+    # Of two images, the second has only one place; where many objects share the frames, one asks for their order.
+    if speaker.chance(settings.ordering) and shape.count > 2 and tracks.is_first(track):
         reach = shape.step * (shape.count - 1)
         start = next(search.starts(reach, rng), None)
         if start is None:
             return "object not seen in any first frame"
         frames = range(start, start + reach + 1, shape.step)
         return _ordering([Picture(tracks.paths[frame]) for frame in frames], speaker)
-    shuffled = shape.count > 2 and speaker.chance(settings.shuffle)
-    place = 0 if shuffled or speaker.chance(settings.whole) else rng.randint(1, shape.count - 1)
+    # Every later frame is asked for only where there are several.
+    shuffled = speaker.chance(settings.shuffle) and shape.count > 2
+    place = 0 if shuffled or (speaker.chance(settings.whole) and shape.count > 2) else rng.randint(1, shape.count - 1)
     kind = "any" if settings.copyable == 1 else "far"
     window = search.find(shape, place, kind, rng)
     if isinstance(window, str) and place == 0:
@@ -111,22 +118,35 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
         window = near if isinstance(near, Window) else window
     pictures = [Picture(tracks.paths[frame]) for frame in window.frames]
     boxes = [tracks.box(frame) if tracks.is_seen(frame) else None for frame in window.frames]
-    if place:
-        more = speaker.some(search.others(window, kind), settings.turns - 1) if settings.turns > 1 else []
-        asked = [(one, tracks.box(window.frames[one])) for one in window.asked + more]
-        fields = {"box": _written(boxes[0])}
-        turns = [speaker.exchange(ONE, SENTENCES, box, image_fields(position) | fields) for position, box in asked]
-        return speaker.draft(pictures, turns)
-    if shuffled:
-        return _shuffled(pictures, boxes, speaker)
-    return speaker.draft(pictures, [(speaker.pick(ALL).format(box=_written(boxes[0])), _everywhere(boxes, 0))])
+    if place == 0:
+        everywhere = _shuffled if shuffled else _everywhere
+        return everywhere(pictures, boxes, tracks.label(track), speaker)
+    more = speaker.some(search.others(window, kind), settings.turns - 1) if settings.turns > 1 else []
+    turns = [
+        speaker.exchange(
+            ONE,
+            SENTENCES,
+            Target(position, tracks.box(window.frames[position]), tracks.label(track)),
+            image_fields(position) | {"box": _written(boxes[0])},
+            functools.partial(course, boxes[: position + 1]),
+        )
+        for position in [*window.asked, *more]
+    ]
+    return speaker.draft(pictures, turns)
 
 
-def _everywhere(boxes: list[Box | None], given: int) -> str:
+def _everywhere(pictures: list[Picture], boxes: list[Box | None], label: str, speaker: Speaker) -> Draft:
+    question = speaker.pick(ALL).format(box=_written(boxes[0]))
+    return speaker.draft(pictures, [(question, _listed(boxes, 0, label, speaker))])
+
+
+def _listed(boxes: list[Box | None], given: int, label: str, speaker: Speaker) -> str:
+    """The boxes of all images but the one whose box is given."""
+    speaker.targets += [Target(place, box, label) for place, box in enumerate(boxes) if place != given and box]
     return "\n".join(f"Image-{place + 1}: {_written(box)}" for place, box in enumerate(boxes) if place != given)
 
 
-def _shuffled(pictures: list[Picture], boxes: list[Box | None], speaker: Speaker) -> Draft:
+def _shuffled(pictures: list[Picture], boxes: list[Box | None], label: str, speaker: Speaker) -> Draft:
     in_time = list(range(len(pictures)))
     shown = speaker.rng.sample(in_time, len(in_time))
     if shown == in_time:
@@ -145,13 +165,16 @@ def _shuffled(pictures: list[Picture], boxes: list[Box | None], speaker: Speaker
     asked = "\n".join([speaker.pick(CHOOSE), *lines])
     located = speaker.pick(OTHERS).format(box=_written(boxes[0]))
     listed = [boxes[time] for time in shown]
-    turns = [(asked, "ABC"[options.index(right)]), (located, _everywhere(listed, shown.index(0)))]
+    turns = [(asked, "ABC"[options.index(right)]), (located, _listed(listed, shown.index(0), label, speaker))]
     return speaker.draft([pictures[time] for time in shown], turns)
 
 
 def _ordering(pictures: list[Picture], speaker: Speaker) -> Draft:
-    # Motion looks as likely backwards, so the earliest frame is given.
-    shown = [0, *speaker.rng.sample(range(1, len(pictures)), len(pictures) - 1)]
+    # Motion looks as likely backwards, so the earliest frame is given. The others are out of order: where they come
+    # out in it, the first goes to the end.
+    in_order = list(range(1, len(pictures)))
+    later = speaker.rng.sample(in_order, len(in_order))
+    shown = [0, *(later if later != in_order else [*later[1:], later[0]])]
     in_time = ", ".join(f"Image-{shown.index(time) + 1}" for time in range(len(pictures)))
     return speaker.draft([pictures[time] for time in shown], [(speaker.pick(ORDER), in_time)])
 
@@ -166,33 +189,33 @@ ONE = Wordings(
         "bounding box({box}), please locate it in the {nth} image. ",
     ),
     own=(
-        "The object at {box} in the first image moves through this sequence. Where is it in the {ordinal} image?",
+        "The object at {box} in the first image is in this sequence. Where is it in the {ordinal} image?",
         "Image-1 shows a target at {box}. Find the same target in Image-{number}.",
         "These frames come from one video. Track what is at {box} in the first frame to the {ordinal} frame.",
         "Follow the object {box} of Image-1 and give its box in Image-{number}.",
         "In the first picture, look at {box}. Locate that same thing in the {ordinal} picture.",
         "The frames are in order of time. Given the object's box {box} in frame 1, what is its box in frame {number}?",
-        "Where has the object at {box} (first image) got to in the {ordinal} image?",
+        "Where is the object at {box} (first image) in the {ordinal} image?",
         "You see a clip as single frames. Box in the {ordinal} image the object that the first image has at {box}.",
         "Starting from {box} in Image-1, please track the object and report where it is in Image-{number}.",
         "Please point out in the {ordinal} image the object marked by {box} in the first image.",
         "The target of this tracking sequence is at {box} in the first frame. Locate it in the {ordinal} frame.",
         "Which part of the {ordinal} image is covered by the object found at {box} in the first image?",
-        "A moving object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
+        "An object is at {box} in Image-1. Give the coordinates it has in Image-{number}.",
         "Look for the object of the first image, box {box}, in the {ordinal} image.",
         "Object to track: {box} in Image-1. Its place in Image-{number}, please.",
-        "Over this image sequence something moves. It begins at {box} in the first image; find it in the {ordinal}.",
+        "Follow an object over this image sequence. It is at {box} in the first image; find it in the {ordinal} image.",
         "Detect in Image-{number} the very object that {box} encloses in Image-1.",
         "What is the bounding box in the {ordinal} image of the object that was at {box} in the first image?",
         "The first image gives you the target, {box}. Search the {ordinal} image for it and draw its box.",
-        "Here are several moments of one scene. Locate in moment {number} what is at {box} in moment 1.",
+        "Here are several moments of one scene. Locate in Image-{number} what is at {box} in Image-1.",
     ),
 )
 ALL = (
     "Track the object at {box} in the first image through all the other images.",
     "Image-1 shows the target at {box}. Give its box in every later image.",
     "Follow what is at {box} in the first frame and report where it is in each of the following frames.",
-    "The object {box} of the first image moves. List its boxes in the images after it.",
+    "Look at the object {box} of the first image. List its boxes in the images after it.",
 )
 ORDER = (
     "Image-1 is the earliest frame of a video, the others are mixed up. Put the images in order of time.",
@@ -212,5 +235,5 @@ SENTENCES = (
     "It's in the {ordinal} image.",
     "In the {ordinal} image, the object is here:",
     "The object in Image-{number}:",
-    "It has moved. In the {ordinal} image it is at",
+    "In the {ordinal} image it is at",
 )

@@ -14,11 +14,24 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
-from migician.boxtext import reference
 from migician.index.scenes import ALONE, Scenes
 from migician.scenes import Tally
 from migician.seeds import dice, stream
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, image_fields, ordered, picture
+from migician.tasks.draft import (
+    Count,
+    Draft,
+    Manner,
+    Plan,
+    Share,
+    Speaker,
+    Target,
+    Wordings,
+    image_fields,
+    ordered,
+    picture,
+)
+from migician.tasks.naming import named_kind
+from migician.tasks.reasoning import counterpart
 
 _BLOCK = 4096
 """Things that are looked at together."""
@@ -32,7 +45,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden: tuple[Share, Share] = (0.005, 0.2)
     """Share of the second image that the object covers. The paper gives no figure."""
     passes: Count = 1
-    """Samples one second image may give, each with another first image."""
+    """Samples one second image may give at most, each with another first image."""
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
     def __post_init__(self) -> None:
@@ -41,22 +56,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label."""
+    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label.
+
+    The order is the same in each pass, so that the shown ones of a thing can follow one another: none comes again.
+    """
     tally.add_marked("several of the label in the image", scenes.marks & ALONE == 0)
     shown = scenes.by_label(scenes.clear_ones(settings.shown))
     hidden = np.flatnonzero(scenes.clear_ones(settings.hidden))
     for turn in range(settings.passes):
-        order, chances = stream(seed, "order", turn).permutation(hidden), stream(seed, "examples", turn)
+        order, chances = stream(seed, "order").permutation(hidden), stream(seed, "examples")
         for start in range(0, len(order), _BLOCK):
             things = order[start : start + _BLOCK]
             columns = things, scenes.label_of[things], chances.random(len(things))
             for thing, label, chance in zip(*(column.tolist() for column in columns), strict=True):
                 examples = shown.get(label)
-                if examples is None:
-                    tally.add("label never shown large")
+                if examples is None or turn >= len(examples):
+                    tally.add("label not shown large once more" if turn else "label never shown large")
                     continue
                 # A label can be alone in an image only once, so the two images differ unless the things are one.
-                example = int(examples[int(chance * len(examples))])
+                example = int(examples[(int(chance * len(examples)) + turn) % len(examples)])
                 if example != thing:
                     yield turn, thing, example
 
@@ -70,40 +88,43 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: Settings) -> Draft:
     turn, hidden, _ = plan
-    speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner)
-    fields = image_fields(1) | {"object": reference(scenes.label(hidden).lower())}
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, scenes.box(hidden), fields)]
+    speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner, settings.reasoning)
+    label, box = scenes.label(hidden), scenes.box(hidden)
+    fields = image_fields(1) | {"object": named_kind(label)}
+    target = Target(1, box, label)
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, fields, lambda: counterpart(fields["object"], box))]
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 
 QUESTIONS = Wordings(
     benchmark=("Find and locate where does the object in image-1 locate in the image-2.",),
+    # The two images show two objects of a kind, so no wording speaks of one and the same.
     own=(
         "The first image shows an object. Where is one of its kind in the second image?",
         "Use Image-1 as the example and find the same sort of object in Image-2.",
-        "Locate in the second image what the first image shows.",
-        "Image-1 is the query, Image-2 the scene. Box the query's object in the scene.",
-        "What you see in the first image also appears in the second. Where?",
+        "Locate in the second image an object of the kind that the first image shows.",
+        "Image-1 is the query, Image-2 the scene. Box in the scene an object like the query's.",
+        "Something like what you see in the first image also appears in the second. Where?",
         "Find the counterpart of Image-1's object in Image-2.",
-        "Look at the object in the first picture, then point it out in the second picture.",
+        "Look at the object in the first picture, then point out one like it in the second picture.",
         "The second image hides an object like that of the first image. Mark it.",
-        "Search Image-2 for the thing that fills Image-1.",
+        "Search Image-2 for the kind of thing that fills Image-1.",
         "Which region of the second image has an object of the class shown in the first?",
         "Recognise the object of the first image and give the box of such an object in the second.",
-        "Take the object in Image-1 as a reference and ground it in Image-2.",
-        "Does Image-2 contain what Image-1 shows? Give its coordinates.",
+        "Take the object in Image-1 as a reference and ground one of its type in Image-2.",
+        "Image-2 contains an object of the type that Image-1 shows. Give its coordinates.",
         "Spot in the second image another example of the first image's object.",
-        "The first image tells you what to look for. Report where it is in the second image.",
-        "Detect the object of Image-1 within the scene of Image-2.",
+        "The first image tells you what kind of thing to look for. Report where one is in the second image.",
+        "Detect within the scene of Image-2 an object of the same category as that of Image-1.",
         "Please box in the second image the object that belongs to the same class as the one in the first.",
-        "An object is presented in Image-1. Find it in the surroundings of Image-2.",
+        "An object is presented in Image-1. Find another of its kind in the surroundings of Image-2.",
         "By the example of the first image, locate the target in the second image.",
         "Where in Image-2 would you point to show someone the kind of thing in Image-1?",
     ),
 )
 SENTENCES = (
     "It's in the second image.",
-    "The object is {object}. In the second image it is at",
-    "Image-1 shows {object}, which Image-2 has here:",
+    "The first image shows {object}. In the second image there is another example at",
+    "Both images show {object}. In Image-2, here:",
     "Such an object is in the second image:",
 )

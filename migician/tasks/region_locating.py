@@ -30,14 +30,19 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
+    Target,
     Wordings,
     image_fields,
     ordered,
     picture,
 )
+from migician.tasks.naming import with_article
+from migician.tasks.reasoning import origin
 
 _BLOCK = 1 << 16
 """Images that are looked at together."""
+_TOKEN_PX = 28
+"""Side of the square that Qwen2-VL makes one token of."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +60,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap: Share = 0.7
     """IoU from which two regions count as the same."""
     passes: Count = 1
-    """Samples one image may give."""
+    """Samples one image may give at most, each about another of its regions."""
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(sentence=0.2)
 
     def __post_init__(self) -> None:
@@ -65,7 +72,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, image, things ...): images with usable regions and these, in random order, pass after pass."""
+    """(pass, image, thing asked for, other things ...): images with usable regions, in random order.
+
+    The order is the same in each pass, and another region is asked for: none comes again.
+    """
     blocks = [
         _usable(scenes, np.arange(start, min(start + _BLOCK, len(scenes))), tally, settings)
         for start in range(0, len(scenes), _BLOCK)
@@ -73,9 +83,15 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     usable = np.concatenate([np.empty(0, np.int64), *blocks])
     images, starts = np.unique(scenes.images_of(usable), return_index=True)
     ends = [*starts.tolist(), len(usable)]
+    first = stream(seed, "asked").random(len(images))
     for turn in range(settings.passes):
-        for position in stream(seed, "order", turn).permutation(len(images)).tolist():
-            yield turn, int(images[position]), *usable[ends[position] : ends[position + 1]].tolist()
+        for position in stream(seed, "order").permutation(len(images)).tolist():
+            things = usable[ends[position] : ends[position + 1]].tolist()
+            if turn < len(things):
+                at = (int(first[position] * len(things)) + turn) % len(things)
+                yield turn, int(images[position]), things[at], *things[:at], *things[at + 1 :]
+            else:
+                tally.add("no other region in the image")
 
 
 def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: Settings) -> NDArray[np.int64]:
@@ -94,6 +110,7 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: S
         ("region too long or too flat", (aspect < settings.aspect[0]) | (aspect > settings.aspect[1])),
         ("region too small or too large for its image", (share < settings.area[0]) | (share > settings.area[1])),
         ("region with too few pixels", width * height < settings.min_pixels),
+        ("region narrower than a token of the model", np.minimum(width, height) < _TOKEN_PX),
     ):
         tally.add_marked(reason, left & refused)
         left &= ~refused
@@ -135,17 +152,23 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings)
 
 
 def _draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft:
-    turn, image, *things = plan
+    turn, image, thing, *others = plan
     rng, size = dice(seed, turn, image, "words"), scenes.size(image)
-    lowest, highest = min(settings.regions[0], len(things)), min(settings.regions[1], len(things))
-    boxes = [scenes.box(thing) for thing in rng.sample(things, rng.randint(lowest, highest))]
-    crops = [_crop(box, size) for box in boxes]
-    asked = rng.randrange(len(crops))
-    speaker = Speaker(rng, settings.manner)
+    lowest, highest = (min(count, len(others) + 1) for count in settings.regions)
+    shown = rng.sample(others, rng.randint(lowest, highest) - 1)
+    asked = rng.randrange(len(shown) + 1)
+    shown.insert(asked, thing)
+    crops = [_crop(scenes.box(one), size) for one in shown]
+    speaker = Speaker(rng, settings.manner, settings.reasoning)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
     # The answer is the annotation's own box; the crop is cut at the whole pixels nearest to it.
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, boxes[asked], fields)]
+    label, box = scenes.label(thing), scenes.box(thing)
+
+    def thought() -> str:
+        return origin(with_article(label) if label else "", asked + 2, box)
+
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, Target(0, box, label), fields, thought)]
     source = picture(scenes, image)
     return speaker.draft([source, *(Picture(source.image, size, crop) for crop in crops)], turns)
 
@@ -156,15 +179,15 @@ QUESTIONS = Wordings(
         "source image. ",
     ),
     own=(
-        "The first image is whole, the others are cut out of it. Where does the {ordinal} cut-out come from?",
-        "Image-1 is the source; the rest are parts of it. Locate Image-{image} in Image-1.",
+        "The first image is whole, what follows was cut out of it. Where does the {ordinal} cut-out come from?",
+        "Image-1 is the source, Image-{image} a part of it. Locate Image-{image} in Image-1.",
         "Find the place in the first image that Image-{image} shows.",
         "Image-{image} is a crop of Image-1. Give the box it was cropped from.",
-        "After the source image you see pieces of it. Point to the {ordinal} piece in the source image.",
+        "Behind the source image comes what was cut out of it. Point to the {ordinal} piece in the source image.",
         "Which area of the first image is repeated as the {ordinal} region picture?",
         "Match the {ordinal} region to its place in the source picture.",
         "Please box in Image-1 the part that was taken out as Image-{image}.",
-        "The pictures after the first are details of it. Where in the first is detail number {number}?",
+        "Each picture after the first is a detail of it. Where in the first is detail number {number}?",
         "Look at Image-{image}, then find the same region in the source image.",
         "From where in the first image was the {ordinal} crop taken?",
         "Localise Image-{image} within the first image.",

@@ -73,8 +73,9 @@ class Search:
     def find(self, shape: Shape, place: int, kind: Kind, rng: Dice) -> Window | str:
         """A window in which the box at position `place` is of a kind, or why there is none.
 
-        Place 0 stands for all later frames that show the object. Where no window of the drawn step serves, other
-        steps do: the longest, up to the last frame, or for near boxes the shortest, up to the second frame.
+        Place 0 stands for all later frames: each shows the object, or is known not to. Where no window of the drawn
+        step serves, other steps do: the longest, up to the last frame, or for near boxes the shortest, up to the
+        second frame.
         """
         other, last = (shape.shortest, 1) if kind == "near" else (shape.longest, shape.count - 1)
         best = 0
@@ -115,6 +116,8 @@ class Search:
         for frame in later:
             u1, v1, u2, v2 = corners[4 * frame : 4 * frame + 4]
             if not u2:
+                if len(later) > 1 and not self.tracks.is_hidden(frame):
+                    return 1  # nothing is known of it
                 continue
             lacks = len(_REFUSALS)
             other = (u2 - u1) * (v2 - v1)
