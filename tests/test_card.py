@@ -49,11 +49,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted(samples: list[Sample]) -> dict[str, Any]:
     boxes = [box for one in samples for turn in one.conversations for box in parse_boxes(turn.value).boxes]
     classes = [sum(box.area > edge + 1e-9 for edge in AREA_EDGES[1:-1]) for box in boxes]
+    copying: dict[str, Any] = {}
+    for one in samples:
+        question, answer = (parse_boxes(turn.value).boxes for turn in one.conversations[:2])
+        if question and answer and one.type == "ot_train":
+            source = "/".join(one.images[0].split("/")[2:4])
+            found = copying.setdefault(source, {"answers": 0, "copyable": 0, "shuffled": 0})
+            found["answers"] += len(answer)
+            found["copyable"] += sum(box.iou(question[0]) >= 0.5 for box in answer)
     return {
         "samples": len(samples),
         "images": dict(sorted(Counter(len(one.images) for one in samples).items())),
         "turns": dict(sorted(Counter(len(one.conversations) // 2 for one in samples).items())),
         "box_areas": [classes.count(number) for number in range(len(AREA_EDGES) - 1)],
+        "copying": copying,
     }
 
 
