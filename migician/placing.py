@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from migician.boxes import Size
-from migician.errors import writing
+from migician.errors import UserError, writing
+from migician.sources.reading import size_of
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
@@ -20,6 +21,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
 }
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
+_REMEMBERED = 8192
+"""Images whose sizes are known at most: more than MOT17 has, where many objects share a frame."""
 UNREADABLE = "image that cannot be read"
 OTHER_SIZE = "image of another size than its annotation says"
 
@@ -43,6 +46,8 @@ class Placer:
 
     Where not, `place` is a link to the root, whole images are not touched, and crops lie beside it.
     """
+    measure: bool = False
+    """Whether whole images are compared with their annotation even where they are not collected."""
     _sizes: dict[str, Size | None] = field(default_factory=dict)
 
     def place_all(self, draft: Draft) -> list[str] | str:
@@ -51,7 +56,7 @@ class Placer:
         for picture in draft.pictures:
             if picture.crop:
                 crops.setdefault(picture.image, []).append(picture)
-            elif self.collect and (refusal := self._refusal(picture)):
+            elif (self.collect or self.measure) and (refusal := self._refusal(picture)):
                 return refusal
         # Crops come first: they are what can still fail.
         for image, pictures in crops.items():
@@ -65,10 +70,11 @@ class Placer:
 
     def _refusal(self, picture: Picture) -> str:
         if picture.image not in self._sizes:
+            if len(self._sizes) >= _REMEMBERED:
+                self._sizes.clear()
             try:
-                with Image.open(self.root / picture.image) as opened:
-                    self._sizes[picture.image] = opened.size
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                self._sizes[picture.image] = size_of(f"{self.root}/{picture.image}")
+            except UserError:
                 self._sizes[picture.image] = None
         size = self._sizes[picture.image]
         if size is None:

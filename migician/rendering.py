@@ -15,6 +15,7 @@ from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
 from migician.placing import Placer
 from migician.samples import sample
+from migician.scenes import Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft, Plan
 
@@ -66,7 +67,7 @@ def render(piece: Piece) -> Rendered:
             return msgspec.json.decode(stream.readline(), type=Rendered)
     job, task = piece.job, TASKS[piece.job.task]
     index, settings = _opened(job.index), msgspec.convert(job.settings, task.settings)
-    placer = _placer(index.root, job.data, job.place, job.collect)
+    placer = _placer(index.root, job.data, job.place, job.collect, task.takes is Track)
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     refused: dict[str, int] = {}
@@ -95,6 +96,6 @@ def _opened(folder: str) -> Index:
 
 
 @functools.lru_cache(maxsize=4)
-def _placer(root: Path, data: str, place: str, collect: bool) -> Placer:
+def _placer(root: Path, data: str, place: str, collect: bool, measure: bool) -> Placer:
     """Kept from piece to piece for the sizes it has seen."""
-    return Placer(root, Path(data), place, collect)
+    return Placer(root, Path(data), place, collect, measure)

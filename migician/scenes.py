@@ -59,6 +59,8 @@ class Frame(msgspec.Struct, frozen=True):
 
     image: Path
     box: Box | None
+    size: Size | None = None
+    """What `box` was divided by: frames of one sequence may differ in size. None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from migician.sources import SOURCES
 __all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
 
 VERSION = 1
-_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path], Any]]] = {
-    Scene: (write_scenes, Scenes),
+_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path, Path], Any]]] = {
+    Scene: (write_scenes, lambda folder, _: Scenes(folder)),
     Track: (write_tracks, Tracks),
-    ImagePair: (write_pairs, Pairs),
+    ImagePair: (write_pairs, lambda folder, _: Pairs(folder)),
 }
 
 
@@ -94,4 +94,4 @@ def open_index(folder: str | Path) -> Index:
     if not Path(about.root).is_dir():
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]
-    return Index(about.source, about.split, Path(about.root), opened(Path(folder)), about.left_out)
+    return Index(about.source, about.split, Path(about.root), opened(Path(folder), Path(about.root)), about.left_out)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxes import Box, is_writable
+from migician.boxes import Box, Size, writable
 from migician.index.columns import (
     SCALE,
     Column,
@@ -17,13 +17,15 @@ from migician.index.columns import (
     PathColumn,
     Paths,
     Texts,
-    kept,
     mapped,
     view,
 )
-from migician.scenes import Track
+from migician.scenes import Frame, Track
+from migician.sources.reading import size_of
 
-_UNSEEN = [0, 0, 0, 0]
+_UNSEEN = (0.0, 0.0, 0.0, 0.0)
+_UNKNOWN = (0, 0)
+"""Stands for the size of a frame whose box may have been divided by any."""
 
 
 def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
@@ -31,21 +33,34 @@ def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
     paths = PathColumn(folder, root)
     boxes, ends = Column(folder / "boxes.u32", "I"), Column(folder / "ends.i64", "q")
     label_of, labels = Column(folder / "label_of.u32", "I"), NumberedTexts(folder / "labels.txt")
-    with Columns(paths, boxes, ends, label_of, labels):
+    which_size, sizes = Column(folder / "size_of.u32", "I"), Column(folder / "sizes.u32", "I")
+    numbers: dict[Size | None, int] = {}
+    with Columns(paths, boxes, ends, label_of, labels, which_size, sizes):
         ends.append(0)
         for track in tracks:
             for frame in track.frames:
                 paths.append(frame.image)
-                boxes.append(*(kept(frame.box) if frame.box and is_writable(frame.box) else _UNSEEN))
+                if frame.size not in numbers:
+                    numbers[frame.size] = len(numbers)
+                    sizes.append(*(frame.size or _UNKNOWN))
+            boxes.extend(_corners(track.frames))
+            which_size.append(*(numbers[frame.size] for frame in track.frames))
             label_of.append(labels.number(track.label))
             ends.append(len(paths))
     return len(label_of)
 
 
+def _corners(frames: Sequence[Frame]) -> NDArray[np.uint32]:
+    """(frames, 4): the corners as they are written, all 0 where there is no box that survives whole thousandths."""
+    corners = np.array([frame.box.as_tuple() if frame.box else _UNSEEN for frame in frames]).reshape(-1, 4)
+    return np.rint(corners * writable(corners)[:, np.newaxis] * SCALE).astype(np.uint32)
+
+
 class Tracks:
     """The tracks of one source. Tracks and frames are counted from 0; track i has the frames `span(i)`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._root = root
         self.paths = Paths(folder)
         self.ends: NDArray[np.int64] = mapped(folder / "ends.i64", "i8")
         self.corners: NDArray[np.uint32] = mapped(folder / "boxes.u32", "u4", 4)
@@ -53,6 +68,10 @@ class Tracks:
         self._corners = view(self.corners.ravel())
         self.label_of: NDArray[np.uint32] = mapped(folder / "label_of.u32", "u4")
         self.labels = Texts(folder / "labels.txt").all()
+        self._sizes: list[list[int]] | None = None
+        if (folder / "size_of.u32").is_file():  # indexes of earlier versions do not have it
+            self._size_of = view(mapped(folder / "size_of.u32", "u4"))
+            self._sizes = mapped(folder / "sizes.u32", "u4", 2).tolist()
 
     def __len__(self) -> int:
         return len(self.label_of)
@@ -64,10 +83,21 @@ class Tracks:
     def seen(self, track: int) -> NDArray[np.bool_]:
         """(frames of the track,): in which the object can be seen."""
         frames = self.span(track)
-        seen: NDArray[np.bool_] = self.corners[frames.start : frames.stop].max(axis=1) > 0
+        seen: NDArray[np.bool_] = self.corners[frames.start : frames.stop, 2] > 0  # no box ends at the left edge
         return seen
 
     def box(self, frame: int) -> Box:
         """The object's box in a frame where it is seen."""
         x1, y1, x2, y2 = self._corners[4 * frame : 4 * frame + 4].tolist()
         return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)
+
+    def size(self, frame: int) -> Size | None:
+        """(width, height) in pixels that the object's box in a frame was divided by; None where that is not known.
+
+        Earlier versions divided by the size of the sequence's first frame and did not keep it: it is read from the file.
+        """
+        if self._sizes is None:
+            track = int(np.searchsorted(self.ends, frame, side="right")) - 1
+            return size_of(self._root / self.paths[int(self.ends[track])])
+        width, height = self._sizes[self._size_of[frame]]
+        return (width, height) if width else None

@@ -77,7 +77,7 @@ def _tracks(name: str, folder: Path, frames: NumberedFrames, tally: Tally) -> It
     boxes = _boxes(rows[listed], size, tally)
     for number, seen in sorted(boxes.items()):
         first, last = min(seen), max(seen)
-        shown = tuple(Frame(image, seen.get(frame)) for frame, image in frames if first <= frame <= last)
+        shown = tuple(Frame(image, seen.get(frame), size) for frame, image in frames if first <= frame <= last)
         yield Track(f"{name}-{number}", shown, "pedestrian")
 
 

@@ -81,7 +81,7 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
         return "object not seen in any first frame"
     start = int(starts[rng.randrange(len(starts))])
     frames = span[start : start + reach + 1 : step]
-    pictures = [Picture(tracks.paths[frame]) for frame in frames]
+    pictures = [Picture(tracks.paths[frame], tracks.size(frame)) for frame in frames]
     speaker = Speaker(rng, settings.manner)
     if speaker.chance(settings.ordering):
         return _ordering(pictures, speaker)
