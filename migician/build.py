@@ -91,11 +91,13 @@ def build(
     collect: bool = False,
     overwrite: bool = False,
     exclude: Exclude | None = MIG_BENCH,
+    images: str | Path | None = None,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
     `tasks` are names of `TASKS`, or just "all"; `sources` gives, by name, the root of each source
-    or an index of it (`make_index`). With `config` the recipe says what is taken from where;
+    or an index of it (`make_index`). Of sources that are a file, `images` is the folder of their images. With
+    `config` the recipe says what is taken from where;
     without, every task takes from every source that fits it, as much as there is. `count` is samples
     a task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
@@ -113,13 +115,13 @@ def build(
     _refuse_occupied(target, overwrite)
     exclude, excluded = begin(exclude)
     with _workplace(target) as work:
-        _go_on_or_start_anew(work, recipe, sources, collect, excluded)
+        _go_on_or_start_anew(work, recipe, sources, images, collect, excluded)
         with _crew(workers, ray) as crew:
             parts = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()
                 for source in asked.sources
-                for indexed in [_index(work, source, Path(sources[source]), recipe)]
+                for indexed in [_index(work, source, Path(sources[source]), recipe, images)]
             ]
         _assemble(work, recipe, parts, excluded)
         _swap(work / "data", target)
@@ -150,13 +152,19 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _go_on_or_start_anew(
-    work: Path, recipe: Recipe, sources: Mapping[str, Path], collect: bool, excluded: Excluded
+    work: Path,
+    recipe: Recipe,
+    sources: Mapping[str, Path],
+    images: str | Path | None,
+    collect: bool,
+    excluded: Excluded,
 ) -> None:
     """Empty the workplace unless an interrupted build of the very same dataset left it."""
     used = {name: str(sources[name]) for task in recipe.tasks.values() for name in task.sources}
     plan: dict[str, Any] = {
         "recipe": recipe,
         "sources": {name: str(Path(root).resolve()) for name, root in used.items()},
+        "images": str(Path(images).resolve()) if images else None,
         "collect": collect,
         "mig_bench": excluded,
         "versions": versions(),
@@ -184,17 +192,18 @@ def _crew(workers: int, ray: bool) -> Iterator[Workers]:
         processes.close()
 
 
-def _index(work: Path, source: str, root: Path, recipe: Recipe) -> tuple[Path, Index]:
+def _index(work: Path, source: str, root: Path, recipe: Recipe, images: str | Path | None) -> tuple[Path, Index]:
     """The index of a source, made where `root` is none itself."""
     if is_index(root):
         index = open_index(root)
-        if (index.source, index.split) != (source, recipe.split):
+        same_split = index.split == recipe.split or SOURCES[source].of_file
+        if index.source != source or not same_split:
             raise UserError(f"{root}: is an index of {index.source} {index.split!r}, not of {source} {recipe.split!r}")
         return root, index
     folder = work / "index" / source
     if folder.exists():
         return folder, open_index(folder)
-    return folder, make_index(source, root, folder, split=recipe.split)
+    return folder, make_index(source, root, folder, split=recipe.split, images=images)
 
 
 def _part(

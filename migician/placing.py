@@ -12,7 +12,7 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.errors import UserError, writing
-from migician.sources.reading import size_of
+from migician.sources.reading import OTHER_SIZE, UNREADABLE, size_of
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
@@ -23,8 +23,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
 _REMEMBERED = 8192
 """Images whose sizes are known at most: more than MOT17 has, where many objects share a frame."""
-UNREADABLE = "image that cannot be read"
-OTHER_SIZE = "image of another size than its annotation says"
 
 
 @dataclass(frozen=True, slots=True)

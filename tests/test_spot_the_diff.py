@@ -111,10 +111,7 @@ def test_sentences_that_do_not_speak_of_one_change(
         ("a man is not in a different place he left", False),
         ("the red car is no longer in the different lane", False),
         ("there is no difference in the frame other than the stance of the people in this frame", False),
-        (
-            "the two images are identical outside of a small piece of trash in the bottom left corner has moved slightly",
-            False,
-        ),
+        ("the two images are identical outside of a small piece of trash in the bottom left corner", False),
         ("both pictures are pretty similar other than the left has everyone in front of the buildings", False),
         ("everything is the same but the truck", False),
         ("i do not see the man in the different spot", False),

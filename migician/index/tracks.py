@@ -53,13 +53,14 @@ def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
 def _corners(frames: Sequence[Frame]) -> NDArray[np.uint32]:
     """(frames, 4): the corners as they are written, all 0 where there is no box that survives whole thousandths."""
     corners = np.array([frame.box.as_tuple() if frame.box else _UNSEEN for frame in frames]).reshape(-1, 4)
-    return np.rint(corners * writable(corners)[:, np.newaxis] * SCALE).astype(np.uint32)
+    written: NDArray[np.uint32] = np.rint(corners * writable(corners)[:, np.newaxis] * SCALE).astype(np.uint32)
+    return written
 
 
 class Tracks:
     """The tracks of one source. Tracks and frames are counted from 0; track i has the frames `span(i)`."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path = Path()) -> None:
         self._root = root
         self.paths = Paths(folder)
         self.ends: NDArray[np.int64] = mapped(folder / "ends.i64", "i8")
@@ -94,7 +95,7 @@ class Tracks:
     def size(self, frame: int) -> Size | None:
         """(width, height) in pixels that the object's box in a frame was divided by; None where that is not known.
 
-        Earlier versions divided by the size of the sequence's first frame and did not keep it: it is read from the file.
+        Earlier versions divided by the size of the sequence's first frame and did not keep it: its file tells it.
         """
         if self._sizes is None:
             track = int(np.searchsorted(self.ends, frame, side="right")) - 1

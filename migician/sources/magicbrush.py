@@ -41,7 +41,8 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
 
     The box holds for both images, which are aligned; a mask of another resolution is brought to theirs. Counted and
     left out: turns whose images are missing or differ in size, whose mask is not of the images' shape or marks
-    nothing, and where nothing changes inside the box. Raises `UserError` naming the file of what cannot be read, and for the split `test`.
+    nothing, and where nothing changes inside the box. Raises `UserError` naming the file of what cannot be read, and
+    for the split `test`.
     """
     if split == "test":
         raise UserError(
@@ -98,7 +99,7 @@ def _change(before: Path, mask: Path, after: Path, tally: Tally) -> Box | None:
 def _same_shape(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> bool:
     """Whether one is the other scaled: their sides have one ratio, within a pixel of rounding."""
     (mask_height, mask_width), (height, width) = mask.shape[:2], image.shape[:2]
-    return abs(mask_width * height - mask_height * width) <= max(width, height, mask_width, mask_height)
+    return bool(abs(mask_width * height - mask_height * width) <= max(width, height, mask_width, mask_height))
 
 
 def _marked(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -27,6 +27,8 @@ _FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
 """The kinds of segments that hold a size; the others are tables of codes, and one that is reserved."""
 _BEFORE_FRAME = frozenset({0xFFC4, 0xFFCC, 0xFFDB, 0xFFDD, 0xFFFE, *range(0xFFE0, 0xFFF0)})
 """Tables, the interval of restarts, comments, and what applications add."""
+UNREADABLE = "image that cannot be read"
+OTHER_SIZE = "image of another size than its annotation says"
 ROUNDING = 0.0005
 """Overhangs of up to half a thousandth of the image are rounding, and are not counted."""
 
