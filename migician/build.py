@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from migician.boxes import Size
 from migician.card import Part, versions, write_card
 from migician.errors import UserError, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
@@ -239,19 +240,20 @@ def _part(
     plans = task.plan(index.items, job.seed, refused, settings_of(name, recipe.tasks[name]))
     records = work / "parts" / f"{name}-{source}"
     with progress_bar(f"{name} from {source}") as report:
-        made = _render_all(job, plans, asked, records, refused, crew, report)
-    return Part(name, source, asked, made, index.left_out, refused.counts)
+        made, sizes = _render_all(job, plans, asked, records, refused, crew, report)
+    return Part(name, source, asked, made, index.left_out, refused.counts, sizes)
 
 
 def _render_all(
     job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
-) -> int:
-    """Records of the first `asked` plans that give one; how many there are.
+) -> tuple[int, dict[str, Size]]:
+    """Records of the first `asked` plans that give one; how many there are, and `Part.frame_sizes`.
 
     Never more plans are begun than samples are still wanted, so no picture is made in vain, and
     what is made and counted does not depend on how many work on it.
     """
     made = begun = 0
+    sizes: dict[str, Size] = {}
     while asked is None or made < asked:
         wanted = itertools.islice(plans, None if asked is None else asked - made)
         pieces = _pieces(job, wanted, begun, records)
@@ -261,10 +263,11 @@ def _render_all(
             begun += done.made + sum(done.refused.values())
             for reason, count in done.refused.items():
                 refused.add(reason, count)
+            sizes |= done.frame_sizes
             report(made, asked)
         if begun == before:
             break
-    return made
+    return made, sizes
 
 
 def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Iterator[Piece]:

@@ -7,13 +7,14 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from migician.album import album
+from migician.boxes import Size
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
@@ -37,6 +38,8 @@ class Part:
     """Rows of the source that were dropped or mended, by reason."""
     refused: dict[str, int]
     """Scenes and samples that the task did not take, by reason."""
+    frame_sizes: dict[str, Size] = field(default_factory=dict)
+    """What boxes were divided by where the frames of a sample differ in size: (width, height) by path."""
 
 
 def write_card(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from migician.boxes import Size
 from migician.errors import writing
 from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
@@ -54,6 +55,8 @@ class Rendered(msgspec.Struct, frozen=True):
 
     made: int
     refused: dict[str, int]
+    frame_sizes: dict[str, Size] = {}
+    """See `migician.card.Part`."""
 
 
 def render(piece: Piece) -> Rendered:
@@ -71,14 +74,17 @@ def render(piece: Piece) -> Rendered:
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     refused: dict[str, int] = {}
+    sizes: dict[str, Size] = {}
     for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
         elif not isinstance(draft, str):
             name = f"{task.type}_{index.source}_{number:06d}"
+            if placer.measure:
+                sizes |= _differing(placed, draft)
             lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
-    rendered = Rendered(len(lines), refused)
+    rendered = Rendered(len(lines), refused, sizes)
     with writing(file, durable=False) as stream:
         stream.write(encoder.encode(rendered) + b"\n")
         stream.write(b",\n".join(lines))
@@ -87,6 +93,12 @@ def render(piece: Piece) -> Rendered:
 
 def _refusal(job: Job, root: Path, draft: Draft) -> str:
     return refusal(job.exclude, [f"{root}/{picture.image}" for picture in draft.pictures])
+
+
+def _differing(placed: list[str], draft: Draft) -> dict[str, Size]:
+    """The sizes of a draft's pictures by their paths, where there is more than one size."""
+    sizes = {path: one.size for path, one in zip(placed, draft.pictures, strict=True) if one.size}
+    return sizes if len(set(sizes.values())) > 1 else {}
 
 
 @functools.lru_cache(maxsize=4)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from migician.build import build
+from migician.checking import check
 from migician.errors import UserError
 from migician.index import make_index, open_index
 from migician.scenes import Tally, Track
@@ -264,3 +265,45 @@ def test_a_damaged_head_gives_what_pillow_gives_or_an_error(
             assert opened.size == size
     except (OSError, SyntaxError, ValueError):
         pass  # the size can be read where later segments are damaged
+
+
+def kinds(folder: Path) -> dict[str, int]:
+    return {one.kind: one.count for one in check(folder).findings}
+
+
+@pytest.mark.parametrize("collect", [False, True])
+def test_check_knows_the_sizes_of_frames_that_differ(tmp_path: Path, collect: bool) -> None:
+    lasot(tmp_path / "root", [CHANGES["to small"], [LARGE] * 9])
+    card = built(tmp_path, "lasot", tmp_path / "root", collect=collect, workers=2)
+    out = tmp_path / "out"
+    assert "annotated_size" not in kinds(out)
+    (part,) = card["parts"]
+    changed = {name for name, size in part["frame_sizes"].items() if tuple(size) == SMALL}
+    assert changed and all(name.split("/")[-1] > "00000006.jpg" and "kite-1/" in name for name in changed)
+    # As a build of before, whose card says nothing of sizes.
+    (out / "card.json").write_text(json.dumps({**card, "parts": [{**part, "frame_sizes": {}}]}))
+    assert kinds(out)["annotated_size"] >= len(changed)
+    # As data of which nothing is known.
+    (out / "card.json").unlink()
+    assert "annotated_size" not in kinds(out)
+
+
+def test_check_finds_a_frame_that_changed_after_the_build(tmp_path: Path) -> None:
+    got10k(tmp_path / "root", [[LARGE] * 12])
+    built(tmp_path, "got10k", tmp_path / "root")
+    assert "annotated_size" not in kinds(tmp_path / "out")
+    Image.new("RGB", SMALL).save(tmp_path / "root/train/GOT-10k_Train_000001/00000005.jpg")
+    assert kinds(tmp_path / "out")["annotated_size"] > 0
+
+
+def test_check_finds_a_crop_of_another_size_than_its_name_says(tmp_path: Path) -> None:
+    folder = tmp_path / "M/Region_Locating/COCO-crops"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (90, 60)).save(folder / "1-10-20-100-80.jpg")
+    Image.new("RGB", (90, 60)).save(folder / "2-10-20-100-81.jpg")
+    turns = [{"from": "human", "value": "<image><image>?"}, {"from": "gpt", "value": "so"}]
+    images = [f"./M/Region_Locating/COCO-crops/{name}" for name in ("1-10-20-100-80.jpg", "2-10-20-100-81.jpg")]
+    (tmp_path / "d.json").write_text(json.dumps([{"id": 1, "images": images, "conversations": turns}]))
+    (found,) = check(tmp_path / "d.json").findings
+    assert (found.kind, found.count) == ("annotated_size", 1)
+    assert found.places[0].value == f"{images[1]}: 90 x 60, not 90 x 61"
