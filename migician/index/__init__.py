@@ -19,15 +19,15 @@ from migician.index.pairs import Pairs, write_pairs
 from migician.index.scenes import Scenes, write_scenes
 from migician.index.tracks import Tracks, write_tracks
 from migician.scenes import ImagePair, Scene, Tally, Track
-from migician.sources import SOURCES
+from migician.sources import SOURCES, scenes_of
 
 __all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
 
 VERSION = 2
-_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path], Any]]] = {
-    Scene: (write_scenes, Scenes),
+_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path, Path], Any]]] = {
+    Scene: (write_scenes, lambda folder, _: Scenes(folder)),
     Track: (write_tracks, Tracks),
-    ImagePair: (write_pairs, Pairs),
+    ImagePair: (write_pairs, lambda folder, _: Pairs(folder)),
 }
 
 
@@ -56,23 +56,24 @@ class Index:
     """Rows of the source that were dropped or mended, by reason."""
 
 
-def make_index(source: str, root: str | Path, out: str | Path, *, split: str = "train") -> Index:
+def make_index(
+    source: str, root: str | Path, out: str | Path, *, split: str = "train", images: str | Path | None = None
+) -> Index:
     """Read `source` below `root` into the new folder `out`, which appears whole or not at all, and open it.
 
+    Where `root` is a file of annotations, its images are in the folder `images`, by default the file's own.
     Memory does not grow with the source beyond what its reader needs. Raises `UserError` for an
     unknown source, an `out` that exists, and what the reader cannot read.
     """
     if source not in SOURCES:
         raise UserError(unknown("source", source, SOURCES))
-    target, base = Path(out), Path(root).resolve()
-    if not base.is_dir():
-        raise UserError(f"source {source!r}: {root} is not a folder")
+    target, left_out = Path(out), Tally()
+    base, scenes = scenes_of(source, Path(root), left_out, split=split, images=Path(images) if images else None)
     if target.exists():
         raise UserError(f"{target}: exists; remove it, or choose another folder for the index")
     write, _ = _KINDS[SOURCES[source].gives]
-    left_out = Tally()
     with appearing(target) as partial:
-        count = write(SOURCES[source].read(base, left_out, split=split), partial, base)
+        count = write(scenes, partial, base)
         about = _About(VERSION, source, split, str(base), count, left_out.counts)
         (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     return open_index(target)
@@ -94,4 +95,4 @@ def open_index(folder: str | Path) -> Index:
     if not Path(about.root).is_dir():
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]
-    return Index(about.source, about.split, Path(about.root), opened(Path(folder)), about.left_out)
+    return Index(about.source, about.split, Path(about.root), opened(Path(folder), Path(about.root)), about.left_out)

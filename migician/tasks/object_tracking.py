@@ -87,7 +87,7 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
         return "object not seen in any other first frame" if turn else "object not seen in any first frame"
     start = int(starts[rng.randrange(len(starts))])
     frames = span[start : start + reach + 1 : step]
-    pictures = [Picture(tracks.paths[frame]) for frame in frames]
+    pictures = [Picture(tracks.paths[frame], tracks.size(frame)) for frame in frames]
     speaker = Speaker(rng, settings.manner, settings.reasoning)
     # Of two images, the second has only one place; where many objects share the frames, one asks for their order.
     if speaker.chance(settings.ordering) and len(pictures) > 2 and tracks.is_first(track):
