@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from migician.balance import Balance
+from migician.boxes import Size
 from migician.card import Part, Told, versions, write_card
 from migician.errors import UserError, made, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
@@ -97,11 +98,13 @@ def build(
     overwrite: bool = False,
     exclude: Exclude | None = MIG_BENCH,
     name: str = NAME,
+    images: str | Path | None = None,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
     `tasks` are names of `TASKS`, or just "all"; `sources` gives, by name, the root of each source
-    or an index of it (`make_index`). With `config` the recipe says what is taken from where;
+    or an index of it (`make_index`). Of sources that are a file, `images` is the folder of their images. With
+    `config` the recipe says what is taken from where;
     without, every task takes from every source that fits it, as much as there is. `count` is samples
     a task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
@@ -120,13 +123,13 @@ def build(
     _refuse_occupied(target, overwrite)
     exclude, excluded = begin(exclude)
     with _workplace(target) as work:
-        _go_on_or_start_anew(work, recipe, sources, collect, excluded)
+        _go_on_or_start_anew(work, recipe, sources, images, collect, excluded)
         with _crew(workers, ray) as crew:
             made = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()
                 for source in asked.sources
-                for indexed in [_index(work, source, Path(sources[source]), recipe)]
+                for indexed in [_index(work, source, Path(sources[source]), recipe, images)]
             ]
         parts, balances = [part for part, _ in made], _by_task(made)
         if not balances:
@@ -174,13 +177,19 @@ def _locked(work: Path, target: Path) -> Iterator[None]:
 
 
 def _go_on_or_start_anew(
-    work: Path, recipe: Recipe, sources: Mapping[str, Path], collect: bool, excluded: Excluded
+    work: Path,
+    recipe: Recipe,
+    sources: Mapping[str, Path],
+    images: str | Path | None,
+    collect: bool,
+    excluded: Excluded,
 ) -> None:
     """Empty the workplace unless an interrupted build of the very same dataset left it."""
     used = {name: str(sources[name]) for task in recipe.tasks.values() for name in task.sources}
     plan: dict[str, Any] = {
         "recipe": recipe,
         "sources": {name: str(Path(root).resolve()) for name, root in used.items()},
+        "images": str(Path(images).resolve()) if images else None,
         "collect": collect,
         "mig_bench": excluded,
         "versions": versions(),
@@ -208,17 +217,18 @@ def _crew(workers: int, ray: bool) -> Iterator[Workers]:
         processes.close()
 
 
-def _index(work: Path, source: str, root: Path, recipe: Recipe) -> tuple[Path, Index]:
+def _index(work: Path, source: str, root: Path, recipe: Recipe, images: str | Path | None) -> tuple[Path, Index]:
     """The index of a source, made where `root` is none itself."""
     if is_index(root):
         index = open_index(root)
-        if (index.source, index.split) != (source, recipe.split):
+        same_split = index.split == recipe.split or SOURCES[source].of_file
+        if index.source != source or not same_split:
             raise UserError(f"{root}: is an index of {index.source} {index.split!r}, not of {source} {recipe.split!r}")
         return root, index
     folder = work / "index" / source
     if folder.exists():
         return folder, open_index(folder)
-    return folder, make_index(source, root, folder, split=recipe.split)
+    return folder, make_index(source, root, folder, split=recipe.split, images=images)
 
 
 def _part(
@@ -249,27 +259,28 @@ def _part(
     plans = task.plan(index.items, job.seed, refused, settings)
     records = work / "parts" / f"{name}-{source}"
     with progress_bar(f"{name} from {source}") as report:
-        made, balance = _render_all(job, plans, asked, records, refused, crew, report)
-    if made and not collect:
+        count, balance, sizes = _render_all(job, plans, asked, records, refused, crew, report)
+    if count and not collect:
         link = work / "data" / place
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(index.root, target_is_directory=True)
     passes = getattr(settings, "passes", None)
     drawn_from = f"{len(index.items):,} {_ITEMS[task.takes]}" + (f", passes: {passes}" if passes else "")
-    return Part(name, source, asked, made, index.left_out, refused.counts, drawn_from), balance
+    return Part(name, source, asked, count, index.left_out, refused.counts, drawn_from, sizes), balance
 
 
 def _render_all(
     job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
-) -> tuple[int, Balance]:
-    """Records of the first `asked` plans that give one; how many there are, and what their answers point to.
+) -> tuple[int, Balance, dict[str, Size]]:
+    """Records of the first `asked` plans that give one: how many, what their answers point to, `Part.frame_sizes`.
 
     Never more plans are begun than samples are still wanted, so no picture is made in vain, and
     what is made and counted does not depend on how many work on it.
     """
     made = begun = 0
     balance = Balance()
+    sizes: dict[str, Size] = {}
     while asked is None or made < asked:
         wanted = itertools.islice(plans, None if asked is None else asked - made)
         pieces = _pieces(job, wanted, begun, records)
@@ -280,10 +291,11 @@ def _render_all(
             begun += done.made + sum(done.refused.values())
             for reason, count in done.refused.items():
                 refused.add(reason, count)
+            sizes |= done.frame_sizes
             report(made, asked)
         if begun == before:
             break
-    return made, balance
+    return made, balance, sizes
 
 
 def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Iterator[Piece]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from migician.album import album
 from migician.balance import Balance, warnings
+from migician.boxes import Size
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
@@ -44,6 +45,8 @@ class Part:
     """Scenes and samples that the task did not take, by reason."""
     drawn_from: str = ""
     """What the source has, and how often it is used: "1,120 sequences, passes: 2"."""
+    frame_sizes: dict[str, Size] = field(default_factory=dict)
+    """What boxes were divided by where the frames of a sample differ in size: (width, height) by path."""
 
     @property
     def shortfall(self) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from migician.boxes import Size
 from migician.errors import writing
 from migician.models.pictures import orientation, read_size
+from migician.sources.reading import OTHER_SIZE, UNREADABLE
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
@@ -21,11 +22,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
 }
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
-UNREADABLE = "image that cannot be read"
-OTHER_SIZE = "image of another size than its annotation says"
 TURNED = "image that its EXIF tag turns"
 """Trainers read it unturned (a TIFF by some versions of Pillow in pieces), models are asked about it upright: no box
 can be right for both."""
+_REMEMBERED = 8192
+"""Images whose sizes are known at most: more than MOT17 has, where many objects share a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Placer:
 
     Where not, `place` is a link to the root, whole images are not touched, and crops lie beside it.
     """
+    measure: bool = False
+    """Whether whole images are compared with their annotation even where they are not collected."""
     _looks: dict[str, tuple[Size | None, str]] = field(default_factory=dict)
     """Of whole images: the size, and why one cannot be used whatever its annotation says."""
 
@@ -56,7 +59,7 @@ class Placer:
         for picture in draft.pictures:
             if picture.crop:
                 crops.setdefault(picture.image, []).append(picture)
-            elif self.collect and (refusal := self._refusal(picture)):
+            elif (self.collect or self.measure) and (refusal := self._refusal(picture)):
                 return refusal
         # Crops come first: they are what can still fail.
         for image, pictures in crops.items():
@@ -70,6 +73,8 @@ class Placer:
 
     def _refusal(self, picture: Picture) -> str:
         if picture.image not in self._looks:
+            if len(self._looks) >= _REMEMBERED:
+                self._looks.clear()
             try:
                 with Image.open(self.root / picture.image) as opened:
                     self._looks[picture.image] = read_size(opened), TURNED if orientation(opened) != 1 else ""

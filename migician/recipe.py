@@ -12,7 +12,7 @@ import msgspec
 from migician.errors import UserError, closest, unknown
 from migician.files import read_yaml
 from migician.mixture import shares
-from migician.sources import SOURCES
+from migician.sources import SOURCES, misplaced
 from migician.tasks import TASKS
 from migician.tasks.draft import Count
 
@@ -77,7 +77,7 @@ def chosen(
     names = None if "all" in tasks else list(dict.fromkeys(tasks))
     bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
     bad += [unknown("source", name, SOURCES) for name in sources if name not in SOURCES]
-    bad += [f"source {name!r}: {root} is not a folder" for name, root in sources.items() if not Path(root).is_dir()]
+    bad += [fault for name, root in sources.items() if name in SOURCES and (fault := misplaced(name, Path(root)))]
     if count is not None and count < 1:
         bad.append(f"count must be 1 or more, not {count}")
     if bad:

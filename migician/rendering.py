@@ -11,11 +11,13 @@ import msgspec
 from PIL import Image
 
 from migician.balance import Balance, balance_of
+from migician.boxes import Size
 from migician.errors import writing
 from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
 from migician.placing import Placer
 from migician.samples import sample
+from migician.scenes import Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft, Plan
 
@@ -55,6 +57,8 @@ class Rendered(msgspec.Struct, frozen=True):
     made: int
     refused: dict[str, int]
     balance: Balance
+    frame_sizes: dict[str, Size] = {}
+    """See `migician.card.Part`."""
 
 
 def render(piece: Piece) -> Rendered:
@@ -68,11 +72,12 @@ def render(piece: Piece) -> Rendered:
             return msgspec.json.decode(stream.readline(), type=Rendered)
     job, task = piece.job, TASKS[piece.job.task]
     index, settings = _opened(job.index), msgspec.convert(job.settings, task.settings)
-    placer = _placer(index.root, job.data, job.place, job.collect)
+    placer = _placer(index.root, job.data, job.place, job.collect, task.takes is Track)
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     kept: list[Draft] = []
     refused: dict[str, int] = {}
+    sizes: dict[str, Size] = {}
     for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
@@ -80,8 +85,10 @@ def render(piece: Piece) -> Rendered:
         elif not isinstance(draft, str):
             kept.append(draft)
             name = f"{task.type}_{index.source}_{number:06d}"
+            if placer.measure:
+                sizes |= _differing(placed, draft)
             lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
-    rendered = Rendered(len(lines), refused, balance_of(kept))
+    rendered = Rendered(len(lines), refused, balance_of(kept), sizes)
     with writing(file, durable=False) as stream:
         stream.write(encoder.encode(rendered) + b"\n")
         stream.write(b",\n".join(lines))
@@ -92,6 +99,12 @@ def _refusal(job: Job, root: Path, draft: Draft) -> str:
     return refusal(job.exclude, [f"{root}/{picture.image}" for picture in draft.pictures])
 
 
+def _differing(placed: list[str], draft: Draft) -> dict[str, Size]:
+    """The sizes of a draft's pictures by their paths, where there is more than one size."""
+    sizes = {path: one.size for path, one in zip(placed, draft.pictures, strict=True) if one.size}
+    return sizes if len(set(sizes.values())) > 1 else {}
+
+
 @functools.lru_cache(maxsize=4)
 def _opened(folder: str) -> Index:
     Image.init()  # the plug-ins load once
@@ -99,6 +112,6 @@ def _opened(folder: str) -> Index:
 
 
 @functools.lru_cache(maxsize=4)
-def _placer(root: Path, data: str, place: str, collect: bool) -> Placer:
+def _placer(root: Path, data: str, place: str, collect: bool, measure: bool) -> Placer:
     """Kept from piece to piece for the sizes it has seen."""
-    return Placer(root, Path(data), place, collect)
+    return Placer(root, Path(data), place, collect, measure)

@@ -65,6 +65,8 @@ class Frame(msgspec.Struct, frozen=True):
     """None where the source has no box that can be used: the object may be in the frame or not."""
     is_hidden: bool = False
     """Whether the source says that nothing of the object can be seen; `box` is None then."""
+    size: Size | None = None
+    """What `box` was divided by: frames of one sequence may differ in size. None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Native:
     names: Mapping[str, str] = field(default_factory=dict)
     """Further files, which hold names alone."""
     split: str = "train"
+    root: str = ""
+    """The file that is the source's root, over this folder of images; empty where the folder is the root."""
 
     def write(self, root: Path) -> None:
         """Lay it out below `root`."""
@@ -280,5 +282,26 @@ NATIVES: dict[str, Native] = {
         (_VIDEO, "11.00,5.00,30.00", "11.00,5.00,0.00", "box without area in the image"),
         (_VIDEO, " 11.00,5.00,30.00,20.00\r\n", "", "sequence with fewer rows than frames"),
         {"trackingnet_classmap.txt": "-3TIfnTSM6c_2\tairplane\n"},
+    ),
+    "coco-json": Native(
+        "coco-json",
+        {"my.json": _instances(["a.jpg", "sub/b.jpg"])},
+        {"a.jpg": blank(), "sub/b.jpg": blank()},
+        ("my.json", "30, 20]", "30, 0]", "box without area in the image"),
+        ("my.json", "30, 20]", "30]", "annotations[0].bbox"),
+        root="my.json",
+    ),
+    "jsonl": Native(
+        "jsonl",
+        {
+            "my.jsonl": _lines(
+                '{"image": "a.jpg", "objects": [{"label": "dog", "box": [10.5, 5.25, 40.5, 25.25]}]}',
+                '{"image": "sub/b.jpg", "objects": [{"label": "dog", "phrase": "the dog", "box": [20, 15, 50, 36]}]}',
+            )
+        },
+        {"a.jpg": blank(), "sub/b.jpg": blank()},
+        ("my.jsonl", "40.5, 25.25]", "40.5, 5.25]", "box without area in the image"),
+        ("my.jsonl", "40.5, 25.25]", "40.5]", "line 1: Expected `array` of length 4"),
+        root="my.jsonl",
     ),
 }

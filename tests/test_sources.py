@@ -256,6 +256,27 @@ class TestMagicBrush:
         (pair,) = magicbrush.read(tmp_path, Tally(), split="dev")
         assert pair.box_before == Box(0.2, 0.2, 0.6, 0.6)
 
+    @pytest.mark.parametrize("size", [(200, 100), (150, 75), (1024, 512), (50, 25), (1000, 501)])
+    @pytest.mark.parametrize("kind", ["black", "photo", "sky", "alpha"])
+    def test_a_mask_of_another_resolution(self, tmp_path: Path, size: tuple[int, int], kind: str) -> None:
+        before, after = np.full((50, 100, 3), 90, np.uint8), np.full((50, 100, 3), 90, np.uint8)
+        if kind == "sky":
+            before[:8] = after[:8] = 255
+        after[10:30, 20:60] = 200
+        picture = Image.fromarray(before).resize(size, Image.Resampling.BICUBIC)
+        corners = [round(part * side) for part, side in zip((0.2, 0.2, 0.6, 0.6), (*size, *size), strict=True)]
+        if kind == "black":
+            picture = Image.new("RGB", size)
+        elif kind == "alpha":
+            picture.putalpha(255)
+        picture.paste((255, 255, 255, 0) if kind == "alpha" else (255, 255, 255), corners)
+        self.write(tmp_path, np.asarray(picture), before, after)
+        (pair,) = magicbrush.read(tmp_path, Tally(), split="dev")
+        assert pair.box_before is not None
+        # A pixel of the coarser of the two.
+        near = 1 / min(50, size[1])
+        assert pair.box_before.as_tuple() == pytest.approx((0.2, 0.2, 0.6, 0.6), abs=near)
+
     def test_specks_do_not_widen_the_box(self, tmp_path: Path) -> None:
         mask = self.mask()
         mask[49, 99] = 255
@@ -264,7 +285,13 @@ class TestMagicBrush:
         assert pair.box_before == Box(0.2, 0.2, 0.6, 0.6)
 
     @pytest.mark.parametrize(
-        "fault", ["mask marks nothing", "nothing changes inside the mask", "images of a turn differ in size"]
+        "fault",
+        [
+            "mask marks nothing",
+            "nothing changes inside the mask",
+            "images of a turn differ in size",
+            "mask of another shape than its image",
+        ],
     )
     def test_useless_turns_are_counted(self, tmp_path: Path, fault: str) -> None:
         mask, after = self.mask(), None
@@ -272,6 +299,8 @@ class TestMagicBrush:
             mask = np.zeros_like(mask)
         elif fault == "nothing changes inside the mask":
             after = np.full((50, 100, 3), 90, np.uint8)
+        elif fault == "mask of another shape than its image":
+            mask = np.full((100, 100, 3), 255, np.uint8)
         else:
             after = np.full((60, 100, 3), 200, np.uint8)
         self.write(tmp_path, mask, after=after)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from migician.checking.annotated_sizes import crop_fault, frame_faults
 from migician.checking.findings import Findings
 from migician.checking.images import Care, Look, look_at_all
 from migician.checking.inputs import Inputs, inputs_of
@@ -137,6 +138,8 @@ def _images(
             for kind, value in _image_faults(name, one):
                 findings.add(kind, partial(read.place, read.first_use[number], value))
             report(done + 1, len(inside))
+    for sample, value in frame_faults(read, sizes):
+        findings.add("annotated_size", partial(read.place, sample, value))
     seconds = time.monotonic() - began
     if prints:
         _shown_leaks(read, media_dir, names, prints, leaks, findings)
@@ -158,6 +161,8 @@ def _image_faults(name: str, look: Look) -> Iterator[tuple[str, str]]:
         yield "narrow", size
     if min(look.width, look.height) < _TINY_PX:
         yield "tiny", size
+    if fault := crop_fault(name, (look.width, look.height)):
+        yield "annotated_size", fault
     if look.rotation != 1:
         yield "rotated", f"{name}: orientation {look.rotation}"
 

@@ -77,6 +77,9 @@ KINDS: dict[str, Kind] = {
     "unreadable": Kind("file that is no image", "fetch it again"),
     "truncated": Kind("image cut off or damaged", "fetch it again"),
     "bomb": Kind("image of more pixels than Pillow allows for", "scale it down"),
+    "annotated_size": Kind(
+        "image of another size than its boxes were divided by", "build again: boxes may be off by the ratio of both"
+    ),
     "narrow": Kind("image over 200 times as long as wide", "crop it: Qwen2-VL refuses it, LLaMA-Factory squeezes it"),
     "rotated": Kind(
         "image with an EXIF rotation",

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import CORES, KeepMigBench, MigBench, MigBenchImages, OutFolder, named, to_exclude
+from migician.cli.options import (
+    CORES,
+    Images,
+    KeepMigBench,
+    MigBench,
+    MigBenchImages,
+    OutFolder,
+    named,
+    sources_of,
+    to_exclude,
+)
 from migician.cli.terminal import note
 from migician.errors import UserError
 
@@ -20,6 +30,7 @@ def build(
     tasks: Annotated[list[str], typer.Argument(help="Task families, or all.")],
     source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset, or of its index; may be repeated.")],
     out: OutFolder,
+    images: Images = None,
     count: Annotated[int | None, typer.Option(min=1, help="Samples a task; as many as there are without it.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that do the work.")] = CORES,
@@ -37,7 +48,7 @@ def build(
     """Build an MGrounding-style dataset from source datasets in their native formats, without MIG-Bench's images."""
     from migician.build import build as build_dataset
 
-    roots = {name: Path(root) for name, root in (named(given, "--source") for given in source)}
+    roots = sources_of(source, images)
     built = build_dataset(
         tasks,
         roots,
@@ -51,6 +62,7 @@ def build(
         overwrite=overwrite,
         exclude=to_exclude(mig_bench, mig_bench_images, keep_mig_bench),
         name=name,
+        images=images,
     )
     for part in built.short:
         note(part.shortfall)
@@ -63,12 +75,13 @@ def index(
     source: Annotated[str, typer.Argument(help="NAME=ROOT of a source dataset.")],
     out: OutFolder,
     split: Annotated[str, typer.Option(help="Of the source.")] = "train",
+    images: Images = None,
 ) -> None:
     """Read a source once, for any number of builds: give --source NAME=THIS-FOLDER to build."""
     from migician.index import make_index
 
-    name, root = named(source, "index")
-    made = make_index(name, root, out, split=split)
+    ((name, root),) = sources_of([source], images, "index").items()
+    made = make_index(name, root, out, split=split, images=images)
     for reason, count in sorted(made.left_out.items()):
         note(f"{count:,} {reason}")
     note(f"{out}: {len(made.items):,} of {name}")

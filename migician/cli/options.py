@@ -78,6 +78,11 @@ KeepMigBench = Annotated[
     bool, typer.Option("--keep-mig-bench", help="Do not leave out the images that MIG-Bench uses.")
 ]
 
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", help="The folder of the images of coco-json=FILE and jsonl=FILE; else the file's own."),
+]
+
 
 def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool) -> Exclude | None:
     """What the three options above say; raises `UserError` where they contradict each other."""
@@ -97,3 +102,18 @@ def named(given: str, option: str) -> tuple[str, str]:
     if not (name and separator and value):
         raise UserError(f"{option} {given!r}: expected two parts joined by =")
     return name, value
+
+
+def sources_of(given: list[str], images: Path | None, option: str = "--source") -> dict[str, Path]:
+    """The roots by name that `option` gives; raises `UserError` where one is given twice, or --images for none."""
+    from migician.sources import SOURCES
+
+    pairs = [named(one, option) for one in given]
+    roots = {name: Path(root) for name, root in pairs}
+    if len(roots) < len(pairs):
+        twice = next(name for name in roots if [one for one, _ in pairs].count(name) > 1)
+        raise UserError(f"{option} {twice} is given twice; build from each apart, then mix the datasets")
+    if images and not any(name in SOURCES and SOURCES[name].of_file for name in roots):
+        files = ", ".join(name for name, source in SOURCES.items() if source.of_file)
+        raise UserError(f"--images {images}: no {option} is a file of annotations ({files})")
+    return roots

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import KeepMigBench, MigBench, MigBenchImages, OutFolder, named, to_exclude
+from migician.cli.options import Images, KeepMigBench, MigBench, MigBenchImages, OutFolder, sources_of, to_exclude
 from migician.cli.terminal import note, say
 from migician.errors import UserError
 
@@ -43,6 +43,7 @@ def synthesise(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the first prompts and the number of requests.")
     ] = False,
+    images: Images = None,
     mig_bench: MigBench = None,
     mig_bench_images: MigBenchImages = None,
     keep_mig_bench: KeepMigBench = False,
@@ -54,13 +55,15 @@ def synthesise(
     from migician.synthesis.pipeline import plan
     from migician.synthesis.requests import CLIP_MODEL
 
-    roots = {name: Path(root) for name, root in (named(given, "--source") for given in source)}
+    roots = sources_of(source, images)
     if clip_model and grouping is not GroupingName.clip:
         raise UserError("--clip-model has no effect without --grouping clip")
     settings = Settings(vision_model, text_model, grouping.value, turns=turns, clip_model=clip_model or CLIP_MODEL)
     exclude = to_exclude(mig_bench, mig_bench_images, keep_mig_bench)
     if dry_run:
-        planned = plan(roots, settings, cache=cache, count=count, seed=seed, split=split, exclude=exclude)
+        planned = plan(
+            roots, settings, cache=cache, count=count, seed=seed, split=split, exclude=exclude, images=images
+        )
         for prompt in planned.prompts:
             say(f"{prompt}\n")
         note(
@@ -82,6 +85,7 @@ def synthesise(
         api_key=api_key(),
         timeout_s=timeout,
         exclude=exclude,
+        images=images,
     )
     for part in built.short:
         note(f"synthesis from {part.source}: {part.made} of {part.asked} samples; the card counts why")

@@ -20,15 +20,17 @@ from migician.index.pairs import Pairs, write_pairs
 from migician.index.scenes import Scenes, write_scenes
 from migician.index.tracks import Tracks, write_tracks
 from migician.scenes import ImagePair, Scene, Tally, Track
-from migician.sources import SOURCES
+from migician.sources import SOURCES, scenes_of
 
 __all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
 
 VERSION = 2
-_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path], Any]]] = {
-    Scene: (write_scenes, Scenes),
+_READ_OTHERWISE = ("sa1b", "magicbrush")
+"""Their indexes of version 1 do not say which phrases fit one thing alone, and which texts are instructions."""
+_KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path, Path], Any]]] = {
+    Scene: (write_scenes, lambda folder, _: Scenes(folder)),
     Track: (write_tracks, Tracks),
-    ImagePair: (write_pairs, Pairs),
+    ImagePair: (write_pairs, lambda folder, _: Pairs(folder)),
 }
 
 
@@ -57,23 +59,24 @@ class Index:
     """Rows of the source that were dropped or mended, by reason."""
 
 
-def make_index(source: str, root: str | Path, out: str | Path, *, split: str = "train") -> Index:
+def make_index(
+    source: str, root: str | Path, out: str | Path, *, split: str = "train", images: str | Path | None = None
+) -> Index:
     """Read `source` below `root` into the new folder `out`, which appears whole or not at all, and open it.
 
+    Where `root` is a file of annotations, its images are in the folder `images`, by default the file's own.
     Memory does not grow with the source beyond what its reader needs. Raises `UserError` for an
     unknown source, an `out` that exists, and what the reader cannot read.
     """
     if source not in SOURCES:
         raise UserError(unknown("source", source, SOURCES))
-    target, base = Path(out), Path(root).resolve()
-    if not base.is_dir():
-        raise UserError(f"source {source!r}: {root} is not a folder")
+    target, left_out = Path(out), Tally()
+    base, scenes = scenes_of(source, Path(root), left_out, split=split, images=Path(images) if images else None)
     if target.exists():
         raise UserError(f"{target}: exists; remove it, or choose another folder for the index")
     write, _ = _KINDS[SOURCES[source].gives]
-    left_out = Tally()
     with appearing(target) as partial:
-        count = write(SOURCES[source].read(base, left_out, split=split), partial, base)
+        count = write(scenes, partial, base)
         about = _About(VERSION, source, split, str(base), count, left_out.counts)
         (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     return open_index(target)
@@ -90,12 +93,13 @@ def open_index(folder: str | Path) -> Index:
     if not is_index(folder):
         raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")
     about = read_json(file, _About, "an index of migician (make it with: migician index)")
-    if about.version != VERSION or about.source not in SOURCES:
+    is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
+    if not is_readable or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
     if not Path(about.root).is_dir():
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]
-    items = opened(Path(folder))
+    items = opened(Path(folder), Path(about.root))
     if isinstance(items, Tracks) and not len(items.fps):
         items.fps = np.full(len(items), SOURCES[about.source].fps, np.float32)
     return Index(about.source, about.split, Path(about.root), items, about.left_out)

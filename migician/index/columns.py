@@ -11,8 +11,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxes import Box
-
 SCALE = 2**31
 """Boxes are kept as whole parts of 2**31 (uint32): errors stay below 3e-10, and halves and quarters are exact."""
 _BUFFERED = 1 << 16
@@ -194,11 +192,6 @@ class Paths:
     def share_folder(self, one: int, other: int) -> bool:
         """Whether two paths are in the same folder."""
         return bool(self._folder_of[one] == self._folder_of[other])
-
-
-def kept(box: Box) -> list[int]:
-    """The corners of a box that lies inside its image, as they are written."""
-    return [round(value * SCALE) for value in box.as_tuple()]
 
 
 def fractions(corners: NDArray[Any]) -> NDArray[np.float64]:

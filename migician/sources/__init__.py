@@ -1,15 +1,17 @@
 """The source datasets: one reader each, all giving scenes, pairs or tracks.
 
-A new source is one module with `read(root, tally, *, split)` and one line in `SOURCES`.
+A new source is one module with `read(root, tally, *, split)` and one line in `SOURCES`; annotations of one's own need
+neither (`own`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from migician.errors import UserError
 from migician.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.sources import (
     clevr_change,
@@ -21,6 +23,7 @@ from migician.sources import (
     magicbrush,
     mot17,
     objects365,
+    own,
     sa1b,
     spot_the_diff,
     trackingnet,
@@ -33,11 +36,18 @@ class Read(Protocol):
     def __call__(self, root: Path, tally: Tally, *, split: str = "train") -> Iterator[AnyScene]: ...  # noqa: D102
 
 
+class ReadFile(Protocol):
+    """What a reader does of one file over a folder of images, which has no splits."""
+
+    def __call__(self, images: Path, tally: Tally, *, file: Path) -> Iterator[AnyScene]: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One source dataset."""
 
-    read: Read
+    read: Callable[..., Iterator[AnyScene]]
+    """A `Read`, or with `of_file` a `ReadFile`."""
     folder: str
     """Its name in the released layout, below the task family's folder."""
     gives: type[AnyScene]
@@ -47,7 +57,11 @@ class Source:
     """Whether its images may not be passed on, so that no public dataset may hold them."""
     fps: float = 0.0
     """Frames in a second of its sequences, as far as they do not say otherwise; 0 where it has none."""
+    of_file: bool = False
+    """Whether its root is a file of annotations, whose images are in a folder given beside it."""
 
+
+_OWN = "images and annotations of whoever built it, who may add their terms"
 
 SOURCES: dict[str, Source] = {
     "clevr_change": Source(clevr_change.read, "CLEVR-Change", ImagePair, "its repository states none"),
@@ -73,4 +87,34 @@ SOURCES: dict[str, Source] = {
     "trackingnet": Source(
         trackingnet.read, "TrackingNet", Track, "GPL-3.0, by its card on the Hub", fps=trackingnet.FPS
     ),
+    "coco-json": Source(own.read_coco_json, "COCO-JSON", Scene, _OWN, of_file=True),
+    "jsonl": Source(own.read_json_lines, "JSON-Lines", Scene, _OWN, of_file=True),
 }
+
+
+def misplaced(name: str, root: Path) -> str:
+    """Why `root` cannot be the root or an index of the source `name`, in a few words; empty where it may be."""
+    if SOURCES[name].of_file:
+        return "" if root.exists() else f"source {name!r}: {root}: no such file of annotations"
+    return "" if root.is_dir() else f"source {name!r}: {root} is not a folder"
+
+
+def scenes_of(
+    name: str, root: Path, tally: Tally, *, split: str = "train", images: Path | None = None
+) -> tuple[Path, Iterator[AnyScene]]:
+    """The folder that the images of a source lie below, and what its reader gives.
+
+    `images` is that folder where the source is a file (without it, the file's own). Raises `UserError` where they are
+    not there.
+    """
+    fault = misplaced(name, root)
+    base = ((images or root.parent) if SOURCES[name].of_file else root).resolve()
+    if not fault and SOURCES[name].of_file and not root.is_file():
+        fault = f"source {name!r}: {root} is no file; give the file of annotations, and --images DIR"
+    if not fault and not base.is_dir():
+        fault = f"--images {images} is not a folder"
+    if fault:
+        raise UserError(fault)
+    if SOURCES[name].of_file:
+        return base, SOURCES[name].read(base, tally, file=root)
+    return base, SOURCES[name].read(base, tally, split=split)

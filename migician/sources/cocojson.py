@@ -23,7 +23,7 @@ from migician.boxes import Box
 from migician.errors import UserError
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.jsonstream import arrays
-from migician.sources.reading import CLIPPED, CLIPPING, all_clipped
+from migician.sources.reading import CLIPPED, CLIPPING, OTHER_SIZE, UNREADABLE, all_clipped, size_of
 
 # A flagged box has no one object inside, or not a real one: nothing to ask for.
 _REASONS = (*CLIPPING, "box around a crowd", "picture of the object", "reflected object")
@@ -42,6 +42,13 @@ class _Image(msgspec.Struct, frozen=True, gc=False):
     file_name: str
     width: _Extent
     height: _Extent
+
+
+class _Unmeasured(_Image, frozen=True, gc=False):
+    """An image whose size the file may leave out, as 0 or altogether."""
+
+    width: _Extent = 0
+    height: _Extent = 0
 
 
 class _Annotation(msgspec.Struct, frozen=True, gc=False):
@@ -104,18 +111,22 @@ def read_instances(
     locate: Callable[[str], Path | None],
     tally: Tally,
     spell: Callable[[str], str] = str.strip,
+    *,
+    measured: bool = False,
 ) -> Iterator[Scene]:
     """The scenes of one instances file, in its order of images.
 
     `locate` gives where a `file_name` lies, None where it is missing (counted); `spell` gives the
     label that a category's name means. Boxes that are flagged are dropped and counted; the rest
     is clipped to the image, and dropped and counted where no area is left; the labels of what is
-    dropped are the scene's `unboxed`. An image without a box left is no scene. Raises `UserError`
-    naming the file and the place of what cannot be read, also if no image at all is there.
+    dropped are the scene's `unboxed`. An image without a box left is no scene. With `measured` sizes come from the
+    images themselves; one that cannot be read, or is not of the size that the file states, is counted. Raises
+    `UserError` naming the file and the place of what cannot be read, also if no image at all is there.
     Streams: the file's text is never held, a box needs some 60 bytes of memory.
     """
-    content = _read(file)
+    content = _read(file, measured)
     labels = _labels(file, content, spell)
+    unusable = _measure(file, content, locate) if measured else {}
     found = 0
     for row, boxes in _by_image(content, tally):
         path = locate(content.file_names[row])
@@ -123,6 +134,9 @@ def read_instances(
             tally.add("image annotated but missing")
             continue
         found += 1
+        if row in unusable:
+            tally.add(unusable[row])
+            continue
         things = tuple(Thing(Box(*corners), labels[kind]) for corners, kind, verdict in boxes if verdict <= CLIPPED)
         for verdict, count in Counter(verdict for _, _, verdict in boxes if verdict).items():
             tally.add(_REASONS[verdict], count)
@@ -134,17 +148,46 @@ def read_instances(
             tally.add("image without a usable box")
     if content.file_names and not found:
         example = content.file_names[0]
-        raise UserError(f"{file}: none of its {len(content.file_names)} images are there, such as {example}")
+        advice = ". Give --images DIR, the folder that their names begin at" if measured else ""
+        raise UserError(f"{file}: none of its {len(content.file_names)} images are there, such as {example}{advice}")
 
 
-def _read(file: Path) -> _Instances:
+def _measure(file: Path, content: _Instances, locate: Callable[[str], Path | None]) -> dict[int, str]:
+    """Puts the sizes of the images in place of those stated; gives why not, by row, where that cannot be done."""
+    unusable: dict[int, str] = {}
+    seen: dict[Path, int] = {}
+    for row, name in enumerate(content.file_names):
+        stated = content.sizes[2 * row : 2 * row + 2]
+        content.sizes[2 * row : 2 * row + 2] = array("i", (1, 1))  # until it is known, as nothing is divided by 0
+        path = locate(name)
+        if path is None:
+            continue
+        if path in seen:
+            raise UserError(f"{file}: images[{row}] is {name}, as images[{seen[path]}] is; list each image once")
+        seen[path] = row
+        try:
+            size = array("i", size_of(path))
+        except UserError:
+            unusable[row] = UNREADABLE
+            continue
+        content.sizes[2 * row : 2 * row + 2] = size
+        if min(stated) > 0 and stated != size:
+            unusable[row] = OTHER_SIZE
+    return unusable
+
+
+def _read(file: Path, measured: bool) -> _Instances:
     content = _Instances()
     add: dict[str, Callable[[list[Any]], None]] = {
         "images": content.add_images,
         "annotations": content.add_annotations,
         "categories": content.add_categories,
     }
-    forms: dict[str, type[Any]] = {"images": _Image, "annotations": _Annotation, "categories": _Category}
+    forms: dict[str, type[Any]] = {
+        "images": _Unmeasured if measured else _Image,
+        "annotations": _Annotation,
+        "categories": _Category,
+    }
     seen = set()
     for key, elements in arrays(file, forms, "an instances file"):
         seen.add(key)
@@ -152,6 +195,8 @@ def _read(file: Path) -> _Instances:
     missing = [key for key in forms if key not in seen]
     if missing:
         raise UserError(f"{file}: not an instances file: it has no list `{missing[0]}`")
+    if measured:
+        return content
     sizes = np.frombuffer(content.sizes, np.int32).reshape(-1, 2)
     for bad in np.flatnonzero((sizes <= 0).any(axis=1)).tolist():
         width, height = sizes[bad].tolist()

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
@@ -39,9 +40,10 @@ class _Turn(msgspec.Struct, frozen=True):
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePair]:
     """Input and output of every turn of a split (`train` or `dev`), with the box around the mask.
 
-    The box holds for both images, which are aligned. Counted and left out: turns whose images
-    are missing or differ in size, whose mask marks nothing, and where nothing changes inside the
-    box. Raises `UserError` naming the file of what cannot be read, and for the split `test`.
+    The box holds for both images, which are aligned; a mask of another resolution is brought to theirs. Counted and
+    left out: turns whose images are missing or differ in size, whose mask is not of the images' shape or marks
+    nothing, and where nothing changes inside the box. Raises `UserError` naming the file of what cannot be read, and
+    for the split `test`.
     """
     if split == "test":
         raise UserError(
@@ -79,8 +81,11 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
 
 def _change(before: Path, mask: Path, after: Path, tally: Tally) -> Box | None:
     first, second, painted = pixels(before), pixels(after), pixels(mask, "RGBA")
-    if not first.shape[:2] == second.shape[:2] == painted.shape[:2]:
+    if first.shape[:2] != second.shape[:2]:
         tally.add("images of a turn differ in size")
+        return None
+    if not _same_shape(painted, first):
+        tally.add("mask of another shape than its image")
         return None
     marked = _largest(_marked(painted, first))
     if not marked.any():
@@ -93,21 +98,35 @@ def _change(before: Path, mask: Path, after: Path, tally: Tally) -> Box | None:
     return box_of(inside, marked.shape)
 
 
+def _same_shape(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> bool:
+    """Whether one is the other scaled: their sides have one ratio, within a pixel of rounding."""
+    (mask_height, mask_width), (height, width) = mask.shape[:2], image.shape[:2]
+    return bool(abs(mask_width * height - mask_height * width) <= max(width, height, mask_width, mask_height))
+
+
 def _marked(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which pixels (H, W) a mask (H, W, 4) marks on its image (H, W, 3).
+    """Which pixels (H, W) of an image (H, W, 3) a mask (h, w, 4) marks.
 
     Masks are the image with the region painted white or cut out, or white on black. What is as
-    white in the image (a sky) is not painted.
+    white in the image (a sky) is not painted. Where the mask has another resolution, each pixel of the image gets the
+    mask's nearest, and then only what is not white in the image can be known to be painted.
     """
+    resized = mask.shape[:2] != image.shape[:2]
+    if resized:
+        size = image.shape[1], image.shape[0]
+        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     alpha = mask[..., 3]
     if alpha.min() < 128:
         return np.asarray(alpha < 128)
-    red, green, blue = (mask[..., channel] for channel in range(3))
-    white = (red >= _WHITE) & (green >= _WHITE) & (blue >= _WHITE)
+    white = _is_white(mask)
     rest = mask[~white][:, :3]
-    on_black = rest.size and rest.max() < 255 - _WHITE + 1
-    painted = white if on_black else white & (mask[..., :3] != image).any(axis=2)
-    return np.asarray(painted)
+    if rest.size and rest.max() < 255 - _WHITE + 1:  # white on black
+        return white
+    return white & (~_is_white(image) if resized else (mask[..., :3] != image).any(axis=2))
+
+
+def _is_white(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.asarray((pixels[..., :3] >= _WHITE).all(axis=2))
 
 
 def _largest(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:

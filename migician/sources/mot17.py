@@ -83,7 +83,7 @@ def _tracks(name: str, folder: Path, frames: NumberedFrames, tally: Tally) -> It
     for number, seen in sorted(boxes.items()):
         first, last = min(seen), max(seen)
         shown = tuple(
-            Frame(image, seen.get(frame), (frame, number) in hidden)
+            Frame(image, seen.get(frame), (frame, number) in hidden, size)
             for frame, image in frames
             if first <= frame <= last
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from migician.sources.reading import CLIPPED, CLIPPING, all_clipped, size_of, te
 NumberedFrames = list[tuple[int, Path]]
 """The frames of a sequence with their numbers, in order."""
 
+_LOOKED_AT = 8
+"""Frames of a sequence whose size is looked at first: the first, the last, and between them evenly."""
 _FRAME_NAME = re.compile(r"([0-9]{1,12})\.jpg")
 
 
@@ -117,7 +120,8 @@ def annotated(
     """The frames that have a row, with their boxes.
 
     `first` is the number of the frame that the first row of `xywh` (N, 4; pixels) annotates; `shown`
-    (N,) is false where the object is known to be out of sight. All frames have the size of the first one. Frames
+    (N,) is false where the object is known to be out of sight. Each box is divided by the size of its own frame
+    (`frame_sizes`). Frames
     without a row and rows without a frame are counted and left out.
     """
     rows = np.array([number for number, _ in frames]) - first
@@ -126,17 +130,47 @@ def annotated(
     tally.add_marked("frame without an annotation", ~known)
     tally.add_marked("frame annotated but missing", ~np.isin(np.arange(len(xywh)), rows))
     rows = rows[known]
-    boxes = clipped_rows(xywh[rows], shown[rows], size_of(frames[0][1]), tally)
-    return tuple(map(Frame, images, boxes, (~shown[rows]).tolist()))
+    sizes = frame_sizes(images)
+    pixels = np.array(sizes, np.float64).reshape(-1, 2)
+    boxes = clipped_rows(xywh[rows], shown[rows], pixels, tally)
+    return tuple(map(Frame, images, boxes, (~shown[rows]).tolist(), sizes))
 
 
-def clipped_rows(xywh: NDArray[np.float64], shown: NDArray[np.bool_], size: Size, tally: Tally) -> list[Box | None]:
-    """`clipped` of every row of `xywh` (N, 4; pixels of an image of `size`), None where `shown` (N,) is false.
+def frame_sizes(images: Sequence[Path]) -> list[Size]:
+    """The size of each frame of a sequence, from the headers of a few, or of all where these differ.
 
-    Counts what `clipped` counts, for the rows shown.
+    Some sequences of GOT-10k change their resolution half-way. To open each of TrackingNet's 14 million frames would
+    take longer than to read their boxes, and what the few do not show is found later: each frame that a
+    sample uses is held against the size given here. A frame that cannot be read gets the size of the one before.
+    Raises `UserError` where the first one cannot be read.
+    """
+    if not images:
+        return []
+    first, last = size_of(images[0]), len(images) - 1
+    places = {round(at * last / (_LOOKED_AT - 1)) for at in range(1, _LOOKED_AT)}
+    if {_size_or(first, images[place]) for place in places} == {first}:
+        return [first] * len(images)
+    sizes = [first]
+    for image in images[1:]:
+        sizes.append(_size_or(sizes[-1], image))
+    return sizes
+
+
+def _size_or(other: Size, image: Path) -> Size:
+    with contextlib.suppress(UserError):
+        return size_of(image)
+    return other
+
+
+def clipped_rows(
+    xywh: NDArray[np.float64], shown: NDArray[np.bool_], sizes: Size | NDArray[np.float64], tally: Tally
+) -> list[Box | None]:
+    """`clipped` of every row of `xywh` (N, 4; pixels), None where `shown` (N,) is false.
+
+    `sizes` is that of all images, or (N, 2). Counts what `clipped` counts, for the rows shown.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) / (*size, *size)
+        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) / np.tile(sizes, 2)
     inside, verdicts = all_clipped(corners)
     for verdict, reason in enumerate(CLIPPING):
         if reason:

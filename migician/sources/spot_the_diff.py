@@ -22,15 +22,51 @@ from migician.sources.changed_region import changed_region
 from migician.sources.pairs import data_folder, pixels, relative
 from migician.sources.reading import Listing
 
+# With the slips of annotators: "differnces", "there is know different".
+_DIFFERENT = r"(?:dif+[a-z]{0,3}n[a-z]*|chang(?:e|es|ed|ing))"
+_A_DIFFERENCE = r"(?:dif+[a-z]{0,3}n(?:c[a-z]*|es)|changes?)"
+_CANNOT = (
+    r"(?:not|t|cannot|cant|dont|(?:unable|fail(?:ed)?|hard|difficult|impossible) to)(?: (?:really|even|actually))?"
+)
+_SEE = r"(?:see|spot|notice|find|detect|tell|observe|identify|locate|make out|discern|perceive|recogni[sz]e)"
+_WHICH = r"(?:an?|any|the|much|of|in|real|single|major|big|visible|obvious|noticeable|clear|significant|apparent)"
 _NO_DIFFERENCE = re.compile(
+    "|".join(
+        [
+            r"^(?:none|nothing|unchanged|n ?a)$",
+            r"^(?:all |exact(?:ly)? )*(?:the )?(?:same|identical)(?: (?:image|picture|photo)s?)?$",
+            rf"\b(?:no|know|zero|without|little) (?!longer\b|(?:one|m[ae]n|people|persons?|cars?)\b)"
+            rf"(?:[a-z]+ ){{0,2}}(?<!longer ){_DIFFERENT}\b",
+            rf"\b(?:not?|t) (?:(?:appears?|seems?) to be )?(?:a single|any|much) (?:[a-z]+ ){{0,2}}{_DIFFERENT}\b",
+            rf"\bnot(?:hing| much| anything)\b(?: (?!next\b|left\b)[a-z0-9]+){{0,9}}? (?:{_DIFFERENT}|new)\b",
+            rf"\b{_CANNOT} {_SEE}(?: {_WHICH})* {_A_DIFFERENCE}\b",
+            rf"\b{_CANNOT} {_SEE} (?:any|a) ?thing(?: (?:is|that|has|s|to|be|have))* (?:{_DIFFERENT}|new)\b",
+            rf"\b{_CANNOT} {_SEE} (?:what (?:is |has |s )?{_DIFFERENT}|(?:a|any|much) different)\b",
+        ]
+    )
+)
+"""Says that no difference is there, or that none is seen."""
+_SAME = re.compile(
     r"""
-    ^(?:none|nothing|(?:the[ ])?(?:same|identical)(?:[ ](?:image|picture|photo)s?)?)$
-    | \b(?:no|any|t[ ]see[ ]a)\b[ \w]{0,30}\b(?:differ?e?n\w*|chang\w*)     # "no differnces" is there too
-    | \bnothing\b[ \w]{0,50}\b(?:differen\w*|chang\w*)
-    | \b(?:images|pictures|photos|pics|both|everything)\b(?:(?!\bnot\b)[ \w]){0,20}\b(?:the[ ]same|identical|alike)$
+    ^(?P<what>(?:[a-z0-9]+[ ]){0,9}?)(?:is|are|s|looks?|appears?|seems?|stays?|remains?|see)[ ]
+    (?:(?:to[ ]be|very|pretty|quite|much|almost|nearly|exactly|virtually|basically|completely|all|both|like|still)[ ])*
+    (?:(?:the[ ])?(?:(?:exact|very)[ ])*same(?:[ ](?:image|picture|photo|shot|scene|thing))?|identical|alike|unchanged
+       |(?P<near>similar))
+    (?:[ ](?:in|to|between|as|from|at|on|for|here)\b(?:[ ][a-z0-9]+){0,6})?$
     """,
     re.VERBOSE,
 )
+"""Says that what is seen is the same."""
+_ALL_OF_IT = re.compile(
+    r"^(?:\w+ )*(?:images?|pictures?|photos?|pics?|shots?|scenes?|frames?|views?|both|everything|all|they|lot) "
+)
+"""A thing may be similar to another that it took the place of; the whole picture may not."""
+_NAMES_ONE = re.compile(
+    r"\b(?:but|except\w*|other(?:wise)?|else|aside|apart|besides?|outside of|only|with|while|whereas|though|although"
+    r"|however|yet|until|moved?|moving|slight\w*|minus|save)\b"
+)
+"""Where it comes after such a statement, or within one of sameness, a difference is named after all."""
+_NEGATION = re.compile(r"\b(?:not|no|t)\b")
 
 
 _PICTURE = "(?:picture|photo|photograph|image|pic|frame)"
@@ -120,4 +156,11 @@ def says_no_difference(sentence: str) -> bool:
     >>> says_no_difference("the same people are in the group only they have moved")
     False
     """
-    return bool(_NO_DIFFERENCE.search(sentence.lower().strip(" .!")))
+    text = sentence.lower().strip(" .!").replace("n't", "n t").replace("'", " ")
+    found = _NO_DIFFERENCE.search(text)
+    if found:
+        return not _NAMES_ONE.search(text, found.end())
+    same = _SAME.search(text)
+    if same is None or _NAMES_ONE.search(text) or _NEGATION.search(text):
+        return False
+    return not same["near"] or bool(_ALL_OF_IT.match(same["what"]))

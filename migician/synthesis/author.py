@@ -14,9 +14,10 @@ from PIL import Image
 from migician.boxtext import final_answer
 from migician.completions import Refused
 from migician.models.pictures import orientation, read_size
-from migician.placing import OTHER_SIZE, TURNED, UNREADABLE
+from migician.placing import TURNED
 from migician.scenes import Scene, Tally
 from migician.seeds import stream
+from migician.sources.reading import OTHER_SIZE, UNREADABLE
 from migician.synthesis.cache import Request, Shown
 from migician.synthesis.checks import Checked, Turn, checked_objects, checked_turns
 from migician.synthesis.client import ChatClient

@@ -31,7 +31,7 @@ from migician.recipe import Recipe, TaskRecipe
 from migician.samples import Sample, sample, write_samples
 from migician.scenes import Scene, Tally
 from migician.seeds import derived
-from migician.sources import SOURCES
+from migician.sources import SOURCES, misplaced, scenes_of
 from migician.synthesis.author import Author, Made
 from migician.synthesis.cache import Cache, Shown
 from migician.synthesis.client import ChatClient
@@ -82,10 +82,12 @@ def synthesise(
     api_key: str | None = None,
     timeout_s: float = 300.0,
     exclude: Exclude | None = MIG_BENCH,
+    images: Path | None = None,
 ) -> Built:
     """Write `count` free-form samples over the images of `sources` into the folder `out`, by way of models.
 
-    `server` is the address of an OpenAI-compatible server, `cache` the folder of its replies.
+    Of sources that are a file, `images` is the folder of their images. `server` is the address of an
+    OpenAI-compatible server, `cache` the folder of its replies.
     `count` is shared evenly by the sources. Groups are asked about in order until there are
     enough samples; refusals are counted on the card by reason. Nothing is asked about a group with an image
     that MIG-Bench uses, as far as `exclude` makes it known; None leaves them in. `out` must not exist or be empty.
@@ -96,7 +98,7 @@ def synthesise(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is not empty; choose another folder for the dataset")
     exclude, excluded = begin(exclude)
-    parts = _parts(sources, count, settings, split)
+    parts = _parts(sources, count, settings, split, images)
     client = ChatClient(
         server, Cache(Path(cache)), api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, seed=seed
     )
@@ -113,25 +115,26 @@ def plan(
     seed: int = 0,
     split: str = "train",
     exclude: Exclude | None = MIG_BENCH,
+    images: Path | None = None,
 ) -> Plan:
     """What `synthesise` would ask for these arguments, without a server; labels stand where phrases will."""
     first: tuple[str, ...] = ()
-    groups = images = 0
+    groups = shown = 0
     exclude, _ = begin(exclude)
-    for part in _parts(sources, count, settings, split):
+    for part in _parts(sources, count, settings, split, images):
         requests = Requests(settings, part.name, seed)
         for number, group in zip(range(part.asked), _groups(part, settings, Path(cache), seed, exclude), strict=False):
             scenes = [part.scenes[position] for position in group]
             first = first or _prompts(requests, number, scenes)
             groups += 1
-            images += len(scenes)
-    return Plan(first, groups, images, groups + 2 * images)
+            shown += len(scenes)
+    return Plan(first, groups, shown, groups + 2 * shown)
 
 
-def _parts(sources: Mapping[str, Path], count: int, settings: Settings, split: str) -> list[_Part]:
+def _parts(sources: Mapping[str, Path], count: int, settings: Settings, split: str, images: Path | None) -> list[_Part]:
     fitting = [name for name, source in SOURCES.items() if source.gives is _TASK.takes]
     bad = [unknown("source", name, fitting) for name in sources if name not in fitting]
-    bad += [f"source {name!r}: {root} is not a folder" for name, root in sources.items() if not Path(root).is_dir()]
+    bad += [fault for name, root in sources.items() if name in fitting and (fault := misplaced(name, Path(root)))]
     if not sources:
         bad.append(f"give a source, such as --source {fitting[0]}=ROOT")
     if count < 1:
@@ -141,7 +144,8 @@ def _parts(sources: Mapping[str, Path], count: int, settings: Settings, split: s
     amounts = shares(dict.fromkeys(sources, 1), count)
     parts = [_Part(name, Path(root), amounts[name]) for name, root in sources.items() if amounts[name]]
     for part in parts:
-        for scene in SOURCES[part.name].read(part.root, part.left_out, split=split):
+        part.root, scenes = scenes_of(part.name, part.root, part.left_out, split=split, images=images)
+        for scene in scenes:
             if isinstance(scene, Scene) and asked_objects(scene, settings):
                 part.scenes.append(scene)
             else:

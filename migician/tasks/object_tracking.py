@@ -101,7 +101,7 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
         if start is None:
             return "object not seen in any first frame"
         frames = range(start, start + reach + 1, shape.step)
-        return _ordering([Picture(tracks.paths[frame]) for frame in frames], speaker)
+        return _ordering([Picture(tracks.paths[frame], tracks.size(frame)) for frame in frames], speaker)
     # Every later frame is asked for only where there are several.
     shuffled = speaker.chance(settings.shuffle) and shape.count > 2
     place = 0 if shuffled or (speaker.chance(settings.whole) and shape.count > 2) else rng.randint(1, shape.count - 1)
@@ -116,7 +116,7 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     if kind == "far" and speaker.chance(settings.copyable):
         near = search.find(shape, place, "near" if place else "any", rng)
         window = near if isinstance(near, Window) else window
-    pictures = [Picture(tracks.paths[frame]) for frame in window.frames]
+    pictures = [Picture(tracks.paths[frame], tracks.size(frame)) for frame in window.frames]
     boxes = [tracks.box(frame) if tracks.is_seen(frame) else None for frame in window.frames]
     if place == 0:
         everywhere = _shuffled if shuffled else _everywhere

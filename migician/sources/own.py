@@ -1,0 +1,130 @@
+"""Annotations of one's own, a file over a folder of images, in either of two forms.
+
+    coco-json   COCO's: `images`, `annotations` with `bbox` [x, y, w, h] in pixels, `categories` (see `cocojson`)
+    jsonl       a line an image: {"image": "a/1.jpg", "objects": [{"label": "mug", "box": [10, 20, 60, 90]},
+                {"phrase": "the mug with a chip", "box": [x1, y1, x2, y2]}]}, boxes in pixels
+
+Names of images begin at the folder. Sizes are those of the images themselves. Boxes are in pixels as these are stored:
+an EXIF rotation is applied neither here nor where a model is trained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from migician.boxes import Box, Size
+from migician.errors import NOT_JSON, UserError
+from migician.scenes import Scene, Tally, Thing
+from migician.sources.cocojson import read_instances
+from migician.sources.pairs import relative
+from migician.sources.reading import UNREADABLE, Listing, clipped, size_of
+
+
+class _Object(msgspec.Struct, frozen=True):
+    box: tuple[float, float, float, float]
+    label: str = ""
+    phrase: str = ""
+
+
+class _Line(msgspec.Struct, frozen=True):
+    image: str
+    objects: list[_Object]
+
+
+def read_coco_json(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene]:
+    """The images of a file in COCO's form; see `read_instances`.
+
+    An image is looked for by its whole `file_name` below `images`, then by its last part. Where the file states a size,
+    an image of another one is left out and counted.
+    """
+    listing = Listing()
+
+    def locate(name: str) -> Path | None:
+        path = relative(name)
+        return listing.first([images / path, images / path.name]) if path else None
+
+    return read_instances(file, locate, tally, measured=True)
+
+
+def read_json_lines(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene]:
+    """The images of a file of JSON lines, in its order; boxes are clipped to their image, and dropped without area.
+
+    Counted: images that are missing or cannot be read, what clipping counts, and phrases that two objects of
+    an image share, which are dropped. Raises `UserError` naming the file and the line of what is not of the form, and
+    if no image is there.
+    """
+    listing = Listing()
+    first: dict[str, int] = {}
+    found = False
+    for number, line in _lines(file):
+        path = relative(line.image)
+        if path is None:
+            raise UserError(f"{file}: line {number}: image {line.image!r} is no path below {images}")
+        if line.image in first:
+            raise UserError(
+                f"{file}: line {number}: {line.image} is in line {first[line.image]} already; put all objects of an "
+                "image in one line"
+            )
+        first[line.image] = number
+        if not listing.holds(images / path):
+            tally.add("image annotated but missing")
+            continue
+        found = True
+        try:
+            size = size_of(images / path)
+        except UserError:
+            tally.add(UNREADABLE)
+            continue
+        things = _things(line, size, f"{file}: line {number}", tally)
+        if things:
+            yield Scene(str(number), images / path, size, things)
+        else:
+            tally.add("image without a usable box")
+    if not found:
+        example = f", such as {next(iter(first))}" if first else ""
+        raise UserError(
+            f"{file}: none of its {len(first)} images are in {images}{example}. Give --images DIR, the folder "
+            "that their names begin at"
+        )
+
+
+def _lines(file: Path) -> Iterator[tuple[int, _Line]]:
+    decoder = msgspec.json.Decoder(_Line)
+    try:
+        with file.open("rb") as stream:
+            for number, content in enumerate(stream, start=1):
+                text = content.removeprefix(b"\xef\xbb\xbf") if number == 1 else content
+                if text.strip():
+                    yield number, decoder.decode(text)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    except NOT_JSON as error:
+        raise UserError(
+            f"{file}: line {number}: {error}. Expected "
+            '{"image": "a.jpg", "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}'
+        ) from None
+
+
+def _things(line: _Line, size: Size, place: str, tally: Tally) -> tuple[Thing, ...]:
+    phrases = Counter(one.phrase.strip().lower() for one in line.objects)
+    things = []
+    for at, one in enumerate(line.objects):
+        label, phrase = one.label.strip(), one.phrase.strip()
+        if not (label or phrase):
+            raise UserError(f"{place}: objects[{at}] has neither a label nor a phrase")
+        x1, y1, x2, y2 = one.box
+        if x2 < x1 or y2 < y1:
+            raise UserError(
+                f"{place}: objects[{at}].box {list(one.box)} ends before it begins; give x1, y1, x2, y2 in px"
+            )
+        if phrase and phrases[phrase.lower()] > 1:
+            tally.add("phrase that two objects of an image share")
+            phrase = ""
+        box = clipped(Box.from_pixels(x1, y1, x2, y2, size), tally)
+        if box:
+            things.append(Thing(box, label, phrase))
+    return tuple(things)
