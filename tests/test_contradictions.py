@@ -150,12 +150,12 @@ class TestTracking:
 
     @pytest.mark.parametrize("count", [2, 3, 4, 6])
     def test_the_order_asked_for_is_never_that_of_the_images(self, count: int) -> None:
-        frames = tuple(Frame(Path(f"/{k}.jpg"), Box(0.1, 0.1, 0.2, 0.2)) for k in range(20))
-        tracks = [Track("t", frames)] * 60
+        box = Box(0.1, 0.1, 0.2, 0.2)
+        tracks = [Track("t", tuple(Frame(Path(f"/{n}/{k}.jpg"), box) for k in range(20))) for n in range(60)]
         made, _ = drafts("object_tracking", tracks, 5, frames=(count, count), seconds=(0.03, 0.1), ordering=1)
         orders = [draft for draft in made if "<|box" not in draft.turns[0][1]]
         assert len(orders) == (0 if count == 2 else 120)
-        shown = {tuple(int(one.image.removesuffix(".jpg")) for one in draft.pictures) for draft in orders}
+        shown = {tuple(int(Path(one.image).stem) for one in draft.pictures) for draft in orders}
         assert all(list(one) != sorted(one) and one[0] == min(one) for one in shown)
 
 

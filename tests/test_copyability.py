@@ -19,7 +19,6 @@ from migician.boxplaces import NEAR, TRACKING, Copying, Seen, anchor, seen, sour
 from migician.boxtext import QWEN, parse_boxes
 from migician.build import build
 from migician.checking import Options, check
-from migician.errors import UserError
 from migician.samples import Sample, Turn, read_samples, write_samples
 from migician.scenes import Frame, Track
 
@@ -55,7 +54,7 @@ def test_mig_bench_itself(shared: Path) -> None:
     assert 100 * total.share == pytest.approx(12.9, abs=0.05)
 
 
-@pytest.mark.parametrize(("source", "before"), [("lasot", 0.3), ("trackingnet", 0.5)])
+@pytest.mark.parametrize(("source", "before"), [("lasot", 0.25), ("trackingnet", 0.5)])
 def test_real_sources(shared: Path, tmp_path: Path, source: str, before: float) -> None:
     shares = {name: share_of(shared, tmp_path / name, source, changed) for name, changed in SETTINGS.items()}
     print(source, {name: f"{one.copyable} of {one.answers}: {one.share:.1%}" for name, one in shares.items()})
@@ -70,8 +69,8 @@ def test_the_first_frames_of_mot17(shared: Path, tmp_path: Path) -> None:
     print("mot17", f"{found.copyable} of {found.answers}: {found.share:.1%}")
     assert found.answers > 30
     assert found.share > 0.9
-    with pytest.raises(UserError, match=r"object that stays where it is: \d+"):
-        share_of(shared, tmp_path / "now", "mot17", SETTINGS["now"])
+    now = share_of(shared, tmp_path / "now", "mot17", SETTINGS["now"])
+    assert now.answers < found.answers / 20
 
 
 def share_of(shared: Path, folder: Path, source: str, changed: dict[str, Any]) -> Copying:

@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 OBJECT = (250, 300, 500, 600)
 """Where the object is in every frame, in thousandths."""
 LARGE, SMALL, WIDE = (640, 360), (320, 240), (400, 200)
-SETTINGS = {"frames": [2, 4], "interval": [1, 3], "passes": 40, "ordering": 0, "turns": 2}
+SETTINGS = {"frames": [2, 4], "seconds": [0.03, 0.1], "copyable": 1, "passes": 40, "ordering": 0, "turns": 2}
 
 Sizes = list[tuple[int, int]]
 

@@ -22,7 +22,7 @@ from tests.test_build import MINIATURE
 GROUPS = ("free_form", "group_grounding", "group_referring", "common_object")
 WIDE = {"area": (0.0, 1.0)}
 CHANGED: dict[str, dict[str, Any]] = {
-    "object_tracking": {"interval": (1, 3), "frames": (2, 4), "ordering": 0.3},
+    "object_tracking": {"seconds": (0.03, 0.1), "copyable": 1, "area": 0, "frames": (2, 4), "ordering": 0.3},
     "common_object": WIDE | {"images": (2, 3), "excluded": ()},
     "region_locating": WIDE | {"min_boxes": 1, "min_pixels": 1, "aspect": (0.0, 1000.0)},
     "free_form": WIDE | {"images": (2, 3)},
@@ -67,12 +67,12 @@ class TestPasses:
 
     def test_a_sequence_gives_as_many_as_it_has_first_frames(self) -> None:
         track = Track("t", tuple(Frame(Path(f"/{k}.jpg"), HALF) for k in range(12)))
-        made, _ = drafts("object_tracking", [track], 0, interval=(1, 1), frames=(2, 2), passes=20)
+        made, _ = drafts("object_tracking", [track], 0, seconds=(0.03, 0.03), copyable=1, frames=(2, 2), passes=20)
         assert sorted(int(draft.pictures[0].image[:-4]) for draft in made) == list(range(11))
 
     def test_objects_that_share_their_frames_ask_for_the_order_once(self) -> None:
         people = [Track(str(n), tuple(Frame(Path(f"/s/{k}.jpg"), HALF) for k in range(40))) for n in range(5)]
-        made, _ = drafts("object_tracking", people, 0, ordering=1, interval=(1, 1), passes=1)
+        made, _ = drafts("object_tracking", people, 0, ordering=1, seconds=(0.03, 0.03), copyable=1, passes=1)
         assert sum("Image-1, " in draft.turns[0][1] for draft in made) == 1
 
     def test_a_pair_the_other_way_round_says_nothing_of_the_edit(self) -> None:
