@@ -19,14 +19,16 @@ _AFTER_LETTER = r"(?![A-Za-z0-9_'’-]|[.][A-Za-z0-9])"
 # "A" and "I" are words too: alone they need a sign behind them, or a verb of choosing.
 _SIGN = (
     r"(?=\s{0,2}(?:[).:,;!?|/&\"”}\]\n。，、；：！？）]|\Z)|[\u3400-\u9fff]"
-    r"|[ ](?:and|or|nor|is|was|because|since)\b|(?<=A)[ ](?:matches|fits|seems|appears|would|does|cannot|rather|instead)\b)"
+    r"|[ ](?:and|or|nor|is|was|because|since)\b"
+    r"|(?<=A)[ ](?:matches|fits|seems|appears|would|does|cannot|rather|instead)\b)"
 )
 _LETTER = re.compile(
     rf"""
     {_BEFORE_LETTER}
     (?: [(（[]\s?(?P<bracketed>[A-Z])\s?[)）\]]
-      | (?i:\b(?:option|choice)|选项)[ ]?[(（]?(?: (?P<named>[B-HJ-Zb-hj-z]){_AFTER_LETTER} | (?P<named_word>[AIai]){_SIGN} )
-      | (?: (?P<noun>(?i:image|picture|photo|frame|figure|view|point|box))[ ](?P<shown>[A-Z]){_AFTER_LETTER} )
+      | (?i:\b(?:option|choice)|选项)[ ]?[(（]?
+        (?: (?P<named>[B-HJ-Zb-hj-z]){_AFTER_LETTER} | (?P<named_word>[AIai]){_SIGN} )
+      | (?i:image|picture|photo|frame|figure|view|point|box)[ ](?P<shown>[A-Z]){_AFTER_LETTER}
       | (?P<word>[AI]){_SIGN}
       | (?P<bare>[B-HJ-Z]){_AFTER_LETTER}
       | (?P<small> [(（]\s?[a-z]\s?[)）] | (?:[a-z](?=[).:,;!?"”}}\]。，]{{1,3}}(?:\s|\Z)) | [b-hj-z](?=\n|\Z)
@@ -38,7 +40,8 @@ _LETTER = re.compile(
 # What stands between an option's letter and its text, and between two options of a list.
 _PAIR = re.compile(r"[\s).:\]\"'“(=,（）：-]{0,6}(?:(?:is|the)\s)?", re.IGNORECASE)
 _LIST = re.compile(
-    r"[).\]\"'”]{0,3}[ ]?(?:[,/|;&、]|\b(?:and|or|nor)\b|和|或)[ ,]{0,3}(?:(?:and|or|nor)[ ])?(?:the[ ])?[\"'“(\[]{0,2}",
+    r"[).\]\"'”]{0,3}[ ]?(?:[,/|;&、]|\b(?:and|or|nor)\b|和|或)"
+    r"[ ,]{0,3}(?:(?:and|or|nor)[ ])?(?:the[ ])?[\"'“(\[]{0,2}",
     re.IGNORECASE,
 )
 _LIST_GOES_ON = re.compile(r"[)\].\"'”]{0,3}\s{0,3}(?:[,/|;&.!?、。\n]|(?:and|or|nor)\b|和|或|\Z)")
@@ -112,12 +115,12 @@ def mentions(text: str, phrases: tuple[str, ...], lettered: bool) -> list[Mentio
 
 def _joint(text: str, one: _Name, following: _Name) -> str:
     """How two names hang together: "pair" (a letter and its text), "list", or "" where they do not."""
-    if following.start - one.end > 16 or one.is_small != following.is_small and one.is_letter and following.is_letter:
-        return ""
     between = text[one.end : following.start]
-    if one.is_letter != following.is_letter and _PAIR.fullmatch(between) and "\n" not in between:
-        if one.is_letter or one.option == following.option or text[following.start] in "(（":
-            return "pair"
+    if len(between) > 16 or (one.is_letter and following.is_letter and one.is_small != following.is_small):
+        return ""
+    is_both = one.is_letter != following.is_letter and "\n" not in between and _PAIR.fullmatch(between)
+    if is_both and (one.is_letter or one.option == following.option or text[following.start] in "(（"):
+        return "pair"
     if not _LIST.fullmatch(between):
         return ""
     only_comma = between.strip(" )].\"'”“([") in {",", ";"}
