@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import NOT_JSON, UserError, writing
+from migician.files import read_bytes, read_json
 from migician.scoring import Answer
 
 
@@ -124,7 +125,11 @@ def images_of(out: Path) -> Path | None:
     run = out / "run.json"
     if not run.exists():
         return None
-    return Path(msgspec.json.decode(run.read_bytes())["images"])
+    return Path(read_json(run, _Images, "what migician eval writes").images)
+
+
+class _Images(msgspec.Struct):
+    images: str
 
 
 def _lock(out: Path) -> int:
@@ -163,7 +168,7 @@ def _line(answer: Logged) -> bytes:
 
 def _compare_runs(run: Path, identity: Mapping[str, Any]) -> None:
     try:
-        before: dict[str, Any] = msgspec.json.decode(run.read_bytes())
+        before = msgspec.json.decode(read_bytes(run), type=dict[str, Any])
     except NOT_JSON:
         raise UserError(f"{run}: damaged: choose another --out") from None
     now = msgspec.json.decode(msgspec.json.encode(identity))

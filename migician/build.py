@@ -29,7 +29,7 @@ import msgspec
 
 from migician.balance import Balance
 from migician.card import Part, Told, versions, write_card
-from migician.errors import UserError, writing
+from migician.errors import UserError, made, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
@@ -151,14 +151,7 @@ def _workplace(target: Path) -> Iterator[Path]:
     """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
     work = target.with_name(f".{target.name}.part")
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with (work / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{target}: another build is writing it; wait for it, or choose another folder"
-                ) from None
+        with made(target.parent), _locked(work, target):
             try:
                 yield work
             except (UserError, OSError):
@@ -167,6 +160,17 @@ def _workplace(target: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
+
+
+@contextlib.contextmanager
+def _locked(work: Path, target: Path) -> Iterator[None]:
+    work.mkdir(exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{target}: another build is writing it; wait for it, or choose another folder") from None
+        yield
 
 
 def _go_on_or_start_anew(

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from migician.errors import UserError
+import msgspec
+
+from migician.errors import NOT_JSON, UserError
+from migician.files import read_object
 
 INDEX = "model.safetensors.index.json"
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1} | {
@@ -115,19 +118,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`; `UserError` naming the file where it is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
 def read_checkpoint(folder: Path) -> Checkpoint:
     """What a folder of safetensors holds, from the headers alone.
 
@@ -144,6 +134,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, read_config(folder), shards, tensors)
 
 
+class _Entry(msgspec.Struct):
+    """One tensor in a header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
 def read_header(file: Path) -> list[Tensor]:
     """The tensors of one safetensors file, in the order of their bytes; `UserError` if the file is damaged."""
     damaged = f"{file}: damaged safetensors file, download or write it again: "
@@ -152,17 +150,18 @@ def read_header(file: Path) -> list[Tensor]:
             length = int.from_bytes(stream.read(8), "little")
             if length > _HEADER_LIMIT:
                 raise UserError(f"{damaged}its header claims {length} bytes")
-            header = json.loads(stream.read(length))
-        tensors = [
-            Tensor(name, entry["dtype"], tuple(entry["shape"]), file, 8 + length + begin, end - begin)
-            for name, entry in header.items()
-            if name != "__metadata__"
-            for begin, end in [entry["data_offsets"]]
-        ]
+            header = msgspec.json.decode(stream.read(length), type=dict[str, Any])
+        header.pop("__metadata__", None)
+        entries = msgspec.convert(header, dict[str, _Entry])
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{damaged}its header is not readable ({type(error).__name__})") from None
+    except NOT_JSON as error:
+        raise UserError(f"{damaged}its header is not readable ({error})") from None
+    tensors = [
+        Tensor(name, entry.dtype, entry.shape, file, 8 + length + begin, end - begin)
+        for name, entry in entries.items()
+        for begin, end in [entry.data_offsets]
+    ]
     tensors.sort(key=lambda tensor: (tensor.begin, tensor.n_bytes))
     position = 8 + length
     for tensor in tensors:

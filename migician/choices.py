@@ -63,7 +63,6 @@ class ChoiceRecord(msgspec.Struct, frozen=True):
     outcome: ChoiceOutcome
     error: str | None = None
     seconds: float | None = None
-    reasoning: str | None = None
 
     @property
     def is_correct(self) -> bool:
@@ -94,7 +93,6 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
         outcome=outcome,
         error=answer.error,
         seconds=answer.seconds,
-        reasoning=answer.reasoning,
     )
 
 
@@ -129,7 +127,6 @@ CHOICES = Scoring(
     score_one=_score_choice,
     measures=_measures,
     show=_show,
-    protocols=("strict", "published"),
     has_boxes=False,
     chance=_chance,
 )

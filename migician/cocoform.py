@@ -57,7 +57,10 @@ def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = 
     report = read_report(home)
     scoring = scoring_of(report)
     if not scoring.has_boxes:
-        raise UserError(f"{home}: its answers are options, and COCO's form holds boxes")
+        raise UserError(
+            f"{home}: its answers are options, and COCO's form holds boxes: its records are written by migician report "
+            f"{home} --parquet FILE"
+        )
     root = Path(images) if images is not None else images_of(home)
     if root is None:
         raise UserError(f"{home} does not say where its images are: add --images")
@@ -120,8 +123,8 @@ class _Form:
         if path not in self._sizes:
             try:
                 self._sizes[path] = upright_size(path)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read as an image ({error})") from None
+            except UserError as error:
+                raise UserError(f"row {record.index}: {error}") from None
         # Padded, so that the order of names is that of ids: FiftyOne takes predictions by an image's place.
         file = f"{record.index:06d}-{number + 1:02d}{path.suffix.lower()}"
         self._files[file] = path

@@ -19,8 +19,6 @@ from migician.values import p_text, value_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
-    from rich.text import Text
-
 SEED = 0
 """Of the bootstrap: the same two runs always give the same intervals."""
 
@@ -68,8 +66,9 @@ def comparison_table(comparison: Report) -> Table:
     heads = [f"{one['name']} ({one['words']})" if one["words"] else one["name"] for one in sides]
     told = [f"{' minus '.join(heads)}, percentage points", comparison["scored"], comparison["not_like_for_like"]]
     result = _table("\n".join(filter(None, told)), [HEADINGS.get(name, name) for name in names])
-    for task, figures in _rows(comparison):
-        result.add_row(task, str(figures["n"]), *(str(value_of(figures, name, signed=True)) for name in names))
+    for task, figures, style in _rows(comparison):
+        values = (str(value_of(figures, name, signed=True)) for name in names)
+        result.add_row(task, str(figures["n"]), *values, style=style)
     return result
 
 
@@ -78,30 +77,28 @@ def significance_table(comparison: Report) -> Table:
     name = headline_metric(comparison["average"])
     heading = f"{HEADINGS.get(name, name)}, paired bootstrap"
     result = _table("What the difference rests on", [heading, "right: first only", "second only", "McNemar's p"])
-    for task, figures in _rows(comparison):
+    for task, figures, style in _rows(comparison):
         test = figures["mcnemar"]
         counts = (str(test["first_only"]), str(test["second_only"]), p_text(test["p"]))
         difference = value_of(figures, name, signed=True, interval="bootstrap")
-        result.add_row(task, str(figures["n"]), str(difference), *counts)
+        result.add_row(task, str(figures["n"]), str(difference), *counts, style=style)
     return result
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
-    result = Table(title=Text(title), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    result = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     result.add_column("task")
     for heading in ("n", *headings):
         result.add_column(heading, justify="right")
     return result
 
 
-def _rows(comparison: Report) -> list[tuple[Text, dict[str, Any]]]:
-    from rich.text import Text
-
-    tasks = [(Text(task), figures) for task, figures in comparison["per_task"].items()]
-    return [*tasks, (Text("average of the tasks", "bold"), comparison["average"])]
+def _rows(comparison: Report) -> list[tuple[str, dict[str, Any], str | None]]:
+    """(task, figures, style) of each row."""
+    tasks = [(task, figures, None) for task, figures in comparison["per_task"].items()]
+    return [*tasks, ("average of the tasks", comparison["average"], "bold")]
 
 
 def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:

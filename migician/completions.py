@@ -38,7 +38,7 @@ class Refused(Exception):
     def __init__(self, reason: str, *, by_server: bool = True) -> None:
         super().__init__(reason)
         self.by_server = by_server
-        """False where it was never sent."""
+        """False where that says nothing lasting of it: it was never sent, or the server failed on it."""
 
 
 class _Message(msgspec.Struct):
@@ -197,7 +197,7 @@ class Completions:
                 break
             await self._pause(wait_s)
         if not asked_to_wait and await self._answers_others(body["model"]):
-            raise Refused(f"{problem}, while the server answers other requests")
+            raise Refused(f"{problem}, while the server answers other requests", by_server=False)
         raise RunStopped(
             f"{self._endpoint}: still failing after {attempt + 1} tries in {self._clock() - started:.0f} s: {problem}. "
             "Start the same command again once it is back: what was answered is kept"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
+import itertools
 import os
 import shutil
 import threading
@@ -18,7 +20,7 @@ NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class UserError(Exception):
-    """Something the user can mend; the text names the place, the value and the cure in one line."""
+    """Something the user can fix; the text names the place, the value and the way out in one line."""
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -37,6 +39,28 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}. Known: {', '.join(names)}.{closest(name, names)}"
 
 
+def check_place(folder: Path) -> None:
+    """Raise `UserError` where no folder can be, as it or what it lies in is a file."""
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise UserError(f"{folder}: cannot be written: {there}: Not a directory")
+
+
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; the new ones are removed again where the block fails and they are empty."""
+    check_place(folder)
+    new = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for one in new:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
+
+
 @contextlib.contextmanager
 def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` when the block ends well, and leaves nothing when it does not.
@@ -48,22 +72,21 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     # A name of this thread's own; what a killed process of the same number left there is overwritten.
     partial = target.with_name(f".{target.name[:80]}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
-        stream = _opened(partial)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with made(target.parent):
+            try:
+                with partial.open("wb") as stream:
+                    yield stream
+                    stream.flush()
+                    if durable:
+                        os.fsync(stream.fileno())
+                partial.replace(target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager
@@ -75,23 +98,17 @@ def appearing(target: Path) -> Iterator[Path]:
     """
     partial = target.with_name(f".{target.name}.part")
     try:
+        check_place(target)
         shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with made(target.parent):
+            try:
+                partial.mkdir()
+                yield partial
+                if target.exists():
+                    target.rmdir()
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         where = error.filename or target
         raise UserError(f"{where}: {error.strerror or error}; {target} was not written") from None
-
-
-def _opened(file: Path) -> BinaryIO:
-    try:
-        return file.open("wb")
-    except FileNotFoundError:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("wb")

@@ -26,6 +26,7 @@ from migician.boxes import Size
 from migician.errors import UserError
 from migician.faults import BEARING, Guard, Tolerance
 from migician.models import Model, Request, seen_sizes
+from migician.models.pictures import shrunk
 from migician.models.staged import Independent, Staged
 from migician.ordering import Limits, form_batches, share_out
 from migician.ranks import Ranks
@@ -127,10 +128,11 @@ def ask(
     identity = {
         "benchmark": bench.name,
         "data_sha256": bench.sha256,
+        "max_side_px": bench.max_side_px,
         "model": model.describe(),
         "plan": msgspec.to_builtins(plan),
     }
-    tokens = _lengths(model, questions, paths, plan)
+    tokens = _lengths(model, questions, paths, plan, bench.max_side_px)
     limits = Limits(plan.batch_size, model.room_tokens if isinstance(model, Staged) else None)
     batches = form_batches(questions, tokens, limits)
     if isinstance(model, Independent):
@@ -163,7 +165,11 @@ def ask(
         mine = share_out(rest, costs, ranks.count)[ranks.rank]
         answered, total = len(done), len(done) + sum(map(len, mine))
         progress(answered, total)
-        sizes = {question.index: seen_sizes(model, paths[question.index]) for batch in mine for question in batch}
+        sizes = {
+            question.index: seen_sizes(model, paths[question.index], bench.max_side_px)
+            for batch in mine
+            for question in batch
+        }
         requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
         with closing(Asker(model).ask(requests)) as coming:
@@ -184,13 +190,17 @@ def ask(
 
 
 def _lengths(
-    model: Model, questions: Sequence[Question], paths: Mapping[int, Sequence[Path]], plan: Plan
+    model: Model,
+    questions: Sequence[Question],
+    paths: Mapping[int, Sequence[Path]],
+    plan: Plan,
+    max_side_px: int | None,
 ) -> dict[int, int]:
     """About how many tokens each question and its reply take, by row; all alike for a model that does not tell."""
     if not isinstance(model, Staged):
         return dict.fromkeys((question.index for question in questions), 1)
     files = {path for question in questions for path in paths[question.index]}
-    images = {path: model.image_tokens(_size(path)) for path in files}
+    images = {path: model.image_tokens(_size(path, max_side_px)) for path in files}
     return {
         question.index: sum(images[path] for path in paths[question.index])
         + len(question.text) // _LETTERS_A_TOKEN
@@ -199,13 +209,13 @@ def _lengths(
     }
 
 
-def _size(path: Path) -> Size:
-    """Width and height as the file says, before any turning; (0, 0) where it cannot be read."""
+def _size(path: Path, max_side_px: int | None) -> Size:
+    """Width and height, before any turning, which costs no tokens; (0, 0) where the file cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.width, image.height
+            return shrunk(image.size, max_side_px)
     except (OSError, ValueError, Image.DecompressionBombError):
         return 0, 0
 

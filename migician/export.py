@@ -16,8 +16,9 @@ from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import INFO, Inputs, inputs_of
 from migician.errors import UserError, appearing, writing
+from migician.files import decode
 from migician.progress import progress_bar
-from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, readme
+from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
 from migician.records import records
 from migician.samples import Sample
 
@@ -58,6 +59,8 @@ def export(
     with appearing(target) as folder:
         tables = _tables(_separate(inputs), folder, inputs.media_dir, images)
         samples = {table.name: table.rows for table in tables if table.rows}
+        if not samples:
+            raise UserError(f"{dataset}: holds no sample")
         _describe(Path(dataset), folder, samples, "embedded" if images else "named")
         files = list(folder.rglob("*.parquet"))
         size = sum(file.stat().st_size for file in files)
@@ -80,10 +83,7 @@ def _tables(files: Mapping[str, Path], folder: Path, media_dir: Path, images: bo
         table = _Table(name, folder / name, _schema(images))
         with progress_bar(f"{name} to parquet") as report, table.writing():
             for offset, record in records(file):
-                try:
-                    sample = msgspec.json.decode(record, type=Sample)
-                except msgspec.DecodeError as error:
-                    raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
+                sample = decode(record, Sample, f"{file}: byte {offset}", "a sample")
                 row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
                 held = len(record)
                 if images:
@@ -186,12 +186,12 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
     home = dataset if dataset.is_dir() else dataset.parent
     text = bare_readme(home.resolve().name, sum(samples.values()), configs)
     # Of one file of several the card does not tell.
-    if (dataset.is_dir() or dataset.name == INFO) and (home / "card.json").is_file():
+    card = read_card(home) if dataset.is_dir() or dataset.name == INFO else None
+    if card is not None:
         try:
-            card = msgspec.json.decode((home / "card.json").read_bytes(), type=dict[str, Any])
             card |= {"stored": stored, "links": {}}
             text = readme(card, configs)
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{home / 'card.json'}: not a card of this version ({error!r}); build it again") from None
         with writing(folder / "card.json") as stream:
             stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")

@@ -55,10 +55,11 @@ _NOT_TAKEN = re.compile(
     r"|not permitted|not allowed|forbidden|invalid (?:parameter|argument|field)|not available|deprecated|instead",
     re.IGNORECASE,
 )
-_SETTINGS = {
-    name: re.compile(rf"\b{name}\b")
-    for name in ("max_completion_tokens", "max_tokens", "temperature", "seed", "response_format")
-}
+_PARAMETERS = (
+    *("max_completion_tokens", "max_tokens", "temperature", "seed", "response_format"),
+    *("repetition_penalty", "skip_special_tokens"),  # vLLM's, SGLang's and LMDeploy's own
+)
+_SETTINGS = {name: re.compile(rf"\b{name}\b") for name in _PARAMETERS}
 
 
 def no_money(text: str) -> bool:

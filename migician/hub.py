@@ -14,7 +14,8 @@ import msgspec
 
 from migician.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.downloads import HubFile, Listing, download, is_content, list_files, partial_path
-from migician.errors import NOT_JSON, UserError, unknown, writing
+from migician.errors import UserError, check_place, unknown, writing
+from migician.files import read_json
 from migician.imagecheck import ImageCheck, check_images
 from migician.progress import progress_bar
 
@@ -128,6 +129,7 @@ def plan(name: str, to: Path, only: list[str], revision: str | None, keep_archiv
     A folder that was begun stays with its commit. Raises `UserError` for a dataset or part that is not known, and
     for a folder begun from another commit than the one asked for.
     """
+    check_place(to)
     if name not in DATASETS:
         raise UserError(unknown("dataset", name, DATASETS))
     dataset = DATASETS[name]
@@ -295,12 +297,9 @@ def _mark_done(part: Part, planned: Plan) -> None:
 
 
 def _read_state(file: Path) -> Fetched | None:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Fetched)
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, *NOT_JSON) as error:
-        raise UserError(f"{file}: cannot be read: {error}. Remove it to have every file checked anew") from None
+    return read_json(file, Fetched, "what this command writes (remove it to have every file checked again)")
 
 
 def _write_state(planned: Plan) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,8 @@ import msgspec
 import numpy as np
 
 from migician.benchmarks.images import find_image
-from migician.errors import UserError, writing
+from migician.errors import NOT_JSON, UserError, writing
+from migician.files import decode, read_bytes
 from migician.fingerprints import ALIKE, NEAR, VERSION, fingerprint, likeness, near_pairs, prepare
 from migician.origins import benchmark_keys, digest, keys_of
 
@@ -189,13 +189,10 @@ class Leaks:
 
 def names_in(file: Path) -> tuple[bytes, list[str]]:
     """The bytes of a JSON file of MIG-Bench, and the images of its questions; raises `UserError` for another file."""
-    try:
-        content = file.read_bytes()
-        rows = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[_Row])
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
-    except msgspec.DecodeError as error:
-        raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
+    content = read_bytes(file, "Get it with: migician fetch mig-bench")
+    rows = decode(content, list[_Row], file, "a MIG-Bench file (a JSON list of questions)")
+    if not rows:
+        raise UserError(f"{file}: holds no question")
     return content, [name for row in rows for name in row.images]
 
 
@@ -270,6 +267,6 @@ def _stored(store: Path) -> dict[str, _Known]:
     """What an earlier run kept; nothing where that cannot be used."""
     try:
         kept = msgspec.json.decode(store.read_bytes(), type=_Store)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return {}
     return kept.images if kept.version == VERSION else {}

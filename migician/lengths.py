@@ -13,12 +13,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from migician.boxes import Size
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
+from migician.files import read_object
 from migician.samples import IMAGE_MARK
 
 if TYPE_CHECKING:
@@ -206,10 +207,10 @@ def processor_pixels(folder: Path) -> tuple[int, int]:
     for name in ("processor_config.json", "preprocessor_config.json"):
         file = folder / name
         if file.is_file():
+            content = read_object(file)
             try:
-                content: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
                 found = msgspec.convert(content.get("image_processor", content), _Processor)
-            except (OSError, *NOT_JSON) as error:
+            except msgspec.ValidationError as error:
                 raise UserError(f"{file}: not the settings of an image processor: {error}") from None
             break
     own = Resize()

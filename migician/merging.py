@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint, read_object
+from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint
 from migician.errors import UserError, appearing
+from migician.files import read_object
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 
 from migician.errors import UserError
+from migician.files import read_yaml
 from migician.mixture import Part, shares
 
 Weight = Annotated[float, msgspec.Meta(gt=0)]
@@ -37,11 +37,7 @@ def read_mix_recipe(file: str | Path) -> MixRecipe:
     """The mix described in a YAML file; raises `UserError` naming the file and what is wrong in it."""
     path = Path(file)
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), MixRecipe)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        return msgspec.convert(read_yaml(path), MixRecipe)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migician.errors import NOT_JSON, UserError, writing
+from migician.files import read_json
 from migician.jsonrecords import JsonRecords
 from migician.samples import Sample, Turn
 from migician.seeds import stream
@@ -69,10 +70,7 @@ def add_dataset(file: str | Path) -> Path:
     target = path.with_name("dataset_info.json")
     entries = {}
     if target.exists():
-        try:
-            entries = msgspec.json.decode(target.read_bytes(), type=dict[str, Any])
-        except NOT_JSON as error:
-            raise UserError(f"{target}: not JSON: {error}. Remove it to have it made anew") from None
+        entries = read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object")
     entries[path.stem] = dataset_entry(path.name)
     with writing(target) as stream_:
         stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")

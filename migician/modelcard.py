@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from migician.checkpoints import Checkpoint, read_checkpoint, read_object
-from migician.errors import NOT_JSON, UserError, writing
+from migician.checkpoints import Checkpoint, read_checkpoint
+from migician.errors import UserError, writing
 from migician.families import Family
+from migician.files import read_object
 from migician.headings import benchmark_words, is_released, mark, title
 from migician.models import find_family
-from migician.readme import citation
+from migician.readme import citation, read_card
 from migician.report import HEADINGS, Report, metric_names, read_report
 from migician.sources import SOURCES
 from migician.tables import one_run, write_markdown
@@ -166,14 +167,38 @@ def _made(folder: Path, base: str | None) -> str:
         lines.append(f"Trained: {told}.")
     if (folder / "merge.json").is_file():
         lines.append("The weighted average of these checkpoints:\n")
-        for part in read_object(folder / "merge.json")["checkpoints"]:
-            name = Path(part["path"]).name
+        for part in read_object(folder / "merge.json", _Merged).checkpoints:
+            name = Path(part.path).name
             # merge.json has the paths as they were given; the folders may have come along beside this one.
-            places = [Path(part["path"]), folder.resolve().parent / name]
-            told = next((_training(one) for one in places if _holds(one, part["fingerprint"])), "")
+            places = [Path(part.path), folder.resolve().parent / name]
+            told = next((_training(one) for one in places if _holds(one, part.fingerprint)), "")
             trained = told or "its training is not told here"
-            lines.append(f"- {part['weight']:g} of {name} (`{part['fingerprint'][:12]}`): {trained}")
+            lines.append(f"- {part.weight:g} of {name} (`{part.fingerprint[:12]}`): {trained}")
     return "\n".join(["## How it was made", "", *lines]) if lines else ""
+
+
+class _Parent(msgspec.Struct):
+    path: str
+    weight: float
+    fingerprint: str
+
+
+class _Merged(msgspec.Struct):
+    """What is told of a merge.json."""
+
+    checkpoints: list[_Parent]
+
+
+class _Results(msgspec.Struct):
+    """What is told of a train_results.json."""
+
+    train_runtime: float
+    epoch: float
+    train_loss: float
+
+
+class _State(msgspec.Struct):
+    global_step: int
 
 
 def _holds(folder: Path, fingerprint: str) -> bool:
@@ -188,24 +213,26 @@ def _training(folder: Path) -> str:
     """What LLaMA-Factory's own files say of a training that ended there; empty where it left none."""
     if not (folder / "train_results.json").is_file() or not (folder / "trainer_state.json").is_file():
         return ""
-    results, state = read_object(folder / "train_results.json"), read_object(folder / "trainer_state.json")
-    hours = results["train_runtime"] / 3600
+    results = read_object(folder / "train_results.json", _Results)
+    state = read_object(folder / "trainer_state.json", _State)
+    hours = results.train_runtime / 3600
     took = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
-    epochs = f"{results['epoch']:g} epoch{'s' if results['epoch'] != 1 else ''}"
-    return f"{state['global_step']:,} steps, {epochs}, {took}, mean loss {results['train_loss']:.3f}"
+    epochs = f"{results.epoch:g} epoch{'s' if results.epoch != 1 else ''}"
+    return f"{state.global_step:,} steps, {epochs}, {took}, mean loss {results.train_loss:.3f}"
 
 
 def _data(folders: Sequence[Path]) -> str:
     lines = []
     for folder in folders:
         try:
-            card = msgspec.json.decode((folder / "card.json").read_bytes(), type=dict[str, Any])
+            card = read_card(folder) or {}
             counts = f"{card['name']}: {card['samples']:,} samples, seed {card['seed']}"
             made = dict.fromkeys(part["source"] for part in card["parts"] if part["made"])
-        except (OSError, KeyError, TypeError, *NOT_JSON):
+            told = card["mig_bench"]["sentence"]
+        except KeyError:
             raise UserError(f"{folder / 'card.json'}: not the card of a dataset that migician build wrote") from None
         terms = [f"{SOURCES[name].folder} ({SOURCES[name].terms})" for name in made if name in SOURCES]
-        lines.append(f"- {counts}. Sources and their terms: {'; '.join(terms)}. {card['mig_bench']['sentence']}")
+        lines.append(f"- {counts}. Sources and their terms: {'; '.join(terms)}. {told}")
     return "\n".join(["## Training data", "", *lines]) if lines else ""
 
 

@@ -21,6 +21,7 @@ from migician.checking.inputs import INFO, inputs_of
 from migician.errors import NOT_JSON, UserError
 from migician.pagefiles import Shelf, write_index
 from migician.progress import progress_bar
+from migician.readme import read_card
 from migician.records import records
 from migician.samples import Sample
 from migician.seeds import stream
@@ -64,7 +65,7 @@ def write_dataset_page(
         raise UserError(f"{path}: holds no sample. A sample has id, images, conversations and type")
     root = images or (path if path.is_dir() else path.parent)
     # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
-    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent))
+    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent), as_trained=True)
     types = sorted(drawn.kinds)
     samples = [
         _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)
@@ -221,14 +222,7 @@ def _corners(box: Box) -> list[float]:
 
 def _card(folder: Path) -> dict[str, Any]:
     """The card that a build wrote beside its samples; empty where there is none."""
-    file = folder / _CARD
-    try:
-        card: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except OSError:
-        return {}
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not the card of a dataset: {error}") from None
-    return card
+    return read_card(folder) or {}
 
 
 def _facts(drawn: _Draw, shown: int, seed: int, card: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from PIL import Image, ImageOps
+from PIL import Image
 
 from migician.checking.images import FORMATS
 from migician.errors import writing
-from migician.models.pictures import upright
+from migician.models.pictures import load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
 from migician.workers import Processes, Workers, here
 
 LONGEST_PX = 640
 """The longer side of an image on the page; smaller ones stay as they are."""
 _QUALITY = 80
+_RULE = 2
+"""Of how images are shown; those that an earlier rule made are made again."""
 _BATCH = 16
 _OWN = re.compile(r"[0-9a-f]{24}\.jpg")
 
@@ -36,17 +38,21 @@ class Thumbnail:
     file: str
     """Its name below `images/`; empty where the image cannot be shown."""
     width: int = 4
-    """Of the upright original in pixels, as `height`; 4 to 3 where it is not known."""
+    """Of the original as it is shown, in pixels, as `height`; 4 to 3 where it is not known."""
     height: int = 3
     fault: str = ""
     """Why it cannot be shown."""
 
 
 class Shelf:
-    """The images of a page: each has a number, however often it is asked for."""
+    """The images of a page: each has a number, however often it is asked for.
 
-    def __init__(self, find: Callable[[str], Path | None]) -> None:
-        self._find = find
+    They are shown as a model that is asked sees them; `as_trained`, as a trainer reads them: unturned, and with what
+    transparency hides.
+    """
+
+    def __init__(self, find: Callable[[str], Path | None], *, as_trained: bool = False) -> None:
+        self._find, self._as_trained = find, as_trained
         self._numbers: dict[str, int] = {}
 
     def number(self, name: str) -> int:
@@ -59,7 +65,7 @@ class Shelf:
         Those that `folder` has already are left as they are.
         """
         names = list(self._numbers)
-        made = _make_all([self._find(name) for name in names], folder, processes)
+        made = _make_all([self._find(name) for name in names], folder, processes, self._as_trained)
         shown = [[one.file, one.width, one.height, name] for name, one in zip(names, made, strict=True)]
         faults = [f"{name}: {one.fault}" for name, one in zip(names, made, strict=True) if one.fault]
         return shown, faults
@@ -110,11 +116,11 @@ def _drop_others(folder: Path, wanted: set[str]) -> None:
             file.unlink(missing_ok=True)
 
 
-_Piece = tuple[Path, list[Path | None]]
+_Piece = tuple[Path, bool, list[Path | None]]
 
 
-def _make_all(paths: Sequence[Path | None], folder: Path, processes: int) -> list[Thumbnail]:
-    pieces = [(folder, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
+def _make_all(paths: Sequence[Path | None], folder: Path, processes: int, as_trained: bool) -> list[Thumbnail]:
+    pieces = [(folder, as_trained, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
     if processes == 1 or len(pieces) < 8:
         return _counted(here, pieces, len(paths))
     with closing(Processes(processes)) as workers:
@@ -132,34 +138,32 @@ def _counted(workers: Workers, pieces: Sequence[_Piece], total: int) -> list[Thu
 
 
 def _make_batch(piece: _Piece) -> list[Thumbnail]:
-    folder, paths = piece
-    return [Thumbnail("", fault="not found") if path is None else _make(path, folder) for path in paths]
+    folder, as_trained, paths = piece
+    return [Thumbnail("", fault="not found") if path is None else _make(path, folder, as_trained) for path in paths]
 
 
-def _make(path: Path, folder: Path) -> Thumbnail:
+def _make(path: Path, folder: Path, as_trained: bool) -> Thumbnail:
     """The thumbnail of `path`, made if `folder` does not have it; never raises for a bad file."""
     try:
         status = path.stat()
         # Names of files are untrusted text; and another content gets another name.
-        key = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{LONGEST_PX}\n{_QUALITY}"
+        key = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{LONGEST_PX}\n{_QUALITY}\n{_RULE}{as_trained}"
         file = f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.jpg"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                size = upright(image)
+                size = read_size(image) if as_trained else upright(image)
                 if not (folder / file).exists():
-                    _save(image, folder / file)
+                    _save(image, folder / file, as_trained)
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
         return Thumbnail("", fault=f"cannot be read as an image ({type(error).__name__})")
     return Thumbnail(file, *size)
 
 
-def _save(image: Image.Image, target: Path) -> None:
-    plain = image if image.mode in ("RGB", "L") else image.convert("RGB")
-    # Before it is turned: a JPEG is then decoded no larger than needed.
-    plain.thumbnail((LONGEST_PX, LONGEST_PX))
-    # What tells which way is up is lost by conversion.
-    plain.info.setdefault("exif", image.info.get("exif", b""))
-    upright = ImageOps.exif_transpose(plain).convert("RGB")
+def _save(image: Image.Image, target: Path, as_trained: bool) -> None:
+    width, height = shrunk(image.size, LONGEST_PX)
+    image.draft(None, (2 * width, 2 * height))  # a JPEG is decoded not much larger than needed
+    shown = image.convert("RGB") if as_trained else load_picture(image)
+    shown.thumbnail((LONGEST_PX, LONGEST_PX))
     with writing(target, durable=False) as stream:
-        upright.save(stream, "JPEG", quality=_QUALITY)
+        shown.save(stream, "JPEG", quality=_QUALITY)

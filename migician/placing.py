@@ -12,6 +12,7 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.errors import writing
+from migician.models.pictures import orientation, read_size
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
@@ -22,6 +23,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
 UNREADABLE = "image that cannot be read"
 OTHER_SIZE = "image of another size than its annotation says"
+TURNED = "image that its EXIF tag turns"
+"""Trainers read it unturned (a TIFF by some versions of Pillow in pieces), models are asked about it upright: no box
+can be right for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Placer:
 
     Where not, `place` is a link to the root, whole images are not touched, and crops lie beside it.
     """
-    _sizes: dict[str, Size | None] = field(default_factory=dict)
+    _looks: dict[str, tuple[Size | None, str]] = field(default_factory=dict)
+    """Of whole images: the size, and why one cannot be used whatever its annotation says."""
 
     def place_all(self, draft: Draft) -> list[str] | str:
         """The paths of a draft's pictures, all of them made; or why there are none."""
@@ -64,16 +69,14 @@ class Placer:
         return [self._name(picture) for picture in draft.pictures]
 
     def _refusal(self, picture: Picture) -> str:
-        if picture.image not in self._sizes:
+        if picture.image not in self._looks:
             try:
                 with Image.open(self.root / picture.image) as opened:
-                    self._sizes[picture.image] = opened.size
+                    self._looks[picture.image] = read_size(opened), TURNED if orientation(opened) != 1 else ""
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                self._sizes[picture.image] = None
-        size = self._sizes[picture.image]
-        if size is None:
-            return UNREADABLE
-        return OTHER_SIZE if picture.size and size != picture.size else ""
+                self._looks[picture.image] = None, UNREADABLE
+        size, refusal = self._looks[picture.image]
+        return refusal or (OTHER_SIZE if picture.size and size != picture.size else "")
 
     def _name(self, picture: Picture) -> str:
         if picture.crop is None:
@@ -87,7 +90,9 @@ class Placer:
         """Make the crops of one image; gives why not, empty where all is well."""
         try:
             with Image.open(self.root / image) as opened:
-                if pictures[0].size and opened.size != pictures[0].size:
+                if orientation(opened) != 1:
+                    return TURNED
+                if pictures[0].size and read_size(opened) != pictures[0].size:
                     return OTHER_SIZE
                 opened.load()
                 whole = opened if opened.mode == "RGB" else opened.convert("RGB")

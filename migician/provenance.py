@@ -55,6 +55,9 @@ def _commit() -> str | None:
 def _hardware() -> dict[str, Any]:
     found: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count()}
     torch = sys.modules.get("torch")  # asked only where a model has loaded it
-    if torch is not None and torch.cuda.is_available():
+    if torch is None:
+        return found
+    found["threads"] = torch.get_num_threads()
+    if torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return found

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from migician.errors import UserError
+from migician.readme import read_card
 from migician.sources import SOURCES
 
 _HIDDEN = [".*", "*/.*"]
@@ -84,13 +83,13 @@ def cargo(dataset: str | Path, *, private: bool) -> Cargo:
 
 def _sources(folder: Path) -> tuple[list[str], str]:
     """The sources that samples were made of, and how the images are stored; none where there is no card."""
+    card = read_card(folder)
+    if card is None:
+        return [], "files"
     try:
-        card = msgspec.json.decode((folder / "card.json").read_bytes(), type=dict[str, Any])
         made = dict.fromkeys(part["source"] for part in card["parts"] if part["made"])
         return [name for name in made if name in SOURCES], card["stored"]
-    except FileNotFoundError:
-        return [], "files"
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+    except KeyError as error:
         raise UserError(f"{folder / 'card.json'}: not a card of this version ({error!r}); build it again") from None
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import yaml
 
 from migician.balance import FEWEST, area_words
+from migician.errors import UserError
+from migician.files import read_json
 from migician.sources import SOURCES
 
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
@@ -15,6 +19,43 @@ Stored = Literal["files", "embedded", "named"]
 """How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+class _Part(msgspec.Struct):
+    task: str = ""
+    source: str = ""
+    asked: int | None = None
+    made: int = 0
+    left_out: dict[str, int] = {}
+    refused: dict[str, int] = {}
+
+
+class _Card(msgspec.Struct):
+    name: str = ""
+    samples: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    seed: int = 0
+    stored: Stored | None = None
+    mig_bench: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    parts: list[_Part] = []
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card.json that a build left in a folder; None where there is none.
+
+    Builds of earlier versions may lack fields; `UserError` for one of another type.
+    """
+    file = folder / "card.json"
+    if not file.exists():
+        return None
+    card = read_json(file, dict[str, Any], "a card of this version (build it again)")
+    try:
+        msgspec.convert(card, _Card)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{file}: not a card of this version (build it again): {error}") from None
+    return card
 
 
 def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:

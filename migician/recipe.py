@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from migician.errors import UserError, closest, unknown
+from migician.files import read_yaml
 from migician.mixture import shares
 from migician.sources import SOURCES
 from migician.tasks import TASKS
@@ -38,12 +38,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_recipe(file: Path) -> Recipe:
     """The recipe in a YAML file; raises `UserError` listing all that is wrong in it at once."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        recipe = msgspec.convert(content, Recipe)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        recipe = msgspec.convert(read_yaml(file), Recipe)
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: {error}{_suggestion(str(error), Recipe)}") from None
     found = problems(recipe)

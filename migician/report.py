@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 
 from migician.benchmarks import Benchmark
 from migician.breakdowns import breakdowns
-from migician.errors import NOT_JSON, UserError, writing
+from migician.errors import UserError, writing
 from migician.faults import commonest
+from migician.files import read_json
 from migician.headings import check_one_measure, is_released, mark, title, title_of
 from migician.imagesizes import sizes_for
 from migician.metrics import Estimate, estimate
@@ -163,22 +164,49 @@ def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
 def read_report(folder: Path) -> Report:
     """The `report.json` of a folder that `score` or `eval` wrote."""
     file = folder / "report.json"
+    report = read_json(file, dict[str, Any], "a report", "Make it with: migician score or eval")
     try:
-        report: Report = msgspec.json.decode(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}. Make it with: migician score or eval") from None
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not a report: {error}") from None
+        form = msgspec.convert(report, _Form)
+        told = [(report[place], getattr(form, place)) for place in ("average", "micro")]
+        for own, figures in [*told, *((report["per_task"][task], one) for task, one in form.per_task.items())]:
+            msgspec.convert({name: own.get(name) for name in figures.interval}, dict[str, float])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{file}: not a report: {error}. Make it with: migician score or eval") from None
+    scoring_of(report)
     return report
+
+
+class _Figures(msgspec.Struct):
+    n: int
+    interval: Annotated[dict[str, tuple[float, float]], msgspec.Meta(min_length=1)]
+    outcomes: dict[str, int] = {}
+
+
+class _Form(msgspec.Struct):
+    """What every report has, and what some have, if it is there."""
+
+    benchmark: str
+    protocol: str
+    data: str
+    data_sha256: str
+    n: int
+    rows_in_file: int
+    per_task: Annotated[dict[str, _Figures], msgspec.Meta(min_length=1)]
+    average: _Figures
+    micro: _Figures
+    scoring: str = "boxes"
+    unanswered: int = 0
+    malformed_rows: list[int] = []
+    breakdowns: dict[str, dict[str, _Figures]] = {}
+    model: dict[str, Any] | None = None
+    hardware: dict[str, Any] | None = None
 
 
 def table(report: Report) -> Table:
     """The report as a table for the terminal: each figure with its 95% interval."""
-    from rich.text import Text
-
     result = _figure_table(report, title(report), ["task", "n"])
     for task, figures in report["per_task"].items():
-        result.add_row(Text(task), str(figures["n"]), *_cells(figures))
+        result.add_row(task, str(figures["n"]), *_cells(figures))
     for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
         result.add_row(label, str(report[key]["n"]), *_cells(report[key]), style="bold")
     return result
@@ -190,20 +218,18 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     Where they are not like for like, the title says so and heads each run with its own words. Raises `UserError` for
     reports of different benchmarks.
     """
-    from rich.text import Text
-
     check_one_measure(reports)
     heading = "\n".join([title_of(reports), *([mark_of] if (mark_of := mark(reports)) else [])])
     result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
     tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
-    for task in [*tasks, None]:
-        rows = {name: report["per_task"].get(task) if task else report["average"] for name, report in reports.items()}
+    parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}, None) for task in tasks]
+    averages = {name: report["average"] for name, report in reports.items()}
+    for label, rows, style in [*parts, ("average", averages, "bold")]:
         there = {name: figures for name, figures in rows.items() if figures is not None}
         counts = [str(figures["n"]) for figures in there.values()]
         for position, (name, figures) in enumerate(there.items()):
-            label = "" if position else task or "average"
             n = "" if position and len(set(counts)) == 1 else counts[position]
-            result.add_row(Text(label), n, Text(name), *_cells(figures), style=None if task else "bold")
+            result.add_row("" if position else label, n, name, *_cells(figures), style=style)
         result.add_section()
     return result
 
@@ -211,11 +237,9 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
 def _figure_table(report: Report, heading: str, leading: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    # Names of files, tasks and runs are texts, never markup.
     result = Table(
-        title=Text(f"{heading}\npercent, with 95% intervals"),
+        title=f"{heading}\npercent, with 95% intervals",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         header_style="bold",
@@ -261,7 +285,7 @@ def notes(report: Report) -> list[str]:
         told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["protocol"] == "univg-r1" and report.get("file_kind") != "revised":
         told.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
-    if report["unanswered"]:
+    if report.get("unanswered"):
         told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
         told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
@@ -270,8 +294,8 @@ def notes(report: Report) -> list[str]:
         told.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
     if report.get("dropped_parameters"):
         told.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
-    if report["malformed_rows"]:
-        sound, name = report["without_malformed"], headline_metric(report["average"])
+    if report.get("malformed_rows"):
+        sound, name = report.get("without_malformed"), headline_metric(report["average"])
         without = Value(sound["average"][name]).text if sound else "none"
         told.append(
             f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
@@ -281,7 +305,7 @@ def notes(report: Report) -> list[str]:
         told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
     outcomes: Counter[str] = Counter()
     for figures in report["per_task"].values():
-        outcomes.update(figures["outcomes"])
+        outcomes.update(figures.get("outcomes", {}))
     told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
     if several := sum(figures.get("several", 0) for figures in report["per_task"].values()):
         told.append(f"{several} of these replies hold several boxes")

@@ -7,14 +7,16 @@ zip archives, whose end says whether they are whole.
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from migician.checkpoints import read_checkpoint
 from migician.errors import UserError
+from migician.files import read_object, read_text
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _RANDOM = re.compile(r"rng_state(?:_(\d+))?\.pth")
@@ -48,6 +50,8 @@ class Saved:
 
 def saved_in(output_dir: str | Path) -> list[Saved]:
     """The checkpoints of a training, newest first, whole or not."""
+    if Path(output_dir).exists() and not Path(output_dir).is_dir():
+        raise UserError(f"{output_dir}: is a file, not the output_dir of a training")
     named = ((folder, _NAME.fullmatch(folder.name)) for folder in Path(output_dir).glob("checkpoint-*"))
     found = sorted(((int(name[1]), folder) for folder, name in named if name and folder.is_dir()), reverse=True)
     return [
@@ -64,7 +68,7 @@ def resume_point(output_dir: str | Path, processes: int) -> Saved | None:
     """
     whole = next((one for one in saved_in(output_dir) if not one.fault), None)
     if whole and whole.dealt_anew(processes) and not whole.universal:
-        tag = whole.folder / (whole.folder / "latest").read_text(encoding="utf-8").strip()
+        tag = whole.folder / read_text(whole.folder / "latest").strip()
         raise UserError(
             f"{whole.folder}: written by {whole.processes} processes, and now there are {processes}: each wrote a "
             f"piece of the optimizer. Run on {whole.processes} again, or convert it once: python -m "
@@ -73,14 +77,18 @@ def resume_point(output_dir: str | Path, processes: int) -> Saved | None:
     return whole
 
 
+class _State(msgspec.Struct):
+    global_step: int
+
+
 def _fault(folder: Path, step: int) -> str:
     """What a checkpoint lacks to go on from it."""
     try:
-        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        if state["global_step"] != step:
-            return f"trainer_state.json is of step {state['global_step']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        state = read_object(folder / "trainer_state.json", _State)
+    except UserError:
         return "no readable trainer_state.json"
+    if state.global_step != step:
+        return f"trainer_state.json is of step {state.global_step}"
     try:
         read_checkpoint(folder)
     except UserError as error:
@@ -99,10 +107,10 @@ def _fault(folder: Path, step: int) -> str:
 def _zero_parts(folder: Path) -> list[Path]:
     """DeepSpeed's files, those of the step that its `latest` names."""
     try:
-        tag = (folder / "latest").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        tag = read_text(folder / "latest").strip()
+        return sorted((folder / Path(tag).name).glob("*_states.pt"))
+    except (UserError, OSError, ValueError):  # the last two for what can be no name of a folder
         return []
-    return sorted((folder / Path(tag).name).glob("*_states.pt"))
 
 
 def _ranks(parts: list[Path], kind: str) -> set[int]:

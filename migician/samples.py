@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from migician.errors import NOT_JSON, UserError, writing
+from migician.errors import writing
+from migician.files import read_json
 
 IMAGE_MARK = "<image>"
 
@@ -61,13 +62,7 @@ def read_samples(path: str | Path) -> list[Sample]:
 
     Raises `UserError` naming the file and the place of what is not a sample.
     """
-    file = Path(path)
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=list[Sample])
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not a list of samples: {error}") from None
+    return read_json(Path(path), list[Sample], "a list of samples")
 
 
 def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:

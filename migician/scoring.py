@@ -20,7 +20,8 @@ from migician.benchmarks import Benchmark, univg_r1
 from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import FARTHEST, Box, Size
 from migician.boxtext import STYLES, BoxStyle, Parsed, parse_boxes
-from migician.errors import NOT_JSON, UserError, closest, unknown
+from migician.errors import UserError, closest, unknown
+from migician.files import read_lines
 from migician.imagenames import images_of_box
 from migician.metrics import Measure, metric_columns
 from migician.values import iou_text
@@ -170,6 +171,8 @@ class Scoring:
 
 def scoring_named(name: str) -> Scoring:
     """The scoring of that name in `SCORINGS`."""
+    if name not in SCORINGS:
+        raise UserError(unknown("scoring", name, SCORINGS))
     module, _, constant = SCORINGS[name].partition(":")
     scoring: Scoring = getattr(importlib.import_module(module), constant)
     return scoring
@@ -330,15 +333,7 @@ def write_records(stream: Any, records: Sequence[Any]) -> None:
 def read_records(path: str | Path, record: type[Any] = Record) -> list[Any]:
     """The records of a `records.jsonl`; raises `UserError` naming file and line of what is none."""
     file = Path(path)
-    decoder = msgspec.json.Decoder(record)
-    records = []
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}. Make it with: migician score or eval") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(decoder.decode(line))
-        except NOT_JSON as error:
-            raise UserError(f"{file}:{number}: not a record: {error}") from None
+    records = list(read_lines(file, record, "a record", "Make it with: migician score or eval"))
+    if not records:
+        raise UserError(f"{file}: holds no record. Make it with: migician score or eval")
     return records

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from migician.errors import NOT_JSON, UserError
+from migician.files import read_json
 from migician.preflight.cost import Training, peak_of
 
 LOG, CHECK = "trainer_log.jsonl", "check.json"
@@ -95,12 +96,9 @@ def read_log(output_dir: str | Path) -> list[Line]:
 def read_check(output_dir: str | Path) -> Training | None:
     """What `migician check` found this training to take; None where it was not kept."""
     file = Path(output_dir) / CHECK
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=_Checked).training
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, *NOT_JSON) as error:
-        raise UserError(f"{file}: not what migician check --out writes: {error}; remove it") from None
+    return read_json(file, _Checked, "what migician check --out writes", "Remove it").training
 
 
 class _Checked(msgspec.Struct):

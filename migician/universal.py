@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from migician.errors import UserError, writing
+from migician.files import read_object
 
 
 def universal_config(file: Path, out: Path) -> Path:
@@ -20,11 +21,11 @@ def universal_config(file: Path, out: Path) -> Path:
 
     Raises `UserError` for a file that is no JSON object.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        content["checkpoint"] = {**content.get("checkpoint", {}), "load_universal": True}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: not a DeepSpeed file ({type(error).__name__})") from None
+    content = read_object(file)
+    before = content.get("checkpoint", {})
+    if "zero_optimization" not in content or not isinstance(before, dict):
+        raise UserError(f"{file}: not a DeepSpeed file: expected 'zero_optimization' and no odd 'checkpoint'")
+    content["checkpoint"] = {**before, "load_universal": True}
     with writing(out) as stream:
         stream.write(json.dumps(content, indent=2).encode() + b"\n")
     return out

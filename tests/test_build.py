@@ -179,6 +179,24 @@ class TestFaults:
         card = json.loads((tmp_path / "out" / "card.json").read_text())
         assert card["parts"][0]["refused"]["image of another size than its annotation says"] > 0
 
+    @pytest.mark.parametrize("way", [2, 6])
+    @pytest.mark.parametrize(("family", "source"), [("free_form", "coco"), ("region_locating", "objects365")])
+    def test_images_that_would_be_seen_two_ways_are_refused(
+        self, world: dict[str, Path], tmp_path: Path, way: int, family: str, source: str
+    ) -> None:
+        """A trainer reads them unturned, a model is asked about them upright: whole and as a crop."""
+        root, exif = shutil.copytree(world[source], tmp_path / source), Image.Exif()
+        exif[0x0112] = way
+        turned = sorted(root.rglob("*.jpg"))[::2]
+        for image in turned:
+            with Image.open(image) as opened:
+                opened.copy().save(image, exif=exif)
+        build([family], {source: root}, tmp_path / "out", config=MINIATURE, count=3, collect=True)
+        card = json.loads((tmp_path / "out" / "card.json").read_text())
+        assert card["parts"][0]["refused"]["image that its EXIF tag turns"] > 0
+        used = {file.stem.split("-")[0] for file in (tmp_path / "out").rglob("*.jpg")}
+        assert used and not used & {image.stem for image in turned}
+
     def test_too_few_scenes_is_said_not_hidden(self, world: dict[str, Path], tmp_path: Path) -> None:
         built = build(["difference"], world, tmp_path / "out", config=MINIATURE, count=500)
         assert built.samples == 12

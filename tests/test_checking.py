@@ -231,6 +231,15 @@ class TestImages:
         write_images(tmp_path)
         assert look(tmp_path / name, Care()).fault in ("missing", "unreadable")
 
+    @pytest.mark.parametrize("quick", [False, True])
+    def test_which_way_a_trainer_sees_it(self, tmp_path: Path, quick: bool) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        for name, seen in {"a.jpg": (160, 120, 6), "a.png": (160, 120, 6), "a.tif": (120, 160, 6)}.items():
+            scene(4, (160, 120)).save(tmp_path / name, exif=exif)
+            found = look(tmp_path / name, Care(quick=quick))
+            assert (found.fault, found.width, found.height, found.rotation) == ("", *seen), name
+
     def test_several_processes_see_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_images(tmp_path)
         names = ["a.jpg", "cut.jpg", "nowhere.jpg", "rotated.jpg", "copy.jpg"] * 3

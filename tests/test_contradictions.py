@@ -194,6 +194,7 @@ class TestNumber:
         for wordings in wordings_of(task):
             for text in (*wordings.own, *wordings.naming):
                 assert not self._WRONG.search(text), text
+                assert "right image" not in text  # which may be the one on the right
 
     def test_the_reader_would_notice(self) -> None:
         for text in ("Where is {phrase}?", "Pick the image where {object} appears.", "Which has {object}? Box it."):

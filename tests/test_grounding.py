@@ -101,7 +101,7 @@ def test_pixels_of_no_particular_image_are_read_where_all_images_are_alike(
 ) -> None:
     images = [Image.new("RGB", size) for size in ((400, 200), (400, 200), (200, 400))[:count]]
     model = Scripted(lambda _: '{"bbox_2d": [100, 50, 150, 150]}', box_style=STYLES["qwen2.5-vl"])
-    model.seen_sizes = lambda pictures: [picture.size for picture in pictures]  # type: ignore[attr-defined]
+    model.seen_sizes = lambda pictures, max_side_px=None: [picture.size for picture in pictures]  # type: ignore[attr-defined]
     answered = ground(model, images, query)
     assert len(answered.boxes) == found
     assert says in boxes_told(answered)[0]

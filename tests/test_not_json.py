@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from migician.benchmarks import mig_bench
-from migician.checkpoints import read_object
 from migician.errors import UserError
+from migician.files import read_object
 from migician.hub import _read_state
 from migician.lengths import processor_pixels
 from migician.mixrecipe import read_mix_recipe

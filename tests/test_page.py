@@ -130,6 +130,40 @@ def test_an_image_is_shown_upright(tmp_path):
     assert size == [20, 40] and Image.open(tmp_path / "page/images" / file).size == (20, 40)
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_an_image_is_shown_as_the_model_sees_it(form, tmp_path):
+    """A TIFF that Pillow turns by itself, and transparency, which hides what is saved below it."""
+    from migician.models.pictures import load_picture
+
+    runs = make_runs(tmp_path, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    picture = Image.new("RGBA", (40, 20), (255, 0, 0, 255))
+    picture.paste((0, 0, 255, 0), (0, 0, 20, 20))
+    picture.save(tmp_path / NAMES[0], form, exif=exif)
+    file, *size, _ = data_of(write(runs, tmp_path / "page"))["images"][0]
+    shown, seen = Image.open(tmp_path / "page/images" / file), load_picture(tmp_path / NAMES[0])
+    assert size == [20, 40] == [*shown.size] and shown.size == seen.size
+    for place in ((10, 35), (10, 5)):
+        assert shown.getpixel(place) == pytest.approx(seen.getpixel(place), abs=8)
+    assert seen.getpixel((10, 35)) == (255, 255, 255)
+
+
+def test_a_dataset_is_shown_as_a_trainer_reads_it(tmp_path):
+    """LLaMA-Factory turns no JPEG and Pillow every TIFF; `check` warns of both, and a look shows their boxes."""
+    from migician.pagefiles import Shelf
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.jpg", "a.tif"):
+        Image.new("RGB", (40, 20)).save(tmp_path / name, exif=exif)
+    shelf = Shelf(lambda name: tmp_path / name, as_trained=True)
+    assert [shelf.number(name) for name in ("a.jpg", "a.tif")] == [0, 1]
+    images, faults = shelf.fill(tmp_path / "out", 1)
+    assert [tuple(image[1:3]) for image in images] == [(40, 20), (20, 40)] and not faults
+    assert [Image.open(tmp_path / "out" / image[0]).size for image in images] == [(40, 20), (20, 40)]
+
+
 def test_broken_images_leave_a_gap_and_are_told(tmp_path):
     runs = make_runs(tmp_path, 3)
     (tmp_path / NAMES[0]).write_bytes(b"no image")

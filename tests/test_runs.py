@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 import types
 from pathlib import Path
@@ -209,9 +210,25 @@ def test_pycocotools_agrees_with_the_report(world: Path) -> None:
     assert recall.tolist() == [0.5, 1.0]  # the impossible truth of the second task is left out
 
 
+@pytest.mark.parametrize("replies", [[HIT, MISS, HIT, HIT], ["nothing"] * 4], ids=["boxes", "no box"])
+def test_the_documented_code_runs(world: Path, monkeypatch: pytest.MonkeyPatch, replies: list[str]) -> None:
+    """Also over a run in which no reply held a box."""
+    pytest.importorskip("pycocotools", reason="dev extra not installed: bash scripts/setup.sh")
+    scored(world, "mine", replies).to_coco(world / "outputs/coco")
+    page = Path(__file__).parent.parent / "docs/interoperability.md"
+    (code,) = (one for one in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "COCOeval" in one)
+    monkeypatch.chdir(world)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    recall = names["result"].eval["recall"]
+    assert recall[0, 0, 0, 0] == (0.5 if HIT in replies else 0.0)  # of the first task at IoU 0.5, one box an image
+    assert recall.shape[1] == 2
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ([], "is a run: --coco writes its boxes"),
         (["--coco"], "does not say where its images are: add --images"),
         (["--images", "x"], "--images is for --coco"),
         (["--coco", "--no-images"], "with --coco, give --images"),

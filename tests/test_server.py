@@ -72,6 +72,27 @@ def test_images_and_texts_are_sent_in_order_greedily(script: Script, url: str) -
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("org/name", 7, 0)
 
 
+def test_what_vllm_would_do_unasked_is_left_out_where_a_server_does_not_know_it(script: Script, url: str) -> None:
+    """vLLM takes the checkpoint's own penalty, and drops box tokens; a hosted model knows neither setting."""
+    extras = {"repetition_penalty": 1.0, "skip_special_tokens": False}
+    model = patient(url)
+    model.answer([Request((RED,), "a")])
+    assert extras.items() <= script.bodies[0].items() and extras.items() <= model.describe()["decoding"].items()
+
+    def fault(body: dict[str, Any]) -> str | None:
+        unknown = [name for name in extras if name in body]
+        script.told = f"Unrecognized request argument supplied: {unknown[0]}" if unknown else ""
+        return "400" if unknown else None
+
+    script.fault = fault
+    strict = patient(url)
+    assert strict.answer([Request((RED,), "b")]) == ["reply to b"]
+    assert not extras.keys() & script.bodies[-1].keys()
+    asked = len(script.bodies)
+    strict.answer([Request((RED,), "c")])
+    assert len(script.bodies) == asked + 1  # what it does not know is kept in mind
+
+
 def test_a_family_marks_its_images_for_a_server_too(script: Script, url: str) -> None:
     model = load_model(f"server:{url}#m", family="internvl")
     model.answer([Request((RED, BLUE), "Where?")])
@@ -144,12 +165,18 @@ def test_files_are_sent_as_they_are_where_that_says_the_same(tmp_path: Path) -> 
     noise.save(tmp_path / "a.png")
     noise.convert("RGBA").save(tmp_path / "clear.png")
     noise.save(tmp_path / "a.bmp")
-    for name, as_is in (("a.jpg", 1), ("a.png", 1), ("turned.jpg", 0), ("clear.png", 0), ("a.bmp", 0)):
-        content = base64.b64decode(data_url(tmp_path / name, QWEN2_VL, None).split(",")[1])
-        assert (content == (tmp_path / name).read_bytes()) is bool(as_is), name
-    assert shown({"image_url": {"url": data_url(tmp_path / "turned.jpg", QWEN2_VL, None)}}).size == (40, 60)
-    assert shown({"image_url": {"url": data_url(tmp_path / "a.jpg", QWEN2_VL, 600)}}).size == (30, 20)
-    assert shown({"image_url": {"url": data_url(tmp_path / "a.bmp", QWEN2_VL, None)}}).tobytes() == noise.tobytes()
+    place = Image.Exif()
+    place[0x010E] = "taken at home"
+    noise.save(tmp_path / "place.jpg", exif=place)
+    noise.save(tmp_path / "two.webp", save_all=True, append_images=[noise.rotate(180)], lossless=True)
+    as_is = {"a.jpg", "a.png"}
+    for name in (*as_is, "turned.jpg", "clear.png", "a.bmp", "place.jpg", "two.webp"):
+        content = base64.b64decode(data_url(tmp_path / name).split(",")[1])
+        assert (content == (tmp_path / name).read_bytes()) is (name in as_is), name
+    assert shown({"image_url": {"url": data_url(tmp_path / "turned.jpg")}}).size == (40, 60)
+    assert shown({"image_url": {"url": data_url(tmp_path / "a.bmp")}}).tobytes() == noise.tobytes()
+    for limit in ({"max_side_px": 30}, {"scaling": lambda size: sent_size(size, QWEN2_VL, 600)}):
+        assert shown({"image_url": {"url": data_url(tmp_path / "a.jpg", **limit)}}).size == (30, 20)
 
 
 def test_pixels_a_server_speaks_of_are_those_that_were_sent() -> None:

@@ -9,14 +9,14 @@ documented. Source: StarBottle/MIBench on the Hub; fields as eval/MIG_bench_eval
 from __future__ import annotations
 
 import hashlib
-from codecs import BOM_UTF8
 from pathlib import Path
 
 import msgspec
 
 from migician.choices import ChoiceBench, ChoiceQuestion
 from migician.converters.foreign import plain
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
+from migician.files import decode, read_bytes
 from migician.samples import IMAGE_MARK
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -62,10 +62,7 @@ def load(path: str | Path) -> ChoiceBench:
     digest = hashlib.sha256()
     rows: list[Row] = []
     for file in files:
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mibench") from None
+        content = read_bytes(file, "Get it with: migician fetch mibench")
         digest.update(content)
         rows += _rows(content, file)
     if not rows:
@@ -101,10 +98,7 @@ def _rows(content: bytes, file: Path) -> list[Row]:
     )
     if "in_context" in file.name:
         raise UserError(refused)
-    try:
-        rows = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[Row])
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not a MIBench file (a JSON list of questions with options): {error}") from None
+    rows = decode(content, list[Row], file, "a MIBench file (a JSON list of questions with options)")
     known = {task for tasks in PARTS.values() for task in tasks}
     for index, row in enumerate(rows):
         if row.task not in known:

@@ -9,7 +9,6 @@ over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
 from __future__ import annotations
 
 import hashlib
-from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ import msgspec
 
 from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
 from migician.families import QWEN2_VL, Family
+from migician.files import decode, read_bytes
 from migician.imagenames import asked_image
 from migician.scoring import BOXES, Scoring
 
@@ -128,14 +128,8 @@ def load(path: str | Path) -> MigBench:
     (the original). Raises `UserError` naming the file and the row of what is not a question.
     """
     file = Path(path)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mig-bench") from None
-    try:
-        rows = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[Row])
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not a MIG-Bench file (a JSON list of questions): {error}") from None
+    content = read_bytes(file, "Get it with: migician fetch mig-bench")
+    rows = decode(content, list[Row], file, "a MIG-Bench file (a JSON list of questions)")
     if not rows:
         raise UserError(f"{file}: holds no question")
     revised = all(isinstance(value, int) for row in rows for value in row.answer)

@@ -22,6 +22,7 @@ import msgspec
 from migician.choices import ChoiceBench, ChoiceQuestion
 from migician.converters.foreign import plain
 from migician.errors import NOT_JSON, UserError
+from migician.files import read_bytes
 
 MAX_SIDE_PX = 800
 """The published script shrinks images to fit 800 x 800, so that 62 of them fit."""
@@ -50,10 +51,7 @@ def load(path: str | Path) -> ChoiceBench:
     naming the file and the row of what is not a question.
     """
     file = Path(path)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}. Get it with: migician fetch mmiu") from None
+    content = read_bytes(file, "Get it with: migician fetch mmiu")
     is_parquet = content.startswith(_PARQUET)
     try:
         rows = msgspec.convert(_parquet_rows(file), list[Row]) if is_parquet else _json_rows(content)

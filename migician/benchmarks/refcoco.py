@@ -25,6 +25,7 @@ from migician.converters.foreign import plain
 from migician.converters.refcoco import PARTITIONS, read_held_out
 from migician.errors import NOT_JSON, UserError
 from migician.families import Family
+from migician.files import read_bytes
 from migician.scoring import BOXES, Scoring
 
 PROMPT = "Give the bounding box of {phrase}."
@@ -92,10 +93,7 @@ def _question(index: int, line: Line) -> Question:
 
 
 def _of_file(file: Path, digest: Any) -> Iterator[Line]:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    content = read_bytes(file)
     digest.update(content)
     decoder = msgspec.json.Decoder(Line)
     for number, row in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):

@@ -14,6 +14,7 @@ from migician.chat.transcript import boxes_told
 from migician.errors import UserError
 from migician.models import Model
 from migician.models.grounding import Grounding
+from migician.printable import printable
 
 HELP = """/image PATH            add an image
 /region N: L, T, R, B  ask about a region: what it stands for is put before your next question (thousandths)
@@ -41,7 +42,7 @@ def converse(
         raise UserError(refused[0])
     if lines is None:
         lines = sys.stdin
-        print(f"{model.name}, {len(images)} images. Ask, or:\n{HELP}", file=sys.stderr)
+        print(printable(f"{model.name}, {len(images)} images. Ask, or:\n{HELP}"), file=sys.stderr)
     for said in lines:
         command, _, rest = said.strip().partition(" ")
         try:
@@ -52,7 +53,7 @@ def converse(
             elif command == "/image":
                 for refusal in session.add([Path(rest).expanduser()]):
                     raise UserError(refusal)
-                print(f"{Path(rest).name} is Image-{len(session.pictures)}", file=sys.stderr)
+                print(printable(f"{Path(rest).name} is Image-{len(session.pictures)}"), file=sys.stderr)
             elif command == "/region":
                 region = session.reference(model, rest)
                 print(f"next question begins: {region}", file=sys.stderr)
@@ -62,9 +63,9 @@ def converse(
                 turn = session.ask(model, f"{region} {said.strip()}".lstrip())
                 region, saved = "", saved + 1
                 out.mkdir(parents=True, exist_ok=True)
-                print(_told(turn, turn.save(_unused(out, saved)), as_json), file=to, flush=True)
+                print(printable(_told(turn, turn.save(_unused(out, saved)), as_json)), file=to, flush=True)
         except UserError as error:
-            print(error, file=sys.stderr)
+            print(printable(str(error)), file=sys.stderr)
 
 
 def _unused(out: Path, number: int) -> Path:

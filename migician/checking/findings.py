@@ -74,7 +74,9 @@ KINDS: dict[str, Kind] = {
     "bomb": Kind("image of more pixels than Pillow allows for", "scale it down"),
     "narrow": Kind("image over 200 times as long as wide", "crop it: Qwen2-VL refuses it, LLaMA-Factory squeezes it"),
     "rotated": Kind(
-        "image with an EXIF rotation", "LLaMA-Factory shows it unturned: turn the pixels, or check its boxes", "warning"
+        "image with an EXIF rotation",
+        "trainers see it unturned, a TIFF even scrambled: save it upright",
+        "warning",
     ),
     "tiny": Kind("image below 28 pixels a side", "one token is 28 pixels wide: drop it, or crop more", "warning"),
     # Leakage and length.

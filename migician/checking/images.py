@@ -15,11 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from migician.errors import UserError
 from migician.fingerprints import fingerprint, prepare
+from migician.models.pictures import orientation, read_size
 
 # What training data is made of. Not all that Pillow knows: reading EPS starts another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _BATCH = 64
-_ROTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Look:
     value: str = ""
     width: int = 0
     height: int = 0
-    """In pixels as stored; 0 where they could not be read."""
+    """In pixels as a trainer reads them; 0 where they could not be read."""
     rotation: int = 1
     """EXIF's; 1 is upright."""
     fingerprint: int | None = None
@@ -64,10 +64,10 @@ def look(path: Path, care: Care) -> Look:
 
 
 def _opened(picture: Image.Image, care: Care) -> Look:
-    width, height = picture.size
+    width, height = read_size(picture)
     if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
         return Look("bomb", f"{width} x {height} pixels", width, height)
-    rotation = _rotation(picture)
+    rotation = orientation(picture)
     if care.quick:
         return Look("", "", width, height, rotation)
     # The whole file is decoded, a JPEG in grey and small: that notices the same faults in half the time.
@@ -78,13 +78,6 @@ def _opened(picture: Image.Image, care: Care) -> Look:
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
         return Look("truncated", str(error), width, height, rotation)
     return Look("", "", width, height, rotation, taken)
-
-
-def _rotation(picture: Image.Image) -> int:
-    try:
-        return int(picture.getexif().get(_ROTATION, 1) or 1)
-    except Exception:  # noqa: BLE001 - what EXIF holds is anyone's guess, and the pixels are sound without it
-        return 1
 
 
 def look_at_all(root: Path, names: Sequence[str], care: Care, workers: int) -> Iterator[Look]:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from migician.checking.findings import Findings, Place
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
+from migician.files import read_json
 from migician.mixture import dataset_entry
 
 INFO = "dataset_info.json"
@@ -64,10 +65,7 @@ def _described(info: Path, findings: Findings) -> Iterator[Samples]:
 
 def dataset_files(info: Path) -> dict[str, Callable[[Findings], Iterator[Samples]]]:
     """By name of a dataset in a dataset_info.json, what lists its files; raises `UserError` for another form."""
-    try:
-        entries = msgspec.json.decode(info.read_bytes(), type=dict[str, dict[str, Any]])
-    except (OSError, *NOT_JSON) as error:
-        raise UserError(f"{info}: not a dataset_info.json of LLaMA-Factory: {error}") from None
+    entries = read_json(info, dict[str, dict[str, Any]], "a dataset_info.json of LLaMA-Factory")
     if not entries:
         raise UserError(f"{info}: names no dataset")
     return {name: partial(_entry, info, name, entry) for name, entry in entries.items()}
@@ -100,6 +98,8 @@ def _entry(info: Path, name: str, content: dict[str, Any], findings: Findings) -
         return
     target = info.parent / entry.file_name
     files = sorted(one for one in target.iterdir() if one.suffix in _SAMPLES) if target.is_dir() else [target]
+    if not files:
+        findings.add("info", Place(str(info), value=f"{name}: {entry.file_name} is a folder without files of samples"))
     for file in files:
         if file.is_file():
             yield Samples(file, gives_images=images is not None)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import msgspec
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from migician.checking.findings import Finding, Place, Severity
@@ -138,12 +137,12 @@ def _leakage_sentence(leakage: Leakage) -> str:
 
 
 def _files(report: Report) -> Table:
-    table = Table(title=escape(report.path), title_justify="left")
+    table = Table(title=report.path, title_justify="left")
     table.add_column("file")
     table.add_column("samples", justify="right")
     table.add_column("also in a file above", justify="right")
     for one in report.files:
-        table.add_row(escape(one.file), f"{one.samples:,}", f"{one.shared:,}" if one.shared else "")
+        table.add_row(one.file, f"{one.samples:,}", f"{one.shared:,}" if one.shared else "")
     return table
 
 
@@ -169,9 +168,9 @@ def _findings(report: Report) -> Table:
     table.add_column("where", ratio=5)
     table.add_column("cure", ratio=3)
     for one in report.findings:
-        places = "\n".join(escape(place_line(place)) for place in one.places)
+        places = "\n".join(place_line(place) for place in one.places)
         more = f"\nand {one.count - len(one.places):,} more" if one.count > len(one.places) else ""
-        table.add_row(one.severity, escape(one.phrase), f"{one.count:,}", places + more, escape(one.cure))
+        table.add_row(one.severity, one.phrase, f"{one.count:,}", places + more, one.cure)
     return table
 
 

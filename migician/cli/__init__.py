@@ -5,6 +5,7 @@ A new verb is one function in a module beside this one and one line in `VERBS`.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ from migician.cli import (
     synthesising,
     training,
 )
+from migician.cli.terminal import note
 from migician.errors import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -94,12 +96,19 @@ for _verb, (_run, _example) in VERBS.items():
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one line on stderr and status 2."""
+    """Run the command line; what the user can fix, and what the system refuses, is one line on stderr and status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than a table has
     try:
         app()
     except UserError as error:
-        print(f"migician: {error}", file=sys.stderr)
+        note(f"migician: {error}")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno is None:  # a library's own, which needs its traceback
+            raise
+        note(f"migician: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("migician: interrupted", file=sys.stderr)
+        note("migician: interrupted")
         sys.exit(130)

@@ -13,6 +13,7 @@ from migician.cli.options import (
     BenchmarkName,
     ChainMode,
     DataFile,
+    Dtype,
     FamilyName,
     MaxPixels,
     OutFolder,
@@ -23,7 +24,7 @@ from migician.cli.options import (
     TrustRemoteCode,
     YStretch,
 )
-from migician.cli.terminal import note, show
+from migician.cli.terminal import note, say, show
 from migician.faults import BEARING, Tolerance
 from migician.models import Metered
 from migician.progress import progress_bar
@@ -61,6 +62,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
     max_pixels: MaxPixels = None,
+    dtype: Dtype = None,
     revision: Revision = None,
     family: FamilyName = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -108,6 +110,7 @@ def evaluate(
     check_images(choose(bench, plan), images)
     options = {
         "max_pixels": max_pixels,
+        "dtype": dtype,
         "revision": revision,
         "family": family,
         "trust_remote_code": trust_remote_code or None,
@@ -116,6 +119,8 @@ def evaluate(
         "timeout_s": timeout,
     }
     asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
+    for line in getattr(asked, "notes", ()):
+        note(f"{asked.name}: {line}")
     reading = Reading(protocol.value, asked.box_style, y_stretch)
     ranks = Ranks.meet()
     with progress_bar(f"asking {asked.name}") as progress:
@@ -144,7 +149,7 @@ def _print_prompts(step: str, bench: Benchmark, chosen: set[int], wording: str, 
         # How large a model sees an image is only known once it is loaded.
         sizes = [(1000, 1000)] * count if family.style.scale == "pixel" else None
         text = family.placed(bench.prompt(question, wording, family, sizes), count)
-        print(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
+        say(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
     if family.style.scale == "pixel":
         note(f"{family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
     note(f"{step}{len(chosen)} questions; shown is the first of each task")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from migician.cli.options import AsJson
-from migician.cli.terminal import console, note
+from migician.cli.terminal import console, note, say
 from migician.errors import writing
 
 
@@ -83,7 +82,7 @@ def check(
         with writing(out) as stream:
             stream.write(msgspec.json.encode(report))
     if as_json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        say(msgspec.json.encode(report).decode())
     else:
         console().print(tables(report))
     for sentence in sentences(report):

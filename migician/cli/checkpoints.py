@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from migician.cli.options import OutFolder
-from migician.cli.terminal import note
+from migician.cli.terminal import note, say
 from migician.errors import UserError
 from migician.progress import progress_bar
 
@@ -22,7 +22,9 @@ def tiny(
     from migician.models.tiny import make_tiny
     from migician.samples import read_samples
 
-    words = (turn.value for file in texts for one in read_samples(file) for turn in one.conversations)
+    words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
+    if not words:
+        raise UserError(f"{texts[0]}: holds no sample, so there is nothing to learn words from")
     make_tiny(out, seed=seed, texts=words)
     note(f"written: {out}")
 
@@ -52,7 +54,7 @@ def setting(
     """Print one setting of a training YAML, for scripts."""
     from migician.preflight.settings import read_settings
 
-    print(read_settings(config, changed or ()).text(key))
+    say(read_settings(config, changed or ()).text(key))
 
 
 def resume(
@@ -73,12 +75,13 @@ def resume(
     if whole is None:
         note(f"{output_dir}: no whole checkpoint, so training begins anew")
         return
-    note(f"going on from {whole.folder}")
-    for line in whole.overrides:
-        print(line)
+    overrides = list(whole.overrides)
     if whole.dealt_anew(processes):
         from migician.universal import universal_config
 
         if deepspeed is None:
             raise UserError(f"{whole.folder}: is converted for any number of processes: name the --deepspeed file too")
-        print(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")
+        overrides.append(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")
+    note(f"going on from {whole.folder}")
+    for line in overrides:
+        say(line)

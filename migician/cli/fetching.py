@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.terminal import note
+from migician.cli.terminal import note, say
 
 
 def fetch(
@@ -29,7 +29,7 @@ def fetch(
     if dry_run:
         for part in planned.parts:
             for file in part.files:
-                print(f"{file.path}\t{file.size}")
+                say(f"{file.path}\t{file.size}")
         note(f"{planned.listing.repository} at {planned.listing.revision}")
         note(f"to download: {gigabytes(planned.download)}; room needed in {to}: {gigabytes(planned.room)}")
         return

@@ -57,6 +57,9 @@ YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="bfloat16, float16 or float32; without it what suits the weights and the machine.")
+]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 FamilyName = Annotated[
     str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from migician.cli.options import CORES
-from migician.cli.terminal import console, note
+from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def table(
     from migician.tables import WRITERS, tables
 
     found = tables(_runs(folders), _published(published))
-    sys.stdout.write("\n".join(map(WRITERS[form.value], found)))
+    say("\n".join(map(WRITERS[form.value], found)).rstrip("\n"))
 
 
 def plot(

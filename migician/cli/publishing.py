@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.terminal import note
+from migician.cli.terminal import note, say
 from migician.errors import UserError
 
 
@@ -41,6 +41,11 @@ def export(
         return
     if images is not None:
         raise UserError("--images is for --coco; where a dataset's images begin is --media-dir")
+    if (dataset / "report.json").is_file():
+        raise UserError(
+            f"{dataset} is a run: --coco writes its boxes in COCO's form, and migician report {dataset} --parquet FILE "
+            "its records"
+        )
     from migician.archives import gigabytes
     from migician.export import export as export_dataset
 
@@ -59,6 +64,8 @@ def _export_run(run: Path, to: Path, images: Path | None, of_datasets: bool) -> 
     if done.impossible:
         rows = ", ".join(map(str, done.impossible))
         note(f"questions {rows}: a true box has its corners in the wrong order, which COCO cannot hold; left out")
+    if not done.predictions:
+        note("no reply held a box, so predictions.json is an empty list, which loadRes of pycocotools does not take")
     note(f"{done.folder}: {done.truths:,} true boxes and {done.predictions:,} predictions on {done.images:,} images")
 
 
@@ -99,7 +106,7 @@ def push(
     load = cargo(dataset, private=private)
     if dry_run:
         for path, size in load.files:
-            print(f"{path}\t{size}")
+            say(f"{path}\t{size}")
     for line in load.terms:
         note(f"terms of {line}")
     if len(load.files) > MANY:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
-from migician.cli.terminal import console, note, show
+from migician.cli.terminal import console, note, say, show
 from migician.errors import writing
 
 
@@ -93,7 +92,7 @@ def compare(
         with writing(out / "comparison.json") as stream:
             stream.write(content)
     if as_json:
-        sys.stdout.write(content.decode())
+        say(content.decode().rstrip())
     else:
         console().print(comparison_table(comparison))
         console().print(significance_table(comparison))

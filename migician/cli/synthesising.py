@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from migician.cli.options import KeepMigBench, MigBench, MigBenchImages, OutFolder, named, to_exclude
-from migician.cli.terminal import note
+from migician.cli.terminal import note, say
 from migician.errors import UserError
 
 
@@ -62,7 +62,7 @@ def synthesise(
     if dry_run:
         planned = plan(roots, settings, cache=cache, count=count, seed=seed, split=split, exclude=exclude)
         for prompt in planned.prompts:
-            print(prompt, end="\n\n")
+            say(f"{prompt}\n")
         note(
             f"{planned.groups} groups of {planned.images} images: {planned.requests} requests, "
             f"{2 * planned.images} to {vision_model} and {planned.groups} to {text_model}"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from migician.printable import LiteralConsole, one_line, printable
 
 
 def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
@@ -16,7 +16,7 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     from migician.report import notes, table
 
     if as_json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        say(msgspec.json.encode(report).decode())
     else:
         console().print(table(report))
     for sentence in notes(report):
@@ -24,12 +24,17 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     note(f"written: {out / 'report.json'}, {out / 'records.jsonl'}")
 
 
-def console() -> Console:
-    """Where tables go."""
+def console() -> LiteralConsole:
+    """Where tables go; no text in them is markup."""
     # Piped output has no width of its own: give it room, so that no figure is cut.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return LiteralConsole(width=None if sys.stdout.isatty() else 160)
+
+
+def say(text: str) -> None:
+    """A line or several on stdout."""
+    print(printable(text))
 
 
 def note(sentence: str) -> None:
     """A line on stderr."""
-    print(sentence, file=sys.stderr)
+    print(one_line(sentence), file=sys.stderr)

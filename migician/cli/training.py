@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from migician.cli.terminal import note
-from migician.errors import writing
+from migician.errors import check_place, writing
 
 
 def progress(
@@ -65,8 +65,13 @@ def watch(
 
     What is scored is skipped; it ends when the training has. Choose its GPU by CUDA_VISIBLE_DEVICES.
     """
+    from migician.benchmarks import load_benchmark
+    from migician.benchmarks.images import resolve_images
     from migician.watching import PICTURE, TABLE, is_finished, score_new
 
+    # What would fail at every checkpoint is said before the first is there.
+    resolve_images(load_benchmark("mig-bench", data).questions[0], images)
+    check_place(out)
     given = ["--data", str(data), "--images", str(images), "--limit", str(limit), *(options or [])]
     failed: set[str] = set()
     while True:

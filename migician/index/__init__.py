@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import UserError, appearing, unknown
+from migician.files import read_json
 from migician.index.pairs import Pairs, write_pairs
 from migician.index.scenes import Scenes, write_scenes
 from migician.index.tracks import Tracks, write_tracks
@@ -85,10 +86,9 @@ def is_index(folder: str | Path) -> bool:
 def open_index(folder: str | Path) -> Index:
     """The index in a folder; raises `UserError` where it is none, of another version, or its source has moved."""
     file = Path(folder) / "index.json"
-    try:
-        about = msgspec.json.decode(file.read_bytes(), type=_About)
-    except (OSError, msgspec.DecodeError) as error:
-        raise UserError(f"{file}: not an index: {error}. Make it with migician index") from None
+    if not is_index(folder):
+        raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")
+    about = read_json(file, _About, "an index of migician (make it with: migician index)")
     if about.version != VERSION or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
     if not Path(about.root).is_dir():

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from migician.boxes import Box
+from migician.files import read_lines
 from migician.scenes import ImagePair
 
 Corners = tuple[float, float, float, float]
@@ -54,7 +55,7 @@ class Pairs:
     """The pairs of one source, counted from 0."""
 
     def __init__(self, folder: Path) -> None:
-        self._pairs = msgspec.json.Decoder(Pair).decode_lines((folder / "pairs.jsonl").read_bytes())
+        self._pairs = list(read_lines(folder / "pairs.jsonl", Pair, "a pair of an index"))
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,9 @@ from migician.checkpoints import locate, read_config
 from migician.errors import UserError, closest, unknown
 from migician.families import Family
 from migician.models.pictures import ImageInput
+
+if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `threads`
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @dataclass(frozen=True)
@@ -201,11 +206,14 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
     return family
 
 
-def seen_sizes(model: Model, images: Sequence[ImageInput]) -> list[Size] | None:
-    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others."""
+def seen_sizes(model: Model, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size] | None:
+    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others.
+
+    `max_side_px` is that of the request.
+    """
     if model.box_style.scale != "pixel":
         return None
-    sizes: list[Size] = model.seen_sizes(images)  # type: ignore[attr-defined]
+    sizes: list[Size] = model.seen_sizes(images, max_side_px)  # type: ignore[attr-defined]
     return sizes
 
 

@@ -6,6 +6,7 @@ What a family wants differently stands in its `Family`; nothing here asks for it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,18 @@ from migician.boxtext import BoxStyle
 from migician.checkpoints import Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
 from migician.families import Family
-from migician.lengths import cells
 from migician.models import Request, missing_extra
 from migician.models.conversation import Turn, conversation
-from migician.models.pictures import ImageInput, load_pictures, upright_size
+from migician.models.pictures import ImageInput
+from migician.models.sending import (
+    Scaling,
+    given_pictures,
+    given_sizes,
+    resize_limits,
+    resized,
+    sent_limits,
+    sent_size,
+)
 
 try:
     import torch
@@ -37,8 +46,24 @@ _MOST_PIXELS = 768 * 768
 class ImageTextModel:
     """A checkpoint behind transformers' Auto classes; made by `load`."""
 
-    def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, family: Family, name: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        checkpoint: Checkpoint,
+        family: Family,
+        name: str,
+        max_pixels: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """`max_pixels` is what images are shrunk to for a processor that has no such limit of its own."""
         self.model, self.processor, self.checkpoint, self.family, self.name = model, processor, checkpoint, family, name
+        self.max_pixels = max_pixels
+        self.notes = tuple(notes)
+        """What was chosen for this machine and would not be expected."""
+        self._scaling: Scaling | None = None
+        if not _scales_by_area(processor.image_processor):
+            self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
         tokenizer = processor.tokenizer
         tokenizer.padding_side = "left"  # on the right, padding would stand between a prompt and its reply
         if tokenizer.pad_token_id is None:
@@ -78,16 +103,9 @@ class ImageTextModel:
         text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
-    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+    def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as the processor resizes it; for families that count pixels."""
-        limits = self.processor.image_processor
-        side = limits.patch_size * limits.merge_size
-        sizes = []
-        for image in images:
-            width, height = upright_size(image)
-            columns, rows = cells(width, height, limits.size.shortest_edge, limits.size.longest_edge, side)
-            sizes.append((columns * side, rows * side))
-        return sizes
+        return [resized(size, self.processor.image_processor) for size in given_sizes(images, max_side_px)]
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
@@ -101,6 +119,7 @@ class ImageTextModel:
             "device": self.model.device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.model.config._attn_implementation,
+            **self._limits(),
             "image_size": dict(pictures.size),
             "image_processor": type(pictures).__name__,
             "decoding": {"method": "greedy", "stop": self.processor.tokenizer.convert_ids_to_tokens(self._stops)},
@@ -108,6 +127,11 @@ class ImageTextModel:
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
         }
+
+    def _limits(self) -> dict[str, Any]:
+        if self._scaling is None:
+            return resize_limits(self.processor.image_processor)
+        return sent_limits(self.family, self.max_pixels)
 
     def _content(self, turn: Turn) -> Iterator[dict[str, str]]:
         token = self.processor.image_token
@@ -144,7 +168,7 @@ class ImageTextModel:
     def _inputs(self, requests: Sequence[Request]) -> Any:
         texts = [self.prompt_text(request) for request in requests]
         # One list a request: some processors treat a single image otherwise than one of several.
-        pictures = [load_pictures(request.images) for request in requests]
+        pictures = [given_pictures(request, self._scaling) for request in requests]
         return self.processor(
             text=texts, images=pictures if requests[0].images else None, padding=True, return_tensors="pt"
         )
@@ -168,25 +192,28 @@ def load(
 ) -> ImageTextModel:
     """The model of a folder or a Hub id; the options are those of `Migician.from_pretrained`.
 
-    Raises `UserError` for a checkpoint that is damaged or not whole, and for `max_pixels` with a
-    family whose processor cuts images by a rule of its own.
+    Where a family's processor cuts images by a rule of its own, larger ones are shrunk to `max_pixels` before that.
+    Raises `UserError` for a checkpoint that is damaged or not whole.
     """
     folder = locate(reference, revision)
     checkpoint = read_checkpoint(folder)
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
     processor = _processor(folder)
-    _limit_pixels(processor.image_processor, family, machine.affordable_pixels(_MOST_PIXELS), max_pixels)
+    _limit_pixels(processor.image_processor, machine.affordable_pixels(_MOST_PIXELS), max_pixels)
     model = machine.load(AutoModelForImageTextToText, folder)
     use_product(model)
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
-    return ImageTextModel(model, processor, checkpoint, family, name)
+    return ImageTextModel(model, processor, checkpoint, family, name, max_pixels, machine.notes)
 
 
-def _limit_pixels(pictures: Any, family: Family, affordable: int, asked: int | None) -> None:
-    """Set the pixels of one image where the processor scales by area, as those of the Qwen family do."""
-    if not hasattr(pictures, "merge_size"):
-        if asked is not None:
-            raise UserError(f"{family.name} cuts and scales images by a rule of its own: drop --max-pixels")
+def _scales_by_area(pictures: Any) -> bool:
+    """Whether an image processor has limits in pixels, as those of the Qwen family do."""
+    return hasattr(pictures, "merge_size")
+
+
+def _limit_pixels(pictures: Any, affordable: int, asked: int | None) -> None:
+    """Set the pixels of one image where the processor scales by area."""
+    if not _scales_by_area(pictures):
         return
     least, own = pictures.size.shortest_edge, pictures.size.longest_edge
     most = min(own, affordable) if asked is None else asked

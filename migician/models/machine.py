@@ -12,6 +12,7 @@ import torch
 
 from migician.checkpoints import Checkpoint
 from migician.errors import UserError
+from migician.models.threads import settle
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
@@ -46,6 +47,8 @@ class Machine:
         else:
             raise UserError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
         chosen = _attention(attention, device, kind)
+        if device == "cpu":
+            notes = (*notes, *settle(checkpoint.n_parameters))
         return cls(device, kind, chosen, memory - checkpoint.n_parameters * kind.itemsize, notes)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from migician.boxes import Size
 from migician.errors import UserError
 
 ImageInput = str | Path | Image.Image | NDArray[Any]
@@ -80,8 +82,13 @@ def _read(path: Path, called: str) -> Image.Image:
 
 def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
     try:
-        upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError) as error:  # a file cut off in its data, or with damaged chunks
+        _load(image)
+        # Not by Pillow's own exif_transpose: it writes the EXIF again, and fails where that is damaged.
+        way = orientation(image)
+        upright = image.transpose(_TURNS[way]) if way in _TURNS else image
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on files cut off or damaged
         raise UserError(f"{called}: damaged or cut off: {error}") from None
     if 0 in upright.size:
         raise UserError(f"{called}: has no pixels ({upright.width} x {upright.height})")
@@ -91,9 +98,26 @@ def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
         raise UserError(f"{called}: holds decimals (mode F); scale it to 0..255 and convert it to mode L first")
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         layer = upright.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return upright.convert("RGB")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    plain = upright.convert("RGB")
+    plain.info = {}  # else whoever gets it finds the tag, and turns it once more
+    return plain
+
+
+def _load(image: Image.Image) -> None:
+    """Decode an opened file, a TIFF not through a map of it in memory.
+
+    Pillow 11 to 13 mix up the rows of a TIFF that they map (uncompressed L, P, RGBA, CMYK and 16 bits) and turn by a
+    quarter: they map it by its upright size. A file without a name is not mapped.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        image.load()
+        return
+    name, image.filename = image.filename, ""
+    try:
+        image.load()
+    finally:
+        image.filename = name
 
 
 def _from_grey16(values: NDArray[Any], called: str) -> Image.Image:
@@ -116,21 +140,97 @@ def _from_array(array: NDArray[Any], called: str) -> Image.Image:
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
 
 
-def upright(opened: Image.Image) -> tuple[int, int]:
-    """(width, height) of an opened file once it is turned as its EXIF orientation says."""
-    turned = opened.getexif().get(_ORIENTATION, 1) >= 5  # by a quarter, mirrored or not
-    return (opened.height, opened.width) if turned else opened.size
+def upright(opened: Image.Image) -> Size:
+    """(width, height) of an opened file once it is turned as its orientation tag says."""
+    turned = orientation(opened) >= 5  # by a quarter, mirrored or not
+    width, height = opened.size
+    if turned and opened.format == "TIFF":
+        # Pillow 11 gives this size turned already, Pillow 10 as stored: the file's own tags are plain.
+        tags: Any = opened.getexif()
+        width, height = tags[_WIDTH], tags[_HEIGHT]
+    return (height, width) if turned else (width, height)
 
 
-def upright_size(image: ImageInput) -> tuple[int, int]:
+def read_size(opened: Image.Image) -> Size:
+    """(width, height) of the pixels that a trainer gets, which opens a file and asks for no turning."""
+    return upright(opened) if opened.format == "TIFF" else opened.size
+
+
+def orientation(opened: Image.Image) -> int:
+    """How the pixels of an opened file are to be turned, 1 to 8 as EXIF counts; 1 for upright.
+
+    Pillow turns those of a TIFF while it loads them, and says 1 from then on; it leaves all other formats as they are.
+    So for all but 1 a trainer, who asks for no turning, may see others than a model that is asked here.
+    """
+    if opened.format == "PNG" and _is_bare(opened):
+        return 1  # asking Pillow would decode all of it: the tag may stand behind the pixels
+    try:
+        way = opened.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - what EXIF holds is anyone's guess, and the pixels are sound without it
+        return 1
+    return int(way) if way in range(1, 9) else 1
+
+
+def upright_size(image: ImageInput, max_side_px: int | None = None) -> Size:
     """(width, height) of what `load_picture` gives, without decoding a file's pixels where that can be helped."""
-    if isinstance(image, str | Path):
-        try:
-            with Image.open(image) as opened:
-                return upright(opened)
-        except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-            return load_picture(image).size  # says what is wrong with it
-    return load_picture(image).size
+    if not isinstance(image, str | Path):
+        return load_picture(image, max_side_px=max_side_px).size
+    try:
+        with Image.open(Path(image).expanduser()) as opened:
+            return shrunk(upright(opened), max_side_px)
+    except Exception:  # noqa: BLE001 - as above
+        return load_picture(image, max_side_px=max_side_px).size  # says what is wrong with it
 
 
-_ORIENTATION = 0x0112
+def shrunk(size: Size, max_side_px: int | None) -> Size:
+    """The size at which an image fits a square of `max_side_px`, as Pillow's `thumbnail` shrinks it.
+
+    >>> shrunk((1600, 1001), 800), shrunk((640, 480), 800), shrunk((3, 4000), 800)
+    ((800, 501), (640, 480), (1, 800))
+    """
+    longer, shorter = max(size), min(size)
+    if max_side_px is None or longer <= max_side_px:
+        return size
+    exact = max_side_px * shorter / longer
+    # Of the two whole numbers around it the one that keeps the aspect ratio, width to height, better.
+    width, height = size
+    ratio = width / height
+
+    def off(side: int) -> float:
+        return abs(ratio - (max_side_px / side if width >= height else side / max_side_px)) if side else 0
+
+    side = max(1, min(math.floor(exact), math.ceil(exact), key=off))
+    return (max_side_px, side) if width >= height else (side, max_side_px)
+
+
+def _is_bare(opened: Image.Image) -> bool:
+    """Whether no part of an opened PNG can say how it is to be turned; False where that cannot be looked up."""
+    stream: Any = getattr(opened, "fp", None)
+    if stream is None or not stream.seekable():
+        return False
+    back = stream.tell()
+    try:
+        stream.seek(len(_PNG_START))
+        while len(head := stream.read(8)) == 8:
+            if head[4:] in _PNG_WORDS:
+                return False
+            stream.seek(int.from_bytes(head[:4], "big") + 4, 1)
+        return True
+    finally:
+        stream.seek(back)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of that orientation upright."""
+_ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_WORDS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+"""Chunks in which Pillow looks for an orientation: EXIF itself, or XMP and old profiles as text."""

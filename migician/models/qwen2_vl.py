@@ -19,8 +19,9 @@ from migician.families import QWEN2_VL, Family
 from migician.models import Request, missing_extra, refuse_unknown
 from migician.models.conversation import chat_messages, conversation
 from migician.models.grounding import Chat, Grounding, ground
-from migician.models.pictures import ImageInput, ImageInputs, load_picture, upright_size
+from migician.models.pictures import ImageInput, ImageInputs
 from migician.models.qwen2_5_vl import FAMILY as QWEN2_5_VL
+from migician.models.sending import given_picture, given_sizes, resize_limits, resized
 from migician.samples import IMAGE_MARK
 
 try:
@@ -34,7 +35,6 @@ try:
         Qwen2VLProcessor,
     )
     from transformers.image_utils import SizeDict
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     from migician.models.machine import Machine
     from migician.models.patches import use_product
@@ -201,17 +201,12 @@ class Migician:
         """How many tokens an image of (width, height) takes; 0 for one too thin to be asked about."""
         if min(size) <= 0 or max(size) > _LONGEST_TO_SHORTEST * min(size):
             return 0
-        width, height = self._resized(size)
+        width, height = resized(size, self.processor.image_processor)
         return width * height // _SIDE_PX**2
 
-    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+    def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as it is resized; for families that count pixels."""
-        return [self._resized(upright_size(image)) for image in images]
-
-    def _resized(self, size: Size) -> Size:
-        limits = self.processor.image_processor.size
-        height, width = smart_resize(size[1], size[0], _SIDE_PX, limits.shortest_edge, limits.longest_edge)
-        return int(width), int(height)
+        return [resized(size, self.processor.image_processor) for size in given_sizes(images, max_side_px)]
 
     def prompt_text(self, request: Request) -> str:
         """The whole prompt as the model gets it, one `<|image_pad|>` standing for all of an image's tokens."""
@@ -235,7 +230,6 @@ class Migician:
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
-        size = self.processor.image_processor.size
         return {
             "name": self.name,
             "family": self.family.name,
@@ -245,8 +239,8 @@ class Migician:
             "device": self.model.device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.model.config._attn_implementation,
-            "min_pixels": size.shortest_edge,
-            "max_pixels": size.longest_edge,
+            "text_attention": self.model.config.text_config._attn_implementation,
+            **resize_limits(self.processor.image_processor),
             "image_processor": type(self.processor.image_processor).__name__,
             "decoding": {"method": "greedy", "repetition_penalty": 1.0, "stop": list(STOPS)},
             "box_style": self.box_style.name,
@@ -270,7 +264,7 @@ class Migician:
         """One image as patches, or as it was kept from an earlier batch."""
         if kept := self._pictures.get(key):
             return kept
-        loaded = load_picture(image, called, max_side_px)
+        loaded = given_picture(image, called, max_side_px)
         if max(loaded.size) > _LONGEST_TO_SHORTEST * min(loaded.size):
             raise UserError(f"an image of {loaded.width} x {loaded.height} is too thin for Qwen2-VL; cut it up")
         inputs = self.processor.image_processor(images=[loaded], return_tensors="pt")

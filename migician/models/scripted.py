@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from migician.boxtext import QWEN, BoxStyle
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
 from migician.families import QWEN2_VL
+from migician.files import read_lines
 from migician.models import Request
 
 
@@ -50,18 +51,14 @@ def load(argument: str) -> Scripted:
     Raises `UserError` for an unreadable script, and when asked what it does not hold.
     """
     file = Path(argument)
-    try:
-        content = file.read_bytes()
-        lines = [msgspec.json.decode(line, type=Line) for line in content.splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"scripted:{argument}: cannot be read: {error.strerror or error}") from None
-    except NOT_JSON as error:
-        raise UserError(f'{file}: not lines of {{"prompt": ..., "reply": ...}}: {error}') from None
+    lines = read_lines(file, Line, '{"prompt": ..., "reply": ...}')
     replies = {line.prompt: line.reply for line in lines}
+    if not replies:
+        raise UserError(f'{file}: holds no line of {{"prompt": ..., "reply": ...}}')
 
     def reply(request: Request) -> str:
         if request.prompt not in replies:
             raise UserError(f"{file}: holds no reply to {request.prompt!r:.120}")
         return replies[request.prompt]
 
-    return Scripted(reply, f"scripted:{file.name}", script=hashlib.sha256(content).hexdigest())
+    return Scripted(reply, f"scripted:{file.name}", script=hashlib.sha256(file.read_bytes()).hexdigest())

@@ -2,8 +2,8 @@
 
 Named "server:ADDRESS#MODEL". At most `concurrency` requests are under way at a time, and each reply is
 given as it comes; a passing failure is tried again (see `completions`). The key is read from MIGICIAN_API_KEY
-alone. The server's own chat template places the images, and its tokenizer may drop box tokens from
-replies, which are read without them too.
+alone. The server's own chat template places the images. A server may drop box tokens from replies,
+which are read without them too; vLLM, SGLang and LMDeploy are asked to keep them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,11 +27,14 @@ from migician.families import Family
 from migician.faults import RunStopped, fault_of
 from migician.models import Reply, Request
 from migician.models.conversation import chat_messages, conversation
-from migician.models.pictures import ImageInput, upright_size
-from migician.models.sending import data_url, sent_size
+from migician.models.pictures import ImageInput
+from migician.models.sending import data_url, given_sizes, sent_limits, sent_size
 
 _GRACE_S = 5.0
 """How long requests under way may take once the run has stopped."""
+_PLAINLY = {"repetition_penalty": 1.0, "skip_special_tokens": False}
+"""No part of the protocol: without these vLLM takes the penalty of the checkpoint's generation_config.json, greedy or
+not (Qwen2.5-VL's lowers every digit already said), and drops box tokens. A server that knows neither names them."""
 
 
 class ServedModel:
@@ -50,6 +54,7 @@ class ServedModel:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.address, self.family, self.max_pixels = model, address, family, max_pixels
+        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
         self.prices = prices
         """Of a million tokens in, and out."""
         self.requests = self.prompt_tokens = self.completion_tokens = 0
@@ -93,19 +98,24 @@ class ServedModel:
             thread.join()
             loop.close()
 
-    def seen_sizes(self, images: Sequence[ImageInput]) -> list[Size]:
+    def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as it is sent; for families that count pixels."""
-        return [sent_size(upright_size(image), self.family, self.max_pixels) for image in images]
+        return given_sizes(images, max_side_px, self._scaling)
 
     def describe(self) -> dict[str, Any]:
-        """Server, model, decoding and image limit, for a report; what weights it runs, a server does not say."""
+        """Server, model, decoding and image limits, for a report; None for what a server does not say."""
         return {
             "name": self.name,
             "family": self.family.name,
             "engine": "server",
             "address": self.address,
-            "max_pixels": self.max_pixels,
-            "decoding": {"method": "greedy", "temperature": 0, "seed": 0},
+            "revision": None,
+            "weights_fingerprint": None,
+            "dtype": None,
+            "attention": None,
+            **sent_limits(self.family, self.max_pixels),
+            "image_processor": None,
+            "decoding": {"method": "greedy", "temperature": 0, "seed": 0, **_PLAINLY},
             "box_style": self.box_style.name,
         }
 
@@ -159,7 +169,11 @@ class ServedModel:
 
     def _body(self, request: Request) -> dict[str, Any]:
         turns = conversation(request, self.family)
-        urls = [data_url(image, self.family, self.max_pixels) for image in request.images]
+        shown, side = request.images, request.max_side_px
+        urls = [
+            data_url(image, f"image {position} of {len(shown)}", side, self._scaling)
+            for position, image in enumerate(shown, 1)
+        ]
         return {
             "model": self.name,
             "messages": chat_messages(turns, [{"type": "image_url", "image_url": {"url": url}} for url in urls]),
@@ -167,6 +181,7 @@ class ServedModel:
             "temperature": 0,
             "seed": 0,
             "stream": False,
+            **_PLAINLY,
         }
 
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from migician.boxtext import BoxStyle
-from migician.checkpoints import WANTED, Checkpoint, commit_of, locate, read_checkpoint, read_object
+from migician.checkpoints import WANTED, Checkpoint, commit_of, locate, read_checkpoint
 from migician.errors import UserError
 from migician.families import Family
+from migician.files import read_object
 from migician.models import Request, missing_extra
 from migician.models.conversation import conversation
-from migician.models.pictures import load_pictures
+from migician.models.sending import given_pictures, processor_says, sent_limits, sent_size
 
 try:
     import torch
@@ -41,6 +43,9 @@ class ShippedModel:
     model: Any
     tokenizer: Any
     checkpoint: Checkpoint
+    max_pixels: int | None = None
+    notes: tuple[str, ...] = ()
+    """What was chosen for this machine and would not be expected."""
 
     @property
     def box_style(self) -> BoxStyle:
@@ -52,7 +57,7 @@ class ShippedModel:
         return [self._answer(request) for request in requests]
 
     def describe(self) -> dict[str, Any]:
-        """Weights, code, precision, decoding and versions, for a report."""
+        """Weights, code, precision, image limits, decoding and versions, for a report."""
         return {
             "name": self.name,
             "family": self.family.name,
@@ -62,6 +67,9 @@ class ShippedModel:
             "parameters": self.checkpoint.n_parameters,
             "device": self.model.device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attention": getattr(self.model.config, "_attn_implementation", None),
+            **sent_limits(self.family, self.max_pixels),
+            "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy"},
             "box_style": self.box_style.name,
             "torch": str(torch.__version__),
@@ -72,7 +80,8 @@ class ShippedModel:
         most = self.family.most_images
         if most is not None and len(request.images) > most:
             raise UserError(f"{self.family.name} sees {most} image at a time; this request has {len(request.images)}")
-        turns, pictures = conversation(request, self.family), load_pictures(request.images)
+        turns = conversation(request, self.family)
+        pictures = given_pictures(request, partial(sent_size, family=self.family, max_pixels=self.max_pixels))
         if self.family.ask is None:
             raise ValueError(f"{self.family.name} ships no code")
         with torch.inference_mode():
@@ -80,12 +89,19 @@ class ShippedModel:
 
 
 def load(
-    reference: str, family: Family, *, dtype: str | None = None, device: str | None = None, revision: str | None = None
+    reference: str,
+    family: Family,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    max_pixels: int | None = None,
+    revision: str | None = None,
 ) -> ShippedModel:
     """Weights and code of a folder, or of one commit on the Hub.
 
-    `load_model` has asked for trust before. Raises `UserError` where the folder's configs point to
-    code elsewhere, which no revision pins, and where its code does not run here.
+    Its code scales images as it likes; before that, larger ones are shrunk to `max_pixels`. `load_model` has asked for
+    trust before. Raises `UserError` where the folder's configs point to code elsewhere, which no revision pins, and
+    where its code does not run here.
     """
     folder = locate(reference, revision, [*WANTED, "*.py"])
     _refuse_foreign_code(folder)
@@ -105,7 +121,7 @@ def load(
             f"({reason:.160}); its model card names the version it was written for"
         ) from None
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
-    return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint)
+    return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint, max_pixels, machine.notes)
 
 
 def _refuse_foreign_code(folder: Path) -> None:

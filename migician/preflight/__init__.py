@@ -12,7 +12,6 @@ The datasets that the YAML names are checked as any dataset is (`migician.checki
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,8 @@ from migician.checking.inputs import Inputs, Samples, dataset_files
 from migician.checking.report import Report
 from migician.checkpoints import read_config
 from migician.errors import UserError, closest
-from migician.lengths import Resize
+from migician.files import read_object
+from migician.lengths import Resize, TokenizerTokens
 from migician.preflight.cost import Machine, Training, checkpoint_faults, cost_of, memory_fault
 from migician.preflight.keys import GONE, known_keys
 from migician.preflight.settings import Settings, read_settings
@@ -54,7 +54,6 @@ def preflight(file: str | Path, machine: Machine, options: Options, overrides: S
     for kind, value in _faults(settings):
         findings.add(kind, Place(str(settings.file), value=value))
     files = tuple(_datasets(settings, findings))
-    model = settings.path("model_name_or_path")
     resize = dataclasses.replace(
         options.resize,
         image_max_pixels=int(settings.number("image_max_pixels", Resize().image_max_pixels)),
@@ -64,7 +63,7 @@ def preflight(file: str | Path, machine: Machine, options: Options, overrides: S
         options,
         cutoff_len=int(settings.number("cutoff_len", 2048)),
         resize=resize,
-        tokenizer=options.tokenizer or (model if (model / "tokenizer.json").is_file() else None),
+        tokenizer=options.tokenizer or _tokenizer(settings.path("model_name_or_path"), settings, findings),
     )
     report = check_inputs(str(file), Inputs(files, options.media_dir or settings.media_dir), findings, options)
     training = cost_of(settings, report, machine)
@@ -141,9 +140,9 @@ def _path_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.text("deepspeed"):
         file = settings.path("deepspeed")
         try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            yield "setting_path", f"deepspeed: {file} is not a readable JSON file ({type(error).__name__})"
+            read_object(file)
+        except UserError as error:
+            yield "setting_path", f"deepspeed: {error}"
 
 
 def _resume_faults(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -159,16 +158,42 @@ def _resume_faults(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "resume_never", f"{out} holds checkpoints"
 
 
+def _tokenizer(model: Path, settings: Settings, findings: Findings) -> Path | None:
+    """The folder of the model if it has a tokenizer; what is wrong with that is found."""
+    if not (model / "tokenizer.json").is_file():
+        return None
+    try:
+        TokenizerTokens(model)
+    except UserError as error:
+        findings.add("setting_path", Place(str(settings.file), value=str(error)))
+        return None
+    return model
+
+
+class _Token(msgspec.Struct):
+    content: str
+
+
+class _Vocabulary(msgspec.Struct):
+    vocab: dict[str, int]
+
+
+class _Tokenizer(msgspec.Struct):
+    """What is looked at of a tokenizer.json."""
+
+    added_tokens: list[_Token]
+    model: _Vocabulary
+
+
 def _tokenizer_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     file = settings.path("model_name_or_path") / "tokenizer.json"
     if not file.is_file():
         return
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        known = {one["content"] for one in content["added_tokens"]} | {*content["model"]["vocab"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield "setting_path", f"{file}: cannot be read as a tokenizer ({type(error).__name__})"
-        return
+        tokenizer = read_object(file, _Tokenizer)
+    except UserError:
+        return  # `_tokenizer` finds it
+    known = {one.content for one in tokenizer.added_tokens} | {*tokenizer.model.vocab}
     missing = [token for token in _TOKENS if token not in known]
     if missing:
         yield "tokens_missing", ", ".join(missing)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from migician.errors import UserError
+from migician.files import decode_yaml, read_object, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Settings:
         if not self.text("deepspeed"):
             return Zero(0, False, False)
         try:
-            content = msgspec.json.decode(self.path("deepspeed").read_bytes(), type=_DeepSpeed)
-        except (OSError, msgspec.DecodeError):
+            content = read_object(self.path("deepspeed"), _DeepSpeed)
+        except UserError:
             return Zero(0, False, False)
         part = content.zero_optimization
         places = [getattr(one, "device", "none") for one in (part.offload_optimizer, part.offload_param)]
@@ -104,17 +104,12 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises `UserError` naming the line where the file is no YAML of settings.
     """
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    values = read_yaml(file)
+    if not isinstance(values, dict) or not values or not all(isinstance(key, str) for key in values):
         raise UserError(f"{file}: not a training YAML: expected lines of `key: value`")
     for given in overrides:
         key, separator, value = given.partition("=")
         if not separator:
             raise UserError(f"{given!r}: expected key=value")
-        values[key] = yaml.safe_load(value)
+        values[key] = decode_yaml(value, given)
     return Settings(file, values)

@@ -18,9 +18,10 @@ import msgspec
 
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.pairs import data_folder
-from migician.sources.reading import Listing, clipped, decoded, size_of
+from migician.sources.reading import Listing, clipped, size_of
 
 SIZE = (480, 320)
 """Of all images as released. Boxes are in its pixels, so they would be wrong on resized images."""
@@ -45,7 +46,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
     folder = data_folder(root)
     numbers = _numbers(folder / "splits.json", split)
     file = folder / "change_captions_with_bbox.json"
-    changes = decoded(file, dict[str, _Change], "boxes of CLEVR-Change")
+    changes = read_json(file, dict[str, _Change], "boxes of CLEVR-Change")
     if numbers and not any(str(number) in changes for number in numbers):
         place = f"{file}: none of its keys is a pair of {split!r}"
         raise UserError(f"{place}: they must be like '{numbers[0]}', not {next(iter(changes), '')!r}")
@@ -70,7 +71,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
 
 
 def _numbers(file: Path, split: str) -> list[int]:
-    splits = decoded(file, dict[str, list[int]], "splits of CLEVR-Change")
+    splits = read_json(file, dict[str, list[int]], "splits of CLEVR-Change")
     if split not in splits:
         raise UserError(f"{file}: has no split {split!r}. It has: {', '.join(splits)}")
     return splits[split]
@@ -80,7 +81,7 @@ def _captions(file: Path) -> dict[str, str]:
     """The first caption of each pair, by the name of its first image; none where the file is not there."""
     if not file.is_file():
         return {}
-    captions = decoded(file, dict[str, list[str]], "captions of CLEVR-Change")
+    captions = read_json(file, dict[str, list[str]], "captions of CLEVR-Change")
     return {name: texts[0] for name, texts in captions.items() if texts}
 
 

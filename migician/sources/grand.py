@@ -25,8 +25,9 @@ import msgspec
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import Tally, Thing
-from migician.sources.reading import clipped, decoded
+from migician.sources.reading import clipped
 
 LEAST_SCORE = 0.5
 """Of a region that is asked for. Below it, many of a detector's labels are wrong: a part of a balloon is a "zebra"."""
@@ -139,7 +140,7 @@ def read_grand(file: Path, image: str, size: Size, tally: Tally) -> tuple[list[T
     meant by them; so are those of regions below `LEAST_SCORE` or without a usable box. Boxes are clipped to the image.
     Everything left out is counted. Raises `UserError` naming the file and the place of what cannot be read.
     """
-    content = decoded(file, dict[str, _Described], "a file of GranD")
+    content = read_json(file, dict[str, _Described], "a file of GranD")
     described = content.get(image) or content.get(Path(image).stem)
     if described is None:
         raise UserError(f"{file}: does not describe {image}; it names {', '.join(list(content)[:3]) or 'nothing'}")

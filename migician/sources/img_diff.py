@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.pairs import pixels, relative
-from migician.sources.reading import Listing, decoded
+from migician.sources.reading import Listing
 
 _KINDS = {"replacement": "filtered_new_edit_data", "removal": "inpaint"}
 """The two halves of the dataset, and the folder that the paths of each begin with."""
@@ -78,7 +79,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
     listing = Listing()
     looked = found = 0
     for kind, file in present.items():
-        for record, place in _usable(decoded(file, list[_Record], "records of Img-Diff"), tally):
+        for record, place in _usable(read_json(file, list[_Record], "records of Img-Diff"), tally):
             looked += 1
             images = _images(root, kind, place, listing)
             if images is None:

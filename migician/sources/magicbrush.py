@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.pairs import box_of, extent, patches, pixels, relative
-from migician.sources.reading import Listing, decoded
+from migician.sources.reading import Listing
 
 _WHITE = 250
 _SPECK = 0.02
@@ -53,7 +54,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
             f"{root}: holds MagicBrush as parquet, with the images inside; unpack it first: "
             f"python -m migician.sources.magicbrush_parquet {root} {split} {root}"
         )
-    sessions = decoded(file, dict[str, list[_Turn]], "MagicBrush sessions")
+    sessions = read_json(file, dict[str, list[_Turn]], "MagicBrush sessions")
     listing = Listing()
     present = 0
     for session, turns in sessions.items():

@@ -6,18 +6,14 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from migician.boxes import Box, Size
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
 from migician.scenes import Tally
-
-_Content = TypeVar("_Content")
 
 ROUNDING = 0.0005
 """Overhangs of up to half a thousandth of the image are rounding, and are not counted."""
@@ -70,16 +66,6 @@ def text_of(file: Path) -> str:
 def text_lines(file: Path) -> list[str]:
     """The lines of a text file, without the empty ones at its end; raises `UserError` where it cannot be read."""
     return text_of(file).rstrip().splitlines()
-
-
-def decoded(file: Path, form: type[_Content], kind: str) -> _Content:
-    """The content of a JSON file as `form`; raises `UserError` that says it is not `kind`, and where it goes wrong."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=form)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not {kind}: {error}") from None
 
 
 CLIPPING = ("", "box clipped to the image", "box without area in the image", "box that is not a number")

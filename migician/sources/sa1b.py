@@ -20,9 +20,10 @@ import msgspec
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.grand import read_grand
-from migician.sources.reading import clipped, decoded, size_of
+from migician.sources.reading import clipped, size_of
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ def _folder(folder: Path, described: Sequence[Path], tally: Tally) -> Iterator[S
 
 
 def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Iterator[Scene]:
-    masks = decoded(file, _Masks, "a file of SA-1B") if file.is_file() else None
+    masks = read_json(file, _Masks, "a file of SA-1B") if file.is_file() else None
     size = (masks.image.width, masks.image.height) if masks else size_of(image)
     if size[0] <= 0 or size[1] <= 0:
         raise UserError(f"{file}: the image has size {size[0]} x {size[1]}")

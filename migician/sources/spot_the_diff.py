@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from migician.errors import UserError
+from migician.files import read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.changed_region import changed_region
 from migician.sources.pairs import data_folder, pixels, relative
-from migician.sources.reading import Listing, decoded
+from migician.sources.reading import Listing
 
 _NO_DIFFERENCE = re.compile(
     r"""
@@ -57,7 +58,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
     """
     folder = data_folder(root)
     file = folder / "annotations" / f"{split}.json"
-    records = decoded(file, list[_Record], "annotations of Spot-the-Diff")
+    records = read_json(file, list[_Record], "annotations of Spot-the-Diff")
     by_pair: dict[str, list[list[str]]] = {}
     for record in records:
         by_pair.setdefault(record.img_id, []).append([text.strip() for text in record.sentences if text.strip()])

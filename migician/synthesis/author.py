@@ -11,9 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from migician.boxes import Size
 from migician.boxtext import final_answer
 from migician.completions import Refused
+from migician.models.pictures import orientation, read_size
+from migician.placing import OTHER_SIZE, TURNED, UNREADABLE
 from migician.scenes import Scene, Tally
 from migician.seeds import stream
 from migician.synthesis.cache import Request, Shown
@@ -174,11 +175,13 @@ def _look(scene: Scene) -> Shown | str:
     """The image of a scene, or why it cannot be used; its header is read and its bytes are hashed."""
     try:
         with Image.open(scene.image) as opened:
-            size: Size = opened.size
+            size, turned = read_size(opened), orientation(opened) != 1
         digest = _sha256(scene.image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "image that cannot be read"
-    return Shown(scene.image, digest) if size == scene.size else "image of another size than its annotation says"
+        return UNREADABLE
+    if turned:
+        return TURNED
+    return Shown(scene.image, digest) if size == scene.size else OTHER_SIZE
 
 
 def _sha256(file: Path) -> str:

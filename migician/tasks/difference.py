@@ -144,7 +144,7 @@ SENTENCES = (
     "What differs is in this region:",
 )
 CHANGES = (
-    "Most of the two images agree. What differs: {change}. So the place is",
+    "Most of the two images agree. What differs: {change}. The place is",
     "Comparing both images part by part: {change}. The difference is here:",
     "From the first image to the second: {change}. The region concerned is",
 )

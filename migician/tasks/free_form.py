@@ -115,7 +115,7 @@ PHRASES = Wordings(
         "Find {object} among the images.",
         "One picture differs from the others by showing {object}. Point out the place.",
         "Look through all the images for {object}.",
-        "Please ground {object} in the right image.",
+        "Please ground {object} in the matching image.",
         "Somewhere in this set you can see {object}. Find the region.",
         "Among these pictures, spot {object}.",
         "Pick the image that shows {object} and draw the bounding box.",

@@ -143,7 +143,7 @@ QUESTIONS = Wordings(
         "Where in these images can you see {phrase}?",
         "One of the images has a region that fits {phrase}. Locate this region.",
         "Find the image with {phrase}, and box the region there.",
-        "Ground this phrase in the right image: {phrase}.",
+        "Ground this phrase in the matching image: {phrase}.",
         "Look through the group for {phrase} and give the coordinates.",
         "{phrase}: find the region that these words stand for.",
         "Point to {phrase} in the one image that fits.",
@@ -154,7 +154,7 @@ QUESTIONS = Wordings(
         "Mark the region called {phrase}.",
         "Give a box for the expression {phrase}.",
         "In the group of images, localise {phrase}.",
-        "Draw a bounding box around {phrase} in the right image.",
+        "Draw a bounding box around {phrase} in the matching image.",
     ),
     naming=(
         "Please show me {phrase}: in which image, and where?",

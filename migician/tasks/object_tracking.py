@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ordering: Share = 0.02
     """Samples of three frames or more that ask for the order in time instead of a box."""
     whole: Share = 0.3
-    """Of the others: samples that ask for the object in every later frame, where all of them are known."""
+    """Of the others: samples that ask for the object in every later frame, where several are and all are known."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
     reasoning: Share = 0.2
@@ -96,8 +96,8 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     boxes = [tracks.box(frame) if visible else None for frame, visible in zip(frames, shown, strict=True)]
     if not any(boxes[1:]):
         return "object not seen after the first frame"
-    # Every later frame is asked for only where each has a box or is known to show nothing.
-    is_known = all(box or tracks.is_hidden(frame) for box, frame in zip(boxes, frames, strict=True))
+    # Every later frame is asked for only where there are several, each with a box or known to show nothing.
+    is_known = len(boxes) > 2 and all(box or tracks.is_hidden(frame) for box, frame in zip(boxes, frames, strict=True))
     if speaker.chance(settings.whole) and is_known:
         return speaker.draft(pictures, [_everywhere(boxes, tracks.label(track), speaker)])
     return speaker.draft(pictures, _singly(boxes, tracks.label(track), speaker, settings.turns))
