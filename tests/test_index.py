@@ -167,6 +167,19 @@ class TestFolders:
         with pytest.raises(UserError, match="not an index"):
             open_index(tmp_path)
 
+    @pytest.mark.parametrize(("source", "is_read"), [("coco", True), ("sa1b", False), ("magicbrush", False)])
+    def test_an_index_of_version_1_is_read_where_it_says_the_same(
+        self, world: dict[str, Path], tmp_path: Path, source: str, is_read: bool
+    ) -> None:
+        make_index("coco", world["coco"], tmp_path / "i")
+        file = tmp_path / "i" / "index.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 1, "source": source}))
+        if is_read:
+            assert len(open_index(tmp_path / "i").items) > 0
+        else:
+            with pytest.raises(UserError, match="made by another version"):
+                open_index(tmp_path / "i")
+
     @pytest.mark.parametrize(
         ("changed", "said"),
         [({"version": 0}, "made by another version"), ({"root": "/nowhere/at/all"}, "no longer at /nowhere/at/all")],

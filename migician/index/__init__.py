@@ -24,6 +24,8 @@ from migician.sources import SOURCES
 __all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
 
 VERSION = 2
+_READ_OTHERWISE = ("sa1b", "magicbrush")
+"""Their indexes of version 1 do not say which phrases fit one thing alone, and which texts are instructions."""
 _KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path], Any]]] = {
     Scene: (write_scenes, Scenes),
     Track: (write_tracks, Tracks),
@@ -89,7 +91,8 @@ def open_index(folder: str | Path) -> Index:
     if not is_index(folder):
         raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")
     about = read_json(file, _About, "an index of migician (make it with: migician index)")
-    if about.version != VERSION or about.source not in SOURCES:
+    is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
+    if not is_readable or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
     if not Path(about.root).is_dir():
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
