@@ -6,7 +6,7 @@ A model learns what is frequent before it learns to look, so a family whose answ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -63,30 +63,21 @@ class Balance(msgspec.Struct):
         return fields | {"labels": dict(frequent[:_KEPT]), "kinds": len(self.labels)}
 
 
-def balance_of(drafts: Iterable[Draft]) -> Balance:
+def balance_of(drafts: Sequence[Draft]) -> Balance:
     """Of the answers of some drafts."""
-    asked: Counter[tuple[int, int]] = Counter()
-    labels: Counter[str] = Counter()
-    corners: list[float] = []
-    answers = reasoned = 0
-    for draft in drafts:
-        answers += len(draft.turns)
-        reasoned += draft.reasoned
-        images = len(draft.pictures)
-        for target in draft.targets:
-            asked[images, target.image] += 1
-            labels[target.label] += 1
-            corners += target.box.as_tuple()
+    pointed = [(len(draft.pictures), target) for draft in drafts for target in draft.targets]
+    asked = Counter((images, target.image) for images, target in pointed)
+    labels = Counter(target.label for _, target in pointed)
     del labels[""]
-    x1, y1, x2, y2 = np.array(corners).reshape(-1, 4).T
+    x1, y1, x2, y2 = np.array([target.box.as_tuple() for _, target in pointed]).reshape(-1, 4).T
     areas = np.searchsorted(AREA_EDGES[1:-1], (x2 - x1) * (y2 - y1), side="left")
     columns, rows = (np.minimum((low + high) * 1.5, 2).astype(np.int64) for low, high in ((x1, x2), (y1, y2)))
     by_images: dict[int, list[int]] = {}
     for (images, image), count in sorted(asked.items()):
         by_images.setdefault(images, [0] * images)[image] = count
     return Balance(
-        answers,
-        reasoned,
+        sum(len(draft.turns) for draft in drafts),
+        sum(draft.reasoned for draft in drafts),
         by_images,
         np.bincount(areas, minlength=len(AREA_EDGES) - 1).tolist(),
         np.bincount(rows * 3 + columns, minlength=9).tolist(),

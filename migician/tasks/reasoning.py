@@ -7,7 +7,7 @@ that the box is in, so that it also answers a question that asks for the image.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 
 from migician.boxes import Box
 from migician.imagenames import ordinal
@@ -23,16 +23,14 @@ def contents(scenes: Scenes, images: Sequence[int], telling: Container[int]) -> 
     """What each of `images` shows: some of its labels, those of `telling` (numbers) always among them."""
     told = []
     for position, image in enumerate(images, start=1):
-        labels = scenes.labels_in(image)
-        shown = list(itertools.islice(_telling_first(labels, telling, scenes.nameless), _LISTED))
+        labels = dict.fromkeys(scenes.labels_in(image))
+        labels.pop(scenes.nameless, None)
+        first = [label for label in labels if label in telling]
+        others = (label for label in labels if label not in telling)
+        shown = [*first, *itertools.islice(others, max(0, _LISTED - len(first)))]
         if shown:
             told.append(f"Image-{position} shows {_listed([with_article(scenes.labels[label]) for label in shown])}.")
     return " ".join(told)
-
-
-def _telling_first(labels: Sequence[int], telling: Container[int], nameless: int) -> Iterator[int]:
-    ordered = sorted(dict.fromkeys(labels), key=lambda label: label not in telling)
-    return (label for label in ordered if label != nameless)
 
 
 def only_there(told: str, what: str, position: int) -> str:
