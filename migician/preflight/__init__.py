@@ -37,7 +37,7 @@ _TOKENS = (BOX_START, BOX_END, REF_START, REF_END)
 _POSITIVE = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "cutoff_len")
 
 
-class Preflight(Report):
+class Preflight(Report, kw_only=True):
     """A report on a training YAML: what is wrong with it and its data, and what the training will take."""
 
     training: Training

@@ -39,7 +39,7 @@ from migician.tasks.draft import (
     ordered,
 )
 from migician.tasks.reasoning import course
-from migician.tasks.windows import Search, Window
+from migician.tasks.windows import Kind, Search, Window
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -105,7 +105,7 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     # Every later frame is asked for only where there are several.
     shuffled = speaker.chance(settings.shuffle) and shape.count > 2
     place = 0 if shuffled or (speaker.chance(settings.whole) and shape.count > 2) else rng.randint(1, shape.count - 1)
-    kind = "any" if settings.copyable == 1 else "far"
+    kind: Kind = "any" if settings.copyable == 1 else "far"
     window = search.find(shape, place, kind, rng)
     if isinstance(window, str) and place == 0:
         place = rng.randint(1, shape.count - 1)

@@ -29,7 +29,8 @@ _REFUSALS = (
 """Why no window was found: what the best one lacked."""
 
 
-class Shape(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shape:
     """How many frames, and how many frames of the sequence lie between them: as drawn, and at least and at most."""
 
     count: int
