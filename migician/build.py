@@ -99,6 +99,7 @@ def build(
     exclude: Exclude | None = MIG_BENCH,
     name: str = NAME,
     images: str | Path | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
@@ -110,7 +111,8 @@ def build(
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
     `collect` they are opened, compared with their annotations and brought into `out`. No sample has
     an image that MIG-Bench uses, as far as `exclude` makes it known; with None they are left in, and the card says so.
-    `name` is the title of the dataset's card; files and folders keep theirs.
+    `name` is the title of the dataset's card; files and folders keep theirs. `settings` are, by task, what differs
+    from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`.
 
     `out` may exist only if it is empty, or with `overwrite` if it holds an earlier build. A build
     that was killed leaves a folder beside `out`; the same call again goes on from it.
@@ -119,7 +121,7 @@ def build(
     rows of a source and samples that fail a filter are counted on the card.
     """
     target = Path(out)
-    recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None)
+    recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None, settings or {})
     _refuse_occupied(target, overwrite)
     exclude, excluded = begin(exclude)
     with _workplace(target) as work:

@@ -72,6 +72,7 @@ def chosen(
     count: int | None,
     seed: int | None,
     config: Path | None,
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> Recipe:
     """The recipe that `migician.build.build` is asked for; raises `UserError` for what does not fit together."""
     names = None if "all" in tasks else list(dict.fromkeys(tasks))
@@ -89,7 +90,7 @@ def chosen(
     bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
     if bad:
         raise UserError("; ".join(bad))
-    return recipe
+    return _with_settings(recipe, settings)
 
 
 def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str]:
@@ -124,6 +125,21 @@ def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, see
             raise UserError(f"the recipe does not have task {name!r}. It has: {', '.join(recipe.tasks)}")
     kept = {name: _recounted(recipe.tasks[name], count) for name in names}
     return Recipe(kept, recipe.seed if seed is None else seed, recipe.split)
+
+
+def _with_settings(recipe: Recipe, changed: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """`recipe` with other settings for some tasks, all of which it must have."""
+    for name in changed:
+        if name not in recipe.tasks:
+            raise UserError(f"settings for {name} are given, which is not built. Built are: {', '.join(recipe.tasks)}")
+    tasks = {
+        name: TaskRecipe(task.sources, {**task.settings, **changed.get(name, {})})
+        for name, task in recipe.tasks.items()
+    }
+    recipe = Recipe(tasks, recipe.seed, recipe.split)
+    if found := problems(recipe):
+        raise UserError("; ".join(found))
+    return recipe
 
 
 def settings_of(name: str, task: TaskRecipe) -> Any:

@@ -39,6 +39,9 @@ def build(
     collect: Annotated[
         bool, typer.Option("--collect", help="Bring whole images into the dataset, checked; else link to the sources.")
     ] = False,
+    shuffle: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of tracking samples that show their frames out of order.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier build.")] = False,
     name: Annotated[str, typer.Option(help="Title of the dataset's card.")] = "MGrounding-630k",
     mig_bench: MigBench = None,
@@ -63,6 +66,7 @@ def build(
         exclude=to_exclude(mig_bench, mig_bench_images, keep_mig_bench),
         name=name,
         images=images,
+        settings={} if shuffle is None else {"object_tracking": {"shuffle": shuffle}},
     )
     for part in built.short:
         note(part.shortfall)
