@@ -58,6 +58,8 @@ class Options:
     """Folder of a checkpoint; without it text lengths are estimated."""
     cutoff_len: int | None = None
     resize: Resize = field(default_factory=Resize)
+    preprocessing_workers: int = 1
+    """LLaMA-Factory's `preprocessing_num_workers`: each prepares a part of a file."""
 
 
 def check(path: str | Path, options: Options | None = None) -> Report:
@@ -76,7 +78,7 @@ def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options
     began = time.monotonic()
     leaks = _leaks(options)
     text_tokens: TextTokens = TokenizerTokens(options.tokenizer) if options.tokenizer else EstimatedTokens()
-    reader = Reader(findings, text_tokens)
+    reader = Reader(findings, text_tokens, options.preprocessing_workers)
     for samples in inputs.files:
         reader.add(samples)
     read = reader.read

@@ -41,15 +41,27 @@ KINDS: dict[str, Kind] = {
     "disk": Kind("disk too small for the checkpoints", "set save_total_limit, or save to a larger disk"),
     "keys_unknown": Kind("keys that could not be checked", "check where the training runs", "warning"),
     # The files.
-    "info": Kind("dataset_info.json does not fit its files", "mend the entry, or build the dataset anew"),
-    "not_checked": Kind("dataset of another form", "only sharegpt with this project's columns is checked", "warning"),
+    "info": Kind("dataset_info.json does not fit its files", "fix the entry, or build the dataset again"),
+    "not_checked": Kind(
+        "dataset that is not looked into", "JSON files of turns or instructions with images are checked", "warning"
+    ),
     "file": Kind("file that is no list of records", "fetch or build it again"),
     "no_samples": Kind("file without samples", "build it again, or leave it out of dataset_info.json"),
     # The records.
-    "record": Kind("record that cannot be read", "mend or drop it: LLaMA-Factory stops at it"),
+    "record": Kind("record that cannot be read", "fix or drop it: LLaMA-Factory stops at it"),
+    "mixed": Kind(
+        "field that holds text in one record and something else in another",
+        "write it one way, as migician mix does: LLaMA-Factory stops at it",
+    ),
+    "late_images": Kind(
+        "first image behind 1,000 samples without one",
+        "shuffle the file, as migician mix does: LLaMA-Factory takes the images for nothing, and stops",
+    ),
     "image_count": Kind("<image> marks and images differ in number", "one <image> an image: LLaMA-Factory stops at it"),
-    "media_mark": Kind("mark of a video or a sound", "spell it otherwise: LLaMA-Factory looks for the file"),
-    "roles": Kind("turns out of order", "human and gpt in turn, at most one system first: LLaMA-Factory skips others"),
+    "media_mark": Kind("mark of a video or a sound", "write it without < and >: LLaMA-Factory stops at it"),
+    "roles": Kind(
+        "turns out of order", "question and answer in turn, at most one system first: LLaMA-Factory skips others"
+    ),
     "empty_text": Kind("turn without text", "drop the sample"),
     "special_token": Kind("token of the template in a text", "drop the token: it ends turns and images"),
     "box_tokens": Kind("box or reference tokens that do not pair", "close each before the next one opens"),

@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 
 from migician.checking.findings import Findings, Place
+from migician.datasetinfo import INFO, NotRead, files_of, layout_beside, layout_of, read_info
 from migician.errors import UserError
-from migician.files import read_json
-from migician.mixture import dataset_entry
+from migician.layouts import Layout
 
-INFO = "dataset_info.json"
 _SAMPLES = (".json", ".jsonl")
 
 
@@ -24,8 +23,8 @@ class Samples:
     """One file of samples."""
 
     file: Path
-    gives_images: bool = True
-    """Whether its entry in dataset_info.json names the column of images."""
+    layout: Layout | None = None
+    """As its entry in dataset_info.json says; None where there is none, and its first record tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,50 +64,25 @@ def _described(info: Path, findings: Findings) -> Iterator[Samples]:
 
 def dataset_files(info: Path) -> dict[str, Callable[[Findings], Iterator[Samples]]]:
     """By name of a dataset in a dataset_info.json, what lists its files; raises `UserError` for another form."""
-    entries = read_json(info, dict[str, dict[str, Any]], "a dataset_info.json of LLaMA-Factory")
-    if not entries:
-        raise UserError(f"{info}: names no dataset")
-    return {name: partial(_entry, info, name, entry) for name, entry in entries.items()}
-
-
-class _Entry(msgspec.Struct):
-    """One dataset, with LLaMA-Factory's defaults where an entry says nothing."""
-
-    file_name: str | None = None
-    formatting: str = "alpaca"
-    columns: dict[str, str | None] = {}
-    tags: dict[str, str] = {}
+    return {name: partial(_entry, info, name, entry) for name, entry in read_info(info).items()}
 
 
 def _entry(info: Path, name: str, content: dict[str, Any], findings: Findings) -> Iterator[Samples]:
-    own = dataset_entry("")
     try:
-        entry = msgspec.convert(content, _Entry)
-    except msgspec.ValidationError as error:
+        layout = layout_of(content)
+        files = files_of(info, content)
+    except UserError as error:
         findings.add("info", Place(str(info), value=f"{name}: {error}"))
-        return
-    if entry.file_name is None:
-        findings.add("not_checked", Place(str(info), value=f"{name}: has no file_name"))
-        return
-    same_tags = all(value == own["tags"].get(tag) for tag, value in entry.tags.items())
-    turns = entry.columns.get("messages") or "conversations"
-    images = entry.columns.get("images")
-    if entry.formatting != "sharegpt" or turns != "conversations" or images not in (None, "images") or not same_tags:
-        findings.add("not_checked", Place(str(info), value=f"{name}: {msgspec.json.encode(content).decode()}"))
-        return
-    target = info.parent / entry.file_name
-    files = sorted(one for one in target.iterdir() if one.suffix in _SAMPLES) if target.is_dir() else [target]
-    if not files:
-        findings.add("info", Place(str(info), value=f"{name}: {entry.file_name} is a folder without files of samples"))
-    for file in files:
-        if file.is_file():
-            yield Samples(file, gives_images=images is not None)
-        else:
-            findings.add("info", Place(str(info), value=f"{name}: {entry.file_name} is not there"))
+    except NotRead as reason:
+        value = f"{name} {reason}: {msgspec.json.encode(content).decode()}"
+        findings.add("not_checked", Place(str(info), value=value))
+    else:
+        for file in files:
+            yield Samples(file, layout)
 
 
 def _file(path: Path, findings: Findings) -> Iterator[Samples]:
-    yield Samples(path)
+    yield Samples(path, layout_beside(path))
 
 
 _READERS: list[tuple[Callable[[Path], bool], Callable[[Path, Findings], Iterator[Samples]]]] = [

@@ -6,6 +6,7 @@ are checked in some hundred MB.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import re
@@ -21,8 +22,9 @@ import numpy as np
 from migician.boxplaces import Copying, seen, source_of
 from migician.checking.findings import Findings, Place
 from migician.checking.inputs import Samples
-from migician.checking.samples import Record, sample_faults
+from migician.checking.samples import sample_faults
 from migician.errors import NOT_JSON, UserError
+from migician.layouts import Layout, LayoutReader, Record
 from migician.lengths import TextTokens, rendered
 from migician.progress import progress_bar
 from migician.records import record_at, records
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BATCH = 512
+_KNOWN_BY = 1000
+"""Records by which `datasets` knows what a column holds, when LLaMA-Factory maps them."""
 _64_BITS = (1 << 64) - 1
 _BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
 
@@ -46,7 +50,7 @@ class Read:
     """Number of each image by its name, in order of first use."""
     first_use: array[int] = field(default_factory=lambda: array("Q"))
     """The sample that names each image first."""
-    file_of: array[int] = field(default_factory=lambda: array("H"))
+    file_of: array[int] = field(default_factory=lambda: array("I"))
     record_of: array[int] = field(default_factory=lambda: array("Q"))
     byte_of: array[int] = field(default_factory=lambda: array("Q"))
     text_tokens: array[int] = field(default_factory=lambda: array("I"))
@@ -82,11 +86,13 @@ def _id_at(file: Path, offset: int) -> str | int | None:
 class Reader:
     """Reads files of samples one after the other; what it has read is in `read`."""
 
-    def __init__(self, findings: Findings, text_tokens: TextTokens) -> None:
+    def __init__(self, findings: Findings, text_tokens: TextTokens, parts: int = 1) -> None:
+        """`parts` is in how many a file's records are prepared: LLaMA-Factory's `preprocessing_num_workers`."""
         self.read = Read()
+        self._parts = max(parts, 1)
         self._findings = findings
         self._text_tokens = text_tokens
-        self._decoder = msgspec.json.Decoder(Record)
+        self._layout = LayoutReader()
         # Of every record of the earlier files, sorted. Python's own hash: 64 bits, fast, of this run only.
         self._earlier: NDArray[np.uint64] = np.empty(0, np.uint64)
 
@@ -94,6 +100,7 @@ class Reader:
         """Read one file; what is wrong with it is found."""
         file = samples.file
         self.read.files.append(file)
+        self._layout = LayoutReader(samples.layout)
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
         for batch in _batches(self._records(file)):
@@ -111,12 +118,40 @@ class Reader:
         self.read.counts.append((len(hashes), shared))
         if not hashes:
             self._findings.add("no_samples", Place(str(file)))
-        if not samples.gives_images and len(self.read.images_of) > images_before:
-            value = "its entry names no column of images, and its samples have some"
-            self._findings.add("info", Place(str(file), value=value))
+        if samples.layout:
+            self._columns(samples.layout, file, len(self.read.images_of) > images_before, shared)
+        for name, kinds, number in self._layout.mixed():
+            value = f"{name}: {' and '.join(kinds)}"
+            self._findings.add("mixed", Place(str(file), number, offsets[number], value=value))
+        if not shared:
+            self._late_images(file, len(hashes))
         self._repeats("repeated", file, contents, offsets)
         self._repeats("id_repeated", file, ids, offsets)
         self._earlier = np.sort(np.concatenate([self._earlier, np.frombuffer(hashes, np.uint64)]))
+
+    def _columns(self, layout: Layout, file: Path, has_images: bool, shared: int) -> None:
+        """What the entry of a file promises and its records do not keep."""
+        if not layout.images and has_images:
+            value = "its entry names no column of images, and its samples have some"
+            self._findings.add("info", Place(str(file), value=value))
+        for name in self._layout.missing() if not shared else ():
+            value = f"its entry names the column {name!r}, and no record has it: LLaMA-Factory stops at it"
+            self._findings.add("info", Place(str(file), value=value))
+
+    def _late_images(self, file: Path, records: int) -> None:
+        """Find the first image of each part of a file, where it comes so late that LLaMA-Factory counts on none."""
+        read = self.read
+        first = bisect.bisect_left(read.file_of, len(read.files) - 1)
+        counts = np.diff(np.frombuffer(read.image_ends, np.uint64).astype(np.int64), prepend=0)[first:]
+        having = np.flatnonzero(counts)
+        numbers = np.frombuffer(read.record_of, np.uint64)[first:][having].astype(np.int64)
+        size, rest = divmod(records, self._parts)
+        for part in range(self._parts):
+            start = part * size + min(part, rest)
+            end = start + size + (part < rest)
+            at = int(np.searchsorted(numbers, start))
+            if at < len(numbers) and start + _KNOWN_BY <= numbers[at] < end:
+                self._findings.add("late_images", functools.partial(read.place, first + int(having[at])))
 
     def _records(self, file: Path) -> Iterator[tuple[int, bytes]]:
         """The records, up to where the file breaks."""
@@ -147,7 +182,7 @@ class Reader:
             if known[position]:
                 continue
             try:
-                record = self._decoder.decode(content)
+                record = self._layout.read(content, first + position)
             except NOT_JSON as error:
                 self._findings.add("record", _bad_place(file, first + position, offset, content, error))
                 kept[position] = (0, 0)
