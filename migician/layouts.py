@@ -63,13 +63,14 @@ class Layout:
     history: str | None = None
     role_tag: str | None = "from"
     content_tag: str | None = "value"
-    roles: Mapping[str, str] = field(default_factory=lambda: {role: role for role in ROLES[:3]})
+    roles: Mapping[str, str] = field(default_factory=lambda: {role: role for role in ROLES})
     """What a dataset calls each of `ROLES`."""
 
     @property
     def is_own(self) -> bool:
         """Whether turns stand as in this project's own files, whatever their images."""
-        return self == Layout(images=self.images)
+        same = all(named == role for named, role in self.roles.items())
+        return same and self == Layout(images=self.images, roles=self.roles)
 
     @property
     def columns(self) -> list[str]:
@@ -116,7 +117,7 @@ class LayoutReader:
         try:
             return self._read(content, number)
         except msgspec.ValidationError:
-            raise
+            return self._from_fields(content, number)  # which takes more, and says more
         except msgspec.DecodeError:
             repaired = _plain_json(content)
             if repaired is None:
@@ -207,9 +208,7 @@ def recognised(content: bytes) -> Layout:
     said = {turn.get(role_tag) for turn in turns if isinstance(turn.get(role_tag), str)}
     asks = "user" if "user" in said or (by_role and "human" not in said) else "human"
     answers = "assistant" if "assistant" in said or (by_role and "gpt" not in said) else "gpt"
-    roles = {asks: "human", answers: "gpt", "system": "system"}
-    if said & {"observation", "function_call"}:
-        roles |= {role: role for role in ROLES[3:]}
+    roles = {asks: "human", answers: "gpt"} | {role: role for role in ROLES[2:]}
     return Layout(messages=messages, images=images, role_tag=role_tag, content_tag=content_tag, roles=roles)
 
 
@@ -229,7 +228,7 @@ def _text(value: Any, name: str | None) -> str:
 
 
 def _named(value: Any) -> str:
-    return _KINDS.get(type(value), type(value).__name__)
+    return _KINDS[type(value)]
 
 
 def _image_names(given: Any) -> list[str]:

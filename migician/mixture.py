@@ -13,10 +13,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from migician.datasetinfo import layout_beside
 from migician.errors import NOT_JSON, UserError, writing
 from migician.files import read_json
 from migician.jsonrecords import JsonRecords
-from migician.samples import Sample, Turn
+from migician.layouts import ROLES, LayoutReader, Record
+from migician.samples import Sample
 from migician.seeds import stream
 
 
@@ -42,6 +44,8 @@ def dataset_entry(file_name: str) -> dict[str, Any]:
             "user_tag": "human",
             "assistant_tag": "gpt",
             "system_tag": "system",
+            "observation_tag": "observation",
+            "function_tag": "function_call",
         },
     }
 
@@ -99,17 +103,18 @@ def mix(parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0) -
     """Write `count` samples from several files, shuffled, to `out`; gives how many came from each part.
 
     Samples are drawn without repetition, except from parts that allow it, and copied byte for byte. Only what
-    `datasets` could not load beside the rest is mended: a number for an id becomes text, and a field
-    that not every part has, other than those of `Sample`, is taken out. `out` is a JSON list, or JSON lines where
-    its name ends in `.jsonl`: `datasets` streams lines, but holds the whole of a list in memory. Same parts, count
-    and seed, same bytes. Memory does not grow with the size of records, only with their number. Raises
-    `UserError` naming the file and the place of what is no sample, and the files that have too few.
+    `datasets` could not load beside the rest is changed: a number for an id becomes text, images become a list, and
+    a field that not every part has, other than those of `Sample`, is taken out. Records of another layout, as the
+    dataset_info.json beside their file or their own fields tell it, are written as samples. `out` is a JSON list, or
+    JSON lines where its name ends in `.jsonl`: `datasets` streams lines, but holds the whole of a list in memory.
+    Same parts, count and seed, same bytes. Memory does not grow with the size of records, only with their number.
+    Raises `UserError` naming the file and the place of what is no sample, and the files that have too few.
     """
     counts = shares({name: part.weight for name, part in parts.items()}, count)
     with ExitStack() as opened:
         files = {name: opened.enter_context(JsonRecords(part.file)) for name, part in parts.items()}
         _refuse_small(parts, files, counts, count)
-        sources = [files[name] for name in parts]
+        sources = [_Source(files[name]) for name in parts]
         drawn = [_draw(len(files[name]), counts[name], stream(seed, "mix", name)) for name in parts]
         source_of = np.repeat(np.arange(len(drawn)), [len(one) for one in drawn])
         position_of = np.concatenate(drawn)
@@ -145,52 +150,83 @@ def _draw(available: int, count: int, rng: np.random.Generator) -> NDArray[np.in
     return np.concatenate([*drawn, np.empty(0, np.int64)])[:count].astype(np.int64)
 
 
-class _Shape(msgspec.Struct):
-    """What a record must have for LLaMA-Factory to load it."""
-
-    conversations: list[Turn]
-    images: list[str] = []
-    id: str | int | float | None = None
-
-
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SHAPE = msgspec.json.Decoder(_Shape)
 
 
-def _columns(sources: list[JsonRecords]) -> frozenset[str]:
+class _Source:
+    """One file of a mix, and its records as a mix writes them."""
+
+    def __init__(self, records: JsonRecords) -> None:
+        self.records = records
+        self._reader = LayoutReader(layout_beside(records.file))
+
+    def first_fields(self) -> set[str] | None:
+        """The fields of its first record, of other layouts only those that stay; None where it is empty."""
+        if not len(self.records):
+            return None
+        record = self.records[0]
+        self._read(0, record)
+        return set(_FIELDS.decode(record)) if self._reader.layout.is_own else set()
+
+    def take(self, position: int, columns: frozenset[str]) -> bytes:
+        """A record with no other fields than `columns`; raises `UserError` where it is no sample."""
+        content = self.records[position]
+        record = self._read(position, content)
+        if not self._reader.layout.is_own:
+            return self._as_sample(position, record)
+        fields = _FIELDS.decode(content)
+        id_is_number = "id" in fields and bytes(fields["id"])[:1] not in (b'"', b"n")
+        has_list = "images" in fields and bytes(fields["images"])[:1] == b"["
+        if fields.keys() <= columns and not id_is_number and has_list:
+            return content
+        if id_is_number:
+            fields["id"] = msgspec.Raw(b'"' + bytes(fields["id"]) + b'"')
+        if not has_list:
+            fields["images"] = msgspec.Raw(msgspec.json.encode(record.images))
+        return msgspec.json.encode({name: value for name, value in fields.items() if name in columns})
+
+    def _read(self, position: int, content: bytes) -> Record:
+        try:
+            record = self._reader.read(content, position)
+        except NOT_JSON as error:
+            raise UserError(f"{self.records.file}: record {position} is not a sample: {error}") from None
+        strange = [turn.from_ for turn in record.conversations if turn.from_ not in ROLES]
+        if strange:
+            known = ", ".join(self._reader.layout.roles)
+            raise UserError(
+                f"{self.records.file}: record {position} is not a sample: a turn is from {strange[0]}, "
+                f"expected one of {known}"
+            )
+        if not isinstance(record.id, str | int | float | None):
+            raise UserError(
+                f"{self.records.file}: record {position} is not a sample: its id is {record.id!r:.40}, not text"
+            )
+        if record.tools:
+            raise UserError(f"{self.records.file}: record {position} has tools, which a mix has no column for; drop it")
+        return record
+
+    def _as_sample(self, position: int, record: Record) -> bytes:
+        stem = self.records.file.stem
+        id = f"{stem}-{position}" if record.id is None else str(record.id)
+        type = record.type if isinstance(record.type, str) and record.type else stem
+        sample = {"id": id, "images": record.images, "conversations": record.conversations, "type": type}
+        return msgspec.json.encode(sample)
+
+
+def _columns(sources: list[_Source]) -> frozenset[str]:
     """The fields that a mix may have: those of a sample, and what the first records of all sources share.
 
     `datasets` reads a file in pieces and stops at a field that the first piece did not have.
     """
-    first = [set(_fields(source[0], source, 0)) for source in sources if len(source)]
+    first = [fields for source in sources if (fields := source.first_fields()) is not None]
     return frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
 
 
-def _fields(record: bytes, source: JsonRecords, position: int) -> dict[str, msgspec.Raw]:
-    """The fields of a record; raises `UserError` where it is no sample."""
-    try:
-        _SHAPE.decode(record)
-        return _FIELDS.decode(record)
-    except NOT_JSON as error:
-        raise UserError(f"{source.file}: record {position} is not a sample: {error}") from None
-
-
-def _in_order(
-    sources: list[JsonRecords], source_of: NDArray[np.int64], position_of: NDArray[np.int64]
-) -> Iterator[bytes]:
+def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of: NDArray[np.int64]) -> Iterator[bytes]:
     """The records at some positions of some sources, each checked."""
     columns = _columns(sources)
-    for number, position in zip(source_of, position_of, strict=True):
-        source = sources[number]
-        record = source[position]
-        fields = _fields(record, source, position)
-        id_is_number = "id" in fields and bytes(fields["id"])[:1] not in (b'"', b"n")
-        if fields.keys() <= columns and not id_is_number:
-            yield record
-            continue
-        if id_is_number:
-            fields["id"] = msgspec.Raw(b'"' + bytes(fields["id"]) + b'"')
-        yield msgspec.json.encode({name: value for name, value in fields.items() if name in columns})
+    for number, position in zip(source_of.tolist(), position_of.tolist(), strict=True):
+        yield sources[number].take(position, columns)
 
 
 def _lines(records: Iterator[bytes], *, as_list: bool) -> Iterator[bytes]:

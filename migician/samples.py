@@ -17,7 +17,8 @@ IMAGE_MARK = "<image>"
 class Turn(msgspec.Struct, frozen=True):
     """One utterance; `value` is plain text with `<image>` marks and box tokens."""
 
-    from_: Literal["human", "gpt", "system"] = msgspec.field(name="from")
+    from_: Literal["human", "gpt", "system", "observation", "function_call"] = msgspec.field(name="from")
+    """The last two are a tool's result, where a human's turn stands, and the call of it, where a gpt's does."""
     value: str
 
 
@@ -43,9 +44,9 @@ class Sample(msgspec.Struct, frozen=True):
         if not spoken or len(spoken) % 2:
             found.append("turns must come in pairs of human and gpt")
         for position, turn in enumerate(spoken):
-            expected = ("human", "gpt")[position % 2]
-            if turn.from_ != expected:
-                found.append(f"turn {position} is from {turn.from_}, expected {expected}")
+            expected = (("human", "observation"), ("gpt", "function_call"))[position % 2]
+            if turn.from_ not in expected:
+                found.append(f"turn {position} is from {turn.from_}, expected {expected[0]}")
             if not turn.value.replace(IMAGE_MARK, "").strip():
                 found.append(f"turn {position} has no text")
         return found

@@ -48,7 +48,8 @@ KINDS: dict[str, Kind] = {
     "file": Kind("file that is no list of records", "fetch or build it again"),
     "no_samples": Kind("file without samples", "build it again, or leave it out of dataset_info.json"),
     # The records.
-    "record": Kind("record that cannot be read", "fix or drop it: LLaMA-Factory stops at it"),
+    "not_json": Kind("record that is no JSON", "fix or drop it: readers of JSON stop at it"),
+    "record": Kind("record of another form", "fix or drop it: LLaMA-Factory stops at it"),
     "mixed": Kind(
         "field that holds text in one record and something else in another",
         "write it one way, as migician mix does: LLaMA-Factory stops at it",

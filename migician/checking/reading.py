@@ -93,8 +93,8 @@ class Reader:
         self._findings = findings
         self._text_tokens = text_tokens
         self._layout = LayoutReader()
-        # Of every record of the earlier files, sorted. Python's own hash: 64 bits, fast, of this run only.
-        self._earlier: NDArray[np.uint64] = np.empty(0, np.uint64)
+        # Of every record of the earlier files by layout, sorted. Python's own hash: 64 bits, fast, of this run only.
+        self._earlier: dict[str, NDArray[np.uint64]] = {}
 
     def add(self, samples: Samples) -> None:
         """Read one file; what is wrong with it is found."""
@@ -103,9 +103,10 @@ class Reader:
         self._layout = LayoutReader(samples.layout)
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
+        earlier = self._earlier.get(repr(samples.layout), np.empty(0, np.uint64))
         for batch in _batches(self._records(file)):
             own = [hash(content) & _64_BITS for _, content in batch]
-            known = self._known(np.array(own, np.uint64))
+            known = self._known(np.array(own, np.uint64), earlier)
             shared += sum(known)
             # A record that is shared is known by its bytes, any other by what it shows and says.
             kept = self._take(file, len(hashes), batch, known)
@@ -127,14 +128,14 @@ class Reader:
             self._late_images(file, len(hashes))
         self._repeats("repeated", file, contents, offsets)
         self._repeats("id_repeated", file, ids, offsets)
-        self._earlier = np.sort(np.concatenate([self._earlier, np.frombuffer(hashes, np.uint64)]))
+        self._earlier[repr(samples.layout)] = np.sort(np.concatenate([earlier, np.frombuffer(hashes, np.uint64)]))
 
     def _columns(self, layout: Layout, file: Path, has_images: bool, shared: int) -> None:
         """What the entry of a file promises and its records do not keep."""
         if not layout.images and has_images:
             value = "its entry names no column of images, and its samples have some"
             self._findings.add("info", Place(str(file), value=value))
-        for name in self._layout.missing() if not shared else ():
+        for name in self._layout.missing() if self._layout.kinds and not shared else ():
             value = f"its entry names the column {name!r}, and no record has it: LLaMA-Factory stops at it"
             self._findings.add("info", Place(str(file), value=value))
 
@@ -165,11 +166,11 @@ class Reader:
             except UserError as error:
                 self._findings.add("file", Place(str(file), value=str(error).removeprefix(f"{file}: ")))
 
-    def _known(self, hashes: NDArray[np.uint64]) -> list[bool]:
-        if not len(self._earlier):
+    def _known(self, hashes: NDArray[np.uint64], earlier: NDArray[np.uint64]) -> list[bool]:
+        if not len(earlier):
             return [False] * len(hashes)
-        at = np.minimum(np.searchsorted(self._earlier, hashes), len(self._earlier) - 1)
-        found: list[bool] = (self._earlier[at] == hashes).tolist()
+        at = np.minimum(np.searchsorted(earlier, hashes), len(earlier) - 1)
+        found: list[bool] = (earlier[at] == hashes).tolist()
         return found
 
     def _take(
@@ -184,7 +185,8 @@ class Reader:
             try:
                 record = self._layout.read(content, first + position)
             except NOT_JSON as error:
-                self._findings.add("record", _bad_place(file, first + position, offset, content, error))
+                kind = "record" if isinstance(error, msgspec.ValidationError) else "not_json"
+                self._findings.add(kind, _bad_place(file, first + position, offset, content, error))
                 kept[position] = (0, 0)
                 continue
             for kind, value in sample_faults(record):
