@@ -130,18 +130,18 @@ def files_of(info: Path, content: dict[str, Any]) -> list[Path]:
 
 
 def layout_beside(file: Path) -> Layout | None:
-    """What the dataset_info.json beside a file of samples says of it; None where it does not say, or not usably."""
-    info = file.parent / INFO
-    if not info.is_file():
-        return None
-    try:
-        entries = read_info(info)
-    except UserError:
-        return None
-    for content in entries.values():
-        if content.get("file_name") == file.name:
-            try:
-                return layout_of(content)
-            except (UserError, NotRead):
-                return None
+    """What the dataset_info.json beside a file of samples, or a folder up, says of it; None where none is usable."""
+    for folder in (file.parent, file.parent.parent):
+        info = folder / INFO
+        try:
+            entries = read_info(info) if info.is_file() else {}
+        except UserError:
+            continue
+        for content in entries.values():
+            target = folder / str(content.get("file_name"))
+            if target in (file, file.parent):
+                try:
+                    return layout_of(content)
+                except (UserError, NotRead):
+                    return None
     return None

@@ -14,9 +14,10 @@ import msgspec
 
 from migician.build import NAME
 from migician.checking.findings import Findings
-from migician.checking.inputs import INFO, Inputs, inputs_of
-from migician.errors import UserError, appearing, writing
-from migician.files import decode
+from migician.checking.inputs import Inputs, Samples, inputs_of
+from migician.datasetinfo import INFO
+from migician.errors import NOT_JSON, UserError, appearing, writing
+from migician.layouts import LayoutReader
 from migician.progress import progress_bar
 from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
 from migician.records import records
@@ -67,9 +68,9 @@ def export(
     return Exported(target, samples, len(files), size)
 
 
-def _separate(inputs: Inputs) -> dict[str, Path]:
+def _separate(inputs: Inputs) -> dict[str, Samples]:
     """The files of samples by name, without the one that has them all again."""
-    files = {one.file.stem: one.file for one in inputs.files}
+    files = {one.file.stem: one for one in inputs.files}
     if len(files) > 1:
         files.pop(NAME, None)
     if not files:
@@ -77,13 +78,18 @@ def _separate(inputs: Inputs) -> dict[str, Path]:
     return files
 
 
-def _tables(files: Mapping[str, Path], folder: Path, media_dir: Path, images: bool) -> list[_Table]:
+def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, images: bool) -> list[_Table]:
     tables = []
-    for name, file in files.items():
+    for name, samples in files.items():
+        file = samples.file
+        reader = LayoutReader(samples.layout, file.stem)
         table = _Table(name, folder / name, _schema(images))
         with progress_bar(f"{name} to parquet") as report, table.writing():
-            for offset, record in records(file):
-                sample = decode(record, Sample, f"{file}: byte {offset}", "a sample")
+            for number, (offset, record) in enumerate(records(file)):
+                try:
+                    sample = reader.sample(record, number)
+                except NOT_JSON as error:
+                    raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
                 row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
                 held = len(record)
                 if images:

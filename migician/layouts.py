@@ -7,6 +7,7 @@ LLaMA-Factory 0.9.5 (data/converter.py) raises here too; tests/test_layouts.py h
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import NOT_JSON
+from migician.samples import Sample
 
 ROLES = ("human", "gpt", "system", "observation", "function_call")
 """Who may speak: a tool's results stand where a human's turn does, a call of it where an answer does."""
@@ -68,8 +70,8 @@ class Layout:
 
     @property
     def is_own(self) -> bool:
-        """Whether turns stand as in this project's own files, whatever their images."""
-        same = all(named == role for named, role in self.roles.items())
+        """Whether fields are named as in this project's own files; images may have none."""
+        same = all(named == role for named, role in self.roles.items()) and self.images in ("images", None)
         return same and self == Layout(images=self.images, roles=self.roles)
 
     @property
@@ -91,12 +93,16 @@ class _Given(msgspec.Struct, gc=False):
     type: Any = ""
 
 
+_SAMPLE = msgspec.json.Decoder(Sample)
+
+
 class LayoutReader:
     """Reads the records of one file, and remembers of what kinds its fields are."""
 
-    def __init__(self, layout: Layout | None = None) -> None:
-        """Without a `layout`, the fields of the first record tell it."""
+    def __init__(self, layout: Layout | None = None, name: str = "") -> None:
+        """Without a `layout`, the fields of the first record tell it; `name` is the file's."""
         self._layout = layout
+        self._name = name
         self._decoder = msgspec.json.Decoder(_Given)
         self._read = self._from_fields
         self.kinds: dict[tuple[str, str], int] = {}
@@ -124,8 +130,30 @@ class LayoutReader:
                 raise
             return self._read(repaired, number)
 
+    def sample(self, content: bytes, number: int) -> Sample:
+        """The sample of a record, as `read` takes it; its place and its file's name stand for an id and a type.
+
+        Raises one of `NOT_JSON` also for a role that the layout does not know.
+        """
+        if self._layout and self._layout.is_own:
+            with contextlib.suppress(msgspec.ValidationError):
+                return _SAMPLE.decode(content)
+        record = self.read(content, number)
+        self.refuse_strangers(record)
+        given = record.id
+        id = f"{self._name}-{number}" if given is None else given if isinstance(given, int) else str(given)
+        kind = record.type if isinstance(record.type, str) and record.type else self._name
+        turns = [{"from": turn.from_, "value": turn.value} for turn in record.conversations]
+        return msgspec.convert({"id": id, "images": record.images, "conversations": turns, "type": kind}, Sample)
+
+    def refuse_strangers(self, record: Record) -> None:
+        """Raise `msgspec.ValidationError` for a role that the layout does not know."""
+        for turn in record.conversations:
+            if turn.from_ not in ROLES:
+                raise msgspec.ValidationError(f"a turn is from {turn.from_}, expected {', '.join(self.layout.roles)}")
+
     def _follow(self, layout: Layout) -> None:
-        self._read = self._from_own if layout.is_own and layout.images in ("images", None) else self._from_fields
+        self._read = self._from_own if layout.is_own else self._from_fields
 
     def mixed(self) -> list[tuple[str, list[str], int]]:
         """(field, its kinds, the first record of another kind) of fields that `datasets` cannot hold in one column."""

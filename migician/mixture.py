@@ -17,7 +17,7 @@ from migician.datasetinfo import layout_beside
 from migician.errors import NOT_JSON, UserError, writing
 from migician.files import read_json
 from migician.jsonrecords import JsonRecords
-from migician.layouts import ROLES, LayoutReader, Record
+from migician.layouts import LayoutReader, Record
 from migician.samples import Sample
 from migician.seeds import stream
 
@@ -158,7 +158,7 @@ class _Source:
 
     def __init__(self, records: JsonRecords) -> None:
         self.records = records
-        self._reader = LayoutReader(layout_beside(records.file))
+        self._reader = LayoutReader(layout_beside(records.file), records.file.stem)
 
     def first_fields(self) -> set[str] | None:
         """The fields of its first record, of other layouts only those that stay; None where it is empty."""
@@ -173,7 +173,8 @@ class _Source:
         content = self.records[position]
         record = self._read(position, content)
         if not self._reader.layout.is_own:
-            return self._as_sample(position, record)
+            sample = self._reader.sample(content, position)
+            return msgspec.json.encode(msgspec.structs.replace(sample, id=str(sample.id)))
         fields = _FIELDS.decode(content)
         id_is_number = "id" in fields and bytes(fields["id"])[:1] not in (b'"', b"n")
         has_list = "images" in fields and bytes(fields["images"])[:1] == b"["
@@ -188,15 +189,9 @@ class _Source:
     def _read(self, position: int, content: bytes) -> Record:
         try:
             record = self._reader.read(content, position)
+            self._reader.refuse_strangers(record)
         except NOT_JSON as error:
             raise UserError(f"{self.records.file}: record {position} is not a sample: {error}") from None
-        strange = [turn.from_ for turn in record.conversations if turn.from_ not in ROLES]
-        if strange:
-            known = ", ".join(self._reader.layout.roles)
-            raise UserError(
-                f"{self.records.file}: record {position} is not a sample: a turn is from {strange[0]}, "
-                f"expected one of {known}"
-            )
         if not isinstance(record.id, str | int | float | None):
             raise UserError(
                 f"{self.records.file}: record {position} is not a sample: its id is {record.id!r:.40}, not text"
@@ -204,13 +199,6 @@ class _Source:
         if record.tools:
             raise UserError(f"{self.records.file}: record {position} has tools, which a mix has no column for; drop it")
         return record
-
-    def _as_sample(self, position: int, record: Record) -> bytes:
-        stem = self.records.file.stem
-        id = f"{stem}-{position}" if record.id is None else str(record.id)
-        type = record.type if isinstance(record.type, str) and record.type else stem
-        sample = {"id": id, "images": record.images, "conversations": record.conversations, "type": type}
-        return msgspec.json.encode(sample)
 
 
 def _columns(sources: list[_Source]) -> frozenset[str]:

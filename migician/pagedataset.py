@@ -17,8 +17,10 @@ from migician.benchmarks.images import find_image
 from migician.boxes import Box
 from migician.build import NAME
 from migician.checking.findings import Findings
-from migician.checking.inputs import INFO, inputs_of
+from migician.checking.inputs import inputs_of
+from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
+from migician.layouts import LayoutReader
 from migician.pagefiles import Shelf, write_index
 from migician.progress import progress_bar
 from migician.readme import read_card
@@ -62,7 +64,7 @@ def write_dataset_page(
                 progress(before + done, sum(sizes))
     chosen = drawn.chosen()
     if not chosen:
-        raise UserError(f"{path}: holds no sample. A sample has id, images, conversations and type")
+        raise UserError(f"{path}: holds no sample. A sample has conversations, and images if it shows some")
     root = images or (path if path.is_dir() else path.parent)
     # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
     shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent), as_trained=True)
@@ -140,15 +142,16 @@ class _Draw:
     def read(self, file: Path, seed: int) -> Iterator[int]:
         """Take in the records of one file; gives, now and then, how many of its bytes were read."""
         rng = stream(seed, "page", file.name)
-        decoder = msgspec.json.Decoder(Sample)
+        reader = LayoutReader(layout_beside(file), file.stem)
         for number, (offset, raw) in enumerate(records(file)):
             if number % _AT_ONCE == 0:
                 yield offset
             try:
-                sample = decoder.decode(raw)
+                sample = reader.sample(raw, number)
             except NOT_JSON:
                 self.broken.append(f"{file.name}, byte {offset}: {raw[:_LETTERS].decode('utf-8', 'replace')}")
                 continue
+            raw = msgspec.json.encode(sample)
             kind = self.kinds.setdefault(sample.type, _Kind())
             kind.samples += 1
             kind.images[len(sample.images)] += 1
@@ -213,7 +216,9 @@ def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> 
     }
 
 
-_SPEAKERS = {"human": "question", "gpt": "answer", "system": "system"}
+_SPEAKERS = {"human": "question", "gpt": "answer", "system": "system", "observation": "result"} | {
+    "function_call": "call of a tool"
+}
 
 
 def _corners(box: Box) -> list[float]:

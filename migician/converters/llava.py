@@ -1,7 +1,9 @@
 """LLaVA's conversations about images: LLaVA-OneVision's data, M4-Instruct, and what else has their form.
 
 A JSON list or JSON lines of {"id": "000000033471", "image": "coco/train2017/000000033471.jpg" or a list of
-such, "conversations": [{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A bus."}]}.
+such, "conversations": [{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A bus."}]};
+or turns of role and content in "messages", or instruction, input and output; or as the dataset_info.json beside the
+file says.
 Source: docs of haotian-liu/LLaVA and LLaVA-VL/LLaVA-NeXT. Parquet is not read.
 """
 
@@ -15,26 +17,21 @@ from typing import Any
 import msgspec
 
 from migician.converters.foreign import ImageFolder, plain
+from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
 from migician.jsonrecords import JsonRecords
+from migician.layouts import Layout, LayoutReader, Record, recognised
 from migician.samples import IMAGE_MARK, Sample, Turn
 from migician.scenes import Tally
 
-_ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 # Boxes as fractions, in LLaVA's data of a square that the image was padded to; and other families' tokens.
 _DECIMAL = r"\s*[01]?\.[0-9]+\s*"
 _FOREIGN_BOX = re.compile(rf"\[{_DECIMAL}(?:,{_DECIMAL}){{3}}\]|<\|box_start\|>|<box>|\bbbox_2d\b")
 
 
-class _Said(msgspec.Struct, frozen=True):
-    from_: str = msgspec.field(name="from")
-    value: str
+class _Media(msgspec.Struct, frozen=True):
+    """What beside images a record shows."""
 
-
-class _Record(msgspec.Struct, frozen=True):
-    conversations: list[_Said]
-    image: str | list[str] | None = None
-    images: str | list[str] | None = None
     video: Any = None
     videos: Any = None
 
@@ -54,22 +51,27 @@ def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -
     file without one record of this form.
     """
     for file, name in record_files(source):
+        described = layout_beside(file)
         with JsonRecords(file) as records:
             formed = 0
             for position, content in enumerate(records):
-                record = _decoded(content, file, position, tally)
-                if record is None:
-                    continue
-                formed += 1
                 try:
+                    record = _decoded(content, described, file, position)
                     made = _sample(f"{name}-{position}", record, images, tally)
-                except _Refused as refusal:
-                    tally.add(str(refusal))
+                except msgspec.ValidationError:
+                    tally.add("record of another form")
                     continue
+                except _Refused as refusal:
+                    made = None
+                    tally.add(str(refusal))
+                formed += 1
                 if made:
                     yield made
             if len(records) and not formed:
-                raise UserError(f"{file}: none of its {len(records)} records has conversations of 'from' and 'value'")
+                raise UserError(
+                    f"{file}: none of its {len(records)} records has conversations of 'from' and 'value', messages of "
+                    "'role' and 'content', or an instruction"
+                )
     images.refuse_if_empty()
 
 
@@ -77,34 +79,37 @@ def record_files(source: Path) -> list[tuple[Path, str]]:
     """The files of records that `source` is or holds, each with a name for the ids of its samples."""
     if not source.is_dir():
         return [(source, source.stem)]
-    files = sorted(file for file in source.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
+    found = (file for file in source.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
+    files = sorted(file for file in found if file.name != INFO)
     if not files:
         raise UserError(f"{source}: holds no .json or .jsonl files")
     return [(file, file.relative_to(source).with_suffix("").as_posix()) for file in files]
 
 
-def _decoded(content: bytes, file: Path, position: int, tally: Tally) -> _Record | None:
+def _decoded(content: bytes, described: Layout | None, file: Path, position: int) -> Record:
+    """A record, read in its file's layout or its own; raises `ValidationError` where it is of another form."""
     try:
-        return _DECODER.decode(content)
+        media = _MEDIA.decode(content)
+        record = LayoutReader(described or recognised(content)).read(content, position)
     except msgspec.ValidationError:
-        tally.add("record of another form")
-        return None
+        raise
     except NOT_JSON as error:
         raise UserError(f"{file}: record {position} is not JSON: {error}") from None
-
-
-def _sample(id: str, record: _Record, images: ImageFolder, tally: Tally) -> Sample | None:
-    """The sample of a record, None where an image is missing (counted); raises `_Refused` with the reason."""
-    if record.video or record.videos:
+    if media.video or media.videos:
         raise _Refused("record with a video")
-    turns = [(_ROLES.get(said.from_), said.value) for said in record.conversations]
-    system = [Turn("system", plain(record.conversations[0].value))] if _has_system(record) else []
-    spoken = turns[len(system) :]
+    return record
+
+
+def _sample(id: str, record: Record, images: ImageFolder, tally: Tally) -> Sample | None:
+    """The sample of a record, None where an image is missing (counted); raises `_Refused` with the reason."""
+    has_system = bool(record.conversations) and record.conversations[0].from_ == "system"
+    system = [Turn("system", plain(record.conversations[0].value))] if has_system else []
+    spoken = [(turn.from_, turn.value) for turn in record.conversations[len(system) :]]
     if not spoken or len(spoken) % 2 or any(role != ("human", "gpt")[i % 2] for i, (role, _) in enumerate(spoken)):
         raise _Refused("speakers out of order")
     if any(_FOREIGN_BOX.search(text) for _, text in spoken):
         raise _Refused("box in a notation whose scale is not known")
-    names = _names(record)
+    names = [name for name in record.images if name]  # an empty name is no image
     texts = _marked([text for _, text in spoken], len(names))
     if not all(text.replace(IMAGE_MARK, "").strip() for text in texts):
         raise _Refused("turn without text")
@@ -116,16 +121,6 @@ def _sample(id: str, record: _Record, images: ImageFolder, tally: Tally) -> Samp
         paths.append(path)
     said = [Turn("gpt" if number % 2 else "human", text.strip()) for number, text in enumerate(texts)]
     return Sample(id, paths, [*system, *said], "llava")
-
-
-def _has_system(record: _Record) -> bool:
-    return bool(record.conversations) and record.conversations[0].from_ == "system"
-
-
-def _names(record: _Record) -> list[str]:
-    """The names of a record's images; an empty name is no image."""
-    given = record.images if record.image is None else record.image
-    return [name for name in ([given] if isinstance(given, str) else given or []) if name]
 
 
 def _marked(texts: list[str], count: int) -> list[str]:
@@ -153,4 +148,4 @@ def _marked(texts: list[str], count: int) -> list[str]:
     return [text, *later]
 
 
-_DECODER = msgspec.json.Decoder(_Record)
+_MEDIA = msgspec.json.Decoder(_Media)
