@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,6 +106,8 @@ class LayoutReader:
         self._name = name
         self._decoder = msgspec.json.Decoder(_Given)
         self._read = self._from_fields
+        self.content = b""
+        """The last record, as JSON proper."""
         self.kinds: dict[tuple[str, str], int] = {}
         """The first record in which a field holds text, a number, a list, nothing ..., in order."""
         if layout:
@@ -120,6 +123,7 @@ class LayoutReader:
         if self._layout is None:
             self._layout = recognised(content)
             self._follow(self._layout)
+        self.content = content
         try:
             return self._read(content, number)
         except msgspec.ValidationError:
@@ -128,7 +132,8 @@ class LayoutReader:
             repaired = _plain_json(content)
             if repaired is None:
                 raise
-            return self._read(repaired, number)
+            self.content = repaired
+            return self._from_fields(repaired, number)
 
     def sample(self, content: bytes, number: int) -> Sample:
         """The sample of a record, as `read` takes it; its place and its file's name stand for an id and a type.
@@ -213,10 +218,14 @@ _KINDS: dict[type, str] = {
 def _plain_json(content: bytes) -> bytes | None:
     """What JSON proper does not have and `datasets` reads all the same taken out: NaN, halves of characters."""
     try:
-        found = json.loads(content, parse_constant=lambda _: None)
+        found = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return json.dumps(found, ensure_ascii=False).encode("utf-8", "ignore")
+
+
+def _finite(number: str) -> float | None:
+    return float(number) if math.isfinite(float(number)) else None
 
 
 def recognised(content: bytes) -> Layout:

@@ -164,14 +164,13 @@ class _Source:
         """The fields of its first record, of other layouts only those that stay; None where it is empty."""
         if not len(self.records):
             return None
-        record = self.records[0]
-        self._read(0, record)
-        return set(_FIELDS.decode(record)) if self._reader.layout.is_own else set()
+        self._read(0)
+        return set(_FIELDS.decode(self._reader.content)) if self._reader.layout.is_own else set()
 
     def take(self, position: int, columns: frozenset[str]) -> bytes:
         """A record with no other fields than `columns`; raises `UserError` where it is no sample."""
-        content = self.records[position]
-        record = self._read(position, content)
+        record = self._read(position)
+        content = self._reader.content
         if not self._reader.layout.is_own:
             sample = self._reader.sample(content, position)
             return msgspec.json.encode(msgspec.structs.replace(sample, id=str(sample.id)))
@@ -186,9 +185,9 @@ class _Source:
             fields["images"] = msgspec.Raw(msgspec.json.encode(record.images))
         return msgspec.json.encode({name: value for name, value in fields.items() if name in columns})
 
-    def _read(self, position: int, content: bytes) -> Record:
+    def _read(self, position: int) -> Record:
         try:
-            record = self._reader.read(content, position)
+            record = self._reader.read(self.records[position], position)
             self._reader.refuse_strangers(record)
         except NOT_JSON as error:
             raise UserError(f"{self.records.file}: record {position} is not a sample: {error}") from None
