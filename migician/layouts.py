@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from migician import samples
 from migician.errors import NOT_JSON
 from migician.samples import Sample
 
@@ -94,7 +95,15 @@ class _Given(msgspec.Struct, gc=False):
     type: Any = ""
 
 
-_SAMPLE = msgspec.json.Decoder(Sample)
+class _Plain(msgspec.Struct, gc=False):
+    """A record of the own layout that no reader stumbles over."""
+
+    conversations: list[samples.Turn]
+    images: list[str]
+    id: str | int | float | None = None
+
+
+_PLAIN, _SAMPLE = msgspec.json.Decoder(_Plain), msgspec.json.Decoder(Sample)
 
 
 class LayoutReader:
@@ -105,6 +114,7 @@ class LayoutReader:
         self._layout = layout
         self._name = name
         self._decoder = msgspec.json.Decoder(_Given)
+        self._own = False
         self._read = self._from_fields
         self.content = b""
         """The last record, as JSON proper."""
@@ -126,21 +136,26 @@ class LayoutReader:
         self.content = content
         try:
             return self._read(content, number)
-        except msgspec.ValidationError:
-            return self._from_fields(content, number)  # which takes more, and says more
         except msgspec.DecodeError:
-            repaired = _plain_json(content)
-            if repaired is None:
-                raise
-            self.content = repaired
-            return self._from_fields(repaired, number)
+            return self._from_fields(content, number)  # which takes more, and says more
+
+    def is_plain(self, content: bytes) -> bool:
+        """Whether a record is of the own layout in every detail, so that nothing of it is to be read otherwise."""
+        if not self._own:
+            return False
+        try:
+            _PLAIN.decode(content)
+        except NOT_JSON:
+            return False
+        return True
 
     def sample(self, content: bytes, number: int) -> Sample:
         """The sample of a record, as `read` takes it; its place and its file's name stand for an id and a type.
 
-        Raises one of `NOT_JSON` also for a role that the layout does not know.
+        The reader's `content` is this sample's. Raises one of `NOT_JSON` also for a role that the layout does not know.
         """
-        if self._layout and self._layout.is_own:
+        if self._own:
+            self.content = content
             with contextlib.suppress(msgspec.ValidationError):
                 return _SAMPLE.decode(content)
         record = self.read(content, number)
@@ -149,7 +164,9 @@ class LayoutReader:
         id = f"{self._name}-{number}" if given is None else given if isinstance(given, int) else str(given)
         kind = record.type if isinstance(record.type, str) and record.type else self._name
         turns = [{"from": turn.from_, "value": turn.value} for turn in record.conversations]
-        return msgspec.convert({"id": id, "images": record.images, "conversations": turns, "type": kind}, Sample)
+        made = msgspec.convert({"id": id, "images": record.images, "conversations": turns, "type": kind}, Sample)
+        self.content = msgspec.json.encode(made)
+        return made
 
     def refuse_strangers(self, record: Record) -> None:
         """Raise `msgspec.ValidationError` for a role that the layout does not know."""
@@ -158,7 +175,8 @@ class LayoutReader:
                 raise msgspec.ValidationError(f"a turn is from {turn.from_}, expected {', '.join(self.layout.roles)}")
 
     def _follow(self, layout: Layout) -> None:
-        self._read = self._from_own if layout.is_own else self._from_fields
+        self._own = layout.is_own
+        self._read = self._from_own if self._own else self._from_fields
 
     def mixed(self) -> list[tuple[str, list[str], int]]:
         """(field, its kinds, the first record of another kind) of fields that `datasets` cannot hold in one column."""
@@ -188,7 +206,11 @@ class LayoutReader:
         return Record(given.conversations, named, given.id, given.type)
 
     def _from_fields(self, content: bytes, number: int) -> Record:
-        fields = msgspec.json.decode(content, type=dict[str, Any])
+        try:
+            fields = msgspec.json.decode(content, type=dict[str, Any])
+        except msgspec.DecodeError:
+            self.content = _plain_json(content)
+            fields = msgspec.json.decode(self.content, type=dict[str, Any])
         layout = self.layout
         for name in {*layout.columns, "id"}:
             self.kinds.setdefault((name, _KINDS[type(fields.get(name, msgspec.UNSET))]), number)
@@ -215,12 +237,12 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _plain_json(content: bytes) -> bytes | None:
+def _plain_json(content: bytes) -> bytes:
     """What JSON proper does not have and `datasets` reads all the same taken out: NaN, halves of characters."""
     try:
         found = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError):
-        return None
+        return content
     return json.dumps(found, ensure_ascii=False).encode("utf-8", "ignore")
 
 
@@ -231,7 +253,7 @@ def _finite(number: str) -> float | None:
 def recognised(content: bytes) -> Layout:
     """The layout of a record that no dataset_info.json describes, by the names of its fields; else this project's."""
     try:
-        fields = msgspec.json.decode(content, type=dict[str, Any])
+        fields = msgspec.json.decode(_plain_json(content), type=dict[str, Any])
     except NOT_JSON:
         return Layout()
     images = "image" if "image" in fields and "images" not in fields else "images"

@@ -169,20 +169,23 @@ class _Source:
 
     def take(self, position: int, columns: frozenset[str]) -> bytes:
         """A record with no other fields than `columns`; raises `UserError` where it is no sample."""
-        record = self._read(position)
-        content = self._reader.content
-        if not self._reader.layout.is_own:
-            sample = self._reader.sample(content, position)
-            return msgspec.json.encode(msgspec.structs.replace(sample, id=str(sample.id)))
+        content = self.records[position]
+        images = None
+        if not self._reader.is_plain(content):
+            images = self._read(position).images
+            content = self._reader.content
+            if not self._reader.layout.is_own:
+                sample = self._reader.sample(content, position)
+                return msgspec.json.encode(msgspec.structs.replace(sample, id=str(sample.id)))
         fields = _FIELDS.decode(content)
         id_is_number = "id" in fields and bytes(fields["id"])[:1] not in (b'"', b"n")
-        has_list = "images" in fields and bytes(fields["images"])[:1] == b"["
+        has_list = images is None or bytes(fields.get("images", b""))[:1] == b"["
         if fields.keys() <= columns and not id_is_number and has_list:
             return content
         if id_is_number:
             fields["id"] = msgspec.Raw(b'"' + bytes(fields["id"]) + b'"')
         if not has_list:
-            fields["images"] = msgspec.Raw(msgspec.json.encode(record.images))
+            fields["images"] = msgspec.Raw(msgspec.json.encode(images))
         return msgspec.json.encode({name: value for name, value in fields.items() if name in columns})
 
     def _read(self, position: int) -> Record:

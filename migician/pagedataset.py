@@ -151,7 +151,7 @@ class _Draw:
             except NOT_JSON:
                 self.broken.append(f"{file.name}, byte {offset}: {raw[:_LETTERS].decode('utf-8', 'replace')}")
                 continue
-            raw = msgspec.json.encode(sample)
+            raw = reader.content
             kind = self.kinds.setdefault(sample.type, _Kind())
             kind.samples += 1
             kind.images[len(sample.images)] += 1
