@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from migician.checkpointforms import as_named, config_differences, file_differences, tied_faults
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint
 from migician.errors import UserError, appearing
-from migician.files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +43,6 @@ COMPANIONS = (
 )
 """What is copied from A. The list is closed, so no trainer or optimizer state slips in."""
 
-# Written by the tools about themselves; they say nothing of what the weights mean.
-_HARMLESS = {"transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config"}
-# How replies are drawn may differ between stages, and is copied from A.
-_NOT_COMPARED = {"generation_config.json"}
-
 _TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -57,6 +52,7 @@ def merge(
     weights: Sequence[float] | None = None,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    on_renamed: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write the weighted average of two or more checkpoints to the new folder `out` and give its path.
 
@@ -65,7 +61,9 @@ def merge(
     arXiv 2501.05767). Sums are made in float32 (float64 where the tensors are float32) and rounded once to
     the tensors' own dtype; tensors that are not floating point must be equal. Checkpoints are folders
     or Hub ids, in one file or several, cut alike or not; the result is cut like the first, and takes
-    tokenizer, processor and other small files from it. `merge.json` in it says what it was made from.
+    tokenizer, processor and other small files from it. `merge.json` in it says what it was made from. Versions of
+    transformers name tensors and settings otherwise: the result has the form of the first, and what others call
+    otherwise is said in `merge.json`, and to `on_renamed`.
 
     `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
     appears whole or not at all. Raises `UserError`, before anything is written, where the checkpoints do
@@ -76,16 +74,32 @@ def merge(
     target = Path(out)
     if target.exists():
         raise UserError(f"{target}: exists already; remove it or choose another folder")
-    first, *others = (read_checkpoint(locate(one)) for one in checkpoints)
-    for other in others:
+    first, *read = (read_checkpoint(locate(one)) for one in checkpoints)
+    others, renamed = [], []
+    for fault in (fault for one in (first, *read) for fault in tied_faults(one)):
+        raise UserError(fault)
+    for one in read:
+        other, told = as_named(one, first)
         problems = differences(first, other)
         if problems:
             shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-            raise UserError(f"{first.folder} and {other.folder} cannot be averaged: {shown}")
-
+            raise UserError(
+                f"{first.folder} (A) and {other.folder} (B) cannot be averaged: {shown}. Average stages that were "
+                "trained from one base, with its tokenizer"
+            )
+        others.append(other)
+        renamed += told
     with appearing(target) as partial:
         _check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
+        sources = [
+            {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
+            for one, share in zip([first, *read], shares, strict=True)
+        ]
+        content = {"formula": "sum of weight * checkpoint", "checkpoints": sources, "renamed": renamed}
+        (partial / "merge.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for line in renamed:
+        on_renamed(line)
     return target
 
 
@@ -110,32 +124,11 @@ def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
         other = b.tensors.get(name, one)
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             kinds = [f"{tensor.dtype} {list(tensor.shape)}" for tensor in (one, other)]
-            found.append(f"tensor {name} is {kinds[0]} in A and {kinds[1]} in B")
-    found += [f"config.json: {line}" for line in _changed(a.config, b.config)]
-    for name in COMPANIONS:
-        if name == "config.json" or name in _NOT_COMPARED:
-            continue
-        ours, theirs = a.folder / name, b.folder / name
-        # A file only one of them has is no contradiction: older and newer tools split them differently.
-        if ours.is_file() and theirs.is_file() and not _same_file(ours, theirs):
-            found.append(f"{name} differs")
+            fix = f"; save B again as {one.dtype}" if one.dtype != other.dtype else ""
+            found.append(f"tensor {name} is {kinds[0]} in A and {kinds[1]} in B{fix}")
+    found += config_differences(a, b)
+    found += file_differences(a.folder, b.folder)
     return found
-
-
-def _changed(a: dict[str, Any], b: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Each setting in which two configs disagree, as "name: value in A, value in B"."""
-    for key in sorted((a.keys() | b.keys()) - _HARMLESS):
-        ours, theirs = a.get(key), b.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            yield from _changed(ours, theirs, f"{path}{key}.")
-        elif ours != theirs:
-            yield f"{path}{key} is {ours!r:.60} in A and {theirs!r:.60} in B"
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    if a.read_bytes() == b.read_bytes():
-        return True
-    return a.suffix == ".json" and not any(_changed(read_object(a), read_object(b)))
 
 
 def _check_space(folder: Path, n_bytes: int) -> None:
@@ -166,12 +159,6 @@ def _write(
     for name in (*COMPANIONS, INDEX):
         if (first.folder / name).is_file():
             shutil.copyfile(first.folder / name, folder / name)
-    sources = [
-        {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
-        for one, share in zip(checkpoints, shares, strict=True)
-    ]
-    text = json.dumps({"formula": "sum of weight * checkpoint", "checkpoints": sources}, indent=2)
-    (folder / "merge.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _header_bytes(file: Path) -> bytes:

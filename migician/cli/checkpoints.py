@@ -42,7 +42,7 @@ def merge(
 
     shares = [1 - weight[0], weight[0]] if weight and len(weight) == 1 and len(checkpoints) == 2 else weight
     with progress_bar("averaging (bytes)") as progress:
-        average(checkpoints, out, shares, on_progress=progress)
+        average(checkpoints, out, shares, on_progress=progress, on_renamed=note)
     note(f"written: {out}")
 
 
