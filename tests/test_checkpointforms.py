@@ -51,7 +51,9 @@ def old_files(folder: Path, template: str) -> None:
     (folder / "processor_config.json").unlink()
     (folder / template).write_text(json.dumps({"chat_template": (folder / "chat_template.jinja").read_text()}))
     (folder / "chat_template.jinja").unlink()
-    edit(folder / "tokenizer_config.json", lambda one: one.update(added_tokens_decoder={}, backend=None))
+    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    decoder = {str(one["id"]): {key: value for key, value in one.items() if key != "id"} for one in added}
+    edit(folder / "tokenizer_config.json", lambda one: one.update(added_tokens_decoder=decoder, backend=None))
 
     def offsets(content: dict[str, Any]) -> None:
         content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
@@ -79,7 +81,9 @@ def both(content: dict[str, Any]) -> None:
     """A config of 5.x as 4.57 writes it, flat and nested; what is tied stands in the nested part alone."""
     text = json.loads(json.dumps(content["text_config"]))
     rope = text.pop("rope_parameters")
-    tied = content.pop("tie_word_embeddings")
+    tied = content["tie_word_embeddings"]
+    if tied:
+        content.pop("tie_word_embeddings")
     text |= {"rope_theta": rope["rope_theta"], "rope_scaling": {"rope_type": "default", **ROPE, "type": "default"}}
     content.update({key: value for key, value in text.items() if key not in ("model_type", "layer_types")})
     content.update(text_config=text | {"tie_word_embeddings": tied}, transformers_version="4.57.6")
@@ -114,7 +118,9 @@ def test_one_model_in_three_forms_merges_to_itself_bit_for_bit(forms: list[Path]
     for number, order in enumerate(itertools.permutations(forms)):
         out = merge(order, tmp_path / str(number), [0.5, 0.2, 0.3])
         assert (out / "model.safetensors").read_bytes() == (order[0] / "model.safetensors").read_bytes(), order
-        assert (out / "config.json").read_bytes() == (order[0] / "config.json").read_bytes()
+        ours, theirs = (json.loads((folder / "config.json").read_text()) for folder in (out, order[0]))
+        # What 4.57 says in the text's part alone is said where transformers 5 looks for it, too.
+        assert ours == theirs | ({} if "tie_word_embeddings" in theirs else {"tie_word_embeddings": True})
 
 
 def test_the_merged_model_replies_as_each_of_them(forms: list[Path], tmp_path: Path) -> None:
@@ -124,10 +130,10 @@ def test_the_merged_model_replies_as_each_of_them(forms: list[Path], tmp_path: P
     images = [Image.effect_noise(size, 90).convert("RGB") for size in ((112, 112), (200, 60))]
     merged = [merge([forms[k], forms[k - 1], forms[k - 2]], tmp_path / str(k)) for k in range(3)]
     replies = []
-    for folder in (*forms, *merged):
+    for folder in (*forms[:2], *merged):  # a head tied by 4.57 is not found by 5.x, unless merged
         model = Migician.from_pretrained(folder, device="cpu")
         replies.append([model.ground(images, question).reply for question in ("Where is it?", "Find it in Image-2.")])
-    assert replies == [replies[0]] * 6 and all(replies[0])
+    assert replies == [replies[0]] * 5 and all(replies[0])
 
 
 def test_renames_are_said(forms: list[Path], tmp_path: Path) -> None:
