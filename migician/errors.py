@@ -66,7 +66,8 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` when the block ends well, and leaves nothing when it does not.
 
     Writes beside the target and renames, so that a reader never sees half a file. `durable`
-    waits until the bytes are on the disk, so that not even a power cut leaves half a file.
+    waits until the bytes are on the disk, so that not even a power cut leaves half a file. Raises `UserError` for what
+    the file system refuses, also within the block: of another file by that file's name.
     """
     target = Path(path)
     # A name of this thread's own; what a killed process of the same number left there is overwritten.
@@ -86,7 +87,10 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 partial.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
+        reason = error.strerror or str(error)
+        if error.filename not in (None, str(target), str(partial), str(target.parent)):
+            raise UserError(f"{error.filename}: {reason}; {target} was not written") from None
+        raise UserError(f"{target}: cannot be written: {reason}") from None
 
 
 @contextlib.contextmanager

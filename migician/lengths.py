@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SYSTEM = "You are a helpful assistant."
-_PIXELS_A_SIDE = 28
+PIXELS_A_SIDE = 28
 """Of the square that becomes one token: two patches of 14."""
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
@@ -56,20 +56,20 @@ def image_tokens(size: Size, resize: Resize | None = None) -> int:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _image_tokens(size: Size, resize: Resize) -> int:
-    width, height = _prepared(size, resize)
+    width, height = prepared(size, resize)
     columns, rows = cells(width, height, resize.processor_min_pixels, resize.processor_max_pixels)
     return columns * rows
 
 
-def _prepared(size: Size, resize: Resize) -> Size:
+def prepared(size: Size, resize: Resize) -> Size:
     """The size that LLaMA-Factory hands to the image processor."""
     width, height = size
     if width * height > resize.image_max_pixels:
         width, height = _scaled(width, height, resize.image_max_pixels)
     if width * height < resize.image_min_pixels:
         width, height = _scaled(width, height, resize.image_min_pixels)
-    if min(width, height) < _PIXELS_A_SIDE:
-        width, height = max(width, _PIXELS_A_SIDE), max(height, _PIXELS_A_SIDE)
+    if min(width, height) < PIXELS_A_SIDE:
+        width, height = max(width, PIXELS_A_SIDE), max(height, PIXELS_A_SIDE)
     # What the processor would refuse is squeezed.
     if width / height > 200:
         width = height * 180
@@ -87,7 +87,7 @@ def _scaled(width: int, height: int, pixels: int) -> Size:
     return scaled
 
 
-def cells(width: int, height: int, fewest: int, most: int, side: int = _PIXELS_A_SIDE) -> tuple[int, int]:
+def cells(width: int, height: int, fewest: int, most: int, side: int = PIXELS_A_SIDE) -> tuple[int, int]:
     """(columns, rows) of tokens, by Qwen2-VL's own resize; `fewest` and `most` are in pixels.
 
     The image becomes `side` pixels for each of them: 28 for Qwen2-VL and Qwen2.5-VL.

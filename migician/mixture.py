@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.datasetinfo import layout_beside
+from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError, writing
 from migician.files import read_json
 from migician.jsonrecords import JsonRecords
@@ -56,7 +56,7 @@ def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> P
     Files are named relative to `folder`, which becomes `dataset_dir` in the training YAML,
     where they lie in it. Raises `UserError` for a file that is not there.
     """
-    target = Path(folder) / "dataset_info.json"
+    target = Path(folder) / INFO
     entries = {}
     for name, file in files.items():
         path = Path(folder) / file
@@ -71,14 +71,21 @@ def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> P
 def add_dataset(file: str | Path) -> Path:
     """Name one file of samples, by its stem, in the `dataset_info.json` beside it, and give that path."""
     path = Path(file)
-    target = path.with_name("dataset_info.json")
-    entries = {}
-    if target.exists():
-        entries = read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object")
+    target = path.with_name(INFO)
+    entries = entries_beside(path)
     entries[path.stem] = dataset_entry(path.name)
     with writing(target) as stream_:
         stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
     return target
+
+
+def entries_beside(file: str | Path) -> dict[str, Any]:
+    """What the `dataset_info.json` beside a file says, which may be still to be written; `UserError` where it is none.
+
+    Whoever is going to add to it asks before the work begins.
+    """
+    target = Path(file).with_name(INFO)
+    return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
 
 
 def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:

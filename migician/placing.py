@@ -6,13 +6,14 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
+from migician.bothviews import alike, seen_apart, stretched
 from migician.boxes import Size
-from migician.errors import writing
-from migician.models.pictures import orientation, read_size
+from migician.errors import UserError, writing
+from migician.models.pictures import load_picture, orientation, read_size
 from migician.sources.reading import OTHER_SIZE, UNREADABLE
 from migician.tasks.draft import Draft, Picture
 
@@ -27,6 +28,16 @@ TURNED = "image that its EXIF tag turns"
 can be right for both."""
 _REMEMBERED = 8192
 """Images whose sizes are known at most: more than MOT17 has, where many objects share a frame."""
+
+
+class _WholeLook(NamedTuple):
+    """What is known of a whole image."""
+
+    size: Size | None
+    refusal: str
+    """Why it cannot be used, whatever its annotation says."""
+    apart: bool
+    """Whether a trainer and an evaluation see it differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +57,13 @@ class Placer:
     collect: bool
     """Whether whole images are opened, compared with their annotation and brought into the dataset.
 
-    Where not, `place` is a link to the root, whole images are not touched, and crops lie beside it.
+    What a trainer would see otherwise than an evaluation is written so that both see the same: on white, with 8 bits,
+    and no thinner than a token. Where not, `place` is a link to the root, whole images are not touched, and crops lie
+    beside it.
     """
     measure: bool = False
     """Whether whole images are compared with their annotation even where they are not collected."""
-    _looks: dict[str, tuple[Size | None, str]] = field(default_factory=dict)
-    """Of whole images: the size, and why one cannot be used whatever its annotation says."""
+    _looks: dict[str, _WholeLook] = field(default_factory=dict)
 
     def place_all(self, draft: Draft) -> list[str] | str:
         """The paths of a draft's pictures, all of them made; or why there are none."""
@@ -68,24 +80,42 @@ class Placer:
         if self.collect:
             for picture in draft.pictures:
                 if not picture.crop:
-                    _link(self.root / picture.image, self.data / self.place / picture.image)
+                    self._bring(picture)
         return [self._name(picture) for picture in draft.pictures]
 
     def _refusal(self, picture: Picture) -> str:
-        if picture.image not in self._looks:
+        look = self._look(picture.image)
+        return look.refusal or (OTHER_SIZE if picture.size and look.size != picture.size else "")
+
+    def _look(self, image: str) -> _WholeLook:
+        if image not in self._looks:
             if len(self._looks) >= _REMEMBERED:
                 self._looks.clear()
+            path = self.root / image
             try:
-                with Image.open(self.root / picture.image) as opened:
-                    self._looks[picture.image] = read_size(opened), TURNED if orientation(opened) != 1 else ""
+                with Image.open(path) as opened:
+                    # Decimals have no scale that could be known.
+                    refusal = UNREADABLE if opened.mode == "F" else TURNED if orientation(opened) != 1 else ""
+                    size = read_size(opened)
+                    apart = self.collect and not refusal and bool(stretched(size) != size or seen_apart(path, opened))
+                    self._looks[image] = _WholeLook(size, refusal, apart)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                self._looks[picture.image] = None, UNREADABLE
-        size, refusal = self._looks[picture.image]
-        return refusal or (OTHER_SIZE if picture.size and size != picture.size else "")
+                self._looks[image] = _WholeLook(None, UNREADABLE, False)
+        return self._looks[image]
+
+    def _bring(self, picture: Picture) -> None:
+        """The whole image into the dataset: the file as it is, or what both see alike."""
+        target = self.data / self._name(picture)
+        if not self._look(picture.image).apart:
+            _link(self.root / picture.image, target)
+        elif not target.exists():
+            _save(alike(self.root / picture.image), target)
 
     def _name(self, picture: Picture) -> str:
         if picture.crop is None:
-            return f"./{self.place}/{picture.image}"
+            # What is written again has a kind of file that loses nothing.
+            again = self.collect and self._look(picture.image).apart and not picture.image.lower().endswith(".png")
+            return f"./{self.place}/{picture.image}{'.png' if again else ''}"
         path = PurePosixPath(picture.image)
         pixels = "-".join(str(value) for value in picture.crop)
         name = path.with_name(f"{path.stem}-{pixels}{_KINDS.get(path.suffix.lower(), '.png')}")
@@ -99,12 +129,18 @@ class Placer:
                     return TURNED
                 if pictures[0].size and read_size(opened) != pictures[0].size:
                     return OTHER_SIZE
-                opened.load()
-                whole = opened if opened.mode == "RGB" else opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                if self.collect and seen_apart(self.root / image, opened):
+                    whole = load_picture(self.root / image)
+                else:
+                    opened.load()
+                    whole = opened if opened.mode == "RGB" else opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError):
             return UNREADABLE
         for picture in pictures:
-            _save(whole.crop(picture.crop), self.data / self._name(picture))
+            crop = whole.crop(picture.crop)
+            size = stretched(crop.size) if self.collect else crop.size
+            crop = crop if size == crop.size else crop.resize(size, Image.Resampling.BICUBIC)
+            _save(crop, self.data / self._name(picture))
         return ""
 
 
@@ -126,4 +162,4 @@ def _link(source: Path, target: Path) -> None:
 def _save(image: Image.Image, target: Path) -> None:
     if not target.exists():
         with writing(target, durable=False) as stream:
-            image.save(stream, **_OPTIONS[target.suffix])
+            image.save(stream, **_OPTIONS[target.suffix.lower()])

@@ -16,12 +16,14 @@ from typer.testing import CliRunner, Result
 from migician.build import build
 from migician.checking import Options, check
 from migician.checking import images as images_module
-from migician.checking.findings import KINDS, shown
+from migician.checking.findings import KINDS, Findings, shown
 from migician.checking.images import Care, look, look_at_all
+from migician.checking.inputs import Samples
+from migician.checking.reading import Reader
 from migician.checking.report import Report, sentences
 from migician.cli import app
 from migician.errors import UserError
-from migician.lengths import Resize
+from migician.lengths import EstimatedTokens, Resize
 from migician.miniature import make_world
 from migician.mixture import dataset_entry
 from tests.test_build import MINIATURE, WORLD
@@ -264,6 +266,14 @@ class TestFiles:
         report = check(folder)
         assert [(one.samples, one.shared) for one in report.files] == [(6, 0), (1, 0), (8, 7)]
         assert report.samples == 8 and counts(report) == {"missing": 1}
+
+    def test_more_files_than_two_bytes_count(self, tmp_path: Path) -> None:
+        folder = write_dataset(tmp_path / "d", ("A.json", [record("a", "a.jpg")]))
+        findings = Findings()
+        reader = Reader(findings, EstimatedTokens())
+        reader.read.files.extend([folder / "B.json"] * 70_000)
+        reader.add(Samples(folder / "A.json"))
+        assert reader.read.place(0).file == str(folder / "A.json") and findings.listed() == []
 
     def test_entries_that_do_not_fit(self, tmp_path: Path) -> None:
         folder = write_dataset(tmp_path / "d", ("A.json", [record(1, "a.jpg")]))

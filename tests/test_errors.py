@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from migician.errors import UserError, appearing
+from migician.errors import UserError, appearing, writing
 
 
 def test_a_folder_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
@@ -65,3 +65,17 @@ def test_what_a_killed_process_left_is_taken_away(tmp_path: Path) -> None:
     with appearing(target) as folder:
         (folder / "whole").write_text("1")
     assert [path.name for path in target.iterdir()] == ["whole"] and list(tmp_path.iterdir()) == [target]
+
+
+def test_the_file_that_failed_is_named_whichever_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "out.json"
+    said = f"^{tmp_path}/gone: No such file or directory; {target} was not written$"
+    with pytest.raises(UserError, match=said), writing(target):
+        (tmp_path / "gone").read_bytes()
+    with pytest.raises(UserError, match=f"^{target}: cannot be written: No space left on device$"), writing(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    (tmp_path / "file").write_text("")
+    said = f"^{tmp_path}/file: cannot be written: .*Not a directory"
+    with pytest.raises(UserError, match=said), writing(tmp_path / "file" / "x"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

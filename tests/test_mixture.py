@@ -255,3 +255,14 @@ def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
     ):
         status, error = migician("mix", *args, "--out", "n.json", cwd=tmp_path)
         assert status == 2 and said in error and len(error.strip().splitlines()) == 1, error
+
+
+@pytest.mark.parametrize("verb", ["mix", "convert"])
+def test_what_is_there_is_read_before_anything_is_written(verb: str, tmp_path: Path) -> None:
+    source = part(tmp_path, "a", 3)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset_info.json").write_text("[]")
+    args = ["--part", f"{source}=1", "--count", 2] if verb == "mix" else ["llava", "--from", source, "--images", "."]
+    status, error = migician(verb, *args, "--out", "out/m.json", cwd=tmp_path)
+    assert status == 2 and "not a dataset_info.json" in error
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["dataset_info.json"]

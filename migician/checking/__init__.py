@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from migician.bothviews import ROTATED, THIN, stretched
 from migician.checking.annotated_sizes import crop_fault, frame_faults
 from migician.checking.findings import Findings
 from migician.checking.images import Care, Look, look_at_all
 from migician.checking.inputs import Inputs, inputs_of
 from migician.checking.reading import Read, Reader
 from migician.checking.report import FileCount, ImageCount, Leakage, Lengths, Report, SourceCopying, TooLong
-from migician.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, image_tokens
+from migician.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _images(
             sizes[number] = one.width, one.height
             if one.fingerprint is not None:
                 prints[number] = one.fingerprint
-            for kind, value in _image_faults(name, one):
+            for kind, value in _image_faults(name, one, options.resize):
                 findings.add(kind, partial(read.place, read.first_use[number], value))
             report(done + 1, len(inside))
     for sample, value in frame_faults(read, sizes):
@@ -153,7 +154,7 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or name[1:3] in (":\\", ":/")
 
 
-def _image_faults(name: str, look: Look) -> Iterator[tuple[str, str]]:
+def _image_faults(name: str, look: Look, resize: Resize) -> Iterator[tuple[str, str]]:
     if look.fault:
         yield look.fault, f"{name}: {look.value}" if look.value else name
     if not (look.width and look.height):
@@ -161,12 +162,16 @@ def _image_faults(name: str, look: Look) -> Iterator[tuple[str, str]]:
     size = f"{name}: {look.width} x {look.height}"
     if max(look.width, look.height) > _LONGEST_RATIO * min(look.width, look.height):
         yield "narrow", size
-    if min(look.width, look.height) < _TINY_PX:
+    if stretched((look.width, look.height), resize) != (look.width, look.height):
+        asked = cells(look.width, look.height, resize.processor_min_pixels, resize.processor_max_pixels)
+        trained = _tokens(look.width, look.height, resize)
+        yield THIN, f"{size}, {trained} tokens in training, {asked[0] * asked[1]} in evaluation"
+    elif min(look.width, look.height) < _TINY_PX:
         yield "tiny", size
     if fault := crop_fault(name, (look.width, look.height)):
         yield "annotated_size", fault
-    if look.rotation != 1:
-        yield "rotated", f"{name}: orientation {look.rotation}"
+    if look.apart:
+        yield look.apart, f"{name}: orientation {look.rotation}" if look.apart == ROTATED else size
 
 
 def _shown_leaks(

@@ -95,8 +95,21 @@ KINDS: dict[str, Kind] = {
     ),
     "narrow": Kind("image over 200 times as long as wide", "crop it: Qwen2-VL refuses it, LLaMA-Factory squeezes it"),
     "rotated": Kind(
-        "image with an EXIF rotation",
-        "trainers see it unturned, a TIFF even scrambled: save it upright",
+        "image with an EXIF rotation that training does not see", "save it upright: evaluation turns it", "warning"
+    ),
+    "transparent": Kind(
+        "image whose transparency training does not see, and evaluation lays on white",
+        "save it on white, without transparency: build --collect does",
+        "warning",
+    ),
+    "deep": Kind(
+        "image of more than 8 bits, which training clips and evaluation scales",
+        "save it with 8 bits: build --collect does",
+        "warning",
+    ),
+    "thin": Kind(
+        "image below 28 pixels a side that training stretches and evaluation does not",
+        "drop it, or save it at least 28 pixels wide and high: build --collect does",
         "warning",
     ),
     "tiny": Kind("image below 28 pixels a side", "one token is 28 pixels wide: drop it, or crop more", "warning"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from migician.bothviews import ROTATED, seen_apart
 from migician.errors import UserError
 from migician.fingerprints import fingerprint, prepare
 from migician.models.pictures import orientation, read_size
@@ -34,6 +35,8 @@ class Look:
     """In pixels as a trainer reads them; 0 where they could not be read."""
     rotation: int = 1
     """EXIF's; 1 is upright."""
+    apart: str = ""
+    """Why an evaluation sees other pixels than a trainer, a key of `findings.KINDS`; empty where it does not."""
     fingerprint: int | None = None
 
 
@@ -52,7 +55,7 @@ def look(path: Path, care: Care) -> Look:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
-                return _opened(picture, care)
+                return _opened(path, picture, care)
     except (FileNotFoundError, NotADirectoryError):
         return Look("missing")
     except Image.DecompressionBombError as error:
@@ -63,21 +66,23 @@ def look(path: Path, care: Care) -> Look:
         return Look("unreadable", str(error))
 
 
-def _opened(picture: Image.Image, care: Care) -> Look:
+def _opened(path: Path, picture: Image.Image, care: Care) -> Look:
     width, height = read_size(picture)
     if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
         return Look("bomb", f"{width} x {height} pixels", width, height)
     rotation = orientation(picture)
     if care.quick:
-        return Look("", "", width, height, rotation)
-    # The whole file is decoded, a JPEG in grey and small: that notices the same faults in half the time.
-    prepare(picture)
+        # Of a TIFF only its pixels tell, which Pillow turns.
+        return Look("", "", width, height, rotation, ROTATED if rotation != 1 and picture.format != "TIFF" else "")
     try:
+        apart = seen_apart(path, picture)
+        # The whole file is decoded, a JPEG in grey and small: that notices the same faults in half the time.
+        prepare(picture)
         picture.load()
         taken = fingerprint(picture) if care.fingerprints else None
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
         return Look("truncated", str(error), width, height, rotation)
-    return Look("", "", width, height, rotation, taken)
+    return Look("", "", width, height, rotation, apart, taken)
 
 
 def look_at_all(root: Path, names: Sequence[str], care: Care, workers: int) -> Iterator[Look]:

@@ -34,7 +34,7 @@ def convert(
     """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct into samples, for the mixes."""
     from migician.converters import CONVERTERS, refcoco
     from migician.converters.foreign import ImageFolder
-    from migician.mixture import add_dataset
+    from migician.mixture import add_dataset, entries_beside
     from migician.samples import write_samples
     from migician.scenes import Tally
 
@@ -46,6 +46,7 @@ def convert(
         raise UserError(f"--out {out}: the samples are written as one JSON list; name a .json file")
     if not source.exists():
         raise UserError(f"--from {source}: no such file or folder")
+    entries_beside(out)
     tally = Tally()
     folder = ImageFolder(images, media or out.parent)
     if dataset == "refcoco":

@@ -102,7 +102,7 @@ def mix(
 ) -> None:
     """Mix files of samples by share, for LLaMA-Factory."""
     from migician.mixrecipe import parts_of, read_mix_recipe
-    from migician.mixture import add_dataset
+    from migician.mixture import add_dataset, entries_beside
     from migician.mixture import mix as mix_files
 
     if bool(part) == bool(config):
@@ -116,6 +116,7 @@ def mix(
         parts = _given_parts(part or [])
     else:
         raise UserError("with --part, give --count, the samples in all")
+    entries_beside(out)
     counts = mix_files(parts, out, count, seed or 0)
     add_dataset(out)
     note(f"{out}: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
