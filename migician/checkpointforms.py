@@ -28,8 +28,13 @@ _RENAMED = [
 
 _FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 """Whose config has been flat."""
-_OF_THE_WHOLE = ("model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id")
-_OF_THE_WHOLE += ("vision_end_token_id", "vision_config", "text_config", "tie_word_embeddings", "quantization_config")
+_OF_THE_WHOLE = {"model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id"} | {
+    "vision_end_token_id",
+    "vision_config",
+    "text_config",
+    "tie_word_embeddings",
+    "quantization_config",
+}
 # Written by the tools about themselves, or read by none; they say nothing of what the weights mean.
 _HARMLESS = {"transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config"} | {
     "dtype",  # the tensors' own are compared
@@ -117,6 +122,15 @@ def is_tied(checkpoint: Checkpoint) -> bool:
         if isinstance(part, dict) and isinstance(part.get("tie_word_embeddings"), bool):
             return bool(part["tie_word_embeddings"])
     return not any(canonical(name) == HEAD for name in checkpoint.tensors)
+
+
+def is_tied_in_part(checkpoint: Checkpoint) -> bool:
+    """Whether the text's part of a config alone says what is tied, as 4.52 to 4.57 write it.
+
+    Transformers 5 looks for it in the whole alone, and draws a random head.
+    """
+    part = checkpoint.config.get("text_config")
+    return "tie_word_embeddings" not in checkpoint.config and isinstance(part, dict) and is_tied(checkpoint)
 
 
 def tied_faults(checkpoint: Checkpoint) -> Iterator[str]:
@@ -251,7 +265,7 @@ def _tokenizer(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     content = read_object(file)
-    model = content.get("model") if isinstance(content.get("model"), dict) else {}
+    model: dict[str, Any] = content["model"] if isinstance(content.get("model"), dict) else {}
     merges = model.get("merges") or []
     added = {one.get("content"): one.get("id") for one in content.get("added_tokens") or [] if isinstance(one, dict)}
     known = {token: number for token, number in (model.get("vocab") or {}).items() if token not in added}

@@ -104,8 +104,11 @@ def _layout(entry: _Entry) -> Layout:
     )
 
 
-_DEFAULTS: dict[str, str | None] = {"prompt": "instruction", "query": "input", "response": "output"} | {
-    "messages": "conversations"
+_DEFAULTS: dict[str, str | None] = {
+    "prompt": "instruction",
+    "query": "input",
+    "response": "output",
+    "messages": "conversations",
 }
 
 

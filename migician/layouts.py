@@ -259,8 +259,16 @@ def recognised(content: bytes) -> Layout:
     images = "image" if "image" in fields and "images" not in fields else "images"
     messages = "messages" if "messages" in fields and "conversations" not in fields else "conversations"
     if messages not in fields and "instruction" in fields:
-        columns = {part: name for part, name in _ALPACA.items() if name in fields}
-        return Layout("alpaca", images=images, **{"prompt": None, "query": None, "response": None} | columns)
+        prompt, query, response, history, system = (name if name in fields else None for name in _ALPACA)
+        return Layout(
+            "alpaca",
+            images=images,
+            prompt=prompt,
+            query=query,
+            response=response,
+            history=history,
+            system=system,
+        )
     turns = [turn for turn in fields.get(messages) or [] if isinstance(turn, dict)]
     by_role = bool(turns) and "from" not in turns[0] and "role" in turns[0]
     role_tag, content_tag = ("role", "content") if by_role else ("from", "value")
@@ -271,13 +279,7 @@ def recognised(content: bytes) -> Layout:
     return Layout(messages=messages, images=images, role_tag=role_tag, content_tag=content_tag, roles=roles)
 
 
-_ALPACA = {
-    "prompt": "instruction",
-    "query": "input",
-    "response": "output",
-    "history": "history",
-    "system": "system",
-}
+_ALPACA = ("instruction", "input", "output", "history", "system")
 
 
 def _text(value: Any, name: str | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migician.checkpointforms import as_named, config_differences, file_differences, is_tied, tied_faults
+from migician.checkpointforms import as_named, config_differences, file_differences, is_tied_in_part, tied_faults
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint
 from migician.errors import UserError, appearing
 
@@ -75,7 +75,8 @@ def merge(
     if target.exists():
         raise UserError(f"{target}: exists already; remove it or choose another folder")
     first, *read = (read_checkpoint(locate(one)) for one in checkpoints)
-    others, renamed = [], []
+    others: list[Checkpoint] = []
+    renamed: list[str] = []
     for fault in (fault for one in (first, *read) for fault in tied_faults(one)):
         raise UserError(fault)
     for one in read:
@@ -92,10 +93,9 @@ def merge(
     with appearing(target) as partial:
         _check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
-        if is_tied(first) and "tie_word_embeddings" not in first.config:
-            # 4.52 to 4.57 say it in the text's part alone, where 5.x does not look: it would draw a random head.
-            told = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
-            (partial / "config.json").write_text(told + "\n", encoding="utf-8")
+        if is_tied_in_part(first):
+            config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
+            (partial / "config.json").write_text(config + "\n", encoding="utf-8")
             renamed.append(f"tie_word_embeddings of {first.folder} is said where transformers 5 looks for it")
         sources = [
             {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
