@@ -150,8 +150,12 @@ class Completions:
             try:
                 return await self._adapted(key, model, await asyncio.to_thread(body))
             except RunStopped as error:
-                self._fatal = str(error)
+                self.give_up(str(error))
                 raise
+
+    def give_up(self, why: str) -> None:
+        """Send nothing more: whoever still asks is told why."""
+        self._fatal = why
 
     def _check_alive(self) -> None:
         if self._fatal:  # the others need not find out for themselves

@@ -50,7 +50,7 @@ def with_article(label: str) -> str:
     if known is not None:
         return known
     words = _SLASH.sub(" or ", _cased(plain))
-    if _takes_none(_OF.split(words)[0]):
+    if _takes_none(_OF.split(words)[0] or words):
         return words
     return f"{'an' if _begins_with_vowel(words) else 'a'} {words}"
 
