@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **bench.facts(),
         "n": len(records),
         "rows_in_file": len(bench.questions),
+        **_which_rows(bench, records),
         "unanswered": sum(record.error == NO_ANSWER for record in records),
         "per_task": per_task,
         **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
@@ -137,6 +139,14 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **_failures(records),
         **spec,
     }
+
+
+def _which_rows(bench: Benchmark, records: Sequence[Any]) -> dict[str, str]:
+    """What tells some rows of a file from as many others; nothing where all were scored."""
+    if len(records) == len(bench.questions):
+        return {}
+    rows = msgspec.json.encode([record.index for record in records])
+    return {"rows_sha256": hashlib.sha256(rows).hexdigest()}
 
 
 def _failures(records: Sequence[Any]) -> dict[str, Any]:
@@ -196,6 +206,7 @@ class _Form(msgspec.Struct):
     micro: _Figures
     scoring: str = "boxes"
     unanswered: int = 0
+    rows_sha256: str = ""
     malformed_rows: list[int] = []
     breakdowns: dict[str, dict[str, _Figures]] = {}
     model: dict[str, Any] | None = None
