@@ -113,6 +113,16 @@ def mark(reports: Reports) -> str | None:
     return f"Not like for like, the runs differ in {_listed(list(found))}: {'; '.join(headed(reports).values())}."
 
 
+def unreplied(reports: Reports) -> str | None:
+    """How many questions of each run have no reply and count as 0; None where all have one."""
+    told = []
+    for name, report in reports.items():
+        lost = [(report.get("unanswered"), "without an answer"), ((report.get("failures") or {}).get("n"), "failed")]
+        if words := [f"{count:,} {what}" for count, what in lost if count]:
+            told.append(f"{name} {_listed(words)} of {report['n']:,}")
+    return f"Questions without a reply, each scored 0: {'; '.join(told)}." if told else None
+
+
 def check_one_measure(reports: Reports) -> None:
     """Raise `UserError` for runs of different benchmarks, which have no figure in common."""
     (first, some), *others = reports.items()

@@ -16,7 +16,7 @@ from migician.breakdowns import breakdowns
 from migician.errors import UserError, writing
 from migician.faults import commonest
 from migician.files import read_json
-from migician.headings import check_one_measure, is_released, mark, title, title_of
+from migician.headings import check_one_measure, is_released, mark, title, title_of, unreplied
 from migician.imagesizes import sizes_for
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
@@ -230,7 +230,7 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     reports of different benchmarks.
     """
     check_one_measure(reports)
-    heading = "\n".join([title_of(reports), *([mark_of] if (mark_of := mark(reports)) else [])])
+    heading = "\n".join(filter(None, [title_of(reports), mark(reports), unreplied(reports)]))
     result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
     tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
     parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}, None) for task in tasks]

@@ -313,6 +313,22 @@ def test_a_comparison_of_two_protocols_says_so_where_its_figures_are(runs, tmp_p
     assert json.loads(same.stdout)["not_like_for_like"] is None and "like for like" not in same.stderr
 
 
+def test_what_has_no_reply_is_said_wherever_its_zeros_count(runs, tmp_path):
+    answers = tmp_path / "gaps.jsonl"
+    lines = [{"index": at, **({"error": "boom"} if at < 3 else {"response": "(1,1),(2,2)"})} for at in range(8)]
+    answers.write_text("\n".join(map(json.dumps, lines)))
+    data = runs["first"].parent / "data.json"
+    assert verb("score", "mig-bench", "--data", data, "--answers", answers, "--out", tmp_path / "gaps").exit_code == 0
+    pair, told = [runs["first"], tmp_path / "gaps"], "each scored 0: gaps 4 without an answer and 3 failed of 12."
+    for words in (["table", *pair], ["table", pair[1]], ["table", *pair, "--format", "latex"]):
+        assert told in " ".join(verb(*words).stdout.split())
+    for words in (["compare", *pair], ["compare", *pair, "--json"]):
+        assert "gaps 4 without an answer and 3 failed of 12." in " ".join(verb(*words).output.split())
+    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    assert told in " ".join(verb("report", *pair, "--parquet", tmp_path / "r.parquet").stdout.split())
+    assert "without a reply" not in verb("table", runs["first"], runs["second"]).stdout
+
+
 def test_the_printed_outcomes_sum_up_to_the_replies(runs):
     for run in (runs["first"], runs["lax"]):
         told = notes(read_report(run))
