@@ -249,9 +249,9 @@ class Completions:
         except NOT_JSON as error:
             return None, f"the answer is no chat completion: {error}", 0.0
         choice = answer.choices[0] if answer.choices else None
-        if error := answer.error or (choice and choice.error):  # said with status 200 by gateways, also half-way
-            code = error.get("code") if isinstance(error, dict) else None
-            words = self._excerpt(msgspec.json.encode(error))
+        if told := answer.error or (choice and choice.error):  # with status 200, as gateways do, also half-way
+            code = told.get("code") if isinstance(told, dict) else None
+            words = self._excerpt(msgspec.json.encode(told))
             return self._failure(code if isinstance(code, int) and code >= 300 else 500, words, "")
         if choice is None:
             return None, f"the answer holds no choice: {self._excerpt(content)}", 0.0

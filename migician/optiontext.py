@@ -171,7 +171,7 @@ def _items(text: str, found: Sequence[Mention]) -> set[int]:
 
 
 def _leads(text: str, one: Mention) -> bool:
-    """Whether the reply begins with this mention, and a clause ends behind it, but not a question that it then answers."""
+    """Whether the reply begins with this mention, and a clause ends behind it; not one that it asks itself."""
     opening = _OPENING.match(text)
     begins = opening and one.start <= opening.end() and CLAUSE_END.match(text, one.end)
     return bool(begins and not _ASKED.match(text, one.end))
