@@ -1,8 +1,6 @@
-"""What a phrase is about: the nouns that it names, by a few rules and tables of English.
+"""What a phrase is about: "a red cup on a table" is about a cup, "men wearing blue shirts" about a person.
 
-    "a red cup on a table"          names a cup
-    "man wearing blue shirt"        names a person
-    "the table and chairs"          names a table and a chair
+A few rules and tables, made for the phrases of GranD; read on its files.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ _SIDE = re.compile(
 """A name for one of the two images, which the annotators saw side by side."""
 _NAMES = {"left": "the first image", "before": "the first image"}
 _STILL_A_SIDE = re.compile(
-    r"\b(?:before|after|[lr])\b|\b(?:left|right)\b(?![ -](?:side|hand|part|half|end|edge|lane|corner|of|most|arm|turn))",
+    r"\b(?:before|after|[lr])\b"
+    r"|\b(?:left|right)\b(?![ -](?:side|hand|part|half|end|edge|lane|corner|of|most|arm|turn))",
     re.IGNORECASE,
 )
 """May be one of the two images: "right has two people", "in the before"; or a place in both, which nobody can tell."""
