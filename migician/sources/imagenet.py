@@ -68,8 +68,8 @@ class _Folder:
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:
     """The annotated images of a split (`train` or `val`), class by class and in order of their names.
 
-    The label of a class is the first of its names, but for some of which `_MEANT` says what they are; classes that share it with another class
-    (crane, maillot) are left out and counted. `train` is what XML is there; what train_loc.txt lists
+    The label of a class is the first of its names, but for those of `_MEANT`; classes that share it with another
+    class (crane, maillot) are left out and counted. `train` is what XML is there; what train_loc.txt lists
     beyond it is counted. `val` is what val.txt lists, or without it what is there; where an XML is
     missing the boxes come from LOC_val_solution.csv (counted). Raises `UserError` naming the file
     and the place of what cannot be read, for `test` (it has no boxes), and if no image is there.
