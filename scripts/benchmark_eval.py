@@ -269,13 +269,13 @@ def compare(
     Only float32 promises equal replies: of others it is counted how many words are alike before they part.
     """
     different = [at for at, (one, other) in enumerate(zip(plain, ours, strict=True)) if one != other]
-    print(f"replies: {len(plain)} compared, {len(set(plain))} kinds, {len(different)} differ", end="")
+    print(f"replies: {len(plain)} compared, {len(set(plain))} kinds, {len(different)} differ", flush=True)
     if model.model.dtype != torch.float32:
         same = [map(str.__eq__, plain[at].split(), ours[at].split()) for at in different]
         alike = [sum(1 for _ in itertools.takewhile(bool, words)) for words in same]
-        print(f"; those are alike in their first {sum(alike) / max(1, len(alike)):.1f} words on average")
+        if alike:
+            print(f"  their first {sum(alike) / len(alike):.1f} words are alike on average", flush=True)
         return
-    print()
     for at in different[:50]:
         told = ask_plainly(
             model, ask(questions[at], options.folder, plan), output_logits=True, return_dict_in_generate=True
