@@ -21,7 +21,7 @@ from migician.curves import loss_curves, smoothed
 from migician.errors import UserError
 from migician.mixture import dataset_entry
 from migician.preflight import Machine, preflight
-from migician.preflight.cost import PEAK_FLOPS, QWEN2_VL_7B, Training, operations_of
+from migician.preflight.cost import PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, Training, operations_of
 from migician.preflight.projection import Assumptions, project
 from migician.training_log import pace, progress_line, read_log
 
@@ -146,18 +146,18 @@ def test_a_packed_step_holds_more_samples(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text(json.dumps({"set": dataset_entry("set.json")}))
     (tmp_path / "s.yaml").write_text(json.dumps(settings))
     found = preflight(tmp_path / "s.yaml", Machine(gpus=1), Options()).training
-    assert found.samples_a_step == pytest.approx(8192 / found.tokens_a_sample)
-    assert found.steps == -(-40 * found.tokens_a_sample // 8192)
+    # Three of some 2,100 tokens fill a sequence of 8,192: a fourth would be cut.
+    assert (found.samples, found.examples, found.steps) == (40, 14, 14)
+    assert found.samples_a_step == pytest.approx(40 / 14)
 
 
 def test_operations_of_the_7b_by_hand() -> None:
     """6 N a token of the language model without its embedding, attention's 12 L d t^2 / 2, 2 N a patch of the tower."""
-    learns = {"language": True, "projector": False, "vision": False}
     tokens, in_images = 3000.0, 2000.0
     matrices = 7_615_616_512 - 152_064 * 3584
     by_hand = 6 * matrices * tokens + 6 * 28 * 3584 * tokens**2
-    tower = 2 * QWEN2_VL_7B.vision_parameters * 4 * in_images + 2 * QWEN2_VL_7B.projector_parameters * in_images
-    assert operations_of(QWEN2_VL_7B, learns, tokens, in_images) == pytest.approx(by_hand + tower)
+    tower = 2 * QWEN2_VL_7B.count("vision") * 4 * in_images + 2 * QWEN2_VL_7B.count("projector") * in_images
+    assert operations_of(QWEN2_VL_7B, PUBLISHED, tokens, in_images) == pytest.approx(by_hand + tower)
 
 
 def test_peaks() -> None:

@@ -52,9 +52,10 @@ def setting(
     changed: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE instead of what the YAML says.")] = None,
 ) -> None:
     """Print one setting of a training YAML, for scripts."""
-    from migician.preflight.settings import read_settings
+    from migician.preflight.settings import read_given
 
-    say(read_settings(config, changed or ()).text(key))
+    value = read_given(config, changed or ()).get(key)
+    say("" if value is None else str(value))
 
 
 def resume(
