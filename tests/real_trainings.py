@@ -105,7 +105,7 @@ class Trained:
     """What a training did."""
 
     fault: str
-    """The last line of its log where it failed; empty otherwise."""
+    """The error that ended it; empty where none did."""
     examples: int
     steps: int
     warmup_steps: int
@@ -170,7 +170,8 @@ def trained_by(file: Path) -> Trained:
     log = Path(f"{file}.log").read_text()
     out = Path(yaml.safe_load(file.read_text())["output_dir"])
     if not (out / "trainer_state.json").is_file():
-        return Trained(log.strip().splitlines()[-1], 0, 0, 0, 0, {}, 0)
+        errors = [line for line in log.splitlines() if re.match(r"\w+(Error|Iteration)\b", line)]
+        return Trained((errors or ["no reason given"])[-1], 0, 0, 0, 0, {}, 0)
     state = json.loads((out / "trainer_state.json").read_text())
     rates = [line["learning_rate"] for line in state["log_history"] if "learning_rate" in line]
     sizes = {

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from migician.preflight.cost import QWEN2_VL_7B
-from migician.preflight.learning import Learning, Shape, learning_of
-from migician.preflight.memory import Load, Numbers, memory_need, numbers_of, smallest_fit, weight_bytes
+from migician.preflight.learning import Shape, learning_of
+from migician.preflight.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes
 from migician.preflight.settings import DEFAULTS, Settings, Zero
 
 
@@ -91,34 +91,37 @@ def test_a_quantised_base_of_7b() -> None:
 MEASURE = """
 import json, sys, torch
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
-folder, given = sys.argv[1], json.loads(sys.argv[2])
-torch.manual_seed(0)
-Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder)).save_pretrained(folder)
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_model, load_tokenizer
-model_args, _, training_args, finetuning_args, _ = get_train_args(
-    given | dict(model_name_or_path=folder, stage="sft", do_train=True, dataset="x", template="qwen2_vl",
-        output_dir=folder + "/out", use_cpu=True, report_to="none"))
-tokenizer = load_tokenizer(model_args)["tokenizer"]
-model = load_model(tokenizer, model_args, finetuning_args, True)
-learn = [weight for weight in model.parameters() if weight.requires_grad]
-optimizer = torch.optim.AdamW(learn, lr=1e-6)
-ids = torch.randint(0, model.config.text_config.vocab_size - 20, (1, int(sys.argv[3])))
-loss = lambda: model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-loss()
-optimizer.step()
-optimizer.zero_grad(set_to_none=False)  # gradients and states are there from here on
-held = sum(weight.nbytes for weight in model.parameters())
-held += sum(weight.grad.nbytes for weight in learn if weight.grad is not None)
-held += sum(one.nbytes for state in optimizer.state.values() for one in state.values() if one.ndim)
-with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-    loss()
-events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
-now = peak = 0
-for event in sorted(events, key=lambda one: one.start_ns()):
-    now += event.nbytes()
-    peak = max(peak, now)
-print(json.dumps([sum(weight.numel() for weight in learn), held, peak]))
+
+def measured(folder, given, tokens):
+  torch.manual_seed(0)
+  Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder)).save_pretrained(folder)
+  model_args, _, training_args, finetuning_args, _ = get_train_args(
+      given | dict(model_name_or_path=folder, stage="sft", do_train=True, dataset="x", template="qwen2_vl",
+          output_dir=folder + "/out", use_cpu=True, report_to="none"))
+  tokenizer = load_tokenizer(model_args)["tokenizer"]
+  model = load_model(tokenizer, model_args, finetuning_args, True)
+  learn = [weight for weight in model.parameters() if weight.requires_grad]
+  optimizer = torch.optim.AdamW(learn, lr=1e-6)
+  ids = torch.randint(0, model.config.text_config.vocab_size - 20, (1, tokens))
+  loss = lambda: model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+  loss()
+  optimizer.step()
+  optimizer.zero_grad(set_to_none=False)  # gradients and states are there from here on
+  held = sum(weight.nbytes for weight in model.parameters())
+  held += sum(weight.grad.nbytes for weight in learn if weight.grad is not None)
+  held += sum(one.nbytes for state in optimizer.state.values() for one in state.values() if one.ndim)
+  with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+      loss()
+  events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
+  now = peak = 0
+  for event in sorted(events, key=lambda one: one.start_ns()):
+      now += event.nbytes()
+      peak = max(peak, now)
+  return [sum(weight.numel() for weight in learn), held, peak]
+
+print(json.dumps([measured(*one) for one in json.loads(sys.argv[1])]))
 """
 CONFIG: dict[str, Any] = {
     "model_type": "qwen2_vl",
@@ -133,46 +136,50 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("given", "vocabulary"),
-    [
-        ({"finetuning_type": "full"}, 2048),
-        ({"finetuning_type": "full", "disable_gradient_checkpointing": True}, 2048),
-        ({"finetuning_type": "full"}, 30_000),
-        ({"finetuning_type": "freeze", "freeze_trainable_layers": 2}, 2048),
-        ({"finetuning_type": "freeze", "freeze_trainable_layers": -2}, 2048),
-        ({"finetuning_type": "lora", "lora_rank": 8}, 2048),
-        ({"finetuning_type": "lora", "lora_rank": 32, "disable_gradient_checkpointing": True}, 2048),
-    ],
-    ids=["full", "full, whole", "full, logits", "freeze", "freeze, first layers", "lora", "lora, whole"],
-)
-def test_the_estimate_holds_against_what_torch_allocates(
-    given: dict[str, Any], vocabulary: int, tmp_path: Path, tiny_folder: Path
-) -> None:
-    """States, and forward and backward, of a true Qwen2-VL as LLaMA-Factory loads it in float32: within 15%."""
+RUNS: dict[str, tuple[dict[str, Any], int]] = {
+    "full": ({"finetuning_type": "full"}, 2048),
+    "full, whole": ({"finetuning_type": "full", "disable_gradient_checkpointing": True}, 2048),
+    "full, logits": ({"finetuning_type": "full"}, 30_000),
+    "freeze": ({"finetuning_type": "freeze", "freeze_trainable_layers": 2}, 2048),
+    "freeze, first layers": ({"finetuning_type": "freeze", "freeze_trainable_layers": -2}, 2048),
+    "lora": ({"finetuning_type": "lora", "lora_rank": 8}, 2048),
+    "lora, whole": ({"finetuning_type": "lora", "lora_rank": 32, "disable_gradient_checkpointing": True}, 2048),
+}
+"""By name: settings, and the words of the vocabulary."""
+TOKENS = 512
+
+
+def config_of(vocabulary: int) -> dict[str, Any]:
+    return CONFIG | {"text_config": CONFIG["text_config"] | {"vocab_size": vocabulary}}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict[str, tuple[int, int, int]]:
+    """(parameters that learn, bytes of weights, gradients and states, peak of the rest) of each run."""
     pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
-    tokens = 512
-    for file in tiny_folder.iterdir():
-        if file.suffix != ".safetensors":
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-    config = CONFIG | {"text_config": CONFIG["text_config"] | {"vocab_size": vocabulary}}
     own = json.loads((tiny_folder / "config.json").read_text())
     ids = {key: value for key, value in own.items() if key.endswith("_token_id")}
-    (tmp_path / "config.json").write_text(json.dumps(config | ids))
-    words = [sys.executable, "-c", MEASURE, str(tmp_path), json.dumps(given), str(tokens)]
+    asked = []
+    for given, vocabulary in RUNS.values():
+        folder = tmp_path_factory.mktemp("model")
+        for file in tiny_folder.iterdir():
+            if file.suffix != ".safetensors":
+                (folder / file.name).write_bytes(file.read_bytes())
+        (folder / "config.json").write_text(json.dumps(config_of(vocabulary) | ids))
+        asked.append([str(folder), given, TOKENS])
+    words = [sys.executable, "-c", MEASURE, json.dumps(asked)]
     told = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    trained, held, peak = json.loads(told)
-    learning = learning_of(settings(**given), Shape.of(config))
-    checkpointing = not given.get("disable_gradient_checkpointing", False)
-    need = memory_need(
-        learning,
-        Load(tokens, 0, 4, checkpointing, False),
-        numbers_of(settings(**given), 4),
-        Zero(0, False, False),
-        1,
-        runtime=0,
-    )
+    return dict(zip(RUNS, json.loads(told), strict=True))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_estimate_holds_against_what_torch_allocates(name: str, measured: dict[str, tuple[int, int, int]]) -> None:
+    """States, and forward and backward, of a true Qwen2-VL as LLaMA-Factory loads it in float32: within 15%."""
+    given, vocabulary = RUNS[name]
+    trained, held, peak = measured[name]
+    learning = learning_of(settings(**given), Shape.of(config_of(vocabulary)))
+    load = Load(TOKENS, 0, 4, not given.get("disable_gradient_checkpointing", False), False)
+    need = memory_need(learning, load, numbers_of(settings(**given), 4), Zero(0, False, False), 1, runtime=0)
     assert learning.trained == trained
     assert need.parameters + need.gradients + need.optimizer == pytest.approx(held, rel=0.01)
-    print(given, vocabulary, (need.activations + need.transient) / peak)
     assert need.activations + need.transient == pytest.approx(peak, rel=0.15)

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from migician.preflight.settings import Settings
 
@@ -111,6 +111,17 @@ def part_of(name: str) -> Part:
     return "projector" if "visual.merger" in name else "vision"
 
 
+class Layer(NamedTuple):
+    """What the backward pass does with a layer."""
+
+    learns: bool
+    """Whether its own weights learn."""
+    adapted: bool
+    """Whether an adapter beside them does."""
+    reached: bool
+    """Whether gradients pass through it: it learns, or lies behind something that does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learning:
     """What of a model learns."""
@@ -136,22 +147,19 @@ class Learning:
         """All that learn."""
         return self.own + self.adapter
 
-    def layers(self, part: Part) -> list[tuple[bool, bool]]:
-        """(learns itself, lies behind something that learns) of each layer of a part, first to last.
-
-        The backward pass goes down to the first that learns; LLaMA-Factory recomputes only layers that learn.
-        """
+    def layers(self, part: Part) -> list[Layer]:
+        """Of each layer of the language model or of the vision tower, first to last, what the backward pass does."""
         names = "model.visual.blocks." if part == "vision" else "model.language_model.layers."
         number = re.compile(re.escape(names) + r"(\d+)\.")
-        count = self.shape.vision_layers if part == "vision" else self.shape.layers
-        learns, behind, reached = [False] * count, [False] * count, False
+        found = [Layer(False, False, False)] * (self.shape.vision_layers if part == "vision" else self.shape.layers)
+        reached = False
         for name in self.shape.parameters():
-            mine = name in self.base or name in self.added
-            reached = reached or mine
-            if found := number.match(name):
-                learns[int(found[1])] |= mine
-                behind[int(found[1])] = reached
-        return list(zip(learns, behind, strict=True))
+            own, added = name in self.base, name in self.added
+            reached = reached or own or added
+            if match := number.match(name):
+                at = int(match[1])
+                found[at] = Layer(found[at].learns or own, found[at].adapted or added, reached)
+        return found
 
     def passes(self, part: Part) -> float:
         """Operations a weight and token of a part: 2 forward, 2 where gradients pass through, 2 where it learns."""

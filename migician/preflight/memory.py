@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from migician.preflight.learning import Learning
+from migician.preflight.learning import Layer, Learning
 from migician.preflight.settings import Settings, Zero
 
 GB = 1e9
@@ -117,13 +117,13 @@ def memory_need(
         parameters += live if gpus > 1 else 0
     if zero.offloads_parameters:
         parameters = live
-    kept, inside = _activations(learning, load)
+    kept, transient = _activations(learning, load)
     return Need(
         parameters + numbers.copy * learning.trained,
         numbers.gradient * learning.trained / split[1],
         0.0 if zero.offloads_optimizer else numbers.optimizer * learning.trained / split[2],
         kept,
-        max(inside, _logits(learning, load)),
+        transient,
         runtime,
     )
 
@@ -143,36 +143,50 @@ def weight_bytes(learning: Learning, numbers: Numbers) -> float:
 
 
 def _activations(learning: Learning, load: Load) -> tuple[float, float]:
-    """(kept, transient): what the backward pass needs of the forward pass, and what one layer does while it is redone.
+    """(kept, transient): what the backward pass needs of the forward pass, and what comes on top at the worst moment.
 
-    Attention is computed without its matrix (sdpa, flash). A layer that learns is recomputed; one behind it that
-    does not learn keeps its inside; one before all that learns keeps nothing.
+    Attention is computed without its matrix (sdpa, flash). Backwards, a layer that learns is computed again; one that
+    gradients only pass through has kept its inside, as LLaMA-Factory recomputes none of these; below all that learns
+    nothing is kept. What is behind has been freed by then.
     """
     number, shape = load.compute, learning.shape
-    # Of one token in one layer: two norms with their float32 insides, queries, keys, values, two residuals; then the
-    # four widths of the feed-forward part.
-    inside = (11 * number + 8) * shape.hidden + 4 * number * shape.feed_forward
     # The gradients that flow through the widest part.
     flowing = 2 * number * shape.feed_forward
     seen = (8 * number + 8) * shape.vision_width + 2 * number * shape.vision_feed_forward
-    kept = 0.0
-    for part, units, entrance, whole in (
-        ("language", load.tokens, number * shape.hidden, inside),
-        ("vision", load.patches, number * shape.vision_width, seen),
-    ):
-        for learns, behind in learning.layers(part):
-            recomputed = learns and load.checkpointing
-            kept += units * (entrance + (0 if recomputed else whole)) if behind else 0
-    redone = inside if load.checkpointing else 0
-    return kept, float(max(load.tokens * (redone + flowing), load.patches * seen))
+    kept = float(
+        sum(
+            load.patches * (number * shape.vision_width + (0 if _redone(layer, load) else seen))
+            for layer in learning.layers("vision")
+            if layer.reached
+        )
+    )
+    worst = kept + load.patches * seen
+    for layer in learning.layers("language"):
+        if not layer.reached:
+            continue
+        inside = _inside(layer, learning, number)
+        again = inside if _redone(layer, load) else 0.0
+        kept += load.tokens * (number * shape.hidden + inside - again)
+        worst = max(worst, kept + load.tokens * (again + flowing))
+    # The head's output, its float32 copy, the softmax and the gradient of each: before any layer is redone.
+    logits = 0 if load.fused_loss else 12 * load.tokens * shape.vocabulary
+    return kept, max(worst, kept + logits) - kept
 
 
-def _logits(learning: Learning, load: Load) -> float:
-    """The head's output, its float32 copy, the softmax and the gradient of each."""
-    if load.fused_loss:
-        return 0.0
-    copies = 12
-    return float(load.tokens * learning.shape.vocabulary * copies)
+def _redone(layer: Layer, load: Load) -> bool:
+    """Whether a layer keeps nothing but its input, and is computed again for the backward pass."""
+    return load.checkpointing and (layer.learns or layer.adapted)
+
+
+def _inside(layer: Layer, learning: Learning, number: int) -> float:
+    """Bytes that a layer of the language model keeps of one token.
+
+    Norms (in 16 bits with a float32 copy), queries, keys, values, residuals, and the widths of the feed-forward part:
+    the inputs of norms and linear layers only where these learn.
+    """
+    shape = learning.shape
+    widths, wide = (11, 4) if layer.learns else (9, 4) if layer.adapted else (7, 3)
+    return (widths * number + (8 if number == 2 else 0)) * shape.hidden + wide * number * shape.feed_forward
 
 
 def smallest_fit(
