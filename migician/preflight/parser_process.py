@@ -31,7 +31,7 @@ def _check_packages(check: Any, *arguments: Any) -> None:
     try:
         check(*arguments)
     except ImportError as error:
-        _missing_packages.append(str(error).strip().splitlines()[0])
+        _missing_packages.append(_line(error).removeprefix("No package metadata was found for "))
 
 
 _needed = own._check_extra_dependencies
