@@ -21,7 +21,8 @@ if [ -f "$out/train_results.json" ]; then
   exit 0
 fi
 nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
-export NPROC_PER_NODE="${NPROC_PER_NODE:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
+gpus="$(python -c 'import torch; print(torch.cuda.device_count())')"
+export NPROC_PER_NODE="${NPROC_PER_NODE:-$((gpus > 0 ? gpus : 1))}"
 processes=$((nodes * NPROC_PER_NODE))
 
 zero="$(setting deepspeed "$@")"
@@ -33,7 +34,7 @@ mapfile -t again < <(migician resume "$out" --processes "$processes" ${zero:+--d
 if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
   settings=()
   for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
-  [ -n "${GPU_MEMORY:-}" ] || python -c 'import torch; raise SystemExit(torch.cuda.is_available())' && GPU_MEMORY=0
+  [ "$gpus" != 0 ] || GPU_MEMORY="${GPU_MEMORY:-0}" # the check asks nvidia-smi for what is not given
   migician check "$config" "${settings[@]}" --gpus "$processes" ${GPU_MEMORY:+--gpu-memory "$GPU_MEMORY"} \
     --quick --out "$out/check.json" || {
     echo "stage.sh: fix what is listed, or set SKIP_CHECK=1 to train all the same" >&2

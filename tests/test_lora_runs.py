@@ -1,4 +1,4 @@
-"""LoRA stages through the very scripts, on the CPU with a tiny Qwen2-VL: both stages, resumed, watched, merged, evaluated.
+"""LoRA stages through the very scripts, on the CPU with a tiny Qwen2-VL: resumed, watched, merged, evaluated.
 
 Minutes each, so they are marked slow: bash scripts/test.sh tests/test_lora_runs.py -m slow
 """
@@ -110,6 +110,6 @@ def test_watch_scores_adapters(place: Path, saves: Path) -> None:
 
 
 def test_the_card_says_how_the_stages_were_made(saves: Path) -> None:
-    run(["migician", "card", "model", str(saves / "migician"), "--report", str(saves / "scores/migician")])
+    run(["migician", "card", str(saves / "migician"), "--report", str(saves / "scores/migician")])
     card = (saves / "migician/README.md").read_text()
     assert card.count("a LoRA adapter: 8 steps") == 2

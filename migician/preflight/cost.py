@@ -16,7 +16,17 @@ from migician.errors import UserError
 from migician.merging import COMPANIONS
 from migician.preflight.counting import Counts
 from migician.preflight.learning import Learning, Shape, learning_of
-from migician.preflight.memory import GB, Load, Need, Numbers, memory_need, numbers_of, smallest_fit, weight_bytes
+from migician.preflight.memory import (
+    GB,
+    RUNTIME,
+    Load,
+    Need,
+    Numbers,
+    memory_need,
+    numbers_of,
+    smallest_fit,
+    weight_bytes,
+)
 from migician.preflight.settings import Settings
 
 QWEN2_VL_7B = Shape(3584, 28, 18944, 28, 4, 152064, False, 1280, 32, 5120)
@@ -149,7 +159,7 @@ def cost_of(settings: Settings, report: Report, counts: Counts, machine: Machine
         checkpoints=counts.checkpoints,
         checkpoint_gb=_checkpoint_bytes(settings, learning, numbers) / GB,
         zero_stage=zero.stage,
-        memory_gb=_in_gb(memory_need(learning, load, numbers, zero, gpus)),
+        memory_gb=_in_gb(memory_need(learning, load, numbers, zero, gpus, runtime=RUNTIME if gpu_memory_gb else 0.0)),
         smallest=smallest_fit(learning, load, numbers, zero, gpu_memory_gb * GB),
         parameters=shape.count() + learning.adapter,
         trained=learning.trained,
@@ -270,7 +280,8 @@ def sentences(training: Training) -> Iterator[str]:
             + (f"{one.smallest} such GPUs are enough" if one.smallest else "no number of such GPUs is enough")
         )
     else:
-        yield f"no GPU: {one.gpus} processes on the CPU, about {one.memory_gb['total']:.1f} GB each ({parts})"
+        processes = f"{one.gpus} processes" if one.gpus > 1 else "one process"
+        yield f"no GPU: {processes} on the CPU, about {one.memory_gb['total']:.1f} GB each ({parts})"
     hours = ", ".join(f"{value:,.1f} h ({name})" for name, value in one.hours.items())
     yield f"{one.petaflops:,.2f} petaFLOP: {hours}, computed, not measured"
     if not one.shape_known:

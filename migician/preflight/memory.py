@@ -13,7 +13,7 @@ from migician.preflight.learning import Layer, Learning
 from migician.preflight.settings import Settings, Zero
 
 GB = 1e9
-_RUNTIME = 1.5 * GB
+RUNTIME = 1.5 * GB
 """CUDA's context, NCCL's buffers, the kernels."""
 _SLACK = 1.05
 """What the allocator cannot use."""
@@ -101,7 +101,7 @@ class Need:
 
 
 def memory_need(
-    learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpus: int, *, runtime: float = _RUNTIME
+    learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpus: int, *, runtime: float = RUNTIME
 ) -> Need:
     """The bytes that each of `gpus` holds at the worst moment.
 

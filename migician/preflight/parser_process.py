@@ -19,7 +19,7 @@ from typing import Any
 ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
-from llamafactory.hparams import parser as own  # noqa: E402
+from llamafactory.hparams import parser as own  # type: ignore[import-untyped]  # noqa: E402
 
 OF_THE_MACHINE = ("bf16", "fp16", "tf32", "pure_bf16", "deepspeed", "fsdp", "fsdp_config", "use_cpu")
 _FIELDS = {field.name: kind for kind in own._TRAIN_ARGS for field in dataclasses.fields(kind) if field.init}
@@ -42,7 +42,7 @@ def parse(file: str, overrides: list[str]) -> dict[str, Any]:
     """What LLaMA-Factory makes of a YAML and of what follows it on the command line."""
     _missing_packages.clear()
     sys.argv = ["train", str(Path(file).absolute()), *overrides]
-    given: dict[str, Any] = own.read_args()  # type: ignore[assignment]
+    given: dict[str, Any] = own.read_args()
     unknown = [key for key in given if key not in _FIELDS]
     machine = {key: given[key] for key in OF_THE_MACHINE if key in given}
     kept = {key: value for key, value in given.items() if key in _FIELDS and key not in machine} | {"use_cpu": True}
