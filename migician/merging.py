@@ -48,7 +48,7 @@ _HARMLESS = {"transformers_version", "_name_or_path", "use_cache", "padding_side
 # How replies are drawn may differ between stages, and is copied from A.
 _NOT_COMPARED = {"generation_config.json"}
 
-_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def merge(
@@ -84,7 +84,7 @@ def merge(
             raise UserError(f"{first.folder} and {other.folder} cannot be averaged: {shown}")
 
     with appearing(target) as partial:
-        _check_space(partial, first.n_bytes)
+        check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
     return target
 
@@ -138,7 +138,8 @@ def _same_file(a: Path, b: Path) -> bool:
     return a.suffix == ".json" and not any(_changed(read_object(a), read_object(b)))
 
 
-def _check_space(folder: Path, n_bytes: int) -> None:
+def check_space(folder: Path, n_bytes: int) -> None:
+    """Raise `UserError` where the disk of `folder` cannot take a model of so many bytes."""
     free, needed = shutil.disk_usage(folder).free, int(n_bytes * 1.01) + 64 * 1024 * 1024
     if free < needed:
         raise UserError(f"{folder.parent}: {free / 1e9:.1f} GB free, the merged model needs {needed / 1e9:.1f} GB")
@@ -156,7 +157,7 @@ def _write(
     for shard in first.shards:
         with (folder / shard.name).open("wb") as stream, ThreadPoolExecutor(threads) as pool:
             # Same tensors, same dtypes: the header of the first's shard, byte for byte, is the header of the result's.
-            stream.write(_header_bytes(shard))
+            stream.write(header_bytes(shard))
             stream.flush()
             for written in pool.map(lambda piece: piece.average(shares, stream.fileno()), _pieces(checkpoints, shard)):
                 done += written
@@ -174,7 +175,8 @@ def _write(
     (folder / "merge.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _header_bytes(file: Path) -> bytes:
+def header_bytes(file: Path) -> bytes:
+    """The header of a safetensors file, its length included."""
     with file.open("rb") as stream:
         length = stream.read(8)
         return length + stream.read(int.from_bytes(length, "little"))
@@ -191,8 +193,8 @@ class _Piece:
     def average(self, shares: Sequence[float], sink: int) -> int:
         """Write its average to its place in the file `sink`; gives its bytes."""
         first = self.tensors[0]
-        parts = [_read(tensor, self.start, self.n_bytes) for tensor in self.tensors]
-        if first.dtype in _TORCH_NAMES:
+        parts = [read_part(tensor, self.start, self.n_bytes) for tensor in self.tensors]
+        if first.dtype in TORCH_NAMES:
             made = _averaged(parts, self.tensors, shares)
         elif all(part == parts[0] for part in parts):
             made = memoryview(parts[0])
@@ -216,7 +218,7 @@ def _pieces(checkpoints: Sequence[Checkpoint], shard: Path) -> Iterator[_Piece]:
             yield _Piece(same, start, min(step, tensor.n_bytes - start))
 
 
-def _read(tensor: Tensor, start: int, length: int) -> bytearray:
+def read_part(tensor: Tensor, start: int, length: int) -> bytearray:
     """`length` bytes of a tensor from `start` on; a raw read may give less at once."""
     part = bytearray(length)
     view, done = memoryview(part), 0
@@ -233,7 +235,7 @@ def _read(tensor: Tensor, start: int, length: int) -> bytearray:
 def _averaged(parts: Sequence[bytearray], tensors: Sequence[Tensor], shares: Sequence[float]) -> memoryview:
     import torch
 
-    kind: torch.dtype = getattr(torch, _TORCH_NAMES[tensors[0].dtype])
+    kind: torch.dtype = getattr(torch, TORCH_NAMES[tensors[0].dtype])
     wide = torch.float32 if ITEM_BYTES[tensors[0].dtype] == 2 else torch.float64
     values = [torch.frombuffer(part, dtype=kind) for part in parts]
     total = values[0].to(wide).mul_(shares[0])

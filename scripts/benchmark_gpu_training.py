@@ -20,8 +20,9 @@ from migician.models import Request
 from migician.models.qwen2_vl import Migician
 from migician.models.sharing import mrope_positions
 from migician.preflight.cost import operations_of, peak_of
-from migician.preflight.memory import GB, Load, Need, Shape, memory_need
-from migician.preflight.settings import Zero
+from migician.preflight.learning import Shape, learning_of
+from migician.preflight.memory import GB, Load, Need, Numbers, memory_need
+from migician.preflight.settings import DEFAULTS, Settings, Zero
 
 IGNORED = -100
 PAIR, ADDED_UP = 2, 3
@@ -107,8 +108,10 @@ class Trainer:
         self._full = PACKED["tiny" if sizes is None else "large"]
         config = sizes or model.model.config.to_dict()
         self._shape = Shape.of(dict(config) | {"tie_word_embeddings": model.model.config.tie_word_embeddings})
+        kind = {"finetuning_type": "lora" if method == "lora" else "full"}
+        self._learning = learning_of(Settings(mixture, DEFAULTS | kind, kind), self._shape)
         self._items = [read_item(model, mixture, record) for record in json.loads((mixture / "drawn.json").read_text())]
-        self._learns = {"language": method != "lora", "projector": False, "vision": False}
+        self._passes = {part: self._learning.passes(part) for part in ("language", "projector", "vision")}
         self._model.train()
         self._model.gradient_checkpointing_enable({"use_reentrant": False})
         self._model.model.visual.requires_grad_(False)
@@ -147,7 +150,7 @@ class Trainer:
                         break
             took = time.perf_counter() - began
         items = [item for batch in done for item in batch]
-        flop = sum(operations_of(self._shape, self._learns, len(item.tokens), item.in_images) for item in items)
+        flop = sum(operations_of(self._shape, self._passes, len(item.tokens), item.in_images) for item in items)
         peak = peak_of(torch.cuda.get_device_name()) if self._device == "cuda" else None
         slots = sum(self._slots(batch, kind) for batch in done)
         tokens = sum(len(item.tokens) for item in items)
@@ -227,17 +230,12 @@ class Trainer:
 
     def _need(self, batches: list[list[Item]], kind: Kind) -> Need:
         """What `migician check` says of the largest of these batches; without Adam as where that is offloaded."""
-        load = Load(
-            tokens=max(self._slots(batch, kind) for batch in batches),
-            patches=max(4 * sum(item.in_images for item in batch) for batch in batches),
-            bytes_a_number=self._model.dtype.itemsize,
-            checkpointing=True,
-            fused_loss=kind.liger,
-            trains_vision=False,
-            trains_projector=False,
-            trains_language=self._learns["language"],
-        )
-        return memory_need(self._shape, load, Zero(0, self._method == "none", False), 1)
+        each = self._model.dtype.itemsize
+        tokens = max(self._slots(batch, kind) for batch in batches)
+        patches = max(4 * sum(item.in_images for item in batch) for batch in batches)
+        load = Load(tokens, patches, compute=each, checkpointing=True, fused_loss=kind.liger)
+        states = Numbers(each, each, each, each, 12)
+        return memory_need(self._learning, load, states, Zero(0, self._method == "none", False), 1)
 
     def _memory(self) -> tuple[float, float, float]:
         if self._device == "cpu":
