@@ -94,7 +94,7 @@ def test_two_builds_of_one_folder_at_once(
     sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def again(piece: Piece) -> Rendered:
-        with pytest.raises(UserError, match="another build is writing it"):
+        with pytest.raises(UserError, match="another process is writing it"):
             build(["difference"], sources, tmp_path / "d", config=MINIATURE, count=2)
         return render(piece)
 
