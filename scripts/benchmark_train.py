@@ -31,7 +31,7 @@ from benchmark_eval import QWEN2_VL_7B
 from PIL import Image
 
 from migician.mixture import write_dataset_info
-from migician.models.qwen2_vl import PatchProduct
+from migician.models.patches import PatchProduct
 from migician.models.tiny import WORDINGS, make_tiny
 from migician.preflight.cost import operations_of, peak_of
 from migician.preflight.memory import Shape

@@ -86,6 +86,12 @@ def test_the_cases(shared: Path) -> None:
         ("Shampoo/shower gel", "shampoo or shower gel"),
         ("German Shepherd", "a German shepherd"),
         ("sky", "the sky"),
+        ("a dog", "a dog"),
+        ("An Old_SUV", "an old SUV"),
+        ("the left glove", "the left glove"),
+        ("A TV/monitor", "a TV or monitor"),
+        ("T", "a T"),
+        ("theatre", "a theatre"),
     ],
 )
 def test_what_is_difficult(label: str, phrase: str) -> None:
