@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from migician.boxes import Box, Size
+from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.reading import clipped, size_of, text_lines, text_of
@@ -136,7 +136,7 @@ def _annotated(folder: _Folder, name: str, labels: _Labels, tally: Tally) -> Ite
         raise UserError(f"{file}: not an annotation of ImageNet: {error}") from None
     if Path(annotation.findtext("filename") or name).stem != name:
         tally.add("annotation that names another image")
-    elif width <= 0 or height <= 0:
+    elif not is_size((width, height)):
         tally.add("annotation without the image's size")
     else:
         yield from _scene(name, folder.images / f"{name}.JPEG", (width, height), objects, labels, tally)
