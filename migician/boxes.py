@@ -17,6 +17,14 @@ Size = tuple[int, int]
 FARTHEST = 1e9
 """In sides of the image: further off than this no coordinate is kept."""
 
+LONGEST_SIDE = 2**31 - 1
+"""Pixels; no format has more, and annotations that say so are broken."""
+
+
+def is_size(size: Size) -> bool:
+    """Whether an image can have this size: each side from 1 to `LONGEST_SIDE` pixels."""
+    return all(1 <= side <= LONGEST_SIDE for side in size)
+
 
 class Box(msgspec.Struct, frozen=True, gc=False):
     """An axis-aligned box; every coordinate is a fraction of the image, 0 left or top and 1 right or bottom.

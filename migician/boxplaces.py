@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from migician.boxtext import BOX_START, Mention, parse_boxes
-from migician.imagenames import asked_image, image_names, images_of_box
+from migician.imagenames import asked_image, image_names, image_of_given, images_of_box
 
 NEAR = 0.5
 """IoU with the given box from which on an answer could have been copied."""
@@ -62,8 +62,8 @@ def places(
         tied = _ALWAYS_IN[type]
     elif type == TRACKING and given:
         tied = first
-    elif tied is None and len(in_text) == 1:
-        tied = in_text.pop()
+    elif tied is None:
+        tied = in_text.pop() if len(in_text) == 1 else image_of_given(text, mention.span) if given else None
     asked = asked_image(question)
     if type == TRACKING:  # where the first image is named, it has the box that is given
         later = {name.image for name in image_names(question)} - {0}

@@ -165,13 +165,17 @@ class Parsed:
         return next(tied, self.mentions[0] if self.mentions else None)
 
 
-def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | None = None) -> Parsed:
+SizeAt = Callable[[int | None], Size | None]
+"""The size of the image that a box is in, given the one (0-based) that the reply ties it to, None where to none."""
+
+
+def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | SizeAt | None = None) -> Parsed:
     """The boxes of a reply, each with the image it is tied to; never raises on any text.
 
     Only the final answer is read (see `final_answer`). A box whose corners are in the wrong
     order, or whose numbers do not fit the style (a decimal where whole numbers are declared),
     is "garbled"; one beyond the scale is "off_scale"; neither is repaired. `size` (width,
-    height) is needed by pixel styles only.
+    height) is needed by pixel styles only; where images differ in it, it is given as a function.
 
     >>> parsed = parse_boxes("It's in the third image. <|box_start|>(316,58),(764,999)<|box_end|>")
     >>> parsed.status, parsed.mentions[0].image, parsed.boxes
@@ -185,7 +189,10 @@ def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | None = None) -> 
         attempted = any(pattern.search(text, begin, end) for pattern in _ATTEMPTS)
         return Parsed((), "garbled" if attempted else "no_box")
     images = _tied(text, [match.span() for match in found], clear_names(text, begin, end))
-    mentions = tuple(_mention(match, style, size, image) for match, image in zip(found, images, strict=True))
+    mentions = tuple(
+        _mention(match, style, size(image) if callable(size) else size, image)
+        for match, image in zip(found, images, strict=True)
+    )
     return Parsed(mentions, mentions[0].status)
 
 

@@ -16,10 +16,8 @@ Same recipe, sources and seed, same bytes, on any number of workers, also after 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +28,7 @@ import msgspec
 from migician.balance import Balance
 from migician.boxes import Size
 from migician.card import Part, Told, versions, write_card
-from migician.errors import UserError, made, writing
+from migician.errors import UserError, alone, empty, made, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
@@ -156,7 +154,7 @@ def _workplace(target: Path) -> Iterator[Path]:
     """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
     work = target.with_name(f".{target.name}.part")
     try:
-        with made(target.parent), _locked(work, target):
+        with made(target.parent), alone(work, target):
             try:
                 yield work
             except (UserError, OSError):
@@ -165,17 +163,6 @@ def _workplace(target: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
-
-
-@contextlib.contextmanager
-def _locked(work: Path, target: Path) -> Iterator[None]:
-    work.mkdir(exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{target}: another build is writing it; wait for it, or choose another folder") from None
-        yield
 
 
 def _go_on_or_start_anew(
@@ -200,9 +187,7 @@ def _go_on_or_start_anew(
     file = work / "plan.json"
     if file.exists() and file.read_bytes() == wanted:
         return
-    for entry in work.iterdir():
-        if entry.name != "lock":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    empty(work)
     with writing(file) as stream:
         stream.write(wanted)
 
@@ -351,16 +336,18 @@ def _refuse_occupied(target: Path, overwrite: bool) -> None:
 
 
 def _swap(partial: Path, target: Path) -> None:
-    """Give `partial` the name `target`, whatever earlier build has it now."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old.part", dir=target.parent))
-    target.rename(old / target.name)
+    """Give `partial` the name `target`, whatever earlier build has it now.
+
+    Killed in between, the same build again finds the earlier one under its hidden name, and removes it at the end.
+    """
+    old = target.with_name(f".{target.name}.old.part")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
     try:
         partial.rename(target)
     except OSError:
-        (old / target.name).rename(target)
+        if old.exists():
+            old.rename(target)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

@@ -91,7 +91,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
         digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
     look = album({Path(file).stem: one.picked for file, one in surveys.items()}, folder, _SHOWN)
-    paths = sorted((folder / name).rglob("*"))
+    paths = sorted(path for path in (folder / name).rglob("*") if not path.name.startswith("."))
     sizes = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
     used = np.unique(np.concatenate([one.images for one in surveys.values()]))
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}

@@ -176,7 +176,8 @@ def locating(
 
 def _score_shown(shown: Mapping[int, int], question: Any, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     """The record of a reply to one image of a row: whatever the reply calls it, its boxes are in the image shown."""
-    record: Record = BOXES.score_one(dataclasses.replace(question, target=None), answer, reading, size_of)
+    seen = dataclasses.replace(question, target=None)
+    record: Record = BOXES.score_one(seen, answer, reading, lambda one, _: size_of(one, 0))
     record = _changed(record, target=question.target)
     image = shown.get(question.index)
     if reading.protocol != "strict" or record.outcome not in ("correct", "wrong_box"):

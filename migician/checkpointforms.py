@@ -9,7 +9,6 @@ vision tower `visual.*` (4.x) or `model.visual.*` (5.x); what DeepSpeed or a pla
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,7 @@ from migician.checkpoints import Checkpoint
 from migician.files import read_object, read_text
 from migician.lengths import processor_pixels
 
-HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
-_RENAMED = [
-    (re.compile(r"\A(?:model\.)?language_model\.model\.|\A(?:model\.)?language_model\.(?!lm_head)"), "model."),
-    (re.compile(r"\A(?:model\.)?language_model\.lm_head\."), "lm_head."),
-    (re.compile(r"\Amodel\.visual\."), "visual."),
-]
+HEAD, EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 
 _FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 """Whose config has been flat."""
@@ -69,14 +63,15 @@ _DEFAULTS_OF = {
 
 
 def canonical(name: str) -> str:
-    """The name of a tensor as transformers 4.45 has it, whatever version wrote it.
+    """The name of a tensor without what versions of transformers call the parts around it.
 
-    >>> canonical("model.language_model.layers.0.mlp.up_proj.weight"), canonical("model.visual.merger.ln_q.bias")
-    ('model.layers.0.mlp.up_proj.weight', 'visual.merger.ln_q.bias')
+    >>> canonical("model.language_model.layers.0.mlp.up_proj.weight"), canonical("model.layers.0.mlp.up_proj.weight")
+    ('layers.0.mlp.up_proj.weight', 'layers.0.mlp.up_proj.weight')
     """
-    for old, new in _RENAMED:
-        name = old.sub(new, name)
-    return name
+    parts = name.split(".")
+    while parts and parts[0] in ("model", "language_model"):
+        parts.pop(0)
+    return ".".join(parts)
 
 
 def as_named(other: Checkpoint, first: Checkpoint) -> tuple[Checkpoint, list[str]]:

@@ -95,7 +95,9 @@ def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[
         if revision is not None:
             raise UserError(f"{folder}: a folder has no revision {revision!r}; leave it out or name a Hub id")
         if not (folder / "config.json").is_file():
-            raise UserError(f"{folder}: not a model: it holds no config.json")
+            adapter = (folder / "adapter_config.json").is_file()
+            merge = f"; it is an adapter: migician merge {folder} --out DIR makes the model" if adapter else ""
+            raise UserError(f"{folder}: not a model: it holds no config.json{merge}")
         return folder
     # A path such as out/stage-1 has the form of a Hub id; nobody is asked about those.
     if folder.exists() or not _HUB_ID.fullmatch(str(reference)) or folder.parent.is_dir():

@@ -63,6 +63,8 @@ class ChoiceRecord(msgspec.Struct, frozen=True):
     outcome: ChoiceOutcome
     error: str | None = None
     seconds: float | None = None
+    reasoning: str | None = None
+    """As in `Answer`."""
 
     @property
     def is_correct(self) -> bool:
@@ -93,6 +95,7 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
         outcome=outcome,
         error=answer.error,
         seconds=answer.seconds,
+        reasoning=answer.reasoning,
     )
 
 

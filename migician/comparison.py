@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from migician.errors import UserError
-from migician.headings import check_same_questions, mark, own_words, title_of
+from migician.headings import check_same_questions, mark, own_words, title_of, unreplied
 from migician.metrics import bootstrap_differences, difference, mcnemar
 from migician.report import HEADINGS, Report, Rows, headline_metric, metric_names, read_report, scoring_of, spread
 from migician.scoring import read_records
@@ -29,8 +29,8 @@ def compare(first: Path, second: Path) -> Report:
     Each difference has two 95% intervals clustered by image tuple, the linearised one ("interval") and the
     paired cluster bootstrap's ("bootstrap"); "mcnemar" counts the questions that one of the two alone has
     right, with the exact test's p. "not_like_for_like" says in what else than the model the two differ, None where
-    in nothing. Both are folders with a report. Raises `UserError` where they are not over the same benchmark, file
-    and rows.
+    in nothing; "without_reply" how many questions of each have none. Both are folders with a report. Raises
+    `UserError` where they are not over the same benchmark, file and rows.
     """
     reports = {str(folder): read_report(folder) for folder in (first, second)}
     check_same_questions(reports)
@@ -52,6 +52,7 @@ def compare(first: Path, second: Path) -> Report:
         "first": _identity(first, sides[0], words),
         "second": _identity(second, sides[1], words),
         "not_like_for_like": mark(reports),
+        "without_reply": unreplied(reports),
         "n": len(indices),
         "bootstrap_seed": SEED,
         "per_task": {task: _differences(left, right, left.tasks == task) for task in left.task_names()},
@@ -64,7 +65,8 @@ def comparison_table(comparison: Report) -> Table:
     names = metric_names(comparison["average"])
     sides = [comparison[side] for side in ("second", "first")]
     heads = [f"{one['name']} ({one['words']})" if one["words"] else one["name"] for one in sides]
-    told = [f"{' minus '.join(heads)}, percentage points", comparison["scored"], comparison["not_like_for_like"]]
+    told = [f"{' minus '.join(heads)}, percentage points", comparison["scored"]]
+    told += [comparison["not_like_for_like"], comparison["without_reply"]]
     result = _table("\n".join(filter(None, told)), [HEADINGS.get(name, name) for name in names])
     for task, figures, style in _rows(comparison):
         values = (str(value_of(figures, name, signed=True)) for name in names)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from migician.errors import NOT_JSON, UserError
-from migician.faults import PASSING, UNSUITABLE, RunStopped, no_money, of_the_setup, setting_not_taken
+from migician.faults import PASSING, UNSUITABLE, RunStopped, no_money, of_the_setup, setting_not_taken, withheld
 from migician.seeds import stream
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _LONGEST_TEXT = 64_000
 # A server that begins within 45 s and gives a token in a quarter of a second is slow but not dead.
 _SECONDS_TO_BEGIN, _SECONDS_A_TOKEN = 45.0, 0.25
 _PROBE_S = 15.0
+_BROKEN_OFF = frozenset({"abort", "error", "insufficient_system_resource", "network_error"})
+"""Why a server, and not the model, ended a reply: vLLM's and SGLang's word, OpenRouter's, DeepSeek's, Zhipu's."""
 
 
 class Refused(Exception):
@@ -51,6 +53,7 @@ class _Message(msgspec.Struct):
 class _Choice(msgspec.Struct):
     message: _Message
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _Usage(msgspec.Struct):
@@ -150,8 +153,12 @@ class Completions:
             try:
                 return await self._adapted(key, model, await asyncio.to_thread(body))
             except RunStopped as error:
-                self._fatal = str(error)
+                self.give_up(str(error))
                 raise
+
+    def give_up(self, why: str) -> None:
+        """Send nothing more: whoever still asks is told why."""
+        self._fatal = why
 
     def _check_alive(self) -> None:
         if self._fatal:  # the others need not find out for themselves
@@ -245,13 +252,16 @@ class Completions:
             answer = msgspec.json.decode(content, type=_Answer)
         except NOT_JSON as error:
             return None, f"the answer is no chat completion: {error}", 0.0
-        if answer.error is not None and not answer.choices:  # said with status 200 by gateways
-            code = answer.error.get("code") if isinstance(answer.error, dict) else None
-            words = self._excerpt(msgspec.json.encode(answer.error))
+        choice = answer.choices[0] if answer.choices else None
+        if told := answer.error or (choice and choice.error):  # with status 200, as gateways do, also half-way
+            code = told.get("code") if isinstance(told, dict) else None
+            words = self._excerpt(msgspec.json.encode(told))
             return self._failure(code if isinstance(code, int) and code >= 300 else 500, words, "")
-        if not answer.choices:
+        if choice is None:
             return None, f"the answer holds no choice: {self._excerpt(content)}", 0.0
-        return _completion(answer, answer.choices[0]), "", 0.0
+        if choice.finish_reason in _BROKEN_OFF:
+            return None, f"the server broke off its answer (finish_reason {choice.finish_reason})", 0.0
+        return _completion(answer, choice), "", 0.0
 
     def _failure(self, status: int, words: str, retry_after: str) -> tuple[None, str, float]:
         """What `_once` gives for a status other than 200; raises what of it does not pass."""
@@ -259,7 +269,7 @@ class Completions:
             told_s = _retry_after_s(retry_after)
             wish = f" (asks to wait {told_s:.0f} s)" if told_s else ""
             return None, f"status {status}{wish}: {words}", told_s
-        if status in UNSUITABLE:
+        if status in UNSUITABLE or (status == 403 and withheld(words)):
             raise Refused(f"status {status}: {words}")
         raise RunStopped(f"{self._endpoint}: status {status}: {words}{_fix(status)}")
 

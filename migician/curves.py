@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from migician.canvas import FAINT, GRID, canvas, png
 from migician.draw import PALETTE
 from migician.errors import UserError
-from migician.training_log import Line
+from migician.training_log import Line, diverged_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,8 @@ def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list
 def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
     """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the order given.
 
-    Where a training went on after a stop, a thin line stands. Raises `UserError` for a log without a loss.
+    Where a training resumed after a stop, a thin line stands; from where on no loss is a number, the panel is shaded
+    and says so. Raises `UserError` for a log without a loss.
     """
     for name, lines in logs.items():
         if not lines:
@@ -55,16 +56,22 @@ def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
 
 
 def _panel(axes: Axes, name: str, lines: Sequence[Line], colour: str) -> None:
-    steps = [line.current_steps for line in lines]
-    losses = [line.loss for line in lines if line.loss is not None]
-    even = smoothed(steps, losses, _SPAN * lines[-1].total_steps)
+    sound = [line for line in lines if not line.diverged]
+    steps = [line.current_steps for line in sound]
+    losses = [line.loss for line in sound if line.loss is not None]
     few = {"marker": ".", "markersize": 4} if len(steps) < 60 else {}
     axes.plot(steps, losses, color=colour, alpha=0.35, linewidth=1, label="as logged", **few)  # type: ignore[arg-type]
-    axes.plot(steps, even, color=colour, linewidth=2, label=f"smoothed, now {even[-1]:.3f}")
+    since = diverged_at(lines)
+    if sound:
+        even = smoothed(steps, losses, _SPAN * lines[-1].total_steps)
+        now = f", now {even[-1]:.3f}" if since is None else ""
+        axes.plot(steps, even, color=colour, linewidth=2, label=f"smoothed{now}")
     for before, after in itertools.pairwise(lines):
         if after.launch != before.launch:
             axes.axvline((before.current_steps + after.current_steps) / 2, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set_title(name)
+    if since is not None:
+        axes.axvspan(since, lines[-1].total_steps, color=GRID, label=f"diverged: no loss since step {since:,}")
+    axes.set_title(name if since is None else f"{name}: diverged")
     axes.set_xlabel("step")
     axes.set_xlim(0, lines[-1].total_steps)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -8,15 +8,20 @@ import errno
 import itertools
 import os
 import shutil
-import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 import msgspec
 
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding JSON raises for bytes that are no JSON, not of the form asked for, not UTF-8, or nested without end."""
+
+_PATIENCE_S, _PAUSE_S = 60.0, 0.01
+_LONGEST_NAME = 200
+"""Bytes of a hidden name; file systems take 255."""
 
 
 class UserError(Exception):
@@ -66,26 +71,34 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` when the block ends well, and leaves nothing when it does not.
 
     Writes beside the target and renames, so that a reader never sees half a file. `durable`
-    waits until the bytes are on the disk, so that not even a power cut leaves half a file. Raises `UserError` for what
-    the file system refuses, also within the block: of another file by that file's name.
+    waits until the bytes are on the disk, so that not even a power cut leaves half a file.
+    What a killed process left there is written over. Raises `UserError` for what the file system refuses, also within
+    the block, of another file by that file's name, and where another process still writes the same file after
+    `_PATIENCE_S`.
     """
     target = Path(path)
-    # A name of this thread's own; what a killed process of the same number left there is overwritten.
-    partial = target.with_name(f".{target.name[:80]}.{os.getpid()}-{threading.get_native_id()}.part")
+    partial = _partial(target)
     try:
         if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         with made(target.parent):
+            # Not emptied on opening: whoever holds it may be writing.
+            handle = _claimed(partial, os.O_RDWR | os.O_CREAT, _PATIENCE_S)
+            if handle is None:
+                raise UserError(f"{target}: another process is writing it; wait for it, or choose another place")
             try:
-                with partial.open("wb") as stream:
+                with open(handle, "w+b", closefd=False) as stream:
+                    stream.truncate(0)
                     yield stream
                     stream.flush()
                     if durable:
-                        os.fsync(stream.fileno())
+                        os.fsync(handle)
                 partial.replace(target)
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
+            finally:
+                _let_go(handle)
     except OSError as error:
         reason = error.strerror or str(error)
         if error.filename not in (None, str(target), str(partial), str(target.parent)):
@@ -98,15 +111,14 @@ def appearing(target: Path) -> Iterator[Path]:
     """A new folder that becomes `target` when the block ends well, and vanishes when it does not.
 
     `target` may be an empty folder. What a killed process left beside it is taken away first. Raises `UserError` for
-    what the file system refuses, also within the block.
+    what the file system refuses, also within the block, and where another process is writing `target`.
     """
-    partial = target.with_name(f".{target.name}.part")
+    partial = _partial(target)
     try:
         check_place(target)
-        shutil.rmtree(partial, ignore_errors=True)
-        with made(target.parent):
+        with made(target.parent), alone(partial, target):
             try:
-                partial.mkdir()
+                empty(partial)
                 yield partial
                 if target.exists():
                     target.rmdir()
@@ -116,3 +128,72 @@ def appearing(target: Path) -> Iterator[Path]:
     except OSError as error:
         where = error.filename or target
         raise UserError(f"{where}: {error.strerror or error}; {target} was not written") from None
+
+
+@contextlib.contextmanager
+def alone(folder: Path, target: Path) -> Iterator[None]:
+    """Make `folder` and keep it for this process while the block lasts; a killed process keeps nothing.
+
+    There is no lock file: the folder itself is locked. Raises `UserError` that names `target` where another process has
+    it. Some network disks cannot lock a folder; there the user must see to it.
+    """
+    handle = _claimed(folder, os.O_RDONLY | os.O_DIRECTORY, 0)
+    if handle is None:
+        raise UserError(f"{target}: another process is writing it; wait for it, or choose another place")
+    try:
+        yield
+    finally:
+        _let_go(handle)
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder."""
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _partial(target: Path) -> Path:
+    """Where `target` is written: hidden, beside it, and the same for every process, so that leftovers are met again."""
+    whole = os.fsencode(target.name)
+    name = os.fsdecode(whole[:_LONGEST_NAME])
+    return target.with_name(f".{name}.part" if name == target.name else f".{name}.{crc32(whole):08x}.part")
+
+
+def _claimed(place: Path, flags: int, patience_s: float) -> int | None:
+    """An open, locked handle of a file or folder; None where another process holds it for longer than that.
+
+    A lock belongs to what was opened. Meanwhile its holder may have renamed or removed that, so it is looked at again.
+    """
+    import fcntl  # late: Windows has none
+
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            handle = os.open(place, flags | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            if not flags & os.O_DIRECTORY:
+                raise
+            place.mkdir(exist_ok=True)
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            if time.monotonic() >= end:
+                return None
+            time.sleep(_PAUSE_S)
+            continue
+        except OSError:
+            return handle  # some network disks cannot lock
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), place.stat()):
+                return handle
+        os.close(handle)
+
+
+def _let_go(handle: int) -> None:
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing is not enough: a process forked meanwhile has the handle, too
+    os.close(handle)

@@ -45,6 +45,7 @@ _OF_THE_SETUP = re.compile(
     r"|invalid[_ ]api[_ ]key|incorrect api key|unauthori[sz]ed",
     re.IGNORECASE,
 )
+_WITHHELD = re.compile(r"\bflagged\b|moderation|content[_ ](?:policy|filter|management)", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"context[_ ]length|context window|maximum (?:model|context|input) length|too many tokens|too long|too large to"
     r"|longer than the (?:max|model)|exceeds? the (?:max|model|context|limit)|reduce the length|request too large",
@@ -65,6 +66,11 @@ _SETTINGS = {name: re.compile(rf"\b{name}\b") for name in _PARAMETERS}
 def no_money(text: str) -> bool:
     """Whether a server's words say that a quota or a balance is used up, which waiting does not change."""
     return _NO_MONEY.search(text) is not None
+
+
+def withheld(text: str) -> bool:
+    """Whether a server's words say that it will not have this content; with status 403 others speak of the key."""
+    return _WITHHELD.search(text) is not None
 
 
 def beyond_the_engine(text: str) -> bool:

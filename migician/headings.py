@@ -69,6 +69,8 @@ def unlike(reports: Reports) -> dict[str, dict[str, str]]:
         if len({repr(one.key) for one in given.values()}) > 1:
             found[what] = {name: one.words for name, one in given.items()}
     sources = Counter(_source(report) for report in reports.values())
+    if "rows" in found:
+        found.pop("choice of rows", None)
     if "box style" in found and all(count == 1 for source, count in sources.items() if source):
         del found["box style"]
     return found
@@ -111,6 +113,16 @@ def mark(reports: Reports) -> str | None:
     return f"Not like for like, the runs differ in {_listed(list(found))}: {'; '.join(headed(reports).values())}."
 
 
+def unreplied(reports: Reports) -> str | None:
+    """How many questions of each run have no reply and count as 0; None where all have one."""
+    told = []
+    for name, report in reports.items():
+        lost = [(report.get("unanswered"), "without an answer"), ((report.get("failures") or {}).get("n"), "failed")]
+        if words := [f"{count:,} {what}" for count, what in lost if count]:
+            told.append(f"{name} {_listed(words)} of {report['n']:,}")
+    return f"Questions without a reply, each scored 0: {'; '.join(told)}." if told else None
+
+
 def check_one_measure(reports: Reports) -> None:
     """Raise `UserError` for runs of different benchmarks, which have no figure in common."""
     (first, some), *others = reports.items()
@@ -133,7 +145,7 @@ def check_same_questions(reports: Reports) -> None:
                 f"{first} and {name} score different benchmark files ({files}): score both against the same"
             )
         counts, expected = ({t: f["n"] for t, f in one["per_task"].items()} for one in (report, some))
-        if counts != expected:
+        if counts != expected or len({one["rows_sha256"] for one in (some, report) if "rows_sha256" in one}) > 1:
             raise UserError(f"{first} and {name} do not hold the same rows: score both in full, or show them apart")
 
 
@@ -158,6 +170,8 @@ def _said(report: Mapping[str, Any]) -> dict[str, _Said]:
         "protocol": _Said(report["protocol"], f"{report['protocol']} protocol"),
         "y-stretch": _Said(stretched, "with y-stretch" if stretched else "without y-stretch"),
     }
+    if "rows_sha256" in report:
+        found["choice of rows"] = _Said(report["rows_sha256"], f"rows of sha256 {report['rows_sha256'][:8]}")
     if report.get("style"):
         found["box style"] = _Said(report["style"], f"boxes read as {report['style']}")
     if "wording" in plan:
@@ -169,8 +183,8 @@ def _said(report: Mapping[str, Any]) -> dict[str, _Said]:
         found["chain of thought"] = _Said(mode, f"chain of thought ({mode})" if mode else "no chain of thought")
     if plan.get("max_new_tokens"):
         found["longest reply"] = _Said(plan["max_new_tokens"], f"at most {plan['max_new_tokens']:,} new tokens")
-    if model.get("max_pixels"):
-        found["pixel limit"] = _Said(model["max_pixels"], f"at most {model['max_pixels']:,} pixels an image")
+    if pixels := model.get("max_pixels") or report.get("max_pixels"):
+        found["pixel limit"] = _Said(pixels, f"at most {pixels:,} pixels an image")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 
 from migician.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.downloads import HubFile, Listing, download, is_content, list_files, partial_path
-from migician.errors import UserError, check_place, unknown, writing
+from migician.errors import UserError, alone, check_place, unknown, writing
 from migician.files import read_json
 from migician.imagecheck import ImageCheck, check_images
 from migician.progress import progress_bar
@@ -155,7 +155,8 @@ def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> Ima
     of anyone else is removed or replaced. Raises `UserError` before the first byte where the disk has too little room.
     """
     check_room(planned.folder, planned.room, "the download with what it unpacks to")
-    with _alone(planned.folder):
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    with alone(planned.folder, planned.folder):
         for part in planned.parts:
             if part.is_archive:
                 _fetch_archive(part, planned, keep_archives, say)
@@ -305,26 +306,6 @@ def _read_state(file: Path) -> Fetched | None:
 def _write_state(planned: Plan) -> None:
     with writing(planned.folder / _RECORD) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(planned.state), indent=2) + b"\n")
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second run out of the same folder for the length of the block; a killed run holds nothing."""
-    import fcntl  # late: Windows has none
-
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(f"{folder}: another fetch is at work in it. Wait for it, or end it") from None
-    except OSError:
-        pass  # some network disks cannot lock a folder: there the user must see to it
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _describe(planned: Plan, checked: ImageCheck, say: Callable[[str], None]) -> None:

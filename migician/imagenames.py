@@ -115,6 +115,16 @@ def asked_image(question: str) -> int | None:
     return None if name is None or _follows(_TOGETHER, question, name) else name.image
 
 
+def image_of_given(question: str, span: tuple[int, int]) -> int | None:
+    """The image (0-based) that a question says the box at `span` of it is of; None where it does not say.
+
+    >>> image_of_given("Find (10,20),(30,40) of Image-1 in Image-2.", (5, 20))
+    0
+    """
+    name = next(iter(image_names(question, span[1])), None)
+    return name.image if name and _GIVEN_BOX.search(question, span[0], name.span[0]) else None
+
+
 def ordinal(position: int) -> str:
     """The English word for a 0-based position: 0 is "first"; from the eleventh on "11th".
 

@@ -141,14 +141,13 @@ def _mentions(
     reply: str, question: SetQuestion, style: BoxStyle, size_of: SizeOf
 ) -> tuple[list[Mention], MatchOutcome]:
     """The boxes of a reply, each on the scale of its own image; and what became of a reply without any."""
-    first = parse_boxes(reply, style, size_of(question, 0))
-    if not first.mentions:
-        return [], "garbled" if first.status == "garbled" else "no_box"
-    if style.scale != "pixel":
-        return list(first.mentions), "missed"
-    named = {one.image for one in first.mentions if one.image is not None and one.image < len(question.images)}
-    by_image = {image: parse_boxes(reply, style, size_of(question, image)).mentions for image in named}
-    return [by_image.get(one.image or 0, first.mentions)[at] for at, one in enumerate(first.mentions)], "missed"
+    count = len(question.images)
+    parsed = parse_boxes(
+        reply, style, lambda image: size_of(question, image if image is not None and image < count else 0)
+    )
+    if parsed.mentions:
+        return list(parsed.mentions), "missed"
+    return [], "garbled" if parsed.status == "garbled" else "no_box"
 
 
 def _measures(records: Sequence[SetRecord]) -> dict[str, Measure]:

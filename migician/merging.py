@@ -43,7 +43,7 @@ COMPANIONS = (
 )
 """What is copied from A. The list is closed, so no trainer or optimizer state slips in."""
 
-_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def merge(
@@ -91,7 +91,7 @@ def merge(
         others.append(other)
         renamed += told
     with appearing(target) as partial:
-        _check_space(partial, first.n_bytes)
+        check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
         if is_tied_in_part(first):
             config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
@@ -136,7 +136,8 @@ def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
     return found
 
 
-def _check_space(folder: Path, n_bytes: int) -> None:
+def check_space(folder: Path, n_bytes: int) -> None:
+    """Raise `UserError` where the disk of `folder` cannot take a model of so many bytes."""
     free, needed = shutil.disk_usage(folder).free, int(n_bytes * 1.01) + 64 * 1024 * 1024
     if free < needed:
         raise UserError(f"{folder.parent}: {free / 1e9:.1f} GB free, the merged model needs {needed / 1e9:.1f} GB")
@@ -154,7 +155,7 @@ def _write(
     for shard in first.shards:
         with (folder / shard.name).open("wb") as stream, ThreadPoolExecutor(threads) as pool:
             # Same tensors, same dtypes: the header of the first's shard, byte for byte, is the header of the result's.
-            stream.write(_header_bytes(shard))
+            stream.write(header_bytes(shard))
             stream.flush()
             for written in pool.map(lambda piece: piece.average(shares, stream.fileno()), _pieces(checkpoints, shard)):
                 done += written
@@ -166,7 +167,8 @@ def _write(
             shutil.copyfile(first.folder / name, folder / name)
 
 
-def _header_bytes(file: Path) -> bytes:
+def header_bytes(file: Path) -> bytes:
+    """The header of a safetensors file, its length included."""
     with file.open("rb") as stream:
         length = stream.read(8)
         return length + stream.read(int.from_bytes(length, "little"))
@@ -183,8 +185,8 @@ class _Piece:
     def average(self, shares: Sequence[float], sink: int) -> int:
         """Write its average to its place in the file `sink`; gives its bytes."""
         first = self.tensors[0]
-        parts = [_read(tensor, self.start, self.n_bytes) for tensor in self.tensors]
-        if first.dtype in _TORCH_NAMES:
+        parts = [read_part(tensor, self.start, self.n_bytes) for tensor in self.tensors]
+        if first.dtype in TORCH_NAMES:
             made = _averaged(parts, self.tensors, shares)
         elif all(part == parts[0] for part in parts):
             made = memoryview(parts[0])
@@ -208,7 +210,7 @@ def _pieces(checkpoints: Sequence[Checkpoint], shard: Path) -> Iterator[_Piece]:
             yield _Piece(same, start, min(step, tensor.n_bytes - start))
 
 
-def _read(tensor: Tensor, start: int, length: int) -> bytearray:
+def read_part(tensor: Tensor, start: int, length: int) -> bytearray:
     """`length` bytes of a tensor from `start` on; a raw read may give less at once."""
     part = bytearray(length)
     view, done = memoryview(part), 0
@@ -225,7 +227,7 @@ def _read(tensor: Tensor, start: int, length: int) -> bytearray:
 def _averaged(parts: Sequence[bytearray], tensors: Sequence[Tensor], shares: Sequence[float]) -> memoryview:
     import torch
 
-    kind: torch.dtype = getattr(torch, _TORCH_NAMES[tensors[0].dtype])
+    kind: torch.dtype = getattr(torch, TORCH_NAMES[tensors[0].dtype])
     wide = torch.float32 if ITEM_BYTES[tensors[0].dtype] == 2 else torch.float64
     values = [torch.frombuffer(part, dtype=kind) for part in parts]
     total = values[0].to(wide).mul_(shares[0])

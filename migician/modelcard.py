@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from migician.adapters import is_adapter, read_adapter
 from migician.checkpoints import Checkpoint, read_checkpoint
 from migician.errors import UserError, writing
 from migician.families import Family
@@ -166,27 +167,49 @@ def _made(folder: Path, base: str | None) -> str:
     if told := _training(folder):
         lines.append(f"Trained: {told}.")
     if (folder / "merge.json").is_file():
-        lines.append("The weighted average of these checkpoints:\n")
-        for part in read_object(folder / "merge.json", _Merged).checkpoints:
-            name = Path(part.path).name
-            # merge.json has the paths as they were given; the folders may have come along beside this one.
-            places = [Path(part.path), folder.resolve().parent / name]
-            told = next((_training(one) for one in places if _holds(one, part.fingerprint)), "")
-            trained = told or "its training is not told here"
-            lines.append(f"- {part.weight:g} of {name} (`{part.fingerprint[:12]}`): {trained}")
+        lines += _merged(folder, read_object(folder / "merge.json", _Merged))
     return "\n".join(["## How it was made", "", *lines]) if lines else ""
+
+
+def _merged(folder: Path, made: _Merged) -> Iterator[str]:
+    """What a merge.json tells: an average of checkpoints, or an adapter in its base."""
+    if made.adapter:
+        base = made.base.path if made.base else "its base"
+        yield f"A LoRA adapter of rank {made.rank} merged into {base}{_trained_at(folder, made.adapter)}."
+    if made.checkpoints:
+        yield "The weighted average of these checkpoints:\n"
+    for part in made.checkpoints:
+        told = _trained_at(folder, part) or ": its training is not told here"
+        yield f"- {part.weight:g} of {Path(part.path).name} (`{part.fingerprint[:12]}`){told}"
+
+
+def _trained_at(folder: Path, part: _Parent) -> str:
+    """How a part was trained, as text to follow its name; empty where its folder does not tell."""
+    # merge.json has the paths as they were given; the folders may have come along beside this one.
+    for place in (Path(part.path), folder.resolve().parent / Path(part.path).name):
+        if not _holds(place, part.fingerprint):
+            continue
+        if told := _training(place):
+            return f": {told}"
+        adapter = read_object(place / "merge.json", _Merged).adapter if (place / "merge.json").is_file() else None
+        if adapter and (told := _trained_at(place, adapter)):
+            return f": a LoRA adapter{told}"
+    return ""
 
 
 class _Parent(msgspec.Struct):
     path: str
-    weight: float
     fingerprint: str
+    weight: float = 1.0
 
 
 class _Merged(msgspec.Struct):
     """What is told of a merge.json."""
 
-    checkpoints: list[_Parent]
+    checkpoints: list[_Parent] = []
+    base: _Parent | None = None
+    adapter: _Parent | None = None
+    rank: int = 0
 
 
 class _Results(msgspec.Struct):
@@ -202,9 +225,9 @@ class _State(msgspec.Struct):
 
 
 def _holds(folder: Path, fingerprint: str) -> bool:
-    """Whether those weights are in the folder, which may be gone or trained anew since."""
+    """Whether those weights are in the folder, which may be gone or trained again since."""
     try:
-        return read_checkpoint(folder).fingerprint() == fingerprint
+        return (read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)).fingerprint() == fingerprint
     except (UserError, OSError):
         return False
 

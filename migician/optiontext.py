@@ -29,6 +29,9 @@ _DENIES = re.compile(
 )
 
 
+_ASKED = re.compile(r"[)\].\"'”]{0,3}\?\s{0,3}\S")
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     """Options, what the reply says of them, and where."""
@@ -168,9 +171,10 @@ def _items(text: str, found: Sequence[Mention]) -> set[int]:
 
 
 def _leads(text: str, one: Mention) -> bool:
-    """Whether the reply begins with this mention, and a clause ends behind it."""
+    """Whether the reply begins with this mention, and a clause ends behind it; not one that it asks itself."""
     opening = _OPENING.match(text)
-    return bool(opening and one.start <= opening.end() and CLAUSE_END.match(text, one.end))
+    begins = opening and one.start <= opening.end() and CLAUSE_END.match(text, one.end)
+    return bool(begins and not _ASKED.match(text, one.end))
 
 
 def _is_cut_off(text: str) -> bool:

@@ -113,6 +113,7 @@ _TURNS_DOWN = re.compile(
             |say|think)\s{1,2}){0,4}["'“(\[]{0,2}\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ASKED = re.compile(r"[)\]\"'”’} ]{0,3}[?？](?:\s{0,2}(?P<no>(?:no|nope|not)\b))?", re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|never|cannot|neither|nor|difficult|impossible)\b|n['’]t\b|不", re.IGNORECASE)
 _BAD_WORDS: tuple[str, ...] = (
     "not",
@@ -169,7 +170,9 @@ def what_is_said(text: str, one: Mention, following: Mention | None, is_item: bo
     if _TURNS_DOWN.search(before[-60:]):
         return Said.TURNED_DOWN
     behind = text[one.end : one.end + _BEHIND]
-    if behind[:4].lstrip(")]\"'”’} ").startswith(("?", "？")) or _SUPPOSES.search(before):
+    if asked := _ASKED.match(behind):
+        return Said.TURNED_DOWN if asked["no"] else Said.NAMED
+    if _SUPPOSES.search(before):
         return Said.NAMED
     ends_clause, is_good = CLAUSE_END.match(behind), _IS_GOOD.match(behind)
     if _IS_ANSWER.match(behind) or (_has(_STATE_WORDS, before) and _affirms(_STATES, before)):

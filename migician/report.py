@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from migician.breakdowns import breakdowns
 from migician.errors import UserError, writing
 from migician.faults import commonest
 from migician.files import read_json
-from migician.headings import check_one_measure, is_released, mark, title, title_of
+from migician.headings import check_one_measure, is_released, mark, title, title_of, unreplied
 from migician.imagesizes import sizes_for
 from migician.metrics import Estimate, estimate
 from migician.provenance import provenance
@@ -122,6 +123,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **bench.facts(),
         "n": len(records),
         "rows_in_file": len(bench.questions),
+        **_which_rows(bench, records),
         "unanswered": sum(record.error == NO_ANSWER for record in records),
         "per_task": per_task,
         **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
@@ -137,6 +139,14 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **_failures(records),
         **spec,
     }
+
+
+def _which_rows(bench: Benchmark, records: Sequence[Any]) -> dict[str, str]:
+    """What tells some rows of a file from as many others; nothing where all were scored."""
+    if len(records) == len(bench.questions):
+        return {}
+    rows = msgspec.json.encode([record.index for record in records])
+    return {"rows_sha256": hashlib.sha256(rows).hexdigest()}
 
 
 def _failures(records: Sequence[Any]) -> dict[str, Any]:
@@ -196,6 +206,7 @@ class _Form(msgspec.Struct):
     micro: _Figures
     scoring: str = "boxes"
     unanswered: int = 0
+    rows_sha256: str = ""
     malformed_rows: list[int] = []
     breakdowns: dict[str, dict[str, _Figures]] = {}
     model: dict[str, Any] | None = None
@@ -219,7 +230,7 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     reports of different benchmarks.
     """
     check_one_measure(reports)
-    heading = "\n".join([title_of(reports), *([mark_of] if (mark_of := mark(reports)) else [])])
+    heading = "\n".join(filter(None, [title_of(reports), mark(reports), unreplied(reports)]))
     result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
     tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
     parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}, None) for task in tasks]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from migician.adapters import is_adapter, read_adapter
 from migician.checkpoints import read_checkpoint
 from migician.errors import UserError
 from migician.files import read_object, read_text
@@ -35,6 +36,8 @@ class Saved:
     """How many wrote DeepSpeed's part of it; None where there is none."""
     universal: bool
     """Whether DeepSpeed's part was converted for any number of processes (its `ds_to_universal`)."""
+    adapter: bool = False
+    """Whether it is a LoRA adapter, whose base stays where it is."""
 
     def dealt_anew(self, processes: int) -> bool:
         """Whether that many processes can only load it converted: another number wrote DeepSpeed's part of it."""
@@ -44,8 +47,9 @@ class Saved:
     def overrides(self) -> list[str]:
         """What LLaMA-Factory must be given after its YAML to go on from here, exactly."""
         given = [f"resume_from_checkpoint={self.folder}"]
-        # DeepSpeed brings the weights; without it they come from where the model comes from.
-        return given if self.processes is not None else [*given, f"model_name_or_path={self.folder}"]
+        # DeepSpeed brings the weights, and peft an adapter's; else they come from where the model comes from.
+        whole = self.processes is not None or self.adapter
+        return given if whole else [*given, f"model_name_or_path={self.folder}"]
 
 
 def saved_in(output_dir: str | Path) -> list[Saved]:
@@ -55,7 +59,14 @@ def saved_in(output_dir: str | Path) -> list[Saved]:
     named = ((folder, _NAME.fullmatch(folder.name)) for folder in Path(output_dir).glob("checkpoint-*"))
     found = sorted(((int(name[1]), folder) for folder, name in named if name and folder.is_dir()), reverse=True)
     return [
-        Saved(folder, step, _fault(folder, step), _processes(folder), (folder / "latest_universal").is_file())
+        Saved(
+            folder,
+            step,
+            _fault(folder, step),
+            _processes(folder),
+            (folder / "latest_universal").is_file(),
+            is_adapter(folder),
+        )
         for step, folder in found
     ]
 
@@ -90,7 +101,7 @@ def _fault(folder: Path, step: int) -> str:
     if state.global_step != step:
         return f"trainer_state.json is of step {state.global_step}"
     try:
-        read_checkpoint(folder)
+        read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)
     except UserError as error:
         return str(error)
     parts = _zero_parts(folder)

@@ -20,7 +20,7 @@ from migician.boxes import Box
 from migician.draw import ON_ALL, PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
 from migician.faults import BEARING, Tolerance
-from migician.headings import headed, mark, title, title_of
+from migician.headings import headed, mark, title, title_of, unreplied
 from migician.models import Model, load_model
 from migician.models.pictures import load_picture
 from migician.report import (
@@ -152,7 +152,7 @@ class Comparison:
         heads = [HEADINGS.get(metric, metric) for metric in metrics]
         columns = ["task", "n", *heads, "right: first only", "second only", "McNemar's p"]
         told = ["Percentage points, with 95% intervals of the paired difference, clustered by image tuple."]
-        told += filter(None, [mark(self._reports)])
+        told += filter(None, [mark(self._reports), unreplied(self._reports)])
         title_ = f"{self._heading}: {title_of(self._reports)}"
         return write_markdown(Table(title_, columns, rows, len(columns) - 1, told))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -217,9 +218,7 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
     elif reading.protocol == "univg-r1":
         found = _read_univg_r1(answer.response, reading.y_stretch, question.truth)
     else:
-        # A style that counts pixels counts those of the target, else of the first image.
-        size = size_of(question, question.target or 0)
-        parsed = parse_boxes(answer.response, reading.style, size)
+        parsed = parse_boxes(answer.response, reading.style, partial(_size_at, question, size_of))
         found = _read_strict(parsed, question.target, len(question.images), question.truth)
     outcome = found.outcome
     if outcome == "correct" and found.iou < CORRECT_IOU:
@@ -241,6 +240,13 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
         seconds=answer.seconds,
         reasoning=answer.reasoning,
     )
+
+
+def _size_at(question: Question, size_of: SizeOf, tied: int | None) -> Size | None:
+    """A style that counts pixels counts those of the image that the reply names, else of the target, else the first."""
+    if tied is not None and tied < len(question.images):
+        return size_of(question, tied)
+    return size_of(question, question.target or 0)
 
 
 @dataclass(frozen=True, slots=True)

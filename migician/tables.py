@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from migician.benchmarks.published_figures import TASK_NAMES, Published, caution
-from migician.headings import check_one_measure, describe, headed, mark, title, title_of
+from migician.headings import check_one_measure, describe, headed, mark, title, title_of, unreplied
 from migician.report import HEADINGS, Report, headline_metric, metric_names, notes
 from migician.values import Value, value_of
 
@@ -64,10 +64,12 @@ def name_of_task(task: str) -> str:
 
 
 def remarks(reports: Mapping[str, Report], published: Sequence[Published]) -> list[str]:
-    """What every figure belongs to: what runs and published rows were scored on and how; then where these differ."""
+    """What every figure belongs to: what runs and published rows were scored on and how, what has no reply; then where
+    these differ.
+    """
     told = [describe(name, report) for name, report in reports.items()]
     told += [one.describe() + "." for one in published]
-    found = [mark(reports), *(caution(reports, one) for one in published)]
+    found = [unreplied(reports), mark(reports), *(caution(reports, one) for one in published)]
     return [*told, *(line for line in found if line is not None)]
 
 

@@ -6,7 +6,9 @@ time since. Here a speed is what two lines of one launch differ by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +38,15 @@ class Line(msgspec.Struct, frozen=True):
     """Since the first launch, where `include_num_input_tokens_seen` is set."""
     launch: int = 0
     """How many launches came before this one."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is no longer a number.
+
+        By default (`logging_nan_inf_filter`) transformers leaves such losses out of the mean that it logs, which is
+        exactly 0 where there is nothing else.
+        """
+        return self.loss is not None and (self.loss == 0 or not math.isfinite(self.loss))
 
     @property
     def elapsed_s(self) -> int:
@@ -77,7 +88,7 @@ def read_log(output_dir: str | Path) -> list[Line]:
     launch, before = 0, 0
     for text in raw:
         try:
-            line = msgspec.json.decode(text, type=Line)
+            line = msgspec.convert(json.loads(text), Line)  # msgspec's own JSON knows no NaN
             elapsed = line.elapsed_s
         except (*NOT_JSON, ValueError):
             # Of a run that was killed while it wrote, this may be any line that a launch ended with.
@@ -91,6 +102,16 @@ def read_log(output_dir: str | Path) -> list[Line]:
             kept.pop()
         kept.append(msgspec.structs.replace(line, launch=launch))
     return kept
+
+
+def diverged_at(lines: Sequence[Line]) -> int | None:
+    """The first logged step from which on no loss is a number; None where the last one is."""
+    first = None
+    for line in reversed(lines):
+        if not line.diverged:
+            break
+        first = line.current_steps
+    return first
 
 
 def read_check(output_dir: str | Path) -> Training | None:
@@ -139,7 +160,11 @@ def _parts(lines: list[Line], training: Training | None) -> Iterator[str]:
         return
     last = lines[-1]
     yield f"step {last.current_steps:,} of {last.total_steps:,}"
-    yield f"loss {last.loss:.4f}"
+    since = diverged_at(lines)
+    if since is None:
+        yield f"loss {last.loss:.4f}"
+    else:
+        yield f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate"
     now = pace(lines, training)
     if now is None:
         return

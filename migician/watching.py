@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
+from migician.adapters import is_adapter, merge_adapter, read_adapter
 from migician.canvas import GRID, canvas, png
+from migician.checkpoints import read_checkpoint
 from migician.draw import PALETTE
 from migician.errors import UserError, writing
+from migician.files import read_object, read_text
 from migician.headings import title, unlike
 from migician.report import HEADINGS, Report, headline_metric, read_report
 from migician.resuming import saved_in
+from migician.training_log import read_log
 from migician.values import Value
 
 TABLE, PICTURE = "checkpoints.csv", "checkpoints.png"
@@ -43,7 +50,7 @@ def candidates(output_dir: str | Path) -> list[Candidate]:
         for one in reversed(saved_in(folder))
         if not one.fault and _has_processor(one.folder)
     ]
-    if (folder / _FINISHED).is_file() and _has_processor(folder):
+    if is_finished(folder) and _has_processor(folder):
         found.append(Candidate(folder, "final", max((one.step for one in found), default=0)))
     return found
 
@@ -52,9 +59,24 @@ def _has_processor(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
 
 
+class _State(msgspec.Struct):
+    global_step: int
+
+
 def is_finished(output_dir: str | Path) -> bool:
-    """Whether a training is done, so that no more checkpoints come."""
-    return (Path(output_dir) / _FINISHED).is_file()
+    """Whether a training is done, so that no more checkpoints come.
+
+    One that was extended has its earlier end's files still, and checkpoints or logged steps beyond them.
+    """
+    folder = Path(output_dir)
+    if not (folder / _FINISHED).is_file():
+        return False
+    try:
+        end = read_object(folder / "trainer_state.json", _State).global_step
+    except UserError:
+        return True
+    lines = read_log(folder)
+    return max([end, *(one.step for one in saved_in(folder)), *(line.current_steps for line in lines[-1:])]) == end
 
 
 def eval_command(candidate: Candidate, out: Path, options: Sequence[str]) -> list[str]:
@@ -69,20 +91,66 @@ def score_new(
     options: Sequence[str],
     skip: set[str],
     run: Callable[[list[str]], int] = subprocess.call,
+    before: int | None = None,
 ) -> list[str]:
     """Score each whole checkpoint without a report in `out`, those in `skip` left out; gives the names that failed.
 
-    After each, table and curve in `out` are written anew. `run` is given a command and gives its status.
+    With `before` only those of earlier steps. A report of other weights, such as of a result that was trained further
+    since, is moved aside. After each score, table and curve in `out` are written again. `run` is given a command and
+    gives its status.
     """
+    wanted = [one for one in candidates(output_dir) if one.name not in skip and (before is None or one.step < before)]
+    for one in wanted:
+        _move_older(one, out)
     failed = []
-    for one in candidates(output_dir):
-        if one.name in skip or (out / one.name / "report.json").is_file():
+    for one in wanted:
+        if (out / one.name / "report.json").is_file():
             continue
-        if run(eval_command(one, out, options)):
+        if _score(one, out, options, run):
             failed.append(one.name)
         else:
+            _kept(one, out).write_text(_weights(one.folder) + "\n", encoding="utf-8")
             write_curve(output_dir, out)
     return failed
+
+
+def _score(one: Candidate, out: Path, options: Sequence[str], run: Callable[[list[str]], int]) -> int:
+    """The status of the evaluation; an adapter is merged into its base first, in a folder that goes afterwards."""
+    if not is_adapter(one.folder):
+        return run(eval_command(one, out, options))
+    whole = out / f".{one.name}.model"
+    shutil.rmtree(whole, ignore_errors=True)
+    try:
+        return run(eval_command(replace(one, folder=merge_adapter(one.folder, whole)), out, options))
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
+
+
+def _kept(one: Candidate, out: Path) -> Path:
+    return out / one.name / "weights.txt"
+
+
+def _weights(folder: Path) -> str:
+    """The fingerprint of what was trained; empty while it cannot be read."""
+    try:
+        return (read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)).fingerprint()
+    except UserError:
+        return ""
+
+
+def _move_older(one: Candidate, out: Path) -> None:
+    """Move a report aside that is of other weights than those of the candidate now."""
+    if not (out / one.name / "report.json").is_file():
+        return
+    if _kept(one, out).is_file():
+        scored = read_text(_kept(one, out)).strip()
+    else:
+        scored = (read_report(out / one.name).get("model") or {}).get("weights_fingerprint") or ""
+    now = _weights(one.folder)
+    if scored and now and scored != now:
+        aside = out / f"{one.name}.{scored[:12]}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (out / one.name).rename(aside)
 
 
 def write_curve(output_dir: Path, out: Path) -> None:

@@ -61,6 +61,15 @@ QWEN2_VL_7B: dict[str, dict[str, Any]] = {
     },
     "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "num_heads": 16, "mlp_ratio": 4},
 }  # fmt: skip
+QWEN2_VL_2B: dict[str, dict[str, Any]] = {
+    "text_config": QWEN2_VL_7B["text_config"]
+    | {"vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960}
+    | {"num_attention_heads": 12, "num_key_value_heads": 2},
+    "vision_config": QWEN2_VL_7B["vision_config"] | {"hidden_size": 1536},
+}
+SHAPES = {"qwen2-vl-7b": QWEN2_VL_7B, "qwen2-vl-2b": QWEN2_VL_2B}
+TIED = ("qwen2-vl-2b",)
+"""Shapes whose embedding is their head too."""
 TIE = 1e-4
 """Logits nearer to each other than this are equal within the error of float32."""
 
@@ -186,10 +195,13 @@ def random_model(folder: Path, shape: str, device: torch.device, dtype: torch.dt
                 weight.mul_(6) if weight.dim() > 1 else None
     use_product(model)
     processor = _processor(checkpoint)
-    processor.image_processor.size.longest_edge = MAX_PIXELS[shape]
+    processor.image_processor.size.longest_edge = MAX_PIXELS["qwen2-vl-7b" if shape in SHAPES else shape]
     weights = sum(weight.numel() * weight.itemsize for weight in model.parameters())
     room = (torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 16e9) - weights
-    return Migician(model, processor, checkpoint, name=f"random {shape}", room_bytes=room)
+    wrapped = Migician(model, processor, checkpoint, name=f"random {shape}", room_bytes=room)
+    if shape in SHAPES:  # the tiny tokenizer knows few of the tokens: replies are their numbers, so that all differ
+        wrapped._decoded = lambda tokens: " ".join(map(str, tokens))  # type: ignore[method-assign]
+    return wrapped
 
 
 def model_config(folder: Path, shape: str) -> Qwen2VLConfig:
@@ -197,8 +209,8 @@ def model_config(folder: Path, shape: str) -> Qwen2VLConfig:
     config = Qwen2VLConfig.from_pretrained(folder)
     if shape == "tiny":
         return config
-    given = config.to_dict()
-    for part, sizes in QWEN2_VL_7B.items():
+    given = config.to_dict() | {"tie_word_embeddings": shape in TIED}
+    for part, sizes in SHAPES[shape].items():
         given[part] = {
             **{name: given[part][name] for name in ("eos_token_id", "pad_token_id") if name in given[part]},
             **sizes,
@@ -209,8 +221,8 @@ def model_config(folder: Path, shape: str) -> Qwen2VLConfig:
 class Measured:
     """One way of asking, timed."""
 
-    def __init__(self, questions: int, seconds: float, cpu: float, result: Any) -> None:
-        self.seconds, self.result = seconds, result
+    def __init__(self, questions: int, seconds: float, cpu: float, peak_gib: float, result: Any) -> None:
+        self.questions, self.seconds, self.peak_gib, self.result = questions, seconds, peak_gib, result
         self.a_question, self.cpu_a_question = seconds / questions, cpu / questions
 
 
@@ -227,7 +239,7 @@ def measured(way: str, questions: int, device: str, work: Callable[[], Any]) -> 
     )
     rate = f"{questions / seconds:.2f}"
     print(f"| {way} | {questions} | {seconds:.1f} | {rate} | {cpu:.1f} | {most / 2**30:.2f} GiB |", flush=True)
-    return Measured(questions, seconds, cpu, result)
+    return Measured(questions, seconds, cpu, most / 2**30, result)
 
 
 def ask(question: mig_bench.Question, folder: Path, plan: Plan) -> Any:
@@ -252,9 +264,18 @@ def ask_plainly(model: Migician, request: Any, **options: Any) -> Any:
 def compare(
     model: Migician, plain: list[str], ours: list[str], questions: Sequence[Any], options: Any, plan: Plan
 ) -> None:
-    """List the replies that differ, and how near the nearest two tokens of the plain one were."""
+    """List the replies that differ, and how near the nearest two tokens of the plain one were.
+
+    Only float32 promises equal replies: of others it is counted how many words are alike before they part.
+    """
     different = [at for at, (one, other) in enumerate(zip(plain, ours, strict=True)) if one != other]
-    print(f"replies: {len(plain)} compared, {len(set(plain))} kinds, {len(different)} differ")
+    print(f"replies: {len(plain)} compared, {len(set(plain))} kinds, {len(different)} differ", flush=True)
+    if model.model.dtype != torch.float32:
+        same = [map(str.__eq__, plain[at].split(), ours[at].split()) for at in different]
+        alike = [sum(1 for _ in itertools.takewhile(bool, words)) for words in same]
+        if alike:
+            print(f"  their first {sum(alike) / len(alike):.1f} words are alike on average", flush=True)
+        return
     for at in different[:50]:
         told = ask_plainly(
             model, ask(questions[at], options.folder, plan), output_logits=True, return_dict_in_generate=True

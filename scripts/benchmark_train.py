@@ -31,10 +31,10 @@ from benchmark_eval import QWEN2_VL_7B
 from PIL import Image
 
 from migician.mixture import write_dataset_info
-from migician.models.qwen2_vl import PatchProduct
+from migician.models.patches import PatchProduct
 from migician.models.tiny import WORDINGS, make_tiny
-from migician.preflight.cost import operations_of, peak_of
-from migician.preflight.memory import Shape
+from migician.preflight.cost import PUBLISHED, operations_of, peak_of
+from migician.preflight.learning import Shape
 from migician.training_log import read_check, read_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +46,6 @@ SIZES_PX = {
 }
 LAYERS = {"tiny": "1,2", "qwen2-vl-7b": "4,8"}
 WHOLE = {"tiny": 3, "qwen2-vl-7b": 28}
-LEARNS = {"language": True, "projector": False, "vision": False}
 
 
 def main() -> None:
@@ -97,7 +96,7 @@ def row(variant: str, layers: str, seconds: float, run: Run, gpu: str, shape: st
     """One line of the table; the MFU is that of a model of `count` layers."""
     sizes = dataclasses.replace(Shape.of(config_of(shape)), layers=count)
     peak = peak_of(gpu)
-    flop = operations_of(sizes, LEARNS, run.tokens_a_sample, run.in_images)
+    flop = operations_of(sizes, PUBLISHED, run.tokens_a_sample, run.in_images)
     mfu = f"{flop / seconds / peak:.1%}" if peak else "none"
     held = f"{run.peak_gib:.1f}" if run.peak_gib > 0 else "none"
     print(

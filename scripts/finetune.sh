@@ -9,6 +9,8 @@
 #   --saves FOLDER      stage-1, stage-2 and migician go here (saves)
 #   --stage1 YAML       (train/stage-1_finetune_full.yaml)    --stage2 YAML   (train/stage-2_finetune_full.yaml)
 #                       VARIANT=fast takes the ..._fast.yaml of both: packing and fused kernels
+#   --lora              the ..._lora.yaml of both, for one GPU of 24 to 80 GB: adapters go to stage-1-lora, stage-2-lora,
+#                       and are merged into stage-1, stage-2   --qlora   the same on a base of 4 bits (bitsandbytes)
 #   --bench FILE        MIG_data.json; without it nothing is scored
 #   --bench-images DIR  the folder that holds MIG-Bench/      (.)
 #   --dry-run           print the commands, run nothing
@@ -20,7 +22,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base=Qwen/Qwen2-VL-7B-Instruct data=data/mixtures media=data saves=saves bench="" images=. dry=""
-stage1="train/stage-1_finetune_${VARIANT:-full}.yaml" stage2="train/stage-2_finetune_${VARIANT:-full}.yaml"
+stage1="" stage2="" variant="${VARIANT:-full}" bits=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --base | --data | --media | --saves | --stage1 | --stage2 | --bench | --bench-images)
@@ -30,23 +32,44 @@ while [ $# -gt 0 ]; do
       printf -v "$name" %s "$2"
       shift 2
       ;;
+    --lora) variant=lora; shift ;;
+    --qlora) variant=lora bits=(quantization_bit=4 quantization_method=bnb); shift ;;
     --dry-run) dry=1; shift ;;
     --) shift; break ;;
-    -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,24s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "finetune.sh: '$1' is not known; see bash scripts/finetune.sh --help" >&2; exit 2 ;;
   esac
 done
+stage1="${stage1:-train/stage-1_finetune_$variant.yaml}" stage2="${stage2:-train/stage-2_finetune_$variant.yaml}"
 [ -d .venv ] && export PATH="$PWD/.venv/bin:$PATH" # the launcher calls torchrun by its bare name
 for file in "$stage1" "$stage2"; do
-  [ -f "$file" ] || { echo "finetune.sh: there is no $file; VARIANT is full or fast" >&2; exit 2; }
+  [ -f "$file" ] || { echo "finetune.sh: there is no $file; VARIANT is full, fast or lora" >&2; exit 2; }
 done
 step() { if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi; }
 
 places=("dataset_dir=$data" "media_dir=$media")
-step bash scripts/stage.sh "$stage1" "model_name_or_path=$base" "output_dir=$saves/stage-1" "${places[@]}" "$@"
-step bash scripts/stage.sh "$stage2" "model_name_or_path=$saves/stage-1" "output_dir=$saves/stage-2" "${places[@]}" "$@"
+# stage YAML BASE NAME [key=value ...]: the model goes to $saves/NAME; an adapter beside it, and is merged into its base.
+stage() {
+  local config="$1" from="$2" out="$saves/$3"
+  shift 3
+  if [ "$variant" != lora ]; then
+    step bash scripts/stage.sh "$config" "model_name_or_path=$from" "output_dir=$out" "${places[@]}" "$@"
+    return
+  fi
+  step bash scripts/stage.sh "$config" "model_name_or_path=$from" "output_dir=$out-lora" "${places[@]}" "${bits[@]}" "$@"
+  [ "${NODE_RANK:-0}" = 0 ] || return 0
+  if [ -f "$out/merge.json" ]; then
+    echo "finetune.sh: $out is there" >&2
+  else
+    step migician merge "$out-lora" --base "$from" --out "$out"
+  fi
+}
+stage "$stage1" "$base" stage-1 "$@"
+stage "$stage2" "$saves/stage-1" stage-2 "$@"
 [ "${NODE_RANK:-0}" = 0 ] || exit 0
 step bash scripts/merge.sh "$saves/stage-1" "$saves/stage-2" "$saves/migician"
-step migician curves "$saves/stage-1" "$saves/stage-2" --out "$saves/loss.png"
+logs=("$saves/stage-1" "$saves/stage-2")
+[ "$variant" != lora ] || logs=("$saves/stage-1-lora" "$saves/stage-2-lora")
+step migician curves "${logs[@]}" --out "$saves/loss.png"
 [ -z "$bench" ] ||
   step migician eval mig-bench --model "$saves/migician" --data "$bench" --images "$images" --out "$saves/scores/migician"

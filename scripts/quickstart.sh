@@ -60,7 +60,7 @@ if [ ! -f "$folder/data/stage2.json" ]; then
   rm -rf "$folder/data"
   sources=()
   for root in "$world"/sources/*; do sources+=(--source "${root##*/}=$root"); done
-  migician build all --config configs/miniature.yaml --out "$folder/data" "${sources[@]}"
+  migician build all --config configs/miniature.yaml --name Miniature --out "$folder/data" "${sources[@]}"
   # Stage 1 is the six representative families; stage 2 is 27 parts of these and 49 of free form, as published.
   migician mix --out "$folder/data/stage1.json" --count 13500 \
     --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Group_Grounding.json=1100" \

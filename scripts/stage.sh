@@ -7,7 +7,7 @@
 # on from its last whole checkpoint. Beside the checkpoints lie check.json (what the check found) and, at the end,
 # loss.png; a line a minute says how far it is, how fast, and how long it will take. Variables:
 #   NPROC_PER_NODE   processes on this machine (its GPUs)     NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines
-#   GPU_MEMORY       GB of one GPU, for the check (80)        SKIP_CHECK=1                                  do not check
+#   GPU_MEMORY       GB of one GPU, for the check (its own)   SKIP_CHECK=1                                  do not check
 #   REPORT_TO        none, tensorboard or wandb               PROGRESS_SECONDS                              between two lines (60)
 set -euo pipefail
 config="${1:?stage.sh: name a training YAML, such as train/stage-1_finetune_full.yaml}"
@@ -21,7 +21,8 @@ if [ -f "$out/train_results.json" ]; then
   exit 0
 fi
 nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
-export NPROC_PER_NODE="${NPROC_PER_NODE:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
+gpus="$(python -c 'import torch; print(torch.cuda.device_count())')"
+export NPROC_PER_NODE="${NPROC_PER_NODE:-$((gpus > 0 ? gpus : 1))}"
 processes=$((nodes * NPROC_PER_NODE))
 
 zero="$(setting deepspeed "$@")"
@@ -33,10 +34,10 @@ mapfile -t again < <(migician resume "$out" --processes "$processes" ${zero:+--d
 if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
   settings=()
   for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
-  gpu="$(nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null | head -n 1 || true)"
-  migician check "$config" "${settings[@]}" --gpus "$processes" --gpu-memory "${GPU_MEMORY:-80}" --gpu "$gpu" \
+  [ "$gpus" != 0 ] || GPU_MEMORY="${GPU_MEMORY:-0}" # the check asks nvidia-smi for what is not given
+  migician check "$config" "${settings[@]}" --gpus "$processes" ${GPU_MEMORY:+--gpu-memory "$GPU_MEMORY"} \
     --quick --out "$out/check.json" || {
-    echo "stage.sh: mend what is listed, or set SKIP_CHECK=1 to train all the same" >&2
+    echo "stage.sh: fix what is listed, or set SKIP_CHECK=1 to train all the same" >&2
     exit 1
   }
 fi

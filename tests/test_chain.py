@@ -15,14 +15,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
-from migician.boxtext import QWEN
+from migician.boxtext import QWEN, STYLES
 from migician.chain import chained, describing, evaluate_chain, locating, target_image
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation import Plan
 from migician.models import Request
 from migician.models.scripted import Scripted
-from migician.scoring import Reading, read_records
+from migician.scoring import Answer, Reading, read_records, score
 
 STRICT = Reading("strict", QWEN)
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"
@@ -113,6 +113,16 @@ def test_the_wrong_image_chosen_is_the_wrong_image_whatever_the_box(folder: Path
 def test_a_reply_about_the_one_image_it_saw_is_not_held_against_it(folder: Path) -> None:
     _, records = run(folder, Watched("in the second image", f"Image-1: {BOX}"), "single")
     assert [record.outcome for record in records] == ["correct"] * 4
+
+
+def test_pixels_are_those_of_the_one_image_shown_whatever_the_reply_calls_it(folder: Path) -> None:
+    bench = mig_bench.load(folder / "MIG_data.json")
+    _, scored = locating(bench, dict.fromkeys(range(4), "a hat"), {0: 1, 1: 2, 2: 1, 3: 0}, "single")
+    reply = 'In the second image: {"bbox_2d": [20, 10, 100, 50]}'
+    answers = {index: Answer(index, reply, sizes=((200, 100),)) for index in range(4)}
+    records = score(scored, answers, Reading("strict", STYLES["qwen2.5-vl"]))
+    assert [record.boxes for record in records] == [[(0.1, 0.1, 0.5, 0.5)]] * 4
+    assert [record.iou for record in records] == [1.0] * 4
 
 
 def test_step_1_may_fail(folder: Path) -> None:

@@ -173,8 +173,13 @@ REASONED = [
     (ANIMALS, True, "The answer is B.\n\nThe answer is not A.", 1),
     (ANIMALS, True, "Some would say A, but the answer is C.", 2),
     (ANIMALS, True, "The answer might be A, but it is wrong. The answer is B.", 1),
-    (ANIMALS, True, "Is it A? No. Is it B? Yes.", "open"),
+    (ANIMALS, True, "Is it A? No. Is it B? Yes.", 1),
+    (ANIMALS, True, "Is it A? No.", "open"),
     (ANIMALS, True, "A? No, B.", 1),
+    (ANIMALS, True, "A? No. B? No. C.", 2),
+    (ANIMALS, True, "A? It has no fur. So it is D.", 3),
+    (ANIMALS, True, "A dog? Not that I can see.", "open"),
+    (ANIMALS, True, "C?", 2),
     (ANIMALS, True, "Looking at the answer choices:\n(A) It has two legs.\n(B) It has four legs.", "open"),
     (ANIMALS, True, "The right answer is on the left: B", 1),
     (ANIMALS, True, "It is a horse (C).", 2),
@@ -355,6 +360,8 @@ def test_outcomes_are_counted_apart():
     for reply, outcome in (("B", "correct"), ("C", "wrong_choice"), ("B or C", "undecided"), ("?", "undecided")):
         (record,) = score(Bench([question]), {0: Answer(0, reply)}, Reading("strict", QWEN))
         assert (record.outcome, record.reply) == (outcome, reply)
+    (record,) = score(Bench([question]), {0: Answer(0, "B", reasoning="It barks, so C?")}, Reading("strict", QWEN))
+    assert (record.outcome, record.reasoning) == ("correct", "It barks, so C?")
     records = score(Bench([question, malformed]), {1: Answer(1, "B")}, Reading("strict", QWEN))
     assert [record.outcome for record in records] == ["failed", "wrong_choice"]
     (record,) = score(Bench([question]), {0: Answer(0, "Both")}, Reading("published", QWEN))

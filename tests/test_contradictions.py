@@ -20,7 +20,7 @@ from migician.boxes import Box
 from migician.scenes import Frame, ImagePair, Track
 from migician.seeds import dice
 from migician.tasks import TASKS
-from migician.tasks.draft import FORMATS, Manner, Speaker, Wordings, image_fields
+from migician.tasks.draft import FORMATS, Manner, Speaker, Target, Wordings, image_fields
 
 WITH_BOXES = [name for name in TASKS if name != "group_referring"]
 FIELDS = {
@@ -72,7 +72,8 @@ def every_turn(task: str) -> Iterator[tuple[str, str]]:
         fields = image_fields(1) | FIELDS
         missing = {text.format(**fields).strip() for text in texts}
         for manner, seed in itertools.product(manners, range(400)):
-            question, answer = Speaker(dice(seed, task), manner).exchange(wordings, sentences_of(task), HALF, fields)
+            speaker = Speaker(dice(seed, task), manner)
+            question, answer = speaker.exchange(wordings, sentences_of(task), Target(1, HALF), fields)
             missing = {text for text in missing if not question.startswith(text)}
             yield question, answer
         assert not missing
@@ -140,7 +141,7 @@ class TestTracking:
                 assert false_claims(question, answer, hidden=hidden) == []
                 assert "not visible" not in answer or images_named_as_unseen(answer) == set(hidden)
                 said += "not visible" in answer
-        assert said > 50
+        assert said > 40
 
     def test_no_wording_says_that_it_moves(self) -> None:
         (wordings,) = wordings_of("object_tracking")

@@ -82,10 +82,18 @@ ANSWERS = {"plan": None, "model": None, "answers": "a.jsonl", "answers_sha256": 
             {"pixel limit": ("at most 1,003,520 pixels an image", "at most 50,176 pixels an image")},
         ),
         (
+            {"model": None, "max_pixels": 50176},
+            {"pixel limit": ("at most 1,003,520 pixels an image", "at most 50,176 pixels an image")},
+        ),
+        (
             {"chain_of_thought": {"mode": "single"}, "plan": {**PLAN, "chain": "single, step 2"}},
             {"chain of thought": ("no chain of thought", "chain of thought (single)")},
         ),
         (partial("diff", "region"), {"rows": ("all 4 rows", "4 of 4,295 rows, of diff and region")}),
+        (
+            {**partial("diff", "region"), "rows_sha256": "1" * 64},
+            {"rows": ("all 4 rows", "4 of 4,295 rows, of diff and region")},
+        ),
         (ANSWERS, {"prompt": ("corrected prompt", "prompt not known")}),
         # What changes no figure, or is not said, is no difference.
         ({"plan": {**PLAN, "batch_size": 1}}, {}),
@@ -111,6 +119,41 @@ def test_rows_are_compared_task_by_task():
     runs = {"a": report(**partial("diff", "region")), "b": report(**partial("diff", "reasoning"))}
     assert list(unlike(runs)) == ["rows"]
     assert unlike({"a": runs["a"], "b": runs["a"]}) == {}
+
+
+def test_as_many_rows_may_be_others():
+    some, others = ({**partial("diff", "region"), "rows_sha256": digit * 64} for digit in "12")
+    runs = {"a": report(**some), "b": report(**others)}
+    assert unlike(runs) == {"choice of rows": {"a": "rows of sha256 11111111", "b": "rows of sha256 22222222"}}
+    assert "not like for like" in title_of(runs)
+    with pytest.raises(UserError, match="do not hold the same rows"):
+        check_same_questions(runs)
+    for same in (some, partial("diff", "region")):  # a report may be from before it was said
+        runs["b"] = report(**same)
+        assert unlike(runs) == {}
+        check_same_questions(runs)
+
+
+def test_one_choice_of_rows_has_one_sum_however_it_was_made(tmp_path):
+    rows = [
+        {"task": "diff", "images": ["a.png", "b.png"], "question": f"{at}?", "answer": [0.1, 0.1, 0.5, 0.5]}
+        for at in range(6)
+    ]
+    (tmp_path / "MIG_data.json").write_text(json.dumps(rows))
+
+    def scored(name, *indices):
+        lines = (json.dumps({"index": index, "response": "(1,1),(2,2)"}) for index in indices)
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        files = ["--data", str(tmp_path / "MIG_data.json"), "--answers", str(tmp_path / f"{name}.jsonl")]
+        more = ["--partial", "--out", str(tmp_path / name)]
+        assert CliRunner().invoke(app, ["score", "mig-bench", *files, *more]).exit_code == 0
+        return read_report(tmp_path / name).get("rows_sha256")
+
+    first = scored("a", 0, 1, 2)
+    assert first == scored("b", 2, 1, 0) and first != scored("c", 3, 4, 5)
+    assert scored("all", *range(6)) is None
+    told = CliRunner().invoke(app, ["table", str(tmp_path / "a"), str(tmp_path / "c")])
+    assert told.exit_code == 0 and "2 runs not like for like" in told.stdout
 
 
 def test_the_same_answers_read_in_two_styles_are_not_like_for_like():
@@ -268,6 +311,22 @@ def test_a_comparison_of_two_protocols_says_so_where_its_figures_are(runs, tmp_p
     assert kept["second"]["words"] == "published protocol, with y-stretch"
     same = verb("compare", runs["first"], runs["second"], "--json")
     assert json.loads(same.stdout)["not_like_for_like"] is None and "like for like" not in same.stderr
+
+
+def test_what_has_no_reply_is_said_wherever_its_zeros_count(runs, tmp_path):
+    answers = tmp_path / "gaps.jsonl"
+    lines = [{"index": at, **({"error": "boom"} if at < 3 else {"response": "(1,1),(2,2)"})} for at in range(8)]
+    answers.write_text("\n".join(map(json.dumps, lines)))
+    data = runs["first"].parent / "data.json"
+    assert verb("score", "mig-bench", "--data", data, "--answers", answers, "--out", tmp_path / "gaps").exit_code == 0
+    pair, told = [runs["first"], tmp_path / "gaps"], "each scored 0: gaps 4 without an answer and 3 failed of 12."
+    for words in (["table", *pair], ["table", pair[1]], ["table", *pair, "--format", "latex"]):
+        assert told in " ".join(verb(*words).stdout.split())
+    for words in (["compare", *pair], ["compare", *pair, "--json"]):
+        assert "gaps 4 without an answer and 3 failed of 12." in " ".join(verb(*words).output.split())
+    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    assert told in " ".join(verb("report", *pair, "--parquet", tmp_path / "r.parquet").stdout.split())
+    assert "without a reply" not in verb("table", runs["first"], runs["second"]).stdout
 
 
 def test_the_printed_outcomes_sum_up_to_the_replies(runs):

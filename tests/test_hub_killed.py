@@ -13,7 +13,7 @@ pytest.importorskip("huggingface_hub", reason="models extra not installed: bash 
 
 from mgrounding_hub import COMMAND, run
 
-from migician.errors import UserError
+from migician.errors import UserError, alone
 
 
 def kill_when(process, ready):
@@ -92,8 +92,6 @@ def test_killed_while_unpacking_the_same_command_completes(hub, tmp_path):
 
 
 def test_two_at_once_in_one_folder_are_refused(hub, tmp_path):
-    from migician.hub import _alone
-
-    (tmp_path / "MGrounding-630k").mkdir()
-    with _alone(tmp_path / "MGrounding-630k"), pytest.raises(UserError, match="another fetch is at work"):
+    target = tmp_path / "MGrounding-630k"
+    with alone(target, target), pytest.raises(UserError, match="another process is writing it"):
         run(tmp_path)

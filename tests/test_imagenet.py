@@ -140,6 +140,15 @@ class TestTrain:
         assert [scene.id for scene in imagenet.read(tmp_path, tally)] == ["n01440764_1"]
         assert tally.counts["class that shares its name with another"] == 1
 
+    def test_first_names_that_mean_another_thing(self, tmp_path: Path) -> None:
+        """ImageNet's ears are of corn, its boxers are dogs."""
+        wnids = ("n13133613", "n02108089", "n01440764")
+        write(tmp_path, "n01440764_1", *(thing(1, 1, 9, 9, wnid=wnid) for wnid in wnids))
+        lines = zip(wnids, ("ear, spike, capitulum", "boxer", "tench, Tinca tinca"), strict=True)
+        (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} {names}\n" for wnid, names in lines))
+        (scene,) = imagenet.read(tmp_path, Tally())
+        assert [one.label for one in scene.things] == ["ear of corn", "boxer dog", "tench"]
+
     def test_what_the_lists_promise_and_the_disk_lacks_is_counted(self, tmp_path: Path) -> None:
         write(tmp_path, "n01440764_1", thing(1, 1, 9, 9))
         write(tmp_path, "n01440764_2", thing(1, 1, 9, 9))

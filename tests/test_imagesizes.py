@@ -86,6 +86,40 @@ def test_pixels_of_the_file_are_those_of_the_upright_image(world):
         assert status == 0 and min(ious) > 0.98
 
 
+NAMED = [
+    # what is said before the box, the image that it then counts pixels of, the outcome where the truth is in the second
+    ("", 1, "correct"),
+    ("In the second image: ", 1, "correct"),
+    ("In the first image: ", 0, "wrong_image"),
+    ("In the 7th image: ", 1, "wrong_image"),
+]
+
+
+@pytest.mark.parametrize(("said", "image", "outcome"), NAMED)
+@pytest.mark.parametrize("style", ["pairs-pixel", "qwen2.5-vl"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_box_counts_the_pixels_of_the_image_that_the_reply_names(tmp_path, style, said, image, outcome, order):
+    sizes = [(560, 392), (112, 168)][::order]
+    for number, size in enumerate(sizes):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    row = {"images": ["0.png", "1.png"], "answer": [0.25, 0.25, 0.75, 0.75]}
+    rows = [
+        {**row, "task": "reasoning", "question": "Find it in the second image."},
+        {**row, "task": "diff", "question": "What differs?"},
+    ]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    reply = said + STYLES[style].write(Box(0.25, 0.25, 0.75, 0.75), sizes[image])
+    answers = tmp_path / "answers.jsonl"
+    lines = [{"index": at, "response": reply, "sizes": sizes} for at in range(2)]
+    answers.write_text("\n".join(map(json.dumps, lines)))
+    status, error, _ = score(tmp_path, answers, "--style", style)
+    assert status == 0, error
+    found = [json.loads(line) for line in (tmp_path / "out/records.jsonl").read_text().splitlines()]
+    assert found[0]["outcome"] == outcome and found[0]["boxes"] == [[0.25, 0.25, 0.75, 0.75]]
+    if " " in said and "7th" not in said:  # in no image in particular is the truth: it is on each by fractions
+        assert found[1]["outcome"] == "correct" and found[1]["boxes"] == [[0.25, 0.25, 0.75, 0.75]]
+
+
 def test_a_failed_answer_needs_no_size(world):
     answers = replied(world, "qwen2.5-vl", [(560, 392)] * 4, said=True)
     lines = answers.read_text().splitlines()

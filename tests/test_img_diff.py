@@ -136,7 +136,7 @@ class TestFrame:
         write(tmp_path, RECORD, frame=3)
         refused = Tally()
         published = difference.Settings(boxes_shown=True)
-        assert planned(tmp_path, refused, published) == [(0,)]
+        assert planned(tmp_path, refused, published) == [(0, 0)]
         assert refused.counts == {}
 
     def test_a_frame_on_one_image_is_enough(self, tmp_path: Path) -> None:

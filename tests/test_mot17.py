@@ -135,6 +135,7 @@ class TestMot17:
             ("seqinfo.ini", "[Sequence]\nimWidth=100\n", "imHeight"),
             ("seqinfo.ini", "[Sequence]\nimWidth=100\nimHeight=tall\n", "tall"),
             ("seqinfo.ini", "[Sequence]\nimWidth=100\nimHeight=0\n", "100 x 0"),
+            ("seqinfo.ini", f"[Sequence]\nimWidth={10**29}\nimHeight=100\n", f"{10**29} x 100"),
             ("seqinfo.ini", "imWidth=100\nimHeight=0\n", "no section headers"),
         ],
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migician.tasks.naming import named_kind, with_article
@@ -86,6 +86,12 @@ def test_the_cases(shared: Path) -> None:
         ("Shampoo/shower gel", "shampoo or shower gel"),
         ("German Shepherd", "a German shepherd"),
         ("sky", "the sky"),
+        ("a dog", "a dog"),
+        ("An Old_SUV", "an old SUV"),
+        ("the left glove", "the left glove"),
+        ("A TV/monitor", "a TV or monitor"),
+        ("T", "a T"),
+        ("theatre", "a theatre"),
     ],
 )
 def test_what_is_difficult(label: str, phrase: str) -> None:
@@ -94,6 +100,7 @@ def test_what_is_difficult(label: str, phrase: str) -> None:
 
 
 @given(st.text(min_size=1))
+@example("/0")
 def test_any_label_has_a_name(label: str) -> None:
     phrase = with_article(label)
     assert phrase

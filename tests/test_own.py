@@ -94,6 +94,53 @@ def test_labels_and_phrases_of_json_lines(tmp_path: Path) -> None:
     assert counts == {"phrase that two objects of an image share": 2}
 
 
+@pytest.mark.parametrize(
+    ("phrase", "label", "unboxed"),
+    [
+        ("the chipped mug", "mug", set()),
+        ("the mug on the kettle", "mug", set()),
+        ("A tall Wine glass", "wine glass", {"glass"}),
+        ("the keys", "keys", set()),
+        ("two mugs", "", {"mug"}),
+        ("a mug and a kettle", "", {"mug", "kettle"}),
+        ("the woman in red", "person", set()),
+        ("a red spoon", "", set()),
+        ("something", "", set()),
+    ],
+)
+def test_a_phrase_alone_has_the_label_that_it_names(tmp_path: Path, phrase: str, label: str, unboxed: set[str]) -> None:
+    labels = ("mug", "kettle", "glass", "wine glass", "keys", "person")
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jpg")
+    others: Objects = [{"label": one, "box": [0, 0, 20, 20]} for one in labels]
+    file = json_lines(tmp_path / "own.jsonl", {"a.jpg": [{"phrase": phrase, "box": [0, 0, 9, 9]}], "b.jpg": others})
+    (scene, _), _ = read("jsonl", file, tmp_path)
+    assert [(one.label, one.phrase) for one in scene.things] == [(label, phrase)]
+    assert scene.unboxed == unboxed
+
+
+def test_a_label_is_not_asked_for_where_a_phrase_names_it_too(tmp_path: Path) -> None:
+    """The two mugs of the example in the docs, and one in another image."""
+    mugs: Objects = [{"label": "mug", "box": [10, 20, 60, 90]}, {"phrase": "the chipped mug", "box": [70, 20, 120, 90]}]
+    images: dict[str, Objects] = {"a.jpg": mugs, "b.jpg": [{"phrase": "a tall mug", "box": [0, 0, 90, 90]}]}
+    images |= {f"{one}.jpg": [{"label": one, "box": [0, 0, 90, 90]}] for one in LABELS[1:4]}
+    for name in images:
+        picture(tmp_path / name)
+    file = json_lines(tmp_path / "own.jsonl", images)
+    settings = {"images": [2, 4], "passes": 9}
+    tasks = ["free_form", "group_grounding"]
+    built = build(tasks, {"jsonl": file}, tmp_path / "out", images=tmp_path, settings=dict.fromkeys(tasks, settings))
+    asked = 0
+    for record in json.loads((built.folder / "MGrounding-630k.json").read_text()):
+        shown = {Path(image).stem for image in record["images"]}
+        text = " ".join(turn["value"] for turn in record["conversations"] if turn["from"] == "human")
+        named = set(re.findall(r"ref_start\|>(.*?)<", text))
+        assert "a mug" not in named or shown & {"a", "b"} == {"b"}
+        assert not named & {"the chipped mug", "a tall mug"} or shown & {"a", "b"} != {"a", "b"}
+        asked += bool(named & {"the chipped mug", "a tall mug"})
+    assert asked
+
+
 def test_boxes_are_in_the_pixels_that_are_stored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

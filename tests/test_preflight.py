@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,10 @@ from migician.cli import app
 from migician.errors import UserError
 from migician.mixture import dataset_entry
 from migician.preflight import Machine, Preflight, preflight
-from migician.preflight.cost import QWEN2_VL_7B
-from migician.preflight.keys import GONE, known_keys
-from migician.preflight.memory import Load, Shape, memory_need, smallest_fit
-from migician.preflight.settings import Zero
+from migician.preflight.cost import sentences
+from migician.preflight.faults import GONE
+from migician.preflight.parsing import is_installed, parse_settings
+from migician.preflight.settings import DEFAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
@@ -165,27 +163,133 @@ def test_a_start_over_checkpoints_is_told(stage: dict[str, Any]) -> None:
     assert not kinds(run(stage)) & {"resume_never", "resume_lossy"}
 
 
-def test_the_published_stages_know_all_their_keys() -> None:
-    known = known_keys()
-    if not known:
-        pytest.skip("train extra not installed: bash scripts/setup.sh")
-    for file in (*ROOT.glob("train/*.yaml"), *ROOT.glob("configs/quickstart/*.yaml")):
-        assert set(yaml.safe_load(file.read_text())) <= known
-    assert not known & set(GONE)
+needs_llamafactory = pytest.mark.skipif(not is_installed(), reason="train extra not installed: bash scripts/setup.sh")
 
 
-def test_keys_are_those_of_llamafactorys_own_parser() -> None:
-    pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
-    code = (
-        "import dataclasses, json\n"
-        "from llamafactory.hparams.parser import _TRAIN_ARGS\n"
-        "print(json.dumps(sorted({one.name for kind in _TRAIN_ARGS for one in dataclasses.fields(kind) if one.init})))"
+@needs_llamafactory
+@pytest.mark.parametrize("file", sorted([*ROOT.glob("train/*.yaml"), *ROOT.glob("configs/quickstart/*.yaml")]), ids=str)
+def test_llamafactory_takes_our_training_files(file: Path, tmp_path: Path) -> None:
+    found = parse_settings(file, [f"output_dir={tmp_path / 'out'}"])
+    assert found.parsed and not found.unknown and not found.faults
+    assert not found.known & set(GONE)
+
+
+@needs_llamafactory
+def test_the_table_of_defaults_is_llamafactorys_own(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    needed = {"model_name_or_path": "a/b", "dataset": "d", "output_dir": str(tmp_path / "out"), "template": "qwen2_vl"}
+    file.write_text(yaml.safe_dump(needed | {"do_train": True}))
+    theirs = parse_settings(file)
+    expected = DEFAULTS | needed | {"dataset": ["d"], "packing": False, "media_dir": "data"}
+    expected |= {"lora_target": ["all"], "freeze_trainable_modules": ["all"]}
+    assert {key: theirs.values[key] for key in DEFAULTS} == expected
+
+
+@needs_llamafactory
+def test_values_are_what_llamafactory_reads(tmp_path: Path) -> None:
+    """Its YAML has 1e-4 as a number, its command line lists, and its classes follow from each other."""
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "model_name_or_path: a/b\ndataset: [a, b]\noutput_dir: out\nlearning_rate: 1e-4\nneat_packing: true\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    theirs = set(json.loads(told.strip().splitlines()[-1]))
-    assert theirs <= known_keys()
-    # Classes that `train` does not use are in the same files.
-    assert len(known_keys() - theirs) < 20, sorted(known_keys() - theirs)
+    found = parse_settings(file, ["warmup_ratio=0.3", "warmup_steps=5", "lora_rank=4"])
+    assert found.datasets == ["a", "b"] and found.values["learning_rate"] == 1e-4
+    assert found.packs and found.values["cutoff_len"] == 2047 and found.values["lora_alpha"] == 8
+    assert found.values["warmup_steps"] == 0.3
+
+
+@needs_llamafactory
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"val_size": 0.1, "eval_dataset": "gg_train_120k"}, "Cannot specify `val_size`"),
+        ({"streaming": True}, "max_steps"),
+        ({"finetuning_type": "full", "use_dora": True}, "only valid for LoRA"),
+        ({"quantization_bit": 4}, "only compatible with the LoRA"),
+        ({"save_strategy": "sometimes"}, "sometimes"),
+        ({"max_samples": 3, "streaming": True, "max_steps": 2}, "incompatible with `streaming`"),
+    ],
+)
+def test_what_llamafactory_stops_at_is_said_in_its_words(
+    stage: dict[str, Any], change: dict[str, Any], says: str
+) -> None:
+    report = run(stage | change)
+    found = [place.value for one in report.findings if one.kind == "setting_refused" for place in one.places]
+    assert len(found) == 1 and says in found[0]
+
+
+@needs_llamafactory
+def test_what_depends_on_the_machine_stops_no_check_elsewhere(stage: dict[str, Any]) -> None:
+    elsewhere = {"bf16": False, "pure_bf16": True, "tf32": True, "finetuning_type": "full"}
+    assert not run(stage | elsewhere).count("problem")
+    report = run(stage | {"enable_liger_kernel": True})
+    assert kinds(report) <= {"package_missing"}  # a warning, where it is not installed
+
+
+def test_without_llamafactory_a_table_of_its_defaults_is_taken(
+    stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(stage).training
+    monkeypatch.setattr("migician.preflight.parsing.is_installed", lambda: False)
+    report = run(stage)
+    assert kinds(report) == {"keys_unknown"} and not report.count("problem")
+    assert report.training == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "says"),
+    [
+        ({"hidden_size": 8}, "setting_path", "no 'model_type'"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "setting_value", "trust_remote_code"),
+        ({"model_type": "qwen2_vl"}, "", ""),
+        ({"model_type": "qwen2_vl", "auto_map": {"AutoModel": "x.Y"}, "vision_config": []}, "", ""),
+    ],
+)
+def test_a_config_of_another_kind_is_a_line(
+    stage: dict[str, Any], config: dict[str, Any], kind: str, says: str
+) -> None:
+    Path("model/config.json").write_text(json.dumps(config))
+    report = run(stage | {"save_strategy": "no", "save_only_model": True})
+    problems = {one.kind: one.places[0].value for one in report.findings if one.kind not in ("disk", "memory")}
+    assert set(problems) == ({kind} if kind else set())
+    assert says in problems.get(kind, "")
+    assert not report.training.shape_known
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({}, ""), ({"bf16": True}, "bf16"), ({"fp16": True}, "fp16"), ({"bf16": True, "use_cpu": True}, "")],
+)
+def test_a_machine_without_a_gpu(stage: dict[str, Any], change: dict[str, Any], says: str) -> None:
+    report = run(stage | {"bf16": False} | change, Machine(gpus=2, gpu_memory_gb=0))
+    problems = [one.places[0].value for one in report.findings if one.severity == "problem"]
+    assert len(problems) == bool(says) and says in "".join(problems)
+    told = [line for line in sentences(report.training) if "GPU" in line]
+    assert told[0].startswith("no GPU: 2 processes on the CPU")
+
+
+SEVEN_B = {"model_name_or_path": "Qwen/Qwen2-VL-7B-Instruct", "deepspeed": None, "cutoff_len": 6000}
+
+
+@pytest.mark.parametrize(
+    ("change", "gb", "checkpoint_gb"),
+    [
+        # UniVG-R1's YAML: 8,291,375,616 parameters of 2 bytes, and Qwen2-VL's tokenizer.
+        ({"deepspeed": "zero.json", "save_only_model": True}, None, 16.6),
+        ({"finetuning_type": "lora"}, (17, 24), 0.26),
+        ({"finetuning_type": "lora", "quantization_bit": 4}, (6, 12), 0.26),
+        ({"finetuning_type": "lora", "model_name_or_path": "Qwen/Qwen2-VL-2B-Instruct"}, (5, 9), 0.13),
+    ],
+    ids=["save_only_model", "lora", "qlora", "lora of 2B"],
+)
+def test_what_a_run_of_7b_takes(
+    stage: dict[str, Any], change: dict[str, Any], gb: tuple[float, float] | None, checkpoint_gb: float
+) -> None:
+    found = run(stage | SEVEN_B | change, Machine(gpus=1, gpu_memory_gb=80)).training
+    assert found.checkpoint_gb == pytest.approx(checkpoint_gb, rel=0.05)
+    if gb:
+        assert gb[0] < found.memory_gb["total"] < gb[1]
+        assert found.smallest == 1
 
 
 def test_the_command_says_what_it_takes(stage: dict[str, Any]) -> None:
@@ -201,76 +305,3 @@ def test_what_is_no_settings_file_is_one_line(tmp_path: Path, content: str) -> N
     (tmp_path / "x.yaml").write_text(content)
     with pytest.raises(UserError, match=r"x\.yaml: not"):
         preflight(tmp_path / "x.yaml", Machine(), Options())
-
-
-class TestMemory:
-    LOAD = Load(12_000, 40_000, 2, True, False, False, False, True)
-
-    def test_the_shape_of_qwen2_vl_7b_has_its_parameters(self) -> None:
-        # 8,291,375,616 in the released index: 7,615,616,512 in the language model, the rest in the tower.
-        assert QWEN2_VL_7B.language_parameters == 7_615_616_512
-        tower = QWEN2_VL_7B.vision_parameters + QWEN2_VL_7B.projector_parameters
-        assert tower == 8_291_375_616 - 7_615_616_512
-
-    def test_states_by_stage(self) -> None:
-        learning = QWEN2_VL_7B.language_parameters
-        needs = [memory_need(QWEN2_VL_7B, self.LOAD, Zero(stage, False, False), 8) for stage in range(4)]
-        assert [round(need.optimizer / learning, 6) for need in needs] == [12, 1.5, 1.5, 1.5]
-        assert [round(need.gradients / learning, 6) for need in needs] == [2, 2, 0.25, 0.25]
-        assert needs[3].parameters < needs[2].parameters
-
-    def test_the_smallest_set_up_that_fits(self) -> None:
-        count = smallest_fit(QWEN2_VL_7B, self.LOAD, Zero(3, False, False), 80e9)
-        assert count is not None
-        assert memory_need(QWEN2_VL_7B, self.LOAD, Zero(3, False, False), count).total <= 80e9
-        assert memory_need(QWEN2_VL_7B, self.LOAD, Zero(3, False, False), count // 2).total > 80e9
-        assert smallest_fit(QWEN2_VL_7B, self.LOAD, Zero(0, False, False), 80e9) is None
-
-
-MEASURE = """
-import sys, torch
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
-tokens, checkpointing, vocabulary = int(sys.argv[1]), sys.argv[2] == "True", int(sys.argv[3])
-config = Qwen2VLConfig(
-    text_config=dict(vocab_size=vocabulary, hidden_size=256, intermediate_size=1024, num_hidden_layers=6,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192,
-        rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[8, 12, 12])),
-    vision_config=dict(depth=1, embed_dim=64, hidden_size=256, num_heads=4, mlp_ratio=2),
-)
-config._attn_implementation = "sdpa"
-model = Qwen2VLForConditionalGeneration(config).train()
-for name, weight in model.named_parameters():
-    weight.requires_grad_("visual" not in name)
-if checkpointing:
-    model.gradient_checkpointing_enable(dict(use_reentrant=False))
-ids = torch.randint(0, vocabulary, (1, tokens))
-loss = lambda: model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-loss()
-model.zero_grad(set_to_none=False)  # the gradients are there from here on
-with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-    loss()
-events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
-now = peak = 0
-for event in sorted(events, key=lambda one: one.start_ns()):
-    now += event.nbytes()
-    peak = max(peak, now)
-print(sum(weight.numel() for weight in model.parameters() if weight.requires_grad), peak)
-"""
-
-
-@pytest.mark.parametrize(
-    ("tokens", "checkpointing", "vocabulary"),
-    [(512, True, 2_000), (512, False, 2_000), (512, True, 30_000)],
-    ids=["checkpointing", "whole", "logits"],
-)
-def test_the_estimate_holds_against_what_torch_allocates(tokens: int, checkpointing: bool, vocabulary: int) -> None:
-    """Forward and backward of a true Qwen2-VL in float32: every allocation, within 15%."""
-    pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
-    words = [sys.executable, "-c", MEASURE, str(tokens), str(checkpointing), str(vocabulary)]
-    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
-    learning, peak = int(told[-2]), int(told[-1])
-    shape = Shape(256, 6, 1024, 4, 2, vocabulary, False, 64, 1, 128)
-    load = Load(tokens, 0, 4, checkpointing, False, False, False, True)
-    need = memory_need(shape, load, Zero(0, False, False), 1, runtime=0)
-    assert need.gradients == 4 * learning and need.optimizer == 8 * learning
-    assert need.activations + need.transient == pytest.approx(peak, rel=0.15)

@@ -91,7 +91,7 @@ def test_what_is_told_of_an_image_is_annotated_there() -> None:
 def test_the_way_of_an_object_leaves_out_where_it_is_not_seen() -> None:
     left, right = Box(0, 0.4, 0.2, 0.6), Box(0.8, 0.8, 1, 1)
     assert course([left, None, right]) == (
-        "The object is in Image-1 on the left, in Image-3 at the bottom right. In the third image, here:"
+        "In Image-1 the object is on the left, in Image-3 at the bottom right. In the third image, here:"
     )
 
 

@@ -115,6 +115,7 @@ STOPS = [
     ("500", "boom", "still failing after [2-7] tries"),
     ("429", "slow down", "still failing after [2-7] tries"),
     ("close", "", "still failing after [2-7] tries"),
+    ("403", "this key may not use the model", "Set MIGICIAN_API_KEY"),
 ]
 
 
@@ -252,6 +253,42 @@ def test_an_error_with_status_200_shows_its_words(script: Script, url: str, erro
     script.whole = lambda body: {"error": error}
     with pytest.raises(RunStopped, match=says):
         asked_of(url).answer([Request((), "q")])
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        choice({"content": ""}, "abort"),
+        choice({"content": "<|box_start|>(25"}, "error"),
+        choice({"content": BOX}, "network_error"),
+        choice({"content": BOX}, "insufficient_system_resource"),
+        {"choices": [{"message": {"content": "(1,"}, "finish_reason": "stop", "error": {"code": 502, "message": "x"}}]},
+        choice({"content": "(1,"}, error={"code": 502, "message": "provider disconnected"}),
+    ],
+)
+def test_a_reply_that_the_server_broke_off_is_no_answer(
+    world: Path, script: Script, url: str, ended: dict[str, Any]
+) -> None:
+    whole = run(world, asked_of(url), "whole")
+    script.bodies.clear()
+    script.whole = lambda body: ended if len(script.bodies) == 10 else None
+    assert run(world, asked_of(url, concurrency=1), "once")["average"] == whole["average"], "it is asked again"
+    assert len(script.bodies) == ROWS + 1
+    script.bodies.clear()
+    script.whole = lambda body: ended if len(script.bodies) > 9 else None
+    with pytest.raises(RunStopped, match="still failing after [2-7] tries"):
+        run(world, asked_of(url, concurrency=1), "out")
+    script.whole = lambda body: None
+    assert run(world, asked_of(url), "out")["average"] == whole["average"]
+    assert compared(world / "out") == compared(world / "whole")
+
+
+def test_content_that_a_server_will_not_have_is_the_questions_own_fault(world: Path, script: Script, url: str) -> None:
+    script.told = "Your chosen model requires moderation and your input was flagged"
+    script.fault = lambda body: "403" if question(body) == 5 else None
+    report = run(world, asked_of(url))
+    assert report["failures"]["n"] == 1 and "flagged" in report["failures"]["reasons"][0]["reason"]
+    assert len(script.bodies) == ROWS
 
 
 REFUSED = [

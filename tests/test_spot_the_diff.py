@@ -145,6 +145,27 @@ def test_sentences_of_the_table(shared: Path) -> None:
     assert rows
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("the car is gone on the left side", "the car is gone on the left side"),
+        ("2 people in the bottom right corner are gone", "2 people in the bottom right corner are gone"),
+        ("a car in the right lane of the left photo", "a car in the right lane of the first image"),
+        ("the before photo has a van", "the first image has a van"),
+        ("the van is gone", "the van is gone"),
+        ("there is a group on three people on the stairs in the r photo", ""),
+        ("right picture has people walking up the stairs left does not", ""),
+        ("there are 6 people on the left and 2 on the right", ""),
+        ("car in second row in after not present in before", ""),
+        ("3 people are walking by before there were none", ""),
+    ],
+)
+def test_a_remark_that_may_speak_of_sides_is_not_told(tmp_path: Path, said: str, told: str) -> None:
+    write(tmp_path, [record("1", said)])
+    (pair,) = spot_the_diff.read(tmp_path, Tally())
+    assert pair.description == told
+
+
 def test_pixels_must_show_one_region_too(tmp_path: Path) -> None:
     folder = write(tmp_path, [record("1", "a car is gone"), record("2", "a car is gone")])
     Image.new("RGB", (224, 224)).save(folder / "resized_images/1_2.png")

@@ -11,6 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {1: ROOT / "train/stage-1_finetune_full.yaml", 2: ROOT / "train/stage-2_finetune_full.yaml"}
 FAST = {1: ROOT / "train/stage-1_finetune_fast.yaml", 2: ROOT / "train/stage-2_finetune_fast.yaml"}
+LORA = {1: ROOT / "train/stage-1_finetune_lora.yaml", 2: ROOT / "train/stage-2_finetune_lora.yaml"}
 SMALL = {1: ROOT / "configs/quickstart/stage-1.yaml", 2: ROOT / "configs/quickstart/stage-2.yaml"}
 
 # arXiv 2501.05767 and the released files of thunlp/Migician.
@@ -74,15 +75,36 @@ def test_the_fast_variant_differs_only_where_it_says_so(stage):
 
 
 def test_one_variable_chooses_the_variant():
-    for variant in ("full", "fast"):
+    for variant in ("full", "fast", "lora"):
         words = ["bash", str(ROOT / "scripts/finetune.sh"), "--dry-run"]
         told = subprocess.run(words, env=os.environ | {"VARIANT": variant}, capture_output=True, text=True, check=True)
         assert [f"train/stage-{n}_finetune_{variant}.yaml" in told.stdout for n in (1, 2)] == [True, True]
     wrong = subprocess.run(words, env=os.environ | {"VARIANT": "fats"}, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2 and "VARIANT is full or fast" in wrong.stderr
+    assert wrong.returncode == 2 and "VARIANT is full, fast or lora" in wrong.stderr
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_lora_variant_trains_on_the_same_samples(stage):
+    published, lora = read(STAGES[stage]), read(LORA[stage])
+    for key in ("dataset", "template", "max_samples", "num_train_epochs", "lr_scheduler_type", "warmup_ratio", "seed"):
+        assert lora[key] == published[key]
+    assert lora["finetuning_type"] == "lora" and "deepspeed" not in lora
+    batch = lora["per_device_train_batch_size"] * lora["gradient_accumulation_steps"]
+    assert batch == 8 * published["per_device_train_batch_size"] * published["gradient_accumulation_steps"]
+
+
+def test_adapters_are_merged_before_the_next_stage():
+    words = ["bash", str(ROOT / "scripts/finetune.sh"), "--dry-run", "--qlora", "--base", "b", "--saves", "s"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[:2] for line in told[:4]] == [["bash", "scripts/stage.sh"], ["migician", "merge"]] * 2
+    assert "model_name_or_path=b output_dir=s/stage-1-lora" in told[0] and "quantization_bit=4" in told[0]
+    assert told[1].split()[2:] == ["s/stage-1-lora", "--base", "b", "--out", "s/stage-1"]
+    assert "model_name_or_path=s/stage-1 output_dir=s/stage-2-lora" in told[2]
+    assert told[3].split()[2:] == ["s/stage-2-lora", "--base", "s/stage-1", "--out", "s/stage-2"]
 
 
 def test_stage_2_starts_from_the_result_of_stage_1():
+    assert read(LORA[2])["model_name_or_path"] + "-lora" == read(LORA[1])["output_dir"]
     for files in (STAGES, FAST, SMALL):
         assert read(files[2])["model_name_or_path"] == read(files[1])["output_dir"]
 
@@ -117,5 +139,5 @@ def test_llamafactory_accepts_every_key():
         "unknown = {key for file in sys.argv[1:] for key in yaml.safe_load(open(file))} - known\n"
         "assert not unknown, unknown"
     )
-    files = [str(path) for path in (*STAGES.values(), *FAST.values(), *SMALL.values())]
+    files = [str(path) for path in (*STAGES.values(), *FAST.values(), *LORA.values(), *SMALL.values())]
     subprocess.run([sys.executable, "-c", code, *files], check=True)

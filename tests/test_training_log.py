@@ -21,9 +21,9 @@ from migician.curves import loss_curves, smoothed
 from migician.errors import UserError
 from migician.mixture import dataset_entry
 from migician.preflight import Machine, preflight
-from migician.preflight.cost import PEAK_FLOPS, QWEN2_VL_7B, Training, operations_of
+from migician.preflight.cost import PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, Training, operations_of
 from migician.preflight.projection import Assumptions, project
-from migician.training_log import pace, progress_line, read_log
+from migician.training_log import diverged_at, pace, progress_line, read_log
 
 SECONDS_A_STEP = 10
 
@@ -107,6 +107,42 @@ def test_what_cannot_be_said_is_not_said(tmp_path: Path) -> None:
     assert "MFU none" in progress_line(read_log(tmp_path), training(gpu=""))
 
 
+def diverging(loss: str) -> str:
+    """Ten steps, the last four with `loss` as Python writes it into JSON."""
+    lines = logged(1, 10, begun=0).splitlines()
+    ran = [json.dumps(json.loads(line) | {"loss": 0}).replace('"loss": 0', f'"loss": {loss}') for line in lines[6:]]
+    return "\n".join(lines[:6] + ran) + "\n"
+
+
+@pytest.mark.parametrize("loss", ["NaN", "Infinity", "0.0"])
+def test_a_diverged_training_is_seen(tmp_path: Path, loss: str) -> None:
+    """0.0 is what transformers logs of losses that are no numbers, unless logging_nan_inf_filter is false."""
+    (tmp_path / "trainer_log.jsonl").write_text(diverging(loss))
+    lines = read_log(tmp_path)
+    assert [line.current_steps for line in lines] == list(range(1, 11))
+    assert diverged_at(lines) == 7 and diverged_at(lines[:6]) is None
+    assert "diverged, no loss is a number since step 7" in progress_line(lines)
+    words = ["curves", str(tmp_path), "--out", str(tmp_path / "loss.png")]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0 and "diverged" in told.stderr
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    (sound / "trainer_log.jsonl").write_text(logged(1, 10, begun=0))
+    assert loss_curves({"x": lines}) != loss_curves({"x": read_log(sound)})
+
+
+def test_a_training_that_never_had_a_loss_is_drawn(tmp_path: Path) -> None:
+    text = diverging("NaN").splitlines(keepends=True)[6:]
+    (tmp_path / "trainer_log.jsonl").write_text("".join(text))
+    assert loss_curves({"x": read_log(tmp_path)}).startswith(b"\x89PNG")
+
+
+def test_one_bad_step_is_no_divergence(tmp_path: Path) -> None:
+    text = diverging("NaN") + logged(11, 12, begun=0)
+    (tmp_path / "trainer_log.jsonl").write_text(text)
+    assert diverged_at(read_log(tmp_path)) is None
+
+
 def test_a_day_and_more(tmp_path: Path) -> None:
     (tmp_path / "trainer_log.jsonl").write_text(logged(9_000, 9_001, begun=0))
     assert [line.elapsed_s for line in read_log(tmp_path)] == [90_000, 90_010]
@@ -146,18 +182,18 @@ def test_a_packed_step_holds_more_samples(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text(json.dumps({"set": dataset_entry("set.json")}))
     (tmp_path / "s.yaml").write_text(json.dumps(settings))
     found = preflight(tmp_path / "s.yaml", Machine(gpus=1), Options()).training
-    assert found.samples_a_step == pytest.approx(8192 / found.tokens_a_sample)
-    assert found.steps == -(-40 * found.tokens_a_sample // 8192)
+    # Three of some 2,100 tokens fill a sequence of 8,192: a fourth would be cut.
+    assert (found.samples, found.examples, found.steps) == (40, 14, 14)
+    assert found.samples_a_step == pytest.approx(40 / 14)
 
 
 def test_operations_of_the_7b_by_hand() -> None:
     """6 N a token of the language model without its embedding, attention's 12 L d t^2 / 2, 2 N a patch of the tower."""
-    learns = {"language": True, "projector": False, "vision": False}
     tokens, in_images = 3000.0, 2000.0
     matrices = 7_615_616_512 - 152_064 * 3584
     by_hand = 6 * matrices * tokens + 6 * 28 * 3584 * tokens**2
-    tower = 2 * QWEN2_VL_7B.vision_parameters * 4 * in_images + 2 * QWEN2_VL_7B.projector_parameters * in_images
-    assert operations_of(QWEN2_VL_7B, learns, tokens, in_images) == pytest.approx(by_hand + tower)
+    tower = 2 * QWEN2_VL_7B.count("vision") * 4 * in_images + 2 * QWEN2_VL_7B.count("projector") * in_images
+    assert operations_of(QWEN2_VL_7B, PUBLISHED, tokens, in_images) == pytest.approx(by_hand + tower)
 
 
 def test_peaks() -> None:

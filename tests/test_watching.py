@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.watching import candidates, score_new, write_curve
+from migician.watching import candidates, is_finished, score_new, write_curve
 
 OPTIONS = ["--limit", "2"]
 
@@ -113,6 +114,69 @@ def test_scores_on_other_questions_are_refused(tmp_path: Path) -> None:
     saved(saves, 2)
     with pytest.raises(UserError, match="checkpoint-2: another file than checkpoint-1: data.json, sha256 b"):
         score_new(saves, out, OPTIONS, set(), scorer(calls, sha256="b"))
+
+
+def trained_on(saves: Path, step: int, seed: int) -> None:
+    """The result of a training of so many steps in `saves`, with weights of its own."""
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.full((4,), float(seed))}, saves / "model.safetensors")
+    (saves / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    (saves / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    finish(saves)
+
+
+def test_a_result_that_was_trained_further_is_scored_again(tmp_path: Path) -> None:
+    saves, out, calls = tmp_path / "saves", tmp_path / "out", []
+    saved(saves, 5)
+    trained_on(saves, 5, seed=1)
+    score_new(saves, out, OPTIONS, set(), scorer(calls))
+    assert calls == ["checkpoint-5", "final"]
+    saved(saves, 9)  # goes on: what lies in the folder itself is of step 5 still
+    assert not is_finished(saves)
+    score_new(saves, out, OPTIONS, set(), scorer(calls))
+    assert calls[2:] == ["checkpoint-9"]
+    assert [row["checkpoint"] for row in rows(out)] == ["checkpoint-5", "checkpoint-9"]
+    trained_on(saves, 9, seed=2)
+    score_new(saves, out, OPTIONS, set(), scorer(calls))
+    assert calls[3:] == ["final"] and is_finished(saves)
+    assert [(row["checkpoint"], row["step"]) for row in rows(out)][-1] == ("final", "9")
+    assert len(list(out.glob("final.*"))) == 1  # the older report, moved aside
+    score_new(saves, out, OPTIONS, set(), scorer(calls))
+    assert len(calls) == 4
+
+
+def test_a_logged_step_beyond_the_end_says_that_it_goes_on(tmp_path: Path) -> None:
+    saves = tmp_path
+    trained_on(saves, 5, seed=1)
+    line = {"current_steps": 5, "total_steps": 9, "elapsed_time": "0:00:01", "loss": 1.0}
+    log = saves / "trainer_log.jsonl"
+    log.write_text(json.dumps(line) + "\n")
+    assert is_finished(saves)
+    log.write_text(log.read_text() + json.dumps(line | {"current_steps": 6}) + "\n")
+    assert not is_finished(saves) and candidates(saves) == []
+
+
+def test_watch_ends_where_the_training_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saves, out, calls = tmp_path / "saves", tmp_path / "out", []
+    for step in (2, 4):
+        saved(saves, step)
+    lines = [
+        {"current_steps": step, "total_steps": 9, "elapsed_time": "0:00:01", "loss": 1.0 if step < 3 else float("nan")}
+        for step in range(1, 5)
+    ]
+    (saves / "trainer_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr("migician.watching.score_new", functools.partial(score_new, run=scorer(calls)))
+    Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
+    question = {"task": "diff", "images": ["./MIG-Bench/a.png"], "question": "?", "answer": [0.1, 0.1, 0.5, 0.5]}
+    (tmp_path / "MIG-Bench").mkdir()
+    shutil.copy(tmp_path / "a.png", tmp_path / "MIG-Bench")
+    (tmp_path / "d.json").write_text(json.dumps([question | {"additional_info": "", "need_format": False}]))
+    words = ["watch", str(saves), "--data", str(tmp_path / "d.json"), "--images", str(tmp_path), "--out", str(out)]
+    told = CliRunner().invoke(app, words)  # it does not wait for more
+    assert told.exit_code == 1 and "diverged, no loss is a number since step 3" in told.stderr
+    assert calls == ["checkpoint-2"]
 
 
 def test_nothing_there(tmp_path: Path) -> None:

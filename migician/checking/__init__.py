@@ -71,11 +71,16 @@ def check(path: str | Path, options: Options | None = None) -> Report:
     options = options or Options()
     findings = Findings()
     inputs = inputs_of(Path(path), options.media_dir, findings)
-    return check_inputs(str(path), inputs, findings, options)
+    return check_inputs(str(path), inputs, findings, options)[0]
 
 
-def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options) -> Report:
-    """All that is wrong with these files of samples, beside what `findings` holds already."""
+def check_inputs(
+    path: str, inputs: Inputs, findings: Findings, options: Options
+) -> tuple[Report, list[NDArray[np.int64]]]:
+    """All that is wrong with these files of samples, beside what `findings` holds already.
+
+    And the tokens of each record of each file; the mean where they are not known.
+    """
     began = time.monotonic()
     leaks = _leaks(options)
     text_tokens: TextTokens = TokenizerTokens(options.tokenizer) if options.tokenizer else EstimatedTokens()
@@ -84,14 +89,14 @@ def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options
         reader.add(samples)
     read = reader.read
     sizes, images = _images(read, inputs.media_dir, options, leaks, findings)
-    lengths = _lengths(read, sizes, text_tokens.exact, options, findings)
+    totals, lengths = _lengths(read, sizes, text_tokens.exact, options, findings)
     files = [FileCount(str(file), *counts) for file, counts in zip(read.files, read.counts, strict=True)]
     leakage = None
     if options.mig_bench:
         known_by, compared = leaks.telling(), len(leaks.fingerprints)
         leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
     seconds = time.monotonic() - began
-    return Report(
+    report = Report(
         path,
         str(inputs.media_dir),
         files,
@@ -103,6 +108,17 @@ def check_inputs(path: str, inputs: Inputs, findings: Findings, options: Options
         round(seconds, 2),
         [SourceCopying(name, *msgspec.structs.astuple(one)) for name, one in sorted(read.copying.items())],
     )
+    return report, list(_by_file(read, totals, lengths))
+
+
+def _by_file(read: Read, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
+    """The tokens of every record of each file; those of a record that an earlier file has are not known here."""
+    of, at = np.frombuffer(read.file_of, np.uint32), np.frombuffer(read.record_of, np.uint64).astype(np.int64)
+    ends = np.searchsorted(of, np.arange(len(read.counts) + 1))
+    for (records, _), start, end in zip(read.counts, ends[:-1], ends[1:], strict=True):
+        tokens = np.full(records, round(lengths.mean) if lengths else 0, np.int64)
+        tokens[at[start:end]] = totals[start:end]
+        yield tokens
 
 
 def _leaks(options: Options) -> Leaks:
@@ -187,10 +203,12 @@ def _shown_leaks(
             findings.add("leak_picture", partial(read.place, read.first_use[number], f"{names[number]} is {used}"))
 
 
-def _lengths(read: Read, sizes: NDArray[np.int64], exact: bool, options: Options, findings: Findings) -> Lengths | None:
-    """Tokens of every sample whose images all have a size."""
+def _lengths(
+    read: Read, sizes: NDArray[np.int64], exact: bool, options: Options, findings: Findings
+) -> tuple[NDArray[np.int64], Lengths | None]:
+    """Tokens of every sample, and what there is to say of those whose images all have a size."""
     if not read.samples:
-        return None
+        return np.empty(0, np.int64), None
     of_image = np.array([_tokens(width, height, options.resize) for width, height in sizes.tolist()], np.int64)
     used = of_image[np.frombuffer(read.images_of, np.uint32)] if len(read.images_of) else np.empty(0, np.int64)
     ends = np.frombuffer(read.image_ends, np.uint64).astype(np.int64)
@@ -212,7 +230,7 @@ def _lengths(read: Read, sizes: NDArray[np.int64], exact: bool, options: Options
     mean = float(known.mean()) if len(known) else 0.0
     mean_images = float(np.diff(ends, prepend=0)[unknown == 0].mean()) if len(known) else 0.0
     mean_in_images = float(in_images[unknown == 0].mean()) + mean_images if len(known) else 0.0
-    return Lengths(
+    return totals, Lengths(
         exact,
         len(known),
         options.cutoff_len,

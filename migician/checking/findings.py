@@ -27,6 +27,9 @@ KINDS: dict[str, Kind] = {
     # A training's settings.
     "setting_unknown": Kind("key that LLaMA-Factory does not know", "rename or remove it: training stops at it"),
     "setting_value": Kind("setting that cannot be", "mend it"),
+    "setting_refused": Kind("settings that LLaMA-Factory stops at, in its words", "change what its words name"),
+    "package_missing": Kind("package that the training needs and is not here", "install it where it runs", "warning"),
+    "not_counted": Kind("setting that the estimate of memory leaves out", "measure it on one step", "warning"),
     "setting_path": Kind("path that is not there or cannot be used", "mend it, or make what it names"),
     "dataset_unknown": Kind("dataset that dataset_info.json does not name", "mend the name, or mix or build it first"),
     "tokens_missing": Kind(

@@ -32,9 +32,17 @@ def check(
     cutoff_len: Annotated[int | None, typer.Option(min=1, help="List the samples with more tokens.")] = None,
     image_max_pixels: Annotated[int, typer.Option(min=784, help="As in the training YAML.")] = 768 * 768,
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
-    gpus: Annotated[int, typer.Option(min=1, help="For a training YAML: GPUs in all.")] = 8,
-    gpu_memory: Annotated[float, typer.Option(min=0, help="For a training YAML: GB of each.")] = 80.0,
-    gpu: Annotated[str, typer.Option(help="For a training YAML: the name of the GPU, for the MFU in its log.")] = "",
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="For a training YAML: GPUs in all, or processes; those here, without any 8."),
+    ] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(min=0, help="For a training YAML: GB of each, 0 for none; those here, without any 80."),
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="For a training YAML: the name of the GPU, for the MFU in its log.")
+    ] = None,
     changed: Annotated[
         list[str] | None,
         typer.Option("--set", help="For a training YAML: KEY=VALUE in its place; repeated."),
@@ -70,10 +78,14 @@ def check(
     )
     report: Report
     if path.suffix in (".yaml", ".yml"):
-        from migician.preflight import Machine, preflight
+        from migician.preflight import preflight
         from migician.preflight.cost import sentences as what_it_takes
+        from migician.preflight.machine import machine_of
 
-        report = preflight(path, Machine(gpus, gpu_memory, gpu), options, changed or ())
+        machine, assumed = machine_of(gpus, gpu_memory, gpu)
+        if assumed:
+            note(assumed)
+        report = preflight(path, machine, options, changed or ())
         for sentence in what_it_takes(report.training):
             note(sentence)
     else:

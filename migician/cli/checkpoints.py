@@ -30,16 +30,33 @@ def tiny(
 
 
 def merge(
-    checkpoints: Annotated[list[str], typer.Argument(help="Two or more: folders or Hub ids of one shape.")],
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(help="Two or more: folders or Hub ids of one shape. Or one LoRA adapter, for its base."),
+    ],
     out: OutFolder,
     weight: Annotated[
         list[float] | None,
         typer.Option(min=0, max=1, help="The share of the second of two; or one for each, repeated. Equal without it."),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Of an adapter: the folder or Hub id it was trained on, if it does not say.")
+    ] = None,
 ) -> None:
-    """Average checkpoints, a piece of a tensor at a time."""
+    """Average checkpoints, or merge a LoRA adapter into its base, a piece of a tensor at a time."""
+    from migician.adapters import is_adapter, merge_adapter
     from migician.merging import merge as average
 
+    adapters = [one for one in checkpoints if is_adapter(one)]
+    if adapters and len(checkpoints) > 1:
+        raise UserError(f"{adapters[0]}: is an adapter: merge it into its base first, alone")
+    if base and not adapters:
+        raise UserError(f"--base {base}: only an adapter has a base, and {checkpoints[0]} is none")
+    if adapters:
+        with progress_bar("merging (bytes)") as progress:
+            merge_adapter(adapters[0], out, base, on_progress=progress)
+        note(f"written: {out}")
+        return
     shares = [1 - weight[0], weight[0]] if weight and len(weight) == 1 and len(checkpoints) == 2 else weight
     with progress_bar("averaging (bytes)") as progress:
         average(checkpoints, out, shares, on_progress=progress, on_renamed=note)
@@ -52,9 +69,10 @@ def setting(
     changed: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE instead of what the YAML says.")] = None,
 ) -> None:
     """Print one setting of a training YAML, for scripts."""
-    from migician.preflight.settings import read_settings
+    from migician.preflight.settings import read_given
 
-    say(read_settings(config, changed or ()).text(key))
+    value = read_given(config, changed or ()).get(key)
+    say("" if value is None else str(value))
 
 
 def resume(

@@ -96,5 +96,6 @@ def compare(
     else:
         console().print(comparison_table(comparison))
         console().print(significance_table(comparison))
-    if as_json and comparison["not_like_for_like"]:
-        note(comparison["not_like_for_like"])
+    for sentence in (comparison["not_like_for_like"], comparison["without_reply"]):
+        if as_json and sentence:
+            note(sentence)

@@ -43,11 +43,14 @@ def curves(
 ) -> None:
     """Draw the losses of trainings, as logged and smoothed."""
     from migician.curves import loss_curves
-    from migician.training_log import read_log
+    from migician.training_log import diverged_at, read_log
 
-    picture = loss_curves({folder.resolve().name: read_log(folder) for folder in output_dirs})
+    logs = {folder.resolve().name: read_log(folder) for folder in output_dirs}
     with writing(out) as stream:
-        stream.write(picture)
+        stream.write(loss_curves(logs))
+    for name, lines in logs.items():
+        if (since := diverged_at(lines)) is not None:
+            note(f"{name}: diverged, no loss is a number since step {since:,}")
     note(f"written: {out}")
 
 
@@ -63,10 +66,12 @@ def watch(
 ) -> None:
     """Score each whole checkpoint of a training as it appears, in a process of its own, on a fixed slice of MIG-Bench.
 
-    What is scored is skipped; it ends when the training has. Choose its GPU by CUDA_VISIBLE_DEVICES.
+    What is scored is skipped; it ends when the training has, or has diverged. A LoRA checkpoint is merged into its base
+    for as long as it is scored. Choose its GPU by CUDA_VISIBLE_DEVICES.
     """
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.images import resolve_images
+    from migician.training_log import diverged_at, read_log
     from migician.watching import PICTURE, TABLE, is_finished, score_new
 
     # What would fail at every checkpoint is said before the first is there.
@@ -76,15 +81,18 @@ def watch(
     failed: set[str] = set()
     while True:
         finished = is_finished(output_dir)  # asked before the look, or the last checkpoint might be missed
-        for name in score_new(output_dir, out, given, failed):
+        since = diverged_at(read_log(output_dir))
+        if since is not None:
+            note(f"{output_dir}: diverged, no loss is a number since step {since:,}; no checkpoint after it is scored")
+        for name in score_new(output_dir, out, given, failed, before=since):
             note(f"{name} could not be scored and is left out; its reason stands above")
             failed.add(name)
-        if once or finished:
+        if once or finished or since is not None:
             break
         time.sleep(every)
     if (out / TABLE).is_file():
         note(f"written: {out / TABLE}, {out / PICTURE}")
     else:
         note(f"{output_dir}: no whole checkpoint was scored")
-    if failed:
+    if failed or since is not None:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from migician.boxes import Box, is_writable
+from migician.boxes import Box, is_size, is_writable
 from migician.boxtext import QWEN, reference
 from migician.converters.foreign import ImageFolder, plain
 from migician.converters.llava import record_files
@@ -95,7 +95,7 @@ def _turns(record: _Record, tally: Tally, seed: int, id: str) -> list[tuple[str,
     said = record.conversation
     if not said or len(said) % 2:
         raise _Refused("question without an answer")
-    if record.width <= 0 or record.height <= 0:
+    if not is_size((record.width, record.height)):
         raise _Refused("image without a size")
     questions = [plain(one.value).strip() for one in said[::2]]
     if any(_TAG.search(question) for question in questions):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from migician.boxes import Box, is_writable
+from migician.boxes import Box, is_size, is_writable
 from migician.boxtext import QWEN, reference
 from migician.converters.foreign import ImageFolder, plain
 from migician.converters.plainpickle import read_plain_pickle
@@ -209,7 +209,7 @@ def _samples(
     number = 0
     for image_id, group in of_image.items():
         image = listed[image_id]
-        if image.width <= 0 or image.height <= 0:
+        if not is_size((image.width, image.height)):
             raise UserError(f"{folder / 'instances.json'}: image {image_id} has size {image.width} x {image.height}")
         objects = _objects(group, annotations, image, tally)
         path = images.find(_candidates(image), tally) if objects else None

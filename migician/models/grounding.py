@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from migician.boxes import Box
+from migician.boxes import Box, Size
 from migician.boxtext import Status, parse_boxes
 from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet
 from migician.errors import UserError, writing
@@ -234,19 +234,20 @@ def _answer(model: Model, request: Request, heard: Callable[[str], None] | None)
 def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[Found, ...], Status]:
     """The readable boxes of a reply with their images, and what became of the reply.
 
-    For a family that counts pixels the reply is read once for each image's size, and each box
-    taken as its own image has it; one of no particular image cannot be read then, unless all are alike.
+    For a family that counts pixels each box is read by the size of its own image; one of no particular
+    image cannot be read then, unless all are alike.
     """
     asked, count = asked_image(query), len(pictures)
     sizes = seen_sizes(model, pictures)
-    readings = [parse_boxes(reply, model.box_style, size) for size in (sizes or (None,))]
+
+    def size_at(tied: int | None) -> Size | None:
+        images = images_of_box(tied, asked, count)
+        return sizes[images[0] if images else 0] if sizes is not None else None
+
+    parsed = parse_boxes(reply, model.box_style, size_at)
     found = []
-    status = readings[0].status
-    for position, mention in enumerate(readings[0].mentions):
+    for mention in parsed.mentions:
         images = images_of_box(mention.image, asked, count)
-        if sizes is not None:
-            mention = readings[images[0] if images else 0].mentions[position]
-            status = mention.status if position == 0 else status
         is_sized = sizes is None or len({sizes[image] for image in images}) == 1
         if mention.status != "read" or not is_sized:
             continue
@@ -255,7 +256,7 @@ def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) 
             x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[images[0]].size))
             pixels = (x1, y1, x2, y2)
         found.append(Found(mention.box, images, pixels))
-    return tuple(found), status
+    return tuple(found), parsed.status
 
 
 def _name(image: int | None) -> str:

@@ -6,13 +6,12 @@ small, so that whatever loads Qwen2-VL (transformers, LLaMA-Factory, this packag
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migician.errors import UserError
+from migician.errors import UserError, appearing
 
 if TYPE_CHECKING:
     from transformers import Qwen2TokenizerFast, Qwen2VLConfig
@@ -108,9 +107,6 @@ def make_tiny(
     target = Path(folder)
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target}: exists and is not empty; remove it or choose another folder")
-    partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-
     tokenizer = _tokenizer(texts, shape.merges)
     # The generator is the only source of chance; it is put back, since the caller may be in a seeded run.
     with torch.random.fork_rng(devices=[]):
@@ -123,17 +119,17 @@ def make_tiny(
         tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")
     ]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(partial)
     pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
-    Qwen2VLProcessor(
+    processor = Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(size=pixels),
         chat_template=CHAT_TEMPLATE,
-    ).save_pretrained(partial)
-    if target.exists():
-        target.rmdir()
-    return partial.rename(target)
+    )
+    with appearing(target) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+    return target
 
 
 def _config(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> Qwen2VLConfig:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from migician.preflight.cost import AUTHORS_RATE, PEAK_FLOPS, QWEN2_VL_7B, operations_of
+from migician.preflight.cost import AUTHORS_RATE, PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, operations_of
 
 SAMPLES = {"stage 1": 1_000_000, "stage 2": 200_000}
 """As published; one epoch of each."""
-_LEARNS = {"language": True, "projector": False, "vision": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Assumptions:
     @property
     def flop_a_sample(self) -> float:
         """Forward and backward of a Qwen2-VL-7B whose tower is frozen; recomputation not counted."""
-        return operations_of(QWEN2_VL_7B, _LEARNS, self.tokens, self.image_tokens)
+        return operations_of(QWEN2_VL_7B, PUBLISHED, self.tokens, self.image_tokens)
 
     @property
     def authors_mfu(self) -> float:

@@ -12,6 +12,26 @@ import msgspec
 from migician.errors import UserError
 from migician.files import decode_yaml, read_object, read_yaml
 
+DEFAULTS: dict[str, Any] = {
+    "adapter_name_or_path": None, "additional_target": None, "bf16": False, "buffer_size": 16384, "cutoff_len": 2048,
+    "dataloader_drop_last": False, "dataset": None, "dataset_dir": "data", "deepspeed": None,
+    "disable_gradient_checkpointing": False, "double_quantization": True, "enable_liger_kernel": False,
+    "eval_dataset": None, "eval_strategy": "no", "finetuning_type": "lora", "fp16": False,
+    "freeze_extra_modules": None, "freeze_language_model": False, "freeze_multi_modal_projector": True,
+    "freeze_trainable_layers": 2, "freeze_trainable_modules": "all", "freeze_vision_tower": True,
+    "gradient_accumulation_steps": 1, "image_max_pixels": 768 * 768, "image_min_pixels": 32 * 32,
+    "interleave_probs": None, "load_best_model_at_end": False, "lora_rank": 8, "lora_target": "all",
+    "lr_scheduler_type": "linear", "max_samples": None, "max_steps": -1, "media_dir": None, "mix_strategy": "concat",
+    "model_name_or_path": None, "neat_packing": False, "num_train_epochs": 3.0, "output_dir": None,
+    "overwrite_output_dir": False, "packing": None, "per_device_train_batch_size": 8,
+    "preprocessing_batch_size": 1000, "preprocessing_num_workers": None, "pure_bf16": False,
+    "quantization_bit": None, "resume_from_checkpoint": None, "save_only_model": False, "save_steps": 500,
+    "save_strategy": "steps", "save_total_limit": None, "seed": 42, "streaming": False, "template": None,
+    "trust_remote_code": False, "use_cpu": False, "use_dora": False, "val_size": 0.0, "warmup_ratio": None,
+    "warmup_steps": 0,
+}  # fmt: skip
+"""What is read here of LLaMA-Factory 0.9.5's settings and their defaults, for machines without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -19,57 +39,101 @@ class Settings:
 
     file: Path
     values: dict[str, Any]
-    """As they stand in the file."""
+    """All of them, defaults included."""
+    given: dict[str, Any]
+    """Those that the file and the command line give."""
+    parsed: bool = False
+    """Whether LLaMA-Factory's own parser made `values`; else they are `DEFAULTS` and what is given."""
+    unknown: tuple[str, ...] = ()
+    """Keys that it does not know."""
+    known: frozenset[str] = frozenset()
+    """All keys that it knows."""
+    faults: tuple[str, ...] = ()
+    """What it stops at, in its own words."""
+    packages: tuple[str, ...] = ()
+    """What is not installed here and the training needs, in its own words."""
 
-    def text(self, key: str, default: str = "") -> str:
-        """A setting as text."""
+    def text(self, key: str) -> str:
+        """A setting as text; empty where it is none."""
         value = self.values.get(key)
-        return default if value is None else str(value)
+        return "" if value is None else str(value)
 
-    def number(self, key: str, default: float) -> float:
-        """A setting as a number; `default` where it is missing or none, which `faults` reports."""
-        value = self.values.get(key)
-        try:
-            return default if value is None else float(value)
-        except (TypeError, ValueError):
-            return default
+    def number(self, key: str) -> float:
+        """A setting as a number; its default where it is none, which `preflight` reports."""
+        for value in (self.values.get(key), DEFAULTS.get(key)):
+            try:
+                return float(value)  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                continue
+        return 0.0
 
-    def flag(self, key: str, default: bool = False) -> bool:
+    def flag(self, key: str) -> bool:
         """A setting that is true or false."""
         value = self.values.get(key)
-        return value if isinstance(value, bool) else default
+        return value if isinstance(value, bool) else bool(DEFAULTS.get(key))
 
-    def path(self, key: str, default: str = "") -> Path:
+    def names(self, key: str) -> list[str]:
+        """A setting that is a list, or names with commas between them."""
+        value = self.values.get(key)
+        parts = value if isinstance(value, list) else str(value or "").split(",")
+        return [str(name).strip() for name in parts if str(name).strip()]
+
+    def path(self, key: str) -> Path:
         """A setting as a path, from the current folder as LLaMA-Factory takes it."""
-        return Path(self.text(key, default)).expanduser()
+        return Path(self.text(key)).expanduser()
 
     @property
     def datasets(self) -> list[str]:
-        """The names of the datasets that are trained on."""
-        return [name.strip() for name in self.text("dataset").split(",") if name.strip()]
+        """The names of the datasets that are trained on; one that is named twice counts once, as there."""
+        return list(dict.fromkeys(self.names("dataset")))
+
+    @property
+    def eval_datasets(self) -> list[str]:
+        """The names of those that are evaluated on."""
+        return list(dict.fromkeys(self.names("eval_dataset")))
 
     @property
     def info(self) -> Path:
         """The file that says what the datasets are."""
-        return self.path("dataset_dir", "data") / "dataset_info.json"
+        return self.path("dataset_dir") / "dataset_info.json"
 
     @property
     def media_dir(self) -> Path:
         """Where the paths of images begin."""
-        return self.path("media_dir") if self.text("media_dir") else self.path("dataset_dir", "data")
+        return self.path("media_dir") if self.text("media_dir") else self.path("dataset_dir")
 
     @property
     def batch(self) -> tuple[int, int]:
         """(samples a GPU at once, times their gradients are added up before a step)."""
-        return int(self.number("per_device_train_batch_size", 8)), int(self.number("gradient_accumulation_steps", 1))
+        return int(self.number("per_device_train_batch_size")), int(self.number("gradient_accumulation_steps"))
+
+    @property
+    def packs(self) -> bool:
+        """Whether samples share sequences."""
+        return self.flag("packing") or self.flag("neat_packing")
+
+    @property
+    def halves(self) -> bool:
+        """Whether it computes in 16 bits."""
+        return self.flag("bf16") or self.flag("fp16") or self.flag("pure_bf16")
+
+    @property
+    def method(self) -> str:
+        """`finetuning_type`: full, freeze, lora or oft."""
+        return self.text("finetuning_type")
 
     def zero(self) -> Zero:
         """What DeepSpeed splits over the GPUs; stage 0 without it, or where its file cannot be read."""
         if not self.text("deepspeed"):
             return Zero(0, False, False)
         try:
-            content = read_object(self.path("deepspeed"), _DeepSpeed)
-        except UserError:
+            given = self.values["deepspeed"]
+            content = (
+                msgspec.convert(given, _DeepSpeed)
+                if isinstance(given, dict)
+                else read_object(self.path("deepspeed"), _DeepSpeed)
+            )
+        except (UserError, msgspec.ValidationError):
             return Zero(0, False, False)
         part = content.zero_optimization
         places = [getattr(one, "device", "none") for one in (part.offload_optimizer, part.offload_param)]
@@ -99,8 +163,8 @@ class _DeepSpeed(msgspec.Struct):
     zero_optimization: _ZeroPart = msgspec.field(default_factory=_ZeroPart)
 
 
-def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
-    """The settings in a YAML file and then those of `overrides` ("key=value"), as LLaMA-Factory takes both.
+def read_given(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings in a YAML file and then those of `overrides` ("key=value"), as they stand there.
 
     Raises `UserError` naming the line where the file is no YAML of settings.
     """
@@ -112,4 +176,4 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         if not separator:
             raise UserError(f"{given!r}: expected key=value")
         values[key] = decode_yaml(value, given)
-    return Settings(file, values)
+    return values

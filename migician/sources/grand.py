@@ -15,7 +15,6 @@ region: "the chair is red" is a sentence, "white and red logo on the kite" is ab
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,69 +26,19 @@ from migician.boxes import Box, Size
 from migician.errors import UserError
 from migician.files import read_json
 from migician.scenes import Tally, Thing
+from migician.sources.phrases import is_clause, key_words, kind_of, names, nouns
 from migician.sources.reading import clipped
 
 LEAST_SCORE = 0.5
 """Of a region that is asked for. Below it, many of a detector's labels are wrong: a part of a balloon is a "zebra"."""
 
-_REMEMBERED = 1 << 16
-"""Texts whose words are kept: most are labels, which repeat."""
 _SPEECH = re.compile(r"^\W*(?:assistant|istant)\s*:\s*", re.IGNORECASE)
 """What the describing model left before some of the phrases."""
 _MARKUP = re.compile(r"[<>|\[\]{}]")
 """Signs of image marks, box tokens and models' slips: no phrase of words needs them."""
 _BRACKETS = re.compile(r"\s*\([^()]*\)")
-_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
-_ARTICLES = frozenset(["a", "an", "the"])
-_VERBS = frozenset(["is", "are", "was", "were", "has", "have", "can", "will", "there"])
-_SHORTENED = frozenset(["it's", "he's", "she's", "there's", "they're"])
-_RELATIVES = frozenset(["that", "which", "who", "whose", "where", "while", "as"])
-_ENDS = _RELATIVES | frozenset(
-    [
-        *("about", "above", "across", "against", "along", "around", "at", "atop", "behind", "below", "beneath"),
-        *("beside", "between", "by", "down", "for", "from", "hanging", "in", "inside", "into", "near", "next", "of"),
-        *("off", "on", "onto", "out", "outside", "over", "through", "to", "under", "underneath", "up", "with"),
-        *("without", "and", "closest", "nearest"),
-    ]
-)
-"""What may follow the noun that a phrase is about, beside "-ing" and "-ed"."""
-_THINGS_IN_ING = frozenset(
-    [
-        *(
-            "awning",
-            "building",
-            "ceiling",
-            "clothing",
-            "covering",
-            "crossing",
-            "drawing",
-            "earring",
-            "frosting",
-            "icing",
-        ),
-        *(
-            "king",
-            "landing",
-            "lettering",
-            "lighting",
-            "opening",
-            "painting",
-            "railing",
-            "ring",
-            "scaffolding",
-            "seating",
-        ),
-        *("siding", "sling", "spring", "stocking", "string", "swing", "wing", "wrapping", "writing"),
-    ]
-)
-_PERSONS = frozenset(
-    [
-        *("person", "man", "woman", "boy", "girl", "child", "kid", "baby", "toddler", "lady", "guy", "gentleman"),
-        *("pedestrian", "player", "skier", "surfer", "rider", "worker", "tourist", "adult", "teenager"),
-    ]
-)
-"""Whoever has one of these labels may be called by another."""
-_IRREGULAR = {"men": "man", "women": "woman", "people": "person", "children": "child"}
+_NO_THING = frozenset(["ambiance", "ambience", "atmosphere", "mood", "scene", "scenery", "setting", "vibe", "view"])
+"""Labels from captions that name nothing to point at; a phrase of such a region may ("a view of the river below")."""
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -123,7 +72,7 @@ class _Described(msgspec.Struct, frozen=True):
 class _Region:
     object: _Object
     labels: list[str]
-    """None of a floating attribute: only its phrases say what it is."""
+    """None of a floating attribute, for example: only its phrases say what it is."""
     phrases: list[str]
 
     @property
@@ -171,17 +120,17 @@ class _Said:
         self._by_noun: dict[str, list[tuple[int, frozenset[str]]]] = {}
         for place, region in enumerate(regions):
             for text in (*region.labels, *region.phrases):
-                words = _words(text)
-                for noun in _nouns(text):
-                    self._by_noun.setdefault(_kind(noun), []).append((place, words))
+                words = key_words(text)
+                for noun in nouns(text):
+                    self._by_noun.setdefault(kind_of(noun), []).append((place, words))
 
     def elsewhere(self, text: str, place: int) -> bool:
         """Whether another region than that at `place` is said to be what `text` says, or more than that."""
-        words = _words(text)
+        words = key_words(text)
         return any(
             at != place and words <= others
-            for noun in _nouns(text)
-            for at, others in self._by_noun.get(_kind(noun), [])
+            for noun in nouns(text)
+            for at, others in self._by_noun.get(kind_of(noun), [])
         )
 
 
@@ -198,7 +147,8 @@ def _regions(described: _Described, tally: Tally) -> Iterator[_Region]:
             tally.add("phrase of several objects" if len(ids) > 1 else "phrase of an object that is not there")
     for region in (*objects, *(described.floating_attributes or [])):
         # A "car_(automobile)" and a "car" are one kind.
-        labels = _texts(_BRACKETS.sub("", label.replace("_", " ")) for label in _several(region.labels))
+        written = (_BRACKETS.sub("", label.replace("_", " ")) for label in _several(region.labels))
+        labels = _texts(label for label in written if label.lower() not in _NO_THING)
         given = [*_several(region.attributes), *(grounded.get(region.id, []) if region.id is not None else [])]
         phrases = _texts(_SPEECH.sub("", text) for text in given)
         if len(phrases) < len(given):
@@ -226,87 +176,15 @@ def _phrase(place: int, region: _Region, said: _Said, tally: Tally) -> str:
     """The first phrase that names the region and fits no other; empty where there is none."""
     usable = []
     for phrase in region.phrases:
-        if _is_clause(phrase):
+        if is_clause(phrase):
             tally.add("phrase that is a sentence")
-        elif region.label and not _names(phrase, region.label):
+        elif region.label and not names(phrase, region.label):
             tally.add("phrase that names another thing than the label")
         elif said.elsewhere(phrase, place):
             tally.add("phrase that fits another object of the image")
         else:
             usable.append(phrase)
     return usable[0] if usable else ""
-
-
-def _is_clause(phrase: str) -> bool:
-    """Whether a phrase is a sentence rather than a name.
-
-    >>> _is_clause("the chair is red"), _is_clause("a chair that is closest to the camera")
-    (True, False)
-    """
-    for word in _WORD.findall(phrase.lower()):
-        if word in _RELATIVES:
-            return False
-        if word in _VERBS or word in _SHORTENED:
-            return True
-    return False
-
-
-def _names(phrase: str, label: str) -> bool:
-    """Whether a phrase is about what `label` says, not merely mentions it.
-
-    >>> [_names("a red cup on a table", label) for label in ("cup", "table")]
-    [True, False]
-    >>> _names("man wearing blue shirt", "person"), _names("a chair leg", "chair"), _names("a glass", "wineglass")
-    (True, False, True)
-    """
-    *_, noun = ["", *_WORD.findall(label.lower())]
-    named = _kind(_singular(noun))
-    return any(_kind(word) == named or (len(word) > 3 and named.endswith(word)) for word in _nouns(phrase))
-
-
-@functools.lru_cache(_REMEMBERED)
-def _nouns(text: str) -> tuple[str, ...]:
-    """The words that a phrase, a sentence or a label is about, in the singular.
-
-    >>> _nouns("two men sitting on a bench"), _nouns("the table and chairs closest to the camera")
-    (('man',), ('table', 'chair'))
-    """
-    found = []
-    words = [*(word for word in _WORD.findall(text.lower()) if word not in _ARTICLES), "of", "of"]
-    for word, following, after in zip(words, words[1:], words[2:], strict=False):
-        if word in _VERBS or (word in _ENDS and word != "and"):
-            break
-        is_verbal = _is_verbal(following, after)
-        if following in _ENDS or following in _VERBS or is_verbal:
-            found.append(_singular(word))
-        if is_verbal:
-            break
-    return tuple(found)
-
-
-def _is_verbal(word: str, following: str) -> bool:
-    """Whether a word begins what a noun does or has done to it: "wearing a hat", "covered with snow"."""
-    if word.endswith("ing"):
-        return word not in _THINGS_IN_ING
-    return len(word) > 4 and word.endswith("ed") and following in _ENDS  # not "red and blue"
-
-
-def _kind(noun: str) -> str:
-    return "person" if noun in _PERSONS else noun
-
-
-def _singular(word: str) -> str:
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
-    if word.endswith(("sses", "xes", "ches", "shes")):
-        return word[:-2]
-    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
-
-
-@functools.lru_cache(_REMEMBERED)
-def _words(text: str) -> frozenset[str]:
-    """What counts in a comparison of two phrases."""
-    return frozenset(_kind(_singular(word)) for word in _WORD.findall(text.lower().replace("-", " "))) - _ARTICLES
 
 
 def _texts(given: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from migician.boxes import Box, Size
+from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.reading import clipped, size_of, text_lines, text_of
@@ -27,6 +27,34 @@ _Object = tuple[str, int, int, int, int]
 """wnid, xmin, ymin, xmax, ymax."""
 _Labels = dict[str, str | None]
 """By wnid; None where another class has the same name."""
+
+
+_MEANT = {
+    "admiral": "admiral butterfly",
+    "basset": "basset hound",
+    "bearskin": "bearskin hat",
+    "boxer": "boxer dog",
+    "brass": "brass plaque",
+    "buckeye": "horse chestnut",
+    "cairn": "cairn terrier",
+    "chow": "chow dog",
+    "ear": "ear of corn",
+    "file": "filing cabinet",
+    "groom": "bridegroom",
+    "hand blower": "hair dryer",
+    "hip": "rose hip",
+    "liner": "ocean liner",
+    "monarch": "monarch butterfly",
+    "organ": "pipe organ",
+    "papillon": "papillon dog",
+    "pick": "guitar pick",
+    "racer": "race car",
+    "ringlet": "ringlet butterfly",
+    "sorrel": "sorrel horse",
+    "walking stick": "stick insect",
+    "washer": "washing machine",
+}
+"""First names of classes that mean another thing to who sees a photo: what to call the class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +68,8 @@ class _Folder:
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:
     """The annotated images of a split (`train` or `val`), class by class and in order of their names.
 
-    The label of a class is the first of its names; classes that share it with another class
-    (crane, maillot) are left out and counted. `train` is what XML is there; what train_loc.txt lists
+    The label of a class is the first of its names, but for those of `_MEANT`; classes that share it with another
+    class (crane, maillot) are left out and counted. `train` is what XML is there; what train_loc.txt lists
     beyond it is counted. `val` is what val.txt lists, or without it what is there; where an XML is
     missing the boxes come from LOC_val_solution.csv (counted). Raises `UserError` naming the file
     and the place of what cannot be read, for `test` (it has no boxes), and if no image is there.
@@ -108,7 +136,7 @@ def _annotated(folder: _Folder, name: str, labels: _Labels, tally: Tally) -> Ite
         raise UserError(f"{file}: not an annotation of ImageNet: {error}") from None
     if Path(annotation.findtext("filename") or name).stem != name:
         tally.add("annotation that names another image")
-    elif width <= 0 or height <= 0:
+    elif not is_size((width, height)):
         tally.add("annotation without the image's size")
     else:
         yield from _scene(name, folder.images / f"{name}.JPEG", (width, height), objects, labels, tally)
@@ -163,8 +191,9 @@ def _labels(file: Path) -> _Labels:
     names: dict[str, str] = {}
     for number, line in enumerate(text_lines(file), start=1):
         wnid, _, text = line.partition(" ")
-        names[wnid] = text.split(",")[0].strip()
-        if not names[wnid]:
+        name = text.split(",")[0].strip()
+        names[wnid] = _MEANT.get(name, name)
+        if not name:
             raise UserError(f"{file}: line {number} is not 'wnid name, name ...': {line[:60]!r}")
     shared = Counter(name.lower() for name in names.values())
     return {wnid: name if shared[name.lower()] == 1 else None for wnid, name in names.items()}

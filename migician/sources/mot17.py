@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxes import Box, Size
+from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
 from migician.scenes import Frame, Tally, Track
 from migician.sources.reading import text_lines
@@ -135,7 +135,7 @@ def _info(file: Path) -> tuple[Size, float]:
     except (configparser.Error, ValueError) as error:
         said = str(error).replace("\n", " ")
         raise UserError(f"{file}: imWidth, imHeight and frameRate cannot be read: {said}") from None
-    if width <= 0 or height <= 0:
+    if not is_size((width, height)):
         raise UserError(f"{file}: has size {width} x {height}")
     if not 0 < fps < math.inf:
         raise UserError(f"{file}: has frameRate {fps:g}; it must be above 0")

@@ -11,7 +11,7 @@ an EXIF rotation is applied neither here nor where a model is trained.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from migician.errors import NOT_JSON, UserError
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.cocojson import read_instances
 from migician.sources.pairs import relative
+from migician.sources.phrases import key_words, kind_of, nouns
 from migician.sources.reading import UNREADABLE, Listing, clipped, size_of
 
 
@@ -53,11 +54,13 @@ def read_coco_json(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene]
 def read_json_lines(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene]:
     """The images of a file of JSON lines, in its order; boxes are clipped to their image, and dropped without area.
 
-    Counted: images that are missing or cannot be read, what clipping counts, and phrases that two objects of
-    an image share, which are dropped. Raises `UserError` naming the file and the line of what is not of the form, and
-    if no image is there.
+    An object with a phrase alone has the label of the file that its phrase names, so that "the chipped mug" is a mug to
+    all families. Counted: images that are missing or cannot be read, what clipping counts, and phrases that two objects
+    of an image share, which are dropped. Raises `UserError` naming the file and the line of what is not of the form,
+    and if no image is there.
     """
     listing = Listing()
+    labels = _Labels(one.label.strip() for _, line in _lines(file) for one in line.objects)
     first: dict[str, int] = {}
     found = False
     for number, line in _lines(file):
@@ -79,9 +82,9 @@ def read_json_lines(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene
         except UserError:
             tally.add(UNREADABLE)
             continue
-        things = _things(line, size, f"{file}: line {number}", tally)
+        things, unboxed = _things(line, size, f"{file}: line {number}", labels, tally)
         if things:
-            yield Scene(str(number), images / path, size, things)
+            yield Scene(str(number), images / path, size, things, unboxed)
         else:
             tally.add("image without a usable box")
     if not found:
@@ -109,7 +112,29 @@ def _lines(file: Path) -> Iterator[tuple[int, _Line]]:
         ) from None
 
 
-def _things(line: _Line, size: Size, place: str, tally: Tally) -> tuple[Thing, ...]:
+class _Labels:
+    """The labels of a file, by the nouns they are about."""
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        self._by_noun: dict[str, list[str]] = {}
+        for label in sorted(set(labels)):
+            for noun in nouns(label)[-1:]:
+                self._by_noun.setdefault(kind_of(noun), []).append(label)
+
+    def named(self, phrase: str) -> tuple[str, list[str]]:
+        """The longest label that says what `phrase` is about, empty where it is about several; and all that do."""
+        heads, said, written = nouns(phrase), key_words(phrase), phrase.lower().split()
+        found = [label for noun in heads for label in self._by_noun.get(kind_of(noun), []) if key_words(label) <= said]
+        # "Two mugs" are no mug, but "the keys" are keys.
+        one = [label for label in found if heads[0] in written or label.lower().split()[-1] in written]
+        return max(one, key=len, default="") if len(heads) == 1 else "", found
+
+
+def _things(
+    line: _Line, size: Size, place: str, labels: _Labels, tally: Tally
+) -> tuple[tuple[Thing, ...], frozenset[str]]:
+    """The things of an image, and the labels that are there without a box of their own."""
+    unboxed: set[str] = set()
     phrases = Counter(one.phrase.strip().lower() for one in line.objects)
     things = []
     for at, one in enumerate(line.objects):
@@ -124,7 +149,12 @@ def _things(line: _Line, size: Size, place: str, tally: Tally) -> tuple[Thing, .
         if phrase and phrases[phrase.lower()] > 1:
             tally.add("phrase that two objects of an image share")
             phrase = ""
+        if not label:
+            label, named = labels.named(one.phrase)
+            unboxed.update(other for other in named if other != label)
         box = clipped(Box.from_pixels(x1, y1, x2, y2, size), tally)
-        if box:
+        if box and (label or phrase):
             things.append(Thing(box, label, phrase))
-    return tuple(things)
+        elif label:
+            unboxed.add(label)
+    return tuple(things), frozenset(unboxed)

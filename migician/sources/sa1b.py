@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from migician.boxes import Box, Size
+from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
 from migician.files import read_json
 from migician.scenes import Scene, Tally, Thing
@@ -78,7 +78,7 @@ def _folder(folder: Path, described: Sequence[Path], tally: Tally) -> Iterator[S
 def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Iterator[Scene]:
     masks = read_json(file, _Masks, "a file of SA-1B") if file.is_file() else None
     size = (masks.image.width, masks.image.height) if masks else size_of(image)
-    if size[0] <= 0 or size[1] <= 0:
+    if not is_size(size):
         raise UserError(f"{file}: the image has size {size[0]} x {size[1]}")
     if phrases:
         things, unboxed = read_grand(phrases, image.name, size, tally)

@@ -77,6 +77,12 @@ _SIDE = re.compile(
 )
 """A name for one of the two images, which the annotators saw side by side."""
 _NAMES = {"left": "the first image", "before": "the first image"}
+_STILL_A_SIDE = re.compile(
+    r"\b(?:before|after|[lr])\b"
+    r"|\b(?:left|right)\b(?![ -](?:side|hand|part|half|end|edge|lane|corner|of|most|arm|turn))",
+    re.IGNORECASE,
+)
+"""May be one of the two images: "right has two people", "in the before"; or a place in both, which nobody can tell."""
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -139,13 +145,18 @@ def _refusal(annotators: list[list[str]]) -> str:
 def _without_sides(sentence: str) -> str:
     """A sentence that calls the images first and second, since nobody sees them side by side.
 
+    Empty where a word is left that may be the name of an image too.
+
     >>> _without_sides("the dark grey suv is gone in the photo on the right")
     'the dark grey suv is gone in the second image'
     >>> _without_sides("in the after image there is a man on the left side")
     'in the second image there is a man on the left side'
+    >>> _without_sides("the right picture has two people and left does not")
+    ''
     """
     both = re.sub(r"\bbefore and (the )?after\b", r"first and \1second", sentence, flags=re.IGNORECASE)
-    return _SIDE.sub(lambda name: _NAMES.get((name[1] or name[2]).lower(), "the second image"), both)
+    named = _SIDE.sub(lambda name: _NAMES.get((name[1] or name[2]).lower(), "the second image"), both)
+    return "" if _STILL_A_SIDE.search(named) else named
 
 
 def says_no_difference(sentence: str) -> bool:

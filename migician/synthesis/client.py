@@ -71,7 +71,9 @@ class ChatClient:
             if not refusal.by_server:
                 raise
             if request.model not in self._heard:
-                raise UserError(f"model {request.model!r} does not take the first request: {refusal}") from None
+                why = f"model {request.model!r} does not take the first request: {refusal}"
+                self._server.give_up(why)
+                raise UserError(why) from None
             return Reply("", False, refusal=str(refusal))
         return Reply(told.text or "", told.is_whole, told.model)
 

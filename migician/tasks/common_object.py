@@ -177,6 +177,6 @@ QUESTIONS = Wordings(
 SENTENCES = (
     "It's in the {ordinal} image.",
     "What the images have in common: {object}. In the {ordinal} image, here:",
-    "All images show {object}:",
+    "Each image shows {object}:",
     "The images share this kind of object: {object}. Its place in Image-{number}:",
 )

@@ -144,13 +144,13 @@ SENTENCES = (
     "What differs is in this region:",
 )
 CHANGES = (
-    "Most of the two images agree. What differs: {change}. The place is",
+    "The images mostly agree. What differs: {change}. The place is",
     "Comparing both images part by part: {change}. The difference is here:",
     "From the first image to the second: {change}. The region concerned is",
 )
 """Reasons where the source says what changed ("the ball turned red") or can be seen ("there are more people")."""
 EDITS = (
-    'Most of the two images agree. The second was made from the first by "{change}". So they differ at',
+    'The images mostly agree. The second was made from the first by the instruction "{change}". So they differ at',
     'Compared part by part, the images differ by the edit "{change}". The difference is here:',
     'The edit from the first image to the second is "{change}". The region concerned is',
 )

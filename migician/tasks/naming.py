@@ -15,6 +15,8 @@ from migician.boxtext import reference
 _BRACKETS = re.compile(r"\s*\([^()]*\)")
 _SLASH = re.compile(r"\s*/\s*")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_OWN_ARTICLE = re.compile("(?:an?|the) ", re.IGNORECASE)
+"""Captions as labels have one already."""
 _VOWEL = re.compile("[AEIOUY]")
 _OF = re.compile(" (?:or|of|with|in|on|for) ")
 """What follows the noun that decides."""
@@ -50,7 +52,9 @@ def with_article(label: str) -> str:
     if known is not None:
         return known
     words = _SLASH.sub(" or ", _cased(plain))
-    if _takes_none(_OF.split(words)[0]):
+    if _OWN_ARTICLE.match(plain):
+        return words[0].lower() + words[1:]
+    if _takes_none(_OF.split(words)[0] or words):
         return words
     return f"{'an' if _begins_with_vowel(words) else 'a'} {words}"
 

@@ -34,13 +34,13 @@ def contents(scenes: Scenes, images: Sequence[int], telling: Container[int]) -> 
 
 
 def only_there(told: str, what: str, position: int) -> str:
-    """That nothing but one image fits `what`, after `told`, the contents of all."""
-    return f"{told} Only the {ordinal(position)} image fits {what}. In the {ordinal(position)} image, here:".strip()
+    """That nothing but one image shows `what`, after `told`, the contents of all."""
+    return f"{told} Only the {ordinal(position)} image shows {what}. In the {ordinal(position)} image, here:".strip()
 
 
 def shared(told: str, what: str, position: int) -> str:
     """That all images show `what`, after `told`, the contents of all."""
-    return f"{told} All of them show {what}. In the {ordinal(position)} image, here:".strip()
+    return f"{told} Each of them shows {what}. In the {ordinal(position)} image, here:".strip()
 
 
 def counterpart(what: str, box: Box) -> str:
@@ -54,13 +54,14 @@ def counterpart(what: str, box: Box) -> str:
 def origin(what: str, number: int, box: Box) -> str:
     """Where Image-`number` was cut from, and that it shows `what`, which may be empty."""
     shown = f"Image-{number} shows {what}. " if what else ""
-    return f"{shown}Such a part is {place(box)} of Image-1 and covers {_share(box)} of it. In the first image, here:"
+    return f"{shown}This part is {place(box)} of Image-1 and covers {_share(box)} of it. In the first image, here:"
 
 
 def course(boxes: Sequence[Box | None]) -> str:
     """Where an object is from image to image; the last of `boxes` is the one that was asked for."""
-    seen = [f"in Image-{number} {place(box)}" for number, box in enumerate(boxes, start=1) if box]
-    return f"The object is {', '.join(seen)}. In the {ordinal(len(boxes) - 1)} image, here:"
+    (first, where), *later = ((number, place(box)) for number, box in enumerate(boxes, start=1) if box)
+    seen = [f"In Image-{first} the object is {where}", *(f"in Image-{number} {there}" for number, there in later)]
+    return f"{', '.join(seen)}. In the {ordinal(len(boxes) - 1)} image, here:"
 
 
 def place(box: Box) -> str:

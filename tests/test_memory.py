@@ -1,0 +1,185 @@
+"""The estimate of memory: by hand, and against what torch allocates for LLaMA-Factory's own models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migician.preflight.cost import QWEN2_VL_7B
+from migician.preflight.learning import Shape, learning_of
+from migician.preflight.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes
+from migician.preflight.settings import DEFAULTS, Settings, Zero
+
+
+def settings(**given: Any) -> Settings:
+    return Settings(Path("x.yaml"), DEFAULTS | given, given)
+
+
+LOAD = Load(12_000, 40_000, 2, True, False)
+FULL = learning_of(settings(finetuning_type="full"), QWEN2_VL_7B)
+MIXED = numbers_of(settings(finetuning_type="full", deepspeed="x.json", bf16=True), 2)
+
+
+def test_the_shape_of_qwen2_vl_7b_has_its_parameters() -> None:
+    # 8,291,375,616 in the released index: 7,615,616,512 in the language model, the rest in the tower.
+    assert QWEN2_VL_7B.count("language") == 7_615_616_512
+    assert QWEN2_VL_7B.count() == 8_291_375_616
+    assert FULL.trained == 7_615_616_512
+
+
+def test_the_names_are_those_of_the_tiny_model(tiny_folder: Path) -> None:
+    from safetensors import safe_open
+
+    own = Shape.of(json.loads((tiny_folder / "config.json").read_text())).parameters()
+    with safe_open(tiny_folder / "model.safetensors", "pt") as file:
+        theirs = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    # Saved, the language model goes without its name.
+    assert {name.replace("model.language_model.", "model."): shape for name, shape in own.items()} == theirs
+
+
+def test_states_by_stage() -> None:
+    learning = FULL.trained
+    needs = [memory_need(FULL, LOAD, MIXED, Zero(stage, False, False), 8) for stage in range(4)]
+    assert [round(need.optimizer / learning, 6) for need in needs] == [12, 1.5, 1.5, 1.5]
+    assert [round(need.gradients / learning, 6) for need in needs] == [2, 2, 0.25, 0.25]
+    assert needs[3].parameters < needs[2].parameters
+
+
+def test_the_smallest_set_up_that_fits() -> None:
+    count = smallest_fit(FULL, LOAD, MIXED, Zero(3, False, False), 80e9)
+    assert count is not None
+    assert memory_need(FULL, LOAD, MIXED, Zero(3, False, False), count).total <= 80e9
+    assert memory_need(FULL, LOAD, MIXED, Zero(3, False, False), count // 2).total > 80e9
+    assert smallest_fit(FULL, LOAD, MIXED, Zero(0, False, False), 80e9) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "bytes_a_parameter"),
+    [
+        ({"deepspeed": "x.json", "bf16": True}, 16),
+        ({"deepspeed": "x.json"}, 16),
+        ({"bf16": True}, 18),  # with autocast's copies
+        ({}, 16),
+        ({"pure_bf16": True}, 8),
+    ],
+)
+def test_bytes_of_a_parameter_that_learns(given: dict[str, Any], bytes_a_parameter: int) -> None:
+    numbers = numbers_of(settings(**given), 2)
+    assert numbers.weight + numbers.gradient + numbers.optimizer + numbers.copy == bytes_a_parameter
+
+
+def test_a_quantised_base_of_7b() -> None:
+    """4 bits and a scale of 64 weights; embedding, head, norms and biases as they were."""
+    qlora = settings(quantization_bit=4)
+    learning = learning_of(qlora, QWEN2_VL_7B)
+    linear = sum(
+        shape[0] * shape[1]
+        for name, shape in QWEN2_VL_7B.parameters().items()
+        if len(shape) == 2 and "embed_tokens" not in name and name != "lm_head.weight"
+    )
+    by_hand = linear * (0.5 + (1 + 4 / 256) / 64) + 2 * (QWEN2_VL_7B.count() - linear) + 4 * learning.adapter
+    assert weight_bytes(learning, numbers_of(qlora, 2)) == pytest.approx(by_hand)
+    # r (in + out) of q, k, v, o, gate, up, down in 28 layers.
+    assert learning.adapter == 28 * 8 * (2 * 7168 + 2 * 4096 + 3 * (3584 + 18944))
+
+
+MEASURE = """
+import json, sys, torch
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from llamafactory.hparams import get_train_args
+from llamafactory.model import load_model, load_tokenizer
+
+def measured(folder, given, tokens):
+  torch.manual_seed(0)
+  Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder)).save_pretrained(folder)
+  model_args, _, training_args, finetuning_args, _ = get_train_args(
+      given | dict(model_name_or_path=folder, stage="sft", do_train=True, dataset="x", template="qwen2_vl",
+          output_dir=folder + "/out", use_cpu=True, report_to="none"))
+  tokenizer = load_tokenizer(model_args)["tokenizer"]
+  model = load_model(tokenizer, model_args, finetuning_args, True)
+  learn = [weight for weight in model.parameters() if weight.requires_grad]
+  optimizer = torch.optim.AdamW(learn, lr=1e-6)
+  ids = torch.randint(0, model.config.text_config.vocab_size - 20, (1, tokens))
+  loss = lambda: model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+  loss()
+  optimizer.step()
+  optimizer.zero_grad(set_to_none=False)  # gradients and states are there from here on
+  held = sum(weight.nbytes for weight in model.parameters())
+  held += sum(weight.grad.nbytes for weight in learn if weight.grad is not None)
+  held += sum(one.nbytes for state in optimizer.state.values() for one in state.values() if one.ndim)
+  with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+      loss()
+  events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
+  now = peak = 0
+  for event in sorted(events, key=lambda one: one.start_ns()):
+      now += event.nbytes()
+      peak = max(peak, now)
+  return [sum(weight.numel() for weight in learn), held, peak]
+
+print(json.dumps([measured(*one) for one in json.loads(sys.argv[1])]))
+"""
+CONFIG: dict[str, Any] = {
+    "model_type": "qwen2_vl",
+    "dtype": "float32",
+    "tie_word_embeddings": False,
+    "text_config": {
+        "vocab_size": 2048, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
+    },
+    "vision_config": {"depth": 1, "embed_dim": 64, "hidden_size": 256, "num_heads": 4, "mlp_ratio": 2},
+}  # fmt: skip
+
+
+RUNS: dict[str, tuple[dict[str, Any], int]] = {
+    "full": ({"finetuning_type": "full"}, 2048),
+    "full, whole": ({"finetuning_type": "full", "disable_gradient_checkpointing": True}, 2048),
+    "full, logits": ({"finetuning_type": "full"}, 30_000),
+    "freeze": ({"finetuning_type": "freeze", "freeze_trainable_layers": 2}, 2048),
+    "freeze, first layers": ({"finetuning_type": "freeze", "freeze_trainable_layers": -2}, 2048),
+    "lora": ({"finetuning_type": "lora", "lora_rank": 8}, 2048),
+    "lora, whole": ({"finetuning_type": "lora", "lora_rank": 32, "disable_gradient_checkpointing": True}, 2048),
+}
+"""By name: settings, and the words of the vocabulary."""
+TOKENS = 512
+
+
+def config_of(vocabulary: int) -> dict[str, Any]:
+    return CONFIG | {"text_config": CONFIG["text_config"] | {"vocab_size": vocabulary}}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict[str, tuple[int, int, int]]:
+    """(parameters that learn, bytes of weights, gradients and states, peak of the rest) of each run."""
+    pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
+    own = json.loads((tiny_folder / "config.json").read_text())
+    ids = {key: value for key, value in own.items() if key.endswith("_token_id")}
+    asked = []
+    for given, vocabulary in RUNS.values():
+        folder = tmp_path_factory.mktemp("model")
+        for file in tiny_folder.iterdir():
+            if file.suffix != ".safetensors":
+                (folder / file.name).write_bytes(file.read_bytes())
+        (folder / "config.json").write_text(json.dumps(config_of(vocabulary) | ids))
+        asked.append([str(folder), given, TOKENS])
+    words = [sys.executable, "-c", MEASURE, json.dumps(asked)]
+    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    return dict(zip(RUNS, json.loads(told), strict=True))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_estimate_holds_against_what_torch_allocates(name: str, measured: dict[str, tuple[int, int, int]]) -> None:
+    """States, and forward and backward, of a true Qwen2-VL as LLaMA-Factory loads it in float32: within 15%."""
+    given, vocabulary = RUNS[name]
+    trained, held, peak = measured[name]
+    learning = learning_of(settings(**given), Shape.of(config_of(vocabulary)))
+    load = Load(TOKENS, 0, 4, not given.get("disable_gradient_checkpointing", False), False)
+    need = memory_need(learning, load, numbers_of(settings(**given), 4), Zero(0, False, False), 1, runtime=0)
+    assert learning.trained == trained
+    assert need.parameters + need.gradients + need.optimizer == pytest.approx(held, rel=0.01)
+    assert need.activations + need.transient == pytest.approx(peak, rel=0.15)
