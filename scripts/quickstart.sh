@@ -4,7 +4,7 @@
 #
 #   bash scripts/quickstart.sh [folder]        default folder: outputs/quickstart
 #
-# Takes 18 minutes with the installation. Run again, it goes on where it stopped:
+# Takes 20 to 35 minutes with the installation. Run again, it goes on where it stopped:
 # a step whose result is there is skipped. To start anew, remove the folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
