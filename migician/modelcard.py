@@ -173,6 +173,8 @@ def _made(folder: Path, base: str | None) -> str:
 
 def _merged(folder: Path, made: _Merged) -> Iterator[str]:
     """What a merge.json tells: an average of checkpoints, or an adapter in its base."""
+    if not (made.adapter or made.checkpoints):
+        raise UserError(f"{folder / 'merge.json'}: names neither checkpoints nor an adapter: not what a merge writes")
     if made.adapter:
         base = made.base.path if made.base else "its base"
         yield f"A LoRA adapter of rank {made.rank} merged into {base}{_trained_at(folder, made.adapter)}."

@@ -83,9 +83,9 @@ def check(
         from migician.preflight.machine import machine_of
 
         machine, assumed = machine_of(gpus, gpu_memory, gpu)
+        report = preflight(path, machine, options, changed or ())
         if assumed:
             note(assumed)
-        report = preflight(path, machine, options, changed or ())
         for sentence in what_it_takes(report.training):
             note(sentence)
     else:
