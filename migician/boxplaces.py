@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -56,19 +57,21 @@ def places(
     What the wordings of the families leave unsaid: a crop is looked for in the first image, an example in the second,
     and a track begins in the anchor.
     """
-    in_text = {name.image for name in image_names(text)}
     tied = mention.image
     if type in _ALWAYS_IN:
         tied = _ALWAYS_IN[type]
     elif type == TRACKING and given:
         tied = first
     elif tied is None:
+        in_text = {name.image for name in image_names(text)}
         tied = in_text.pop() if len(in_text) == 1 else image_of_given(text, mention.span) if given else None
+    if tied is not None:  # whatever is asked
+        return images_of_box(tied, None, count)
     asked = asked_image(question)
     if type == TRACKING:  # where the first image is named, it has the box that is given
         later = {name.image for name in image_names(question)} - {0}
         asked = later.pop() if len(later) == 1 else None
-    return images_of_box(tied, asked, count)
+    return images_of_box(None, asked, count)
 
 
 class Copying(msgspec.Struct):
@@ -100,6 +103,29 @@ class Seen(msgspec.Struct, frozen=True):
     shuffled: bool
     answers_anchor: bool
     """Whether a box is answered for the very image that a shuffled sample's question gives it in."""
+
+
+class Spoken(Protocol):
+    """One utterance of a sample, wherever it was read."""
+
+    @property
+    def from_(self) -> str:
+        """Who speaks: human, gpt, system."""
+
+    @property
+    def value(self) -> str:
+        """What is said."""
+
+
+def count_copying(
+    type: str, images: Sequence[str], conversation: Sequence[Spoken], copying: dict[str, Copying]
+) -> Seen | None:
+    """Count one more sample in `copying`, by its source, and give what `seen` says of it."""
+    told = [turn.value for turn in conversation if turn.from_ != "system"]
+    found = seen(type, images, list(zip(told[::2], told[1::2], strict=False)))
+    if found and found.answers:
+        copying.setdefault(source_of(images[0]), Copying()).add(found.answers, found.copyable, found.shuffled)
+    return found
 
 
 def seen(type: str, images: Sequence[str], turns: Sequence[tuple[str, str]]) -> Seen | None:

@@ -28,7 +28,7 @@ import msgspec
 from migician.balance import Balance
 from migician.boxes import Size
 from migician.card import Part, Told, versions, write_card
-from migician.errors import UserError, alone, empty, made, writing
+from migician.errors import UserError, alone, empty, made, partial_of, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
@@ -152,7 +152,7 @@ def _by_task(made: Iterable[tuple[Part, Balance]]) -> dict[str, Balance]:
 @contextlib.contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
     """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
-    work = target.with_name(f".{target.name}.part")
+    work = partial_of(target)
     try:
         with made(target.parent), alone(work, target):
             try:

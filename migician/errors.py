@@ -77,7 +77,7 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     `_PATIENCE_S`.
     """
     target = Path(path)
-    partial = _partial(target)
+    partial = partial_of(target)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
@@ -113,7 +113,7 @@ def appearing(target: Path) -> Iterator[Path]:
     `target` may be an empty folder. What a killed process left beside it is taken away first. Raises `UserError` for
     what the file system refuses, also within the block, and where another process is writing `target`.
     """
-    partial = _partial(target)
+    partial = partial_of(target)
     try:
         check_place(target)
         with made(target.parent), alone(partial, target):
@@ -152,7 +152,7 @@ def empty(folder: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _partial(target: Path) -> Path:
+def partial_of(target: Path) -> Path:
     """Where `target` is written: hidden, beside it, and the same for every process, so that leftovers are met again."""
     whole = os.fsencode(target.name)
     name = os.fsdecode(whole[:_LONGEST_NAME])

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxplaces import Copying, seen, source_of
+from migician.boxplaces import Copying, count_copying
 from migician.boxtext import BOX_START
 from migician.samples import IMAGE_MARK, Sample
 from migician.seeds import stream
@@ -74,7 +74,8 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             turns.update([line.count(_REPLY) for line in lines])
             areas += areas_of(whole)
             for line in filter(_gives_box, lines):
-                _count_copying(line, copying)
+                sample = _SAMPLE.decode(line.rstrip(b",\n"))
+                count_copying(sample.type, sample.images, sample.conversations, copying)
             named.append(np.unique(np.array([hash(name) & _64_BITS for name in _images(lines)], np.uint64)))
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
@@ -101,14 +102,6 @@ def _images(lines: list[bytes]) -> Iterator[bytes]:
 def _gives_box(line: bytes) -> bool:
     """Whether a question of a record has a box."""
     return any(_GIVEN in part.rpartition(_ASKED)[2] for part in line.split(_REPLY)[:-1])
-
-
-def _count_copying(line: bytes, copying: dict[str, Copying]) -> None:
-    sample = _SAMPLE.decode(line.rstrip(b",\n"))
-    told = [turn.value for turn in sample.conversations if turn.from_ != "system"]
-    found = seen(sample.type, sample.images, list(zip(told[::2], told[1::2], strict=False)))
-    if found and found.answers:
-        copying.setdefault(source_of(sample.images[0]), Copying()).add(found.answers, found.copyable, found.shuffled)
 
 
 def areas_of(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from migician.boxplaces import Copying, seen, source_of
+from migician.boxplaces import Copying, count_copying
 from migician.checking.findings import Findings, Place
 from migician.checking.inputs import Samples
 from migician.checking.samples import sample_faults
@@ -202,13 +202,7 @@ class Reader:
         return kept
 
     def _copying(self, record: Record, place: Place) -> None:
-        told = [turn.value for turn in record.conversations if turn.from_ != "system"]
-        found = seen(str(record.type), record.images, list(zip(told[::2], told[1::2], strict=False)))
-        if found and found.answers:
-            sources = self.read.copying
-            sources.setdefault(source_of(record.images[0]), Copying()).add(
-                found.answers, found.copyable, found.shuffled
-            )
+        found = count_copying(str(record.type), record.images, record.conversations, self.read.copying)
         if found and found.answers_anchor:
             self._findings.add("anchor", place)
 
