@@ -172,6 +172,8 @@ def _near(type: str, question: str, answer: str, count: int) -> Iterator[bool]:
         for one in parse_boxes(question).mentions
         if one.status == "read"
     ]
+    if not given:  # the tokens were part of how to answer
+        return
     for one in parse_boxes(answer).mentions:
         own = places(type, one, answer, question, count, given=False)
         # A box whose image is not named may be in any.

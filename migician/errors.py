@@ -88,7 +88,8 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 raise UserError(f"{target}: another process is writing it; wait for it, or choose another place")
             try:
                 with open(handle, "w+b", closefd=False) as stream:
-                    stream.truncate(0)
+                    if os.fstat(handle).st_size:  # what was truncated is written to the disk at once by ext4
+                        stream.truncate(0)
                     yield stream
                     stream.flush()
                     if durable:

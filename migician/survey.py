@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migician.boxplaces import Copying, count_copying
-from migician.boxtext import BOX_START
 from migician.samples import IMAGE_MARK, Sample
 from migician.seeds import stream
 
@@ -24,7 +22,7 @@ _BLOCK = 8 << 20
 _MARK = IMAGE_MARK.encode()
 # Within a string every quote is escaped, so these bytes are the field itself.
 _REPLY, _ASKED = b'"from":"gpt"', b'"from":"human"'
-_GIVEN = BOX_START.encode()
+_GIVEN = re.compile(rb"<\|box_start\|>\([0-9]")  # not the "(x1,y1)" of how to answer
 _SAMPLE = msgspec.json.Decoder(Sample)
 _IMAGES, _IMAGES_END = b'"images":["', b'"],"conversations":'
 _64_BITS = (1 << 64) - 1
@@ -76,7 +74,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             for line in filter(_gives_box, lines):
                 sample = _SAMPLE.decode(line.rstrip(b",\n"))
                 count_copying(sample.type, sample.images, sample.conversations, copying)
-            named.append(np.unique(np.array([hash(name) & _64_BITS for name in _images(lines)], np.uint64)))
+            named.append(np.array([hash(name.split(b"/", 3)[-1]) & _64_BITS for name in _images(lines)], np.uint64))
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
             nearest = [int(at) for at in np.argsort(keys)[:picks]]
@@ -91,17 +89,17 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
     return Survey(figures, [line for _, line in picked], digest.hexdigest(), np.unique(np.concatenate(named)))
 
 
-def _images(lines: list[bytes]) -> Iterator[bytes]:
-    """The images of records by source and path, "./MGrounding-630k/<Family>/" left out."""
+def _images(lines: list[bytes]) -> set[bytes]:
+    """The paths of records' images, "./MGrounding-630k/<Family>/<source>/...", each once."""
+    paths: set[bytes] = set()
     for line in lines:
-        start, end = line.find(_IMAGES) + len(_IMAGES), line.find(_IMAGES_END)
-        for name in line[start:end].split(b'","'):
-            yield name.split(b"/", 3)[-1]
+        paths.update(line[line.find(_IMAGES) + len(_IMAGES) : line.find(_IMAGES_END)].split(b'","'))
+    return paths
 
 
 def _gives_box(line: bytes) -> bool:
     """Whether a question of a record has a box."""
-    return any(_GIVEN in part.rpartition(_ASKED)[2] for part in line.split(_REPLY)[:-1])
+    return any(_GIVEN.search(part, max(0, part.rfind(_ASKED))) for part in line.split(_REPLY)[:-1])
 
 
 def areas_of(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
