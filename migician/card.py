@@ -77,6 +77,16 @@ class Told:
         found = ((task, warnings(one, TASKS[task].asks)) for task, one in self.balances.items())
         return [f"{task}: {warning}" for task, one in found for warning in one]
 
+    def copying(self, stem: str) -> dict[str, Any]:
+        """How often copying would be right in a family, by source; see `migician.boxplaces.Copying`."""
+        found = {
+            source: one
+            for task, told in self.balances.items()
+            if TASKS[task].stem == stem
+            for source, one in told.copying.items()
+        }
+        return {"copying": {source: msgspec.to_builtins(found[source]) for source in sorted(found)}}
+
 
 def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> None:
     """Write card.json, README.md and two pictures about the `files` of `folder`; no dates, so that builds compare.
@@ -112,7 +122,10 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         "short": [part.shortfall for part in parts if part.shortfall],
         "balance": {task: one.told() for task, one in told.balances.items()},
         "warnings": told.warnings,
-        "figures": {Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) for file, one in surveys.items()},
+        "figures": {
+            Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) | told.copying(Path(file).stem)
+            for file, one in surveys.items()
+        },
         "look": {"samples": look.shown, "unreadable": look.unreadable},
     }
     configs = {Path(file).stem: file for file, one in surveys.items() if one.figures.samples}
