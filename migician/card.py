@@ -20,6 +20,7 @@ from migician.boxes import Size
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
+from migician.models.pictures import encoded
 from migician.readme import HISTOGRAMS, SAMPLES, readme
 from migician.recipe import Recipe
 from migician.survey import survey
@@ -139,7 +140,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         stream.write(histograms({Path(file).stem: one.figures for file, one in surveys.items()}))
     if look.picture:
         with writing(folder / SAMPLES) as stream:
-            look.picture.save(stream, "JPEG", quality=88, subsampling=0)
+            stream.write(encoded(look.picture, "JPEG", quality=88, subsampling=0))
 
 
 def versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from migician.checking.images import FORMATS
 from migician.errors import writing
-from migician.models.pictures import load_picture, read_size, shrunk, upright
+from migician.models.pictures import encoded, load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
 from migician.workers import Processes, Workers, here
 
@@ -166,4 +166,4 @@ def _save(image: Image.Image, target: Path, as_trained: bool) -> None:
     shown = image.convert("RGB") if as_trained else load_picture(image)
     shown.thumbnail((LONGEST_PX, LONGEST_PX))
     with writing(target, durable=False) as stream:
-        shown.save(stream, "JPEG", quality=_QUALITY)
+        stream.write(encoded(shown, "JPEG", quality=_QUALITY))

@@ -8,7 +8,6 @@ scales images by itself has none here.
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from migician.errors import NOT_JSON
 from migician.families import Family
 from migician.lengths import cells
 from migician.models import Request
-from migician.models.pictures import ImageInput, load_picture, orientation, shrunk, upright_size
+from migician.models.pictures import ImageInput, encoded, load_picture, orientation, shrunk, upright_size
 
 Scaling = Callable[[Size], Size]
 """The size at which an image of a size is given."""
@@ -107,9 +106,7 @@ def data_url(
     kept = _own_bytes(image, max_side_px, scaling)
     if kept is not None:
         return _url(*kept)
-    written = io.BytesIO()
-    given_picture(image, called, max_side_px, scaling).save(written, "PNG", compress_level=1)
-    return _url("png", written.getvalue())
+    return _url("png", encoded(given_picture(image, called, max_side_px, scaling), "PNG", compress_level=1))
 
 
 def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | None) -> tuple[str, bytes] | None:
