@@ -38,9 +38,10 @@ from test_faults import command  # noqa: E402
 from migician.miniature import Amounts  # noqa: E402
 from migician.miniature import make_world as drawn_world  # noqa: E402
 
+_BUILD = "region_locating --source objects365={drawn} --config {miniature} --workers 1"
 MAKERS: dict[str, str] = {
-    "build": "region_locating --source objects365={drawn} --config {miniature} --workers 1 --out {out}",
-    "build --collect": "region_locating --source objects365={drawn} --collect --config {miniature} --workers 1 --out {out}",
+    "build": f"{_BUILD} --out {{out}}",
+    "build --collect": f"{_BUILD} --collect --out {{out}}",
     "index": "coco={coco} --out {out}",
     "convert llava": "llava --from {llava} --images {images} --out {out}.json",
     "mix": "--part {samples}=1 --count 2 --out {out}.json",
@@ -106,9 +107,8 @@ def main() -> int:
         world = whole_world(Path(home) / "world")
         for name in options.only or KINDS:
             make, tries = KINDS[name]
-            kind = make(
-                world, Path(home), random.Random(f"{options.seed} {name}"), max(1, round(tries * options.scale))
-            )
+            rng = random.Random(f"{options.seed} {name}")
+            kind = make(world, Path(home), rng, max(1, round(tries * options.scale)))
             print(f"| {kind.name} | {kind.tries:,} | {kind.tries - len(kind.failed):,} | {kind.wanted} |", flush=True)
             found += kind.failed
     print(*(f"\n{one}" for one in found[:50]), file=sys.stderr)
@@ -135,7 +135,7 @@ def killed(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -
     for verb, place in _drawn(world, home, rng, tries):
         steps = [rng.randrange(verb.steps) for _ in range(1 + (rng.random() < 0.25))]
         for step in steps:
-            run(verb, place, lambda at, _, last=step: os.kill(os.getpid(), signal.SIGKILL) if at == last else None)
+            run(verb, place, _at(step, signal.SIGKILL))
         kind.add(f"{verb.name}, killed at {steps} of {verb.steps}", again(verb, place))
     return kind
 
@@ -180,9 +180,7 @@ def together(world: dict[str, Path], home: Path, rng: random.Random, tries: int)
     )
     for verb, place in _drawn(world, home, rng, tries):
         step = rng.randrange(verb.steps)
-        first = start(
-            verb, place, lambda at, _, last=step: os.kill(os.getpid(), signal.SIGSTOP) if at == last else None
-        )
+        first = start(verb, place, _at(step, signal.SIGSTOP))
         os.waitpid(first.process, os.WUNTRACED)
         second = end(start(verb, place, None))
         os.kill(first.process, signal.SIGCONT)
@@ -271,6 +269,11 @@ def content(place: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(place)): path.read_bytes() if path.is_file() else None for path in found}
 
 
+def _at(step: int, sent: signal.Signals) -> Callable[[int, str], None]:
+    """Send itself a signal before the file operation of that number."""
+    return lambda number, _: os.kill(os.getpid(), sent) if number == step else None
+
+
 def _counting(place: Path, at: Callable[[int, str], None]) -> Callable[[str, tuple[Any, ...]], None]:
     numbers = iter(range(1 << 62))
     below = f"{place}/"
@@ -302,15 +305,14 @@ def _undisturbed(name: str, world: dict[str, Path], home: Path) -> Verb:
     words = (*name.split()[:1], *MAKERS[name].format_map({**world, "out": "{out}"}).split())
     words = tuple(word.rstrip(",") if at == 0 else word for at, word in enumerate(words))
     place = home / "tries" / "here"
-    made, steps = [], 0
+    counted, made, steps = home / "steps", [], 0
     for _ in range(2):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        told = home / "steps"
-        ended = run(Verb(name, words, {}, 0), place, lambda at, _: told.write_text(str(at + 1)) and None)
+        ended = run(Verb(name, words, {}, 0), place, lambda at, _: counted.write_text(str(at + 1)) and None)
         if ended.status:
             raise SystemExit(f"{name}: {ended.error}")
-        steps = int(told.read_text())
+        steps = int(counted.read_text())
         made.append(content(place))
     first, second = made
     assert first.keys() == second.keys(), name
