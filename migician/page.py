@@ -16,8 +16,9 @@ from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
 from migician.headings import check_same_questions, headed, mark, title_of
 from migician.pagefiles import Shelf, write_index
-from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of
-from migician.scoring import Drawn, Shown, read_records
+from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, scoring_of
+from migician.runfolder import read_run
+from migician.scoring import Drawn, Shown
 from migician.tables import Cell, Table, name_of_task, remarks, tables, task_order
 from migician.values import Value, iou_text, p_text, value_of
 
@@ -96,11 +97,10 @@ class _Run:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self.report: Report = read_report(folder)
+        self.report, self.records = read_run(folder)
         self.scoring = scoring_of(self.report)
-        records = read_records(folder / "records.jsonl", self.scoring.record)
-        self.records = {record.index: record for record in records}
-        measures = self.scoring.measures(records) if records else {}
+        records = list(self.records.values())
+        measures = self.scoring.measures(records)
         self.ious: dict[int, float] = {}
         """By index: the mean IoU of a record, where its scoring knows one."""
         if "mean_iou" in measures:

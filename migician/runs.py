@@ -23,15 +23,9 @@ from migician.faults import BEARING, Tolerance
 from migician.headings import headed, mark, title, title_of, unreplied
 from migician.models import Model, load_model
 from migician.models.pictures import load_picture
-from migician.report import (
-    HEADINGS,
-    Report,
-    headline_metric,
-    metric_names,
-    read_report,
-    scoring_of,
-)
-from migician.scoring import Drawn, Scoring, read_records, reading_named
+from migician.report import HEADINGS, Report, headline_metric, metric_names, scoring_of
+from migician.runfolder import read_run
+from migician.scoring import Drawn, Scoring, reading_named
 from migician.tables import Cell, Table, name_of_task, one_run, write_markdown
 from migician.values import p_text, value_of
 
@@ -161,13 +155,12 @@ def open_run(folder: str | Path, *, images: str | Path | None = None) -> Run:
     """The run that `migician eval` or `migician score` wrote into `folder`.
 
     `images` is the folder of the benchmark's images, by default the one that was asked from. Raises `UserError` where
-    the folder holds no report.
+    the folder holds no run.
     """
     home = Path(folder)
-    report = read_report(home)
-    records = read_records(home / "records.jsonl", scoring_of(report).record)
+    report, records = read_run(home)
     where = Path(images) if images is not None else images_of(home)
-    return Run(home, report, {record.index: record for record in records}, where)
+    return Run(home, report, records, where)
 
 
 def score(
