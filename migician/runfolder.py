@@ -63,7 +63,7 @@ def _are_summed_up(records: Iterable[Any], report: Report) -> bool:
         found.setdefault(record.task, Counter())[record.outcome] += 1
     per_task = report["per_task"]
     return found.keys() == per_task.keys() and all(
-        counts.total() == per_task[task]["n"] and counts == (per_task[task]["outcomes"] or counts)
+        counts.total() == per_task[task]["n"] and counts == Counter(per_task[task]["outcomes"] or counts)
         for task, counts in found.items()
     )
 
