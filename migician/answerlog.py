@@ -12,21 +12,29 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import read_bytes, read_json
-from migician.scoring import Answer
+from migician.files import decode, read_bytes
+from migician.scoring import Answer, Count
+
+_Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+_Pixels = Annotated[int, Meta(ge=0, le=10**6)]
+"""0 where an image could not be read."""
 
 
 class Logged(Answer, frozen=True, omit_defaults=True):
     """An answer as a run keeps it."""
 
-    work: dict[str, int] | None = None
+    index: Count
+    seconds: _Seconds | None = None
+    sizes: tuple[tuple[_Pixels, _Pixels], ...] | None = None
+    work: dict[str, Count] | None = None
     """In the line of a batch's first answer: what the model counted for the whole batch."""
-    outside_seconds: float | None = None
+    outside_seconds: _Seconds | None = None
     """There too: how long the model stood still before this batch."""
     dropped: tuple[str, ...] | None = None
     """Parameters that the server does not take and that were left out."""
@@ -125,11 +133,21 @@ def images_of(out: Path) -> Path | None:
     run = out / "run.json"
     if not run.exists():
         return None
-    return Path(read_json(run, _Images, "what migician eval writes").images)
+    return Path(_read_run(run).images)
 
 
-class _Images(msgspec.Struct):
+class _Run(msgspec.Struct):
+    """What is read of a run.json; the first ones did not name the benchmark."""
+
+    data_sha256: str
+    model: dict[str, Any]
+    plan: dict[str, Any]
     images: str
+    benchmark: str = ""
+
+
+def _read_run(run: Path) -> _Run:
+    return decode(read_bytes(run), _Run, f"{run}: damaged, choose another folder", "what migician eval writes")
 
 
 def _lock(out: Path) -> int:
@@ -167,16 +185,13 @@ def _line(answer: Logged) -> bytes:
 
 
 def _compare_runs(run: Path, identity: Mapping[str, Any]) -> None:
-    try:
-        before = msgspec.json.decode(read_bytes(run), type=dict[str, Any])
-    except NOT_JSON:
-        raise UserError(f"{run}: damaged: choose another --out") from None
+    before = msgspec.to_builtins(_read_run(run))
     now = msgspec.json.decode(msgspec.json.encode(identity))
     for name in ("benchmark", "data_sha256", "model", "plan"):
-        if before.get(name) == now[name]:
+        if before[name] == now[name]:
             continue
-        different = _first_difference(before.get(name), now[name])
-        raise UserError(f"{run.parent} holds another run: {name}{different}. Choose another --out to start anew")
+        different = _first_difference(before[name], now[name])
+        raise UserError(f"{run.parent} holds another run: {name}{different}. Choose another --out to begin again")
 
 
 def _first_difference(before: Any, now: Any) -> str:
@@ -184,4 +199,4 @@ def _first_difference(before: Any, now: Any) -> str:
         for key in now:
             if before.get(key) != now[key]:
                 return f".{key}{_first_difference(before.get(key), now[key])}"
-    return f" was {before!r} and is now {now!r}"
+    return f" was {before!r:.80} and is now {now!r:.80}"

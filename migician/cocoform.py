@@ -25,8 +25,8 @@ from migician.boxes import Box, Size
 from migician.errors import UserError, appearing, writing
 from migician.headings import title
 from migician.models.pictures import upright_size
-from migician.report import Report, read_report, scoring_of
-from migician.scoring import read_records
+from migician.report import Report, scoring_of
+from migician.runfolder import read_run
 
 _UNREAD = ("off_scale", "garbled", "failed", "no_box")
 """Outcomes whose boxes, if a record has any, are not the model's answer."""
@@ -54,7 +54,7 @@ def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = 
     `UserError` for a run without boxes, for an image that is not there, and where `out` is not empty.
     """
     home, target = Path(run), Path(out)
-    report = read_report(home)
+    report, records = read_run(home)
     scoring = scoring_of(report)
     if not scoring.has_boxes:
         raise UserError(
@@ -67,7 +67,7 @@ def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
     form = _Form(root, {task: number for number, task in enumerate(report["per_task"], start=1)})
-    for record in read_records(home / "records.jsonl", scoring.record):
+    for record in records.values():
         form.add(record, scoring.show(record))
     form.write(target, report)
     return Written(target, len(form.images), len(form.truths), len(form.predictions), tuple(sorted(form.impossible)))

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from migician.answerlog import Logged, answers_file, append, collect, hold
+from migician.askedimages import keep_images
 from migician.batches import Asker, Replies
 from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
@@ -83,18 +84,22 @@ def evaluate(
     reading: Reading,
     plan: Plan,
     tolerance: Tolerance = BEARING,
+    by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Ask `model` every question of the plan that `out` has no answer to, then score and report.
 
     `ranks` is this process among several that were started for the same run; each of them gets the
-    report. Raises `UserError` if an image is missing, if `out` holds another run or is in use. An
+    report. Raises `UserError` if an image is missing, if `out` holds another run or is in use, and if an image is
+    another than when `out` was asked about it (`by_content`: see `migician.askedimages`). An
     image that turns out to be unreadable, and whatever else a single question brings about in the
     model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
     the fault is not a question's (see `migician.faults`).
     """
-    asked = ask(bench, model, images, out, plan=plan, tolerance=tolerance, ranks=ranks, progress=progress)
+    asked = ask(
+        bench, model, images, out, plan=plan, tolerance=tolerance, by_content=by_content, ranks=ranks, progress=progress
+    )
     return ranks.first(lambda: asked.score(bench, reading, out, images))
 
 
@@ -119,6 +124,7 @@ def ask(
     *,
     plan: Plan,
     tolerance: Tolerance = BEARING,
+    by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
 ) -> Asked:
@@ -143,7 +149,13 @@ def ask(
         def open_folder() -> dict[int, str | None]:
             """What is answered already: the reason for each that failed, None for the others."""
             held.enter_context(hold(out, identity, images))
-            return {row: answer.fault for row, answer in collect(out, rows).items()}
+            before = collect(out, rows)
+            _refuse_foreign(before, questions, out)
+            files = {name: path for one in questions for name, path in zip(one.images, paths[one.index], strict=True)}
+            kept = [one for one in questions if one.index in before and not tolerance.retries(before[one.index].fault)]
+            asked = {name: one.index for one in kept for name in one.images}
+            keep_images(out, files, asked, by_content=by_content)
+            return {row: answer.fault for row, answer in before.items()}
 
         def gathered() -> Asked:
             answers = collect(out, rows)
@@ -156,7 +168,7 @@ def ask(
             return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
 
         before = ranks.first(open_folder)
-        done = {row for row, fault in before.items() if fault is None or not tolerance.retry}
+        done = {row for row, fault in before.items() if not tolerance.retries(fault)}
         failed = [fault for row in done if (fault := before[row]) is not None]
         guard = Guard(tolerance, len(questions), failed, is_proven=any(fault is None for fault in before.values()))
         guard.check()
@@ -281,6 +293,20 @@ def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
         "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
         **({"dropped_parameters": dropped} if dropped else {}),
     }
+
+
+def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
+    """Raise `UserError` for an answer that another question was given, as far as it tells."""
+    for question in questions:
+        answer = answers.get(question.index)
+        if answer is None:
+            continue
+        count = len(question.images) if answer.sizes is None else len(answer.sizes)
+        if answer.task not in (None, question.task) or count != len(question.images):
+            raise UserError(
+                f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
+                "to ask again, or choose another --out"
+            )
 
 
 def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:

@@ -19,7 +19,8 @@ from migician.files import read_object
 from migician.headings import benchmark_words, is_released, mark, title
 from migician.models import find_family
 from migician.readme import citation, read_card
-from migician.report import HEADINGS, Report, metric_names, read_report
+from migician.report import HEADINGS, Report, metric_names
+from migician.runfolder import read_report
 from migician.sources import SOURCES
 from migician.tables import one_run, write_markdown
 from migician.values import value_of

@@ -21,7 +21,7 @@ from migician.checking.inputs import inputs_of
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
 from migician.layouts import LayoutReader
-from migician.pagefiles import Shelf, write_index
+from migician.pagefiles import Shelf, page_in, write_index
 from migician.progress import progress_bar
 from migician.readme import read_card
 from migician.records import records
@@ -72,28 +72,29 @@ def write_dataset_page(
     samples = [
         _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)
     ]
-    shown, faults = shelf.fill(out / "images", processes)
-    if shown and not any(image[0] for image in shown):
-        raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
-    card = _card(path if path.is_dir() else path.parent)
-    content = {
-        "kind": "dataset",
-        "title": path.resolve().name,
-        "facts": _facts(drawn, len(samples), seed, card),
-        "looks": [
-            {"name": "box in a question", "look": "given", "colour": GIVEN, "letter": ""},
-            {"name": "box in an answer", "look": "answer", "colour": ANSWER, "letter": ""},
-        ],
-        "tasks": [[one, one] for one in types],
-        "outcomes": [],
-        "histograms": _histograms(drawn.kinds),
-        "tables": _parts(card),
-        "notes": [card["mig_bench"]["sentence"]] if "sentence" in card.get("mig_bench", {}) else [],
-        "faults": [*drawn.broken, *faults],
-        "images": shown,
-        "samples": samples,
-    }
-    return write_index(out, content)
+    with page_in(out):
+        shown, faults = shelf.fill(out / "images", processes)
+        if shown and not any(image[0] for image in shown):
+            raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
+        card = _card(path if path.is_dir() else path.parent)
+        content = {
+            "kind": "dataset",
+            "title": path.resolve().name,
+            "facts": _facts(drawn, len(samples), seed, card),
+            "looks": [
+                {"name": "box in a question", "look": "given", "colour": GIVEN, "letter": ""},
+                {"name": "box in an answer", "look": "answer", "colour": ANSWER, "letter": ""},
+            ],
+            "tasks": [[one, one] for one in types],
+            "outcomes": [],
+            "histograms": _histograms(drawn.kinds),
+            "tables": _parts(card),
+            "notes": [card["mig_bench"]["sentence"]] if "sentence" in card.get("mig_bench", {}) else [],
+            "faults": [*drawn.broken, *faults],
+            "images": shown,
+            "samples": samples,
+        }
+        return write_index(out, content)
 
 
 def dataset_files(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,7 +15,6 @@ from migician.benchmarks import Benchmark
 from migician.breakdowns import breakdowns
 from migician.errors import UserError, writing
 from migician.faults import commonest
-from migician.files import read_json
 from migician.headings import check_one_measure, is_released, mark, title, title_of, unreplied
 from migician.imagesizes import sizes_for
 from migician.metrics import Estimate, estimate
@@ -169,48 +168,6 @@ def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
         write_records(stream, records)
     with writing(out / "report.json") as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-
-
-def read_report(folder: Path) -> Report:
-    """The `report.json` of a folder that `score` or `eval` wrote."""
-    file = folder / "report.json"
-    report = read_json(file, dict[str, Any], "a report", "Make it with: migician score or eval")
-    try:
-        form = msgspec.convert(report, _Form)
-        told = [(report[place], getattr(form, place)) for place in ("average", "micro")]
-        for own, figures in [*told, *((report["per_task"][task], one) for task, one in form.per_task.items())]:
-            msgspec.convert({name: own.get(name) for name in figures.interval}, dict[str, float])
-    except msgspec.ValidationError as error:
-        raise UserError(f"{file}: not a report: {error}. Make it with: migician score or eval") from None
-    scoring_of(report)
-    return report
-
-
-class _Figures(msgspec.Struct):
-    n: int
-    interval: Annotated[dict[str, tuple[float, float]], msgspec.Meta(min_length=1)]
-    outcomes: dict[str, int] = {}
-
-
-class _Form(msgspec.Struct):
-    """What every report has, and what some have, if it is there."""
-
-    benchmark: str
-    protocol: str
-    data: str
-    data_sha256: str
-    n: int
-    rows_in_file: int
-    per_task: Annotated[dict[str, _Figures], msgspec.Meta(min_length=1)]
-    average: _Figures
-    micro: _Figures
-    scoring: str = "boxes"
-    unanswered: int = 0
-    rows_sha256: str = ""
-    malformed_rows: list[int] = []
-    breakdowns: dict[str, dict[str, _Figures]] = {}
-    model: dict[str, Any] | None = None
-    hardware: dict[str, Any] | None = None
 
 
 def table(report: Report) -> Table:

@@ -20,8 +20,9 @@ from migician.draw import PALETTE
 from migician.errors import UserError, writing
 from migician.files import read_object, read_text
 from migician.headings import title, unlike
-from migician.report import HEADINGS, Report, headline_metric, read_report
+from migician.report import HEADINGS, Report, headline_metric
 from migician.resuming import saved_in
+from migician.runfolder import read_report
 from migician.training_log import read_log
 from migician.values import Value
 

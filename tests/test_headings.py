@@ -23,7 +23,8 @@ from migician.headings import (
     unlike,
 )
 from migician.miniature import Amounts, make_world
-from migician.report import notes, read_report
+from migician.report import notes
+from migician.runfolder import read_report
 from migician.values import Value, p_text
 
 PLAN = {"wording": "corrected", "batch_size": 32, "max_new_tokens": 128, "tasks": [], "limit": None, "chain": ""}

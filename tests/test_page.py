@@ -13,8 +13,7 @@ from migician.cli import app
 from migician.comparison import compare
 from migician.errors import UserError
 from migician.page import write_page
-from migician.report import read_report
-from migician.scoring import read_records
+from migician.runfolder import read_report, read_run
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def content(runs, tmp_path_factory):
 
 def test_every_record_is_there_whole(runs, content):
     for place, run in enumerate(runs):
-        records = {record.index: record for record in read_records(run / "records.jsonl")}
+        records = read_run(run)[1]
         assert [sample["id"] for sample in content["samples"]] == list(records)
         for sample in content["samples"]:
             record = records[sample["id"]]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.page import write_page
+from migician.runfolder import read_run
 from migician.runs import open_run
-from migician.scoring import read_records
 
 expect = pytest.importorskip("playwright.sync_api", reason="dev extra not installed: bash scripts/setup.sh").expect
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -24,7 +24,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(runs):
-    return [{one.index: one for one in read_records(run / "records.jsonl")} for run in runs]
+    return [read_run(run)[1] for run in runs]
 
 
 @pytest.fixture(scope="module")

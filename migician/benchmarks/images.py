@@ -34,10 +34,13 @@ def find_image(name: str, root: Path) -> Path | None:
     if relative.is_absolute() or ".." in relative.parts:
         return None
     candidates = (root / relative, root.joinpath(*relative.parts[1:]))
-    return next((path for path in candidates if path.is_file()), None)
+    try:
+        return next((path for path in candidates if path.is_file()), None)
+    except OSError:  # a name that is longer than any file's
+        return None
 
 
-def check_images(questions: Sequence[Question], root: Path) -> None:
+def check_readable(questions: Sequence[Question], root: Path) -> None:
     """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
     from PIL import Image
 

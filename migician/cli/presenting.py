@@ -140,7 +140,7 @@ def plot(
 
 def _runs(folders: list[Path]) -> dict[str, Any]:
     """The reports by the names of their folders, or by their paths where two have one name."""
-    from migician.report import read_report
+    from migician.runfolder import read_report
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
