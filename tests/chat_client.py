@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,14 @@ class Running:
         named: list[str] = answer.json()
         return named
 
+    def image(self, address: str) -> Image.Image:
+        """What the page shows at that address, which is from its own."""
+        return Image.open(io.BytesIO(httpx.get(f"{self.address}/{address}").raise_for_status().content))
+
+    def images(self, answer: dict[str, Any]) -> list[Image.Image]:
+        """All images that the page has after that answer."""
+        return [self.image(address) for address in re.findall(r'src="([^"]*)"', answer["output"]["data"][0])]
+
     def bring(self, paths: list[str], session: str) -> dict[str, Any]:
         """Tell the page that these were uploaded."""
         files = [{"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}} for path in paths]
@@ -91,6 +102,11 @@ class Running:
         """The first model on offer."""
         parts = httpx.get(f"{self.address}/config").json()["components"]
         return next(part["props"]["value"] for part in parts if part["type"] == "dropdown")
+
+
+def told(answer: dict[str, Any]) -> str:
+    """The line that the page shows after an answer."""
+    return str(answer["output"]["data"][3])
 
 
 @contextmanager

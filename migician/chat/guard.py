@@ -23,9 +23,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _API = r"/gradio_api/(?:queue/(?:join|data)|heartbeat/\w{1,64}|cancel|reset|startup-events|app_id)"
-_SERVED = re.compile(
-    rf"/|/(?:assets|static)/[\w/ -]+(?:\.[\w-]+)+|/(?:theme\.css|config|favicon\.ico|manifest\.json)|{_API}"
-)
+_FILES = r"/(?:assets|static)/[\w/ -]+(?:\.[\w-]+)+|/(?:theme\.css|config|favicon\.ico|manifest\.json)"
+_SERVED = re.compile(rf"/|{_FILES}|{_API}")
 """No route for a file that was brought is among them, and no folder."""
 _SHOWN = re.compile(r"/shown/([\w-]{1,64})/(\d{1,6})")
 _UPLOAD = "/gradio_api/upload"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,30 +47,29 @@ def serve(
     It is answered under the names of `Hosts`, of which `allow_hosts` are the others. Raises `UserError` where Gradio
     is not installed, the port is taken or a name is none.
     """
-    others = frozenset(allow_hosts)
-    Hosts(host, port, others)
     _prepare_gradio()
     import uvicorn
     from gradio.routes import App
 
     from migician.chat.widgets import widgets
 
-    bound = _bound(host, port)
-    hosts = Hosts(host, bound.getsockname()[1], others)
     visitors = Visitors(limits)
-    page = widgets(shelf, visitors)
-    queue = page._queue
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         page.run_startup_events()
         await page.run_extra_startup_events()
-        sweeping = asyncio.create_task(_sweep(visitors, queue))
+        sweeping = asyncio.create_task(_sweep(visitors, page._queue))
         yield
         sweeping.cancel()
 
-    page.app = page.server_app = App.create_app(page, app_kwargs={"lifespan": lifespan, "docs_url": None})
+    with _folder():
+        page = widgets(shelf, visitors)
+        page.app = page.server_app = App.create_app(page, app_kwargs={"lifespan": lifespan, "docs_url": None})
+    queue = page._queue
     queue.set_server_app(page.app)
+    bound = _bound(host, port)
+    hosts = Hosts(host, bound.getsockname()[1], frozenset(allow_hosts))
     guard = Guard(page.app, hosts, visitors, lambda name: len(queue.pending_event_ids_session.get(name, ())))
     server = uvicorn.Server(
         uvicorn.Config(
@@ -104,6 +104,16 @@ def _prepare_gradio() -> None:
         import gradio  # noqa: F401 - whether it is there
     except ModuleNotFoundError as error:
         raise UserError(f"the chat page needs the package {error.name!r}: pip install 'migician[page]'") from None
+
+
+@contextmanager
+def _folder() -> Iterator[None]:
+    """Gradio makes a folder whenever it builds an application; nothing is ever put into it."""
+    from gradio import routes
+
+    with tempfile.TemporaryDirectory(prefix="migician-chat-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = routes.DEFAULT_TEMP_DIR = folder
+        yield
 
 
 def _bound(host: str, port: int) -> socket.socket:
