@@ -147,14 +147,14 @@ class Guard:
             more = message.get("more_body", False)
         try:
             content = json.loads(body)
-            if not isinstance(content, dict) or not re.fullmatch(r"\w{1,64}", str(content.get("session_hash"))):
+            if not isinstance(content, dict) or not re.fullmatch(r"\w{1,64}", content.get("session_hash", "")):
                 raise ValueError
             content["data"] = self._named(content.get("data"))
             body = json.dumps(content).encode()
         except UserError as error:
             await _refuse(send, 400, str(error))
             return
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             await _refuse(send, 400, "not what the page sends")
             return
         if self._unread(content["session_hash"]) >= _MOST_UNREAD:
