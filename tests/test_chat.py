@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import sys
 import zlib
@@ -17,11 +18,12 @@ from migician.chat.examples import EXAMPLES, example
 from migician.chat.page import serve
 from migician.chat.session import Session, Shelf
 from migician.chat.terminal import converse
-from migician.chat.transcript import boxes_drawn, transcript
-from migician.chat.uploads import Limits, take
+from migician.chat.transcript import answered, boxes_drawn, transcript
+from migician.chat.uploads import Limits, kept, take
 from migician.draw import Mark, draw_boxes
 from migician.errors import UserError
 from migician.models import Request, load_model
+from migician.models.grounding import Grounding
 from migician.models.scripted import Scripted
 
 IN_SECOND = "In Image-2: <|box_start|>(250,100),(700,900)<|box_end|>"
@@ -73,18 +75,20 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["http://127.0.0.1/a", "HTTPS://a.b/c.png", "file:///etc/passwd", "data:image/png,"])
-def test_an_address_is_never_fetched(tmp_path: Path, path: str) -> None:
+def test_an_address_is_never_fetched(path: str) -> None:
     with pytest.raises(UserError, match="is an address"):
-        take(path, tmp_path)
+        take(path)
 
 
-def test_nothing_outside_the_folder_is_read(tmp_path: Path, two: list[Path]) -> None:
-    inside = tmp_path / "uploads"
-    inside.mkdir()
-    (inside / "link.png").symlink_to(two[0])
-    for path in (two[0], inside / ".." / "red.png", inside / "link.png", Path("/etc/passwd"), "../../etc/passwd"):
-        with pytest.raises(UserError, match="not uploaded here"):
-            take(path, inside)
+def test_what_is_no_file_is_not_taken_as_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path("/"), Path()):
+        with pytest.raises(UserError, match="not a file"):
+            take(path)
+    for path in (tmp_path / "gone", Path("a" * 5000), Path("a\0b")):
+        with pytest.raises(UserError, match="no such file|cannot be read") as refused:
+            take(path)
+        assert "\n" not in str(refused.value)
 
 
 def test_limits_of_bytes_pixels_and_count(two: list[Path]) -> None:
@@ -92,8 +96,9 @@ def test_limits_of_bytes_pixels_and_count(two: list[Path]) -> None:
         take(two[0], limits=Limits(file_bytes=10))
     with pytest.raises(UserError, match="million pixels"):
         take(two[0], limits=Limits(pixels=80 * 60 - 1))
-    assert take(two[0], limits=Limits(pixels=80 * 60, side_px=40)).size == (40, 30)
+    assert take(two[0], limits=Limits(pixels=80 * 60, side_px=40)).decoded().size == (40, 30)
     session = Session()
+    assert "MB in one conversation" in session.add(two[:1], Limits(talk_bytes=10))[0]
     assert len(session.add(two * 100)) == 1 and session.pictures == []
     assert session.add([*two, Path("gone.png")])[0].startswith("gone.png: no such file")
     assert len(session.pictures) == 2
@@ -123,7 +128,7 @@ def test_another_model_begins_the_talk_anew_over_the_same_images(two: list[Path]
     session.add(two)
     session.ask(first, "Where?")
     session.ask(second, "Where?")
-    assert asked[0].history == () and len(asked[0].images) == 2 and len(session.turns) == 1
+    assert asked[0].history == () and len(asked[0].images) == 2 and len(session.history) == 1
 
 
 @pytest.mark.parametrize(
@@ -150,20 +155,24 @@ def test_a_region_that_is_none_is_refused(two: list[Path], written: str) -> None
 
 
 def test_questions_are_bounded(two: list[Path]) -> None:
-    session = Session()
+    session, model = Session(), Scripted(lambda _: "none")
     session.add(two)
     for text, says in ((" ", "no question"), ("a" * 8001, "at most 8000")):
         with pytest.raises(UserError, match=says):
             session.ask(Scripted(lambda _: IN_SECOND), text)
-    assert session.turns == []
+    assert session.history == []
+    with pytest.raises(UserError, match="begin a new one"):
+        for _ in range(9):
+            session.ask(model, "a" * 20, limits=Limits(talk_letters=99))
+    assert 0 < len(session.history) < 5
 
 
 def test_what_is_said_and_replied_stands_as_text(two: list[Path]) -> None:
     attack = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     session = Session()
     session.add(two)
-    session.ask(Scripted(lambda _: attack), attack)
-    page = transcript(session.turns)
+    turn = session.ask(Scripted(lambda _: attack), attack)
+    page = transcript([answered(turn, lambda _: "")])
     assert page.count("&lt;script&gt;") == 2 and "<script" not in page and "<img src=x" not in page
 
 
@@ -171,16 +180,11 @@ def test_a_reply_grows_and_is_what_answer_gives(tiny_folder: Path, two: list[Pat
     model = load_model(tiny_folder)
     session = Session()
     session.add(two)
-    steps, grown = session.aloud(model, "Where is the disc?"), []
-    while True:
-        try:
-            grown.append(next(steps))
-        except StopIteration as end:
-            turn = end.value
-            break
+    *grown, turn = session.aloud(model, "Where is the disc?")
     plain = Session()
     plain.add(two)
     whole = plain.ask(model, "Where is the disc?").reply
+    assert isinstance(turn, Grounding)
     assert len(grown) > 2 and turn.reply == whole and grown[-1] == whole
     assert [len(text) for text in grown] == sorted(len(text) for text in grown)
 
@@ -194,7 +198,7 @@ def test_closing_stops_the_model_and_keeps_no_turn(tiny_folder: Path, two: list[
     steps.close()
     next(again := session.aloud(model, "And now?"))  # waits until the first has let go of the model
     again.close()
-    assert session.turns == [] or all(turn.query == "And now?" for turn in session.turns)
+    assert all("And now?" in said for said, _ in session.history)
 
 
 def test_a_shelf_loads_each_model_once_and_no_other(two: list[Path]) -> None:
@@ -205,10 +209,22 @@ def test_a_shelf_loads_each_model_once_and_no_other(two: list[Path]) -> None:
         shelf.get("/etc")
 
 
+def test_visitors_read_of_a_model_neither_its_folder_nor_what_fails_there(tmp_path: Path, two: list[Path]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "tiny").mkdir(parents=True)
+    given = [str(tmp_path / "a/tiny"), str(tmp_path / "b/tiny"), f"scripted:{tmp_path}/a.jsonl", "Owner/name"]
+    loaded: list[str] = []
+    shelf = Shelf([*given, given[0]], lambda name: loaded.append(name) or Scripted(lambda _: name, name))
+    assert shelf.names == ("tiny", "tiny (2)", "scripted:a.jsonl", "Owner/name")
+    for name in shelf.names:
+        shelf.get(name)
+    assert loaded == given
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_can_be_asked(name: str) -> None:
     made = example(name)
-    session = Session(list(made.images))
+    session = Session([kept(image, name) for image in made.images])
     assert len(made.images) >= 2 and f"Image-{len(made.images)}" in made.question
     assert session.ask(Scripted(lambda _: IN_SECOND), made.question).boxes[0].image == 1
 
@@ -229,7 +245,8 @@ def test_the_terminal_answers_line_by_line(tmp_path: Path, two: list[Path], caps
 
 def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_SHARE", "GRADIO_TEMP_DIR"):
+    names = ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_SHARE", "GRADIO_ANALYTICS_CACHE_FREQUENCY")
+    for name in names:
         monkeypatch.setenv(name, "")  # so that they are put back
     with pytest.raises(UserError, match=r"pip install 'migician\[page\]'"):
         serve(Shelf(["constant:1,2,3,4"]), port=0)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import http.server
-import io
 import json
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from migician.draw import Mark, draw_boxes
 
 pytest.importorskip("gradio", reason="page extra not installed: bash scripts/setup.sh")
 import httpx
+from chat_client import Running, running, told
 
 from migician.chat.page import serve
 from migician.chat.session import Shelf
@@ -39,71 +36,16 @@ ROUND_MB = 60
 """How much larger than after one round the server may be after more of them; one picture of the most pixels is 120."""
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server in a process of its own."""
-
-    address: str
-    pid: int
-
-    def rss_mb(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmRSS"))
-
-    def function(self, element: str) -> int:
-        """The number of what happens on the element with that id."""
-        config = httpx.get(f"{self.address}/config").json()
-        [number] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == element]
-        return next(
-            one["id"] for one in config["dependencies"] if any(target[0] == number for target in one["targets"])
-        )
-
-    def call(self, element: str, data: list[Any], session: str) -> dict[str, Any]:
-        """What the page answers when it is told, as the browser tells it, that something was done to `element`."""
-        body = {"fn_index": self.function(element), "data": data, "session_hash": session, "event_data": None}
-        joined = httpx.post(f"{self.address}/gradio_api/queue/join", json=body)
-        if joined.status_code != 200:
-            return {"success": False, "refused": joined.text}
-        with httpx.stream("GET", f"{self.address}/gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
-            for line in stream.iter_lines():
-                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if message.get("msg") == "process_completed":
-                    return message
-        raise AssertionError("the stream ended early")
-
-    def upload(self, files: list[tuple[str, bytes]]) -> list[str]:
-        sent = [("files", file) for file in files]
-        answer = httpx.post(f"{self.address}/gradio_api/upload", files=sent, timeout=60)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def bring(self, paths: list[str], session: str) -> dict[str, Any]:
-        """Tell the page that these were uploaded."""
-        files = [{"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}} for path in paths]
-        return self.call("mg-add", [files, None], session)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("chat")
     script = folder / "script.jsonl"
     replies = {f"<image><image>{QUESTION}": IN_SECOND, REGION: ATTACK, f"<image>{QUESTION}": "nothing"}
     script.write_text("".join(json.dumps({"prompt": one, "reply": reply}) + "\n" for one, reply in replies.items()))
-    command = [sys.executable, "-m", "migician.cli", "chat", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--model", f"scripted:{script}", "--model", str(tiny_folder)],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(folder)},
-    )  # fmt: skip
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    # Its log must not fill the pipe and block it.
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-    try:
-        assert "Ctrl+C" in line, line
-        yield Running(line.split(": ", 1)[1].split()[0], process.pid)
-    finally:
-        process.terminate()
-        process.wait()
+    (folder / "temporary").mkdir()
+    with running(folder / "temporary", "--model", f"scripted:{script}", "--model", str(tiny_folder)) as up:
+        yield up
+    assert up.process.returncode == 143 and list(up.folder.iterdir()) == []
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -119,7 +61,9 @@ def test_two_images_a_question_a_region_and_a_hostile_reply(
 ) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     elsewhere: list[str] = []
+    failed: list[str] = []
     page.on("request", lambda asked: elsewhere.append(asked.url))
+    page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
     page.goto(server.address)
     page.locator("input[type=file]").first.set_input_files(pictures(tmp_path))
     page.wait_for_selector(".mg-shot[data-number='2'] img")
@@ -129,7 +73,7 @@ def test_two_images_a_question_a_region_and_a_hostile_reply(
     drawn = page.locator("#mg-transcript figure")
     drawn.first.wait_for()
     assert drawn.count() == 1 and drawn.locator("figcaption").inner_text() == "Image-2"
-    shown = Image.open(io.BytesIO(base64.b64decode(drawn.locator("img").get_attribute("src").split(",")[1])))
+    shown = server.image(drawn.locator("img").get_attribute("src"))
     expected = draw_boxes(Image.new("RGB", (480, 400), "#a0b0c0"), [Mark(Box(0.25, 0.1, 0.7, 0.9))])
     assert shown.size == expected.size
     assert np.asarray(ImageChops.difference(shown.convert("RGB"), expected)).mean() < 1.0  # JPEG
@@ -155,6 +99,7 @@ def test_two_images_a_question_a_region_and_a_hostile_reply(
     assert page.evaluate("window.attacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert [url for url in elsewhere if not url.startswith((server.address, "data:", "blob:"))] == []
+    assert failed == []
     page.close()
 
 
@@ -231,17 +176,12 @@ def test_an_example_by_keyboard_alone(server: Running, chromium: Any) -> None:
     page.close()
 
 
-def refusal(answer: dict[str, Any]) -> str:
-    """The line that the page shows."""
-    return str(answer["output"]["data"][2])
-
-
 def hostile_round(server: Running, session: str) -> None:
     """Every hostile thing once, each refused in a line."""
     for name, (content, says) in HOSTILE.items():
-        line = refusal(server.bring(server.upload([(name, content)]), session))
+        line = told(server.bring(server.upload([(name, content)]), session))
         assert says in line and "\n" not in line, (name, line)
-    many = refusal(server.bring(server.upload([(f"{n}.png", png("red", (40, 40 + n))) for n in range(200)]), session))
+    many = told(server.bring(server.upload([(f"{n}.png", png("red", (40, 40 + n))) for n in range(200)]), session))
     assert "at most 24 in a conversation" in many
     for path in ("../../etc/passwd", "/etc/passwd", "/etc/hostname"):
         answer = server.bring([path], session)
@@ -269,20 +209,14 @@ def too_large(server: Running) -> int:
 
 def test_hostile_input_is_refused_and_the_server_lives_on(server: Running) -> None:
     hostile_round(server, "hostile0")
-    before = server.rss_mb()
+    before = server.memory_mb()
     for number in range(1, 4):
         hostile_round(server, f"hostile{number}")
-    assert server.rss_mb() < before + ROUND_MB
+    assert server.memory_mb() < before + ROUND_MB
     answer = server.bring(server.upload([("a.png", png("red"))]), "hostile9")
-    assert "data:image/jpeg" in answer["output"]["data"][1] and refusal(answer) == ""
-    asked = server.call("mg-send", [QUESTION, model(server), None], "hostile9")
+    assert len(server.images(answer)) == 1 and told(answer) == ""
+    asked = server.call("mg-send", [QUESTION, server.model(), None], "hostile9")
     assert asked["success"] and "nothing" in json.dumps(asked)
-
-
-def model(server: Running) -> str:
-    """The first model on offer."""
-    parts = httpx.get(f"{server.address}/config").json()["components"]
-    return next(part["props"]["value"] for part in parts if part["type"] == "dropdown")
 
 
 def test_one_file_above_the_limit_is_refused(server: Running) -> None:
@@ -315,13 +249,12 @@ def test_no_address_is_fetched(server: Running) -> None:
 
 def test_one_visitors_image_is_not_another_s(server: Running) -> None:
     mine = server.upload([("mine.png", png("#123456"))])
-    held = server.bring(mine, "first")
-    assert "data:image/jpeg" in held["output"]["data"][1]
+    [shown] = server.images(server.bring(mine, "first"))
+    assert np.abs(np.asarray(shown)[0, 0].astype(int) - [0x12, 0x34, 0x56]).max() < 4
     for path in (f"/gradio_api/file={mine[0]}", f"/file={mine[0]}", "/gradio_api/file=/etc/passwd"):
         assert httpx.get(server.address + path).status_code == 404
-    assert not Path(mine[0]).exists()
-    assert "data:image" not in json.dumps(server.bring(mine, "second"))
-    asked = server.call("mg-send", [QUESTION, model(server), None], "third")
+    assert "was not uploaded here" in server.bring(mine, "second")["refused"]
+    asked = server.call("mg-send", [QUESTION, server.model(), None], "third")
     assert "no image to look at" in json.dumps(asked)
 
 

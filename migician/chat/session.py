@@ -5,14 +5,12 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from migician.boxes import Box
-from migician.chat.uploads import LIMITS, Limits, check_count, take
+from migician.chat.uploads import LIMITS, Limits, Picture, Upload, check_count, take
 from migician.errors import UserError
 from migician.models import Model, load_model, seen_sizes
 from migician.models.grounding import Chat, Grounding
@@ -40,41 +38,73 @@ _AT_WORK = threading.Lock()
 
 
 class Shelf:
-    """The models one can choose from, each loaded when it is first asked for, and kept."""
+    """The models one can choose from, each loaded when it is first asked for, and kept.
+
+    Their `names` are what a visitor reads and says: of a folder or file of this machine the last part alone.
+    """
 
     def __init__(self, names: Sequence[str], load: Callable[[str], Model] = load_model) -> None:
-        self.names = tuple(names)
+        self._given: dict[str, str] = {}
+        for given in dict.fromkeys(names):
+            short = _short(given)
+            number = sum(_short(other) == short for other in self._given.values()) + 1
+            self._given[short if number == 1 else f"{short} ({number})"] = given
+        self.names = tuple(self._given)
         self._load, self._loaded, self._lock = load, dict[str, Model](), threading.Lock()
 
     def get(self, name: str) -> Model:
         """The model of that name; raises `UserError` for one that is not on the shelf, or cannot be loaded."""
-        if name not in self.names:
+        if name not in self._given:
             raise UserError(f"{name:.80}: not offered here; choose one of {', '.join(self.names)}")
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = self._load(name)
+                self._loaded[name] = self._load(self._given[name])
             return self._loaded[name]
+
+
+def _short(given: str) -> str:
+    """A model's name without the folders that lead to it.
+
+    >>> _short("scripted:/home/me/replies.jsonl"), _short("Michael4933/Migician"), _short("qwen2-vl-7b")
+    ('scripted:replies.jsonl', 'Michael4933/Migician', 'qwen2-vl-7b')
+    """
+    engine, colon, rest = given.rpartition(":")
+    is_place = rest.startswith(("/", "~", ".")) or Path(rest).exists()
+    return f"{engine}{colon}{Path(rest).name or 'model'}" if is_place else given
 
 
 @dataclass
 class Session:
     """What one visitor has said and shown; nothing in it is shared with another."""
 
-    pictures: list[Image.Image] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
     """All of the conversation: "Image-1" is the first."""
-    turns: list[Grounding] = field(default_factory=list)
-    chat: Chat | None = None
+    history: list[tuple[str, str]] = field(default_factory=list)
+    """(what was said, what was replied); see `Chat.history`."""
+    model: Model | None = None
+    """Who replied."""
 
-    def add(self, paths: Sequence[str | Path], folder: Path | None = None, limits: Limits = LIMITS) -> list[str]:
+    @property
+    def size(self) -> int:
+        """Bytes of the pictures."""
+        return sum(len(picture.content) for picture in self.pictures)
+
+    def add(self, sources: Sequence[str | Path | Upload], limits: Limits = LIMITS) -> list[str]:
         """Take images in, and give a line for each that was refused; all are where they are too many."""
         try:
-            check_count(len(self.pictures), len(paths), limits)
+            check_count(len(self.pictures), len(sources), limits)
         except UserError as error:
             return [str(error)]
         refused = []
-        for path in paths:
+        for source in sources:
             try:
-                self.pictures.append(take(path, folder, limits))
+                picture = take(source, limits)
+                if self.size + len(picture.content) > limits.talk_bytes:
+                    raise UserError(
+                        f"{picture.name}: more than {limits.talk_bytes / 1e6:.0f} MB in one conversation; "
+                        "send smaller files, or begin a new conversation"
+                    )
+                self.pictures.append(picture)
             except UserError as error:
                 refused.append(str(error))
         return refused
@@ -82,8 +112,11 @@ class Session:
     def reference(self, model: Model, written: str) -> str:
         """The words for a region written as `REGION` says, its box as the model's family spells it.
 
+        >>> from PIL import Image
+        >>> from migician.chat.uploads import kept
         >>> from migician.models import load_model
-        >>> Session([Image.new("RGB", (64, 64))]).reference(load_model("constant:0,0,9,9"), "1: 250, 100, 700, 900")
+        >>> session = Session([kept(Image.new("RGB", (64, 64)), "grey.png")])
+        >>> session.reference(load_model("constant:0,0,9,9"), "1: 250, 100, 700, 900")
         'the region <|box_start|>(250,100),(700,900)<|box_end|> of Image-1'
         """
         numbers = [int(number) for number in re.findall(r"\d{1,6}", written[:200])]
@@ -94,7 +127,8 @@ class Session:
             raise UserError(f"region in Image-{number}: there are {len(self.pictures)} images")
         if not (box.is_inside and box.is_ordered):
             raise UserError(f"region {written!r:.60}: left before right, top before bottom, all from 0 to 1000")
-        sizes = seen_sizes(model, self.pictures)
+        counts_pixels = model.box_style.scale == "pixel"
+        sizes = seen_sizes(model, [picture.decoded() for picture in self.pictures]) if counts_pixels else None
         spelled = model.box_style.write(box, sizes[number - 1] if sizes else None)
         return f"the region {spelled} of Image-{number}"
 
@@ -106,16 +140,18 @@ class Session:
             raise UserError("no question: write one")
         if len(text) > limits.letters:
             raise UserError(f"a question of {len(text)} letters: at most {limits.letters}")
-        if self.chat is None or self.chat.model is not model:
-            self.chat = Chat(model)
-            self.turns = []
-        fresh = self.pictures[len(self.chat.images) :]
-        turn = self.chat.say(text, fresh, max_new_tokens=model.family.new_tokens, heard=heard)
-        self.turns.append(turn)
+        if self.model is not model:
+            self.model, self.history = model, []
+        if len(text) + sum(len(said) + len(reply) for said, reply in self.history) > limits.talk_letters:
+            raise UserError(f"a conversation of {limits.talk_letters:,} letters is full; begin a new one")
+        # Decoded for as long as the model looks at them.
+        chat = Chat(model, [picture.decoded() for picture in self.pictures], self.history)
+        turn = chat.say(text, max_new_tokens=model.family.new_tokens, heard=heard)
+        self.history = chat.history
         return turn
 
-    def aloud(self, model: Model, text: str) -> Generator[str, None, Grounding]:
-        """`ask` as a generator of the reply so far, which returns the turn; closing it stops the model."""
+    def aloud(self, model: Model, text: str, limits: Limits = LIMITS) -> Iterator[str | Grounding]:
+        """`ask` as the reply so far, again and again, and at last the turn; closing it stops the model."""
         lines: queue.Queue[str | Grounding | Exception] = queue.Queue()
         stopped = threading.Event()
 
@@ -127,16 +163,16 @@ class Session:
         def work() -> None:
             try:
                 with _AT_WORK:
-                    lines.put(self.ask(model, text, heard))
+                    lines.put(self.ask(model, text, heard, limits))
             except Exception as error:  # noqa: BLE001 - handed to the thread that waits, whatever it is
                 lines.put(error)
 
         threading.Thread(target=work, daemon=True).start()
         try:
-            while isinstance(line := lines.get(), str):
+            while not isinstance(line := lines.get(), Exception):
                 yield line
+                if not isinstance(line, str):
+                    return
         finally:
             stopped.set()
-        if isinstance(line, Exception):
-            raise line
-        return line
+        raise line

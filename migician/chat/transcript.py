@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from PIL import Image
 
+from migician.chat.uploads import thumbnail
 from migician.draw import ON_ALL, draw_boxes
 from migician.models.grounding import WITHOUT_BOX, Grounding
 from migician.samples import IMAGE_MARK
 
-_SHOWN_PX = 640
 
-
-def strip(pictures: Sequence[Image.Image]) -> str:
+def strip(addresses: Sequence[str]) -> str:
     """All images of the conversation, each with its name; `look.HEAD` lets one draw a region on them."""
-    if not pictures:
+    if not addresses:
         return '<p class="mg-empty">No images yet: add some, or begin with an example below.</p>'
     figures = [
         f'<figure class="mg-shot" data-number="{number}"><div class="mg-frame">'
-        f'<img src="{inline(picture)}" alt="Image-{number}" draggable="false"></div>'
+        f'<img src="{escape(address)}" alt="Image-{number}" draggable="false"></div>'
         f"<figcaption>Image-{number}</figcaption></figure>"
-        for number, picture in enumerate(pictures, 1)
+        for number, address in enumerate(addresses, 1)
     ]
-    return f'<div class="mg-strip{" mg-many" if len(pictures) > 2 else ""}">{"".join(figures)}</div>'
+    return f'<div class="mg-strip{" mg-many" if len(addresses) > 2 else ""}">{"".join(figures)}</div>'
 
 
-def transcript(turns: Sequence[Grounding]) -> str:
-    """The conversation so far, the newest turn last."""
-    return f'<div class="mg-talk">{"".join(_turn(turn) for turn in turns)}</div>'
+def transcript(turns: Sequence[str]) -> str:
+    """The conversation so far, each of its `answered` turns, the newest last."""
+    return f'<div class="mg-talk">{"".join(turns)}</div>'
 
 
 def growing(question: str, reply: str) -> str:
@@ -42,14 +39,6 @@ def growing(question: str, reply: str) -> str:
 def line(text: str, *, bad: bool = False) -> str:
     """A line under the images, read out by screen readers."""
     return f'<p role="status" class="mg-line{" mg-bad" if bad else ""}">{escape(text)}</p>'
-
-
-def inline(picture: Image.Image) -> str:
-    """A picture as a data address, at most 640 pixels large: it lies nowhere that another could ask for it."""
-    shown, stream = picture.copy(), io.BytesIO()
-    shown.thumbnail((_SHOWN_PX, _SHOWN_PX))
-    shown.save(stream, "JPEG", quality=90)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def boxes_drawn(turn: Grounding) -> list[tuple[int, Image.Image]]:
@@ -72,9 +61,10 @@ def boxes_told(turn: Grounding) -> list[str]:
     return lines
 
 
-def _turn(turn: Grounding) -> str:
+def answered(turn: Grounding, show: Callable[[bytes], str]) -> str:
+    """A turn; `show` gets each picture of its boxes as a JPEG, and gives the address at which the page finds it."""
     figures = "".join(
-        f'<figure><img src="{inline(drawn)}" alt="Boxes on Image-{image + 1}">'
+        f'<figure><img src="{escape(show(thumbnail(drawn)))}" alt="Boxes on Image-{image + 1}">'
         f"<figcaption>Image-{image + 1}</figcaption></figure>"
         for image, drawn in boxes_drawn(turn)
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -14,11 +15,12 @@ from migician.models.pictures import load_picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; Pillow's other readers have seen fewer hostile files, and some start programs."""
+_SHOWN_PX = 640
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one visitor may bring."""
+    """How much visitors may bring."""
 
     images: int = 24
     """In one conversation."""
@@ -31,11 +33,47 @@ class Limits:
     """What is larger is kept at this size: models see fewer pixels still."""
     letters: int = 8_000
     """In one question."""
+    talk_letters: int = 100_000
+    """In all questions and replies of a conversation."""
     json_bytes: int = 1_000_000
     """Of anything sent that is not a file."""
+    talk_bytes: int = 500_000_000
+    """Of one conversation: its images as files, and what is shown of them."""
+    kept_bytes: int = 1_000_000_000
+    """Of all conversations together."""
+    sent_bytes: int = 200_000_000
+    """Of all that is being sent, or waits for the page that sent it, from all visitors together."""
+    waiting_s: float = 120
+    """How long it waits."""
+    unused_s: float = 3600
+    """How long a conversation is kept in which nothing is done."""
 
 
 LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file as it was sent."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that was found sound, in the bytes of a file: decoded it would take ten times the memory."""
+
+    name: str
+    content: bytes = field(repr=False)
+    """The file as it came, or, of a larger image, a PNG at `Limits.side_px`."""
+    shown: bytes = field(repr=False)
+    """A JPEG at most 640 pixels large."""
+
+    def decoded(self) -> Image.Image:
+        """Upright and in RGB, the same pixels each time."""
+        with _opened(self.content) as opened:
+            return load_picture(opened, self.name)
 
 
 def check_count(there: int, more: int, limits: Limits = LIMITS) -> None:
@@ -47,40 +85,73 @@ def check_count(there: int, more: int, limits: Limits = LIMITS) -> None:
         )
 
 
-def check_place(path: str | Path, folder: Path | None = None) -> None:
-    """Raise `UserError` for an address, and for a path that does not lead below `folder` where that is given."""
+def check_address(path: str | Path) -> None:
+    """Raise `UserError` for what is an address and no path."""
     if re.match("[a-z]+:/|data:", str(path), re.IGNORECASE):
         raise UserError(f"{str(path)[:80]!r}: is an address, and none is fetched; download it and send the file")
-    if folder is not None and not Path(path).resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{Path(path).name[:80]!r}: was not uploaded here; choose the file again")
 
 
-def take(path: str | Path, folder: Path | None = None, limits: Limits = LIMITS) -> Image.Image:
-    """The picture in a file, at most `side_px` large; it lies below `folder` where that is given.
+def take(source: str | Path | Upload, limits: Limits = LIMITS) -> Picture:
+    """The picture in a file of this machine, or in one that was sent.
 
-    Raises `UserError` in one line for an address, a path elsewhere, a file too large in bytes or
+    Raises `UserError` in one line for an address, what is no file, a file too large in bytes or
     in declared pixels, and what is no image of `FORMATS`.
     """
-    check_place(path, folder)
-    name = Path(path).name[:80]
+    if not isinstance(source, Upload):
+        source = _read(source, limits)
+    name = source.name[:80]
+    _check_size(name, len(source.content), limits)
     try:
-        size = Path(path).stat().st_size
-        if size > limits.file_bytes:
-            raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.file_bytes / 1e6:.0f} MB a file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            with Image.open(path, formats=FORMATS) as opened:
-                if opened.width * opened.height > limits.pixels:
-                    raise _too_many_pixels(name, limits)
-                return load_picture(opened, name, limits.side_px)
+        with _opened(source.content) as opened:
+            if opened.width * opened.height > limits.pixels:
+                raise _too_many_pixels(name, limits)
+            is_small = max(opened.size) <= limits.side_px
+            image = load_picture(opened, name, limits.side_px)
     except Image.DecompressionBombError:
         raise _too_many_pixels(name, limits) from None
-    except FileNotFoundError:
-        raise UserError(f"{name}: no such file; choose it again") from None
     except UnidentifiedImageError:
         raise UserError(f"{name}: not an image; send one of {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return Picture(name, source.content, thumbnail(image)) if is_small else kept(image, name)
+
+
+def kept(image: Image.Image, name: str) -> Picture:
+    """A picture of these pixels."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)  # a fourth of the time of the best, and a tenth larger
+    return Picture(name, stream.getvalue(), thumbnail(image))
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """A JPEG of it, at most 640 pixels large."""
+    shown, stream = image.copy(), io.BytesIO()
+    shown.thumbnail((_SHOWN_PX, _SHOWN_PX))
+    shown.save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def _read(path: str | Path, limits: Limits) -> Upload:
+    check_address(path)
+    file, name = Path(path), Path(path).name[:80]
+    try:
+        if not file.is_file():
+            raise UserError(f"{name}: {'not a file' if file.exists() else 'no such file; choose it again'}")
+        _check_size(name, file.stat().st_size, limits)
+        return Upload(name, file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _opened(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `Limits.pixels` is stricter
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _check_size(name: str, size: int, limits: Limits) -> None:
+    if size > limits.file_bytes:
+        raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.file_bytes / 1e6:.0f} MB a file")
 
 
 def _too_many_pixels(name: str, limits: Limits) -> UserError:

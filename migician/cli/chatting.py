@@ -20,6 +20,10 @@ def chat(
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 127.0.0.1 lets nobody else in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which the page is also reached, such as localhost:8000; may be repeated."),
+    ] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="Chat here, without a page.")] = False,
     out: Annotated[Path, typer.Option(help="With --terminal: where drawn boxes are saved.")] = Path("outputs/chat"),
     as_json: AsJson = False,
@@ -47,16 +51,20 @@ def chat(
     given = {name: value for name, value in options.items() if value is not None}
     shelf = Shelf(model, lambda name: load_model(name, **given))
     if terminal:
-        converse(shelf.get(model[0]), images or [], out, as_json=as_json)
+        converse(shelf.get(shelf.names[0]), images or [], out, as_json=as_json)
         return
     from migician.chat.page import serve
 
-    first = shelf.get(model[0])  # what cannot be loaded is said before a page is shown
-    server = serve(shelf, host, port)
+    first = shelf.get(shelf.names[0])  # what cannot be loaded is said before a page is shown
+    server = serve(shelf, host, port, allow_hosts=allow_host or ())
     note(f"chat with {first.name}: {server.address}   (Ctrl+C stops it)")
     if host not in ("127.0.0.1", "localhost", "::1"):
         note(f"listening on {host}: whoever reaches this machine can ask; there is no password")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also then, what was uploaded is removed
+
+    def ended(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, ended)
     try:
         threading.Event().wait()
     finally:

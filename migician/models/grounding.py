@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -155,14 +155,16 @@ class Chat:
     True
     >>> len(chat.history)
     2
+
+    With the `history` of another it resumes that one; the images are those of both, in order.
     """
 
-    def __init__(self, model: Model, images: ImageInputs = ()) -> None:
+    def __init__(self, model: Model, images: ImageInputs = (), history: Sequence[tuple[str, str]] = ()) -> None:
         self.model = model
-        self.history: list[tuple[str, str]] = []
+        self.history: list[tuple[str, str]] = list(history)
         """(what was said, what was replied) so far, with an `<image>` mark where each image stands."""
         self._pictures = load_pictures(as_list(images))
-        self._unplaced = len(self._pictures)
+        self._unplaced = len(self._pictures) - sum(said.count(IMAGE_MARK) for said, _ in self.history)
 
     @property
     def images(self) -> tuple[Image.Image, ...]:

@@ -1,0 +1,92 @@
+"""Which requests are answered: those of a page that was opened here, under a name of this server."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from migician.errors import UserError
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?")
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The names of a server that listens on `host`; `others` are those under which it is also reached.
+
+    On a loopback address these are the loopback names with the own port. Elsewhere they are all addresses in digits and
+    the machine's own name, with the own port: a page of another site cannot make a browser send one of those for
+    itself, as it can with a name that it owns.
+
+    >>> hosts = Hosts("127.0.0.1", 7860, frozenset({"localhost:8000"}))
+    >>> hosts.refusal([(b"host", b"localhost:8000"), (b"origin", b"http://localhost:8000")])
+    ''
+    >>> hosts.refusal([(b"host", b"a.example")])
+    'a.example: not a name of this page; open http://127.0.0.1:7860, or start it with --allow-host a.example'
+    """
+
+    host: str
+    port: int
+    others: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        for other in self.others:
+            if not _HOST.fullmatch(other):
+                raise UserError(
+                    f"--allow-host {other}: not a name as a browser sends it; write NAME or NAME:PORT in small "
+                    "letters, such as localhost:8000"
+                )
+
+    @property
+    def address(self) -> str:
+        """What to open."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody outside this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Why a request with these headers is not answered, in a line; empty where it is.
+
+        A name that a proxy says it was asked for counts like the one it asks for itself.
+        """
+        found: dict[bytes, list[str]] = {}
+        for name, value in headers:
+            found.setdefault(name.lower(), []).append(value.decode("latin-1").strip().lower())
+        asked = found.get(b"host", [""]) + found.get(b"x-forwarded-host", [])
+        for name in asked:
+            if not self._is_own(name):
+                if not _HOST.fullmatch(name[:200]):
+                    return f"not a name of this page; open {self.address}"
+                return f"{name}: not a name of this page; open {self.address}, or start it with --allow-host {name}"
+        origins = {scheme + name for name in asked for scheme in ("http://", "https://")}
+        if not origins.issuperset(found.get(b"origin", [])):
+            return "asked for by a page of another site"
+        if not {"same-origin", "none"}.issuperset(found.get(b"sec-fetch-site", [])):
+            return f"asked for by a page of another site; to come here, type {self.address} into the browser"
+        return ""
+
+    def _is_own(self, asked: str) -> bool:
+        if asked in self.others:
+            return True
+        parts = _HOST.fullmatch(asked)
+        if parts is None or int(parts[2] or 80) != self.port:
+            return False
+        name = parts[1].strip("[]")
+        if name in ("127.0.0.1", "localhost", "::1", self.host.lower()):
+            return True
+        if self.is_local:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name == socket.gethostname().lower()
+        return True
