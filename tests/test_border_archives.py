@@ -93,5 +93,3 @@ def test_an_unfinished_download_is_where_it_ever_was() -> None:
     file = HubFile("a.zip", 1, "0123456789abcdef", None)
     assert partial_path(Path("d/a.zip"), file) == Path("d/.a.zip.0123456789ab.part")
     assert partial_of(Path("d/a.zip")) == Path("d/.a.zip.part")
-
-
