@@ -53,8 +53,8 @@ def write_dataset_page(
     Shown are `count` samples, evenly over their types, drawn by the seed; the figures above them are
     of all. `images` is the folder the paths of images begin in, by default the one that holds the
     file. Images that lie neither in it nor in the roots of sources that the card names nor in `roots`, once links are
-    resolved, are not shown. Records that are no samples are counted. Raises `UserError` where there is no sample, or none
-    of the images drawn is there.
+    resolved, are not shown. Records that are no samples are counted. Raises `UserError` where there is no sample, or
+    none of the images drawn is there.
     """
     files = dataset_files(path)
     drawn = _Draw(count)
