@@ -20,6 +20,7 @@ from migician.boxes import Size
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
+from migician.imageroots import ImageRoots
 from migician.models.pictures import encoded
 from migician.readme import HISTOGRAMS, SAMPLES, readme
 from migician.recipe import Recipe
@@ -101,11 +102,12 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         others = {file: pool.submit(_sha256, folder / file) for file in files if file not in families}
         surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
         digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
-    look = album({Path(file).stem: one.picked for file, one in surveys.items()}, folder, _SHOWN)
     paths = sorted(path for path in (folder / name).rglob("*") if not path.name.startswith("."))
     sizes = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
     used = np.unique(np.concatenate([one.images for one in surveys.values()]))
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
+    roots = ImageRoots([folder], [folder, *((folder / place).parent / target for place, target in links.items())])
+    look = album({Path(file).stem: one.picked for file, one in surveys.items()}, roots, _SHOWN)
     card: dict[str, Any] = {
         "name": told.title,
         "samples": sum(part.made for part in parts),

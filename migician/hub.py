@@ -21,6 +21,8 @@ from migician.progress import progress_bar
 
 _ARCHIVES = "archives"
 _RECORD = "fetched.json"
+_OWN = (_ARCHIVES, _RECORD)
+"""What only this command puts into a dataset's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ def plan(name: str, to: Path, only: list[str], revision: str | None, keep_archiv
             f"{folder}: begun from {state.repository} at {state.revision}, and asked for is {listing.repository} at "
             f"{listing.revision}. Name another folder, or leave --revision out"
         )
+    own = next((file.path for file in listing.files if file.path.partition("/")[0] in _OWN), None)
+    if own is not None:
+        raise UserError(
+            f"{listing.repository}: the Hub lists {own}, which would stand in the place of this command's own"
+        )
     state = state or Fetched(name, listing.repository, listing.revision, "", {})
     parts = _chosen(_parts(listing), only, dataset)
     left = tuple(part for part in parts if not _is_done(part, state, folder))
@@ -252,7 +259,7 @@ def _room(parts: tuple[Part, ...], folder: Path, dataset: Dataset, keep_archives
 
 
 def _layout(part: Part, dataset: Dataset) -> dict[str, Any]:
-    return {"strip": dataset.strip, "below": PurePosixPath(part.name).name}
+    return {"strip": dataset.strip, "below": PurePosixPath(part.name).name, "reserved": _OWN}
 
 
 def _fetch_archive(part: Part, planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> None:

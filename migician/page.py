@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from migician.benchmarks.images import find_image
 from migician.benchmarks.published_figures import PUBLISHED, Published, caution
 from migician.comparison import compare
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
 from migician.headings import check_same_questions, headed, mark, title_of
+from migician.imageroots import ImageRoots
 from migician.pagefiles import Shelf, page_in, write_index
 from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, scoring_of
 from migician.runfolder import read_run
@@ -34,6 +34,7 @@ def write_page(
     images: Path,
     out: Path,
     *,
+    roots: Sequence[Path] = (),
     published: Sequence[Published] | None = None,
     processes: int = 1,
 ) -> Path:
@@ -41,8 +42,9 @@ def write_page(
 
     `images` is the folder the benchmark's images lie below; each is stored once, at most 640 pixels
     long, and what an earlier page left there is used again. `published` are the paper's rows to set
-    beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown
-    leaves a gap, and the page says so; raises `UserError` if none of them is there.
+    beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown, or that a link
+    brings in from outside of `images` and `roots`, leaves a gap, and the page says so; raises `UserError` if none of
+    them is there.
     """
     if len(folders) > len(_LETTERS):
         raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
@@ -58,7 +60,7 @@ def write_page(
     if published is None:
         released = all(run.report.get("file_released_as") for run in runs)
         published = [PUBLISHED[name] for name in BESIDE] if released else []
-    shelf = Shelf(lambda name: find_image(name, images))
+    shelf = Shelf(ImageRoots([images], [images, *roots]).find)
     tasks = task_order(reports)
     samples = _samples(runs, tasks, shelf)
     with page_in(out):

@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 
 from migician.album import ANSWER, GIVEN, BoxNumbers
-from migician.benchmarks.images import find_image
 from migician.boxes import Box
 from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import inputs_of
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
+from migician.imageroots import dataset_roots
 from migician.layouts import LayoutReader
 from migician.pagefiles import Shelf, page_in, write_index
 from migician.progress import progress_bar
@@ -43,6 +43,7 @@ def write_dataset_page(
     out: Path,
     *,
     images: Path | None = None,
+    roots: Sequence[Path] = (),
     count: int = COUNT,
     seed: int = 0,
     processes: int = 1,
@@ -51,8 +52,9 @@ def write_dataset_page(
 
     Shown are `count` samples, evenly over their types, drawn by the seed; the figures above them are
     of all. `images` is the folder the paths of images begin in, by default the one that holds the
-    file. Records that are no samples are counted. Raises `UserError` where there is no sample, or none
-    of the images drawn is there.
+    file. Images that lie neither in it nor in the roots of sources that the card names nor in `roots`, once links are
+    resolved, are not shown. Records that are no samples are counted. Raises `UserError` where there is no sample, or
+    none of the images drawn is there.
     """
     files = dataset_files(path)
     drawn = _Draw(count)
@@ -67,7 +69,7 @@ def write_dataset_page(
         raise UserError(f"{path}: holds no sample. A sample has conversations, and images if it shows some")
     root = images or (path if path.is_dir() else path.parent)
     # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
-    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent), as_trained=True)
+    shelf = Shelf(dataset_roots(path, [root, root.parent], roots).find, as_trained=True)
     types = sorted(drawn.kinds)
     samples = [
         _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)

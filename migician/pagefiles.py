@@ -51,7 +51,8 @@ class Shelf:
     transparency hides.
     """
 
-    def __init__(self, find: Callable[[str], Path | None], *, as_trained: bool = False) -> None:
+    def __init__(self, find: Callable[[str], Path | str], *, as_trained: bool = False) -> None:
+        """`find` gives where the image of a name is, or in words why it cannot be shown."""
         self._find, self._as_trained = find, as_trained
         self._numbers: dict[str, int] = {}
 
@@ -135,10 +136,10 @@ def _drop_others(folder: Path, wanted: set[str]) -> None:
             file.unlink(missing_ok=True)
 
 
-_Piece = tuple[Path, bool, list[Path | None]]
+_Piece = tuple[Path, bool, list[Path | str]]
 
 
-def _make_all(paths: Sequence[Path | None], folder: Path, processes: int, as_trained: bool) -> list[Thumbnail]:
+def _make_all(paths: Sequence[Path | str], folder: Path, processes: int, as_trained: bool) -> list[Thumbnail]:
     pieces = [(folder, as_trained, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
     if processes == 1 or len(pieces) < 8:
         return _counted(here, pieces, len(paths))
@@ -158,7 +159,7 @@ def _counted(workers: Workers, pieces: Sequence[_Piece], total: int) -> list[Thu
 
 def _make_batch(piece: _Piece) -> list[Thumbnail]:
     folder, as_trained, paths = piece
-    return [Thumbnail("", fault="not found") if path is None else _make(path, folder, as_trained) for path in paths]
+    return [Thumbnail("", fault=one) if isinstance(one, str) else _make(one, folder, as_trained) for one in paths]
 
 
 def _make(path: Path, folder: Path, as_trained: bool) -> Thumbnail:

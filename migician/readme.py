@@ -37,6 +37,7 @@ class _Card(msgspec.Struct):
     image_bytes: int = 0
     seed: int = 0
     stored: Stored | None = None
+    links: dict[str, str] = {}
     mig_bench: dict[str, Any] = {}
     files: dict[str, Any] = {}
     parts: list[_Part] = []

@@ -185,12 +185,12 @@ def test_workers_do_not_change_the_page(runs, tmp_path, monkeypatch):
     names = [f"./MIG-Bench/images/{at}.png" for at in range(9)]
     for at, name in enumerate(names):
         Image.new("RGB", (30 + at, 20), (20 * at, 0, 0)).save(runs[0].parent / name)
-    from migician.benchmarks.images import find_image
+    from migician.imageroots import ImageRoots
     from migician.pagefiles import Shelf
 
     made = []
     for processes in (1, 2):
-        shelf = Shelf(lambda name: find_image(name, runs[0].parent))
+        shelf = Shelf(ImageRoots([runs[0].parent], [runs[0].parent]).find)
         assert [shelf.number(name) for name in [*names, names[0]]] == [*range(9), 0]
         made.append(shelf.fill(tmp_path / str(processes), processes))
     assert made[0] == made[1]

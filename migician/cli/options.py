@@ -82,6 +82,10 @@ Images = Annotated[
     Path | None,
     typer.Option("--images", help="The folder of the images of coco-json=FILE and jsonl=FILE; else the file's own."),
 ]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="Another folder that images may lie in, where links lead to it; repeated."),
+]
 
 
 def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool) -> Exclude | None:
