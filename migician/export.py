@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from migician.again import making, stamp
 from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import Inputs, Samples, inputs_of
 from migician.datasetinfo import INFO
-from migician.errors import NOT_JSON, UserError, appearing, writing
+from migician.errors import NOT_JSON, UserError, writing
 from migician.layouts import LayoutReader
 from migician.progress import progress_bar
 from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
@@ -42,7 +43,12 @@ class Exported:
 
 
 def export(
-    dataset: str | Path, to: str | Path, *, images: bool = True, media_dir: str | Path | None = None
+    dataset: str | Path,
+    to: str | Path,
+    *,
+    images: bool = True,
+    media_dir: str | Path | None = None,
+    force: bool = False,
 ) -> Exported:
     """Write the samples of `dataset` as parquet files into the folder `to`, which appears whole or not at all.
 
@@ -51,13 +57,17 @@ def export(
     `datasets.Image` stores it, with the file's own bytes and the path, unless `images` is False. An id becomes text.
     Of a file that merges the others nothing is written. Memory holds one group of rows.
 
-    Raises `UserError` naming the record that is no sample, or the image that is not there.
+    Raises `Done` where `to` is this export already, and `UserError` naming the record that is no sample, the image that
+    is not there, or a `to` that holds anything else; another export is replaced with `force`.
     """
     target = Path(to)
     inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
-    with appearing(target) as folder:
+    settings = {
+        "dataset": stamp(dataset, but=target),
+        "media_dir": str(inputs.media_dir.resolve()),
+        "images": "embedded" if images else "named",
+    }
+    with making(target, settings, force=force) as folder:
         tables = _tables(_separate(inputs), folder, inputs.media_dir, images)
         samples = {table.name: table.rows for table in tables if table.rows}
         if not samples:

@@ -1,4 +1,4 @@
-"""scripts/stage.sh against a launcher that, like torchrun, gives each worker a session of its own and nothing above 2."""
+"""scripts/stage.sh over a launcher that, like torchrun, gives each worker a session of its own and no file above 2."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> Path:
     os.mkfifo(ready)
     programs = {
         "llamafactory-cli": LAUNCHER.format(python=sys.executable, ready=str(ready)),
-        "migician": f"#!/bin/sh\nexec {sys.executable} -m migician.cli \"$@\"\n",
+        "migician": f'#!/bin/sh\nexec {sys.executable} -m migician.cli "$@"\n',
         "python": "#!/bin/sh\necho 0\n",  # asked how many GPUs there are
     }
     (tmp_path / "bin").mkdir()

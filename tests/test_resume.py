@@ -196,7 +196,7 @@ class TestLinked:
     def test_no_source_is_written_to(self, sources: dict[str, Path], tmp_path: Path) -> None:
         before = {name: contents(root) for name, root in sources.items()}
         build(["all"], sources, tmp_path / "d", config=MINIATURE, count=8)
-        build(["all"], sources, tmp_path / "d", config=MINIATURE, count=8, seed=2, overwrite=True)
+        build(["all"], sources, tmp_path / "d", config=MINIATURE, count=8, seed=2, force=True)
         assert {name: contents(root) for name, root in sources.items()} == before
 
 

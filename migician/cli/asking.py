@@ -80,6 +80,9 @@ def evaluate(
         float, typer.Option(min=0, max=1, help="Stop without a report beyond this share of failed questions.")
     ] = BEARING.share,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed before.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Throw away what --out holds, answers and all, and ask it all again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -135,6 +138,7 @@ def evaluate(
             tolerance=Tolerance(fail_on_error, retry_failed),
             ranks=ranks,
             progress=progress,
+            force=force,
         )
     if ranks.is_first:
         show(report, out, as_json)
