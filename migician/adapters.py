@@ -106,7 +106,7 @@ def merge_adapter(
         "base": {"path": str(reference), "fingerprint": own.fingerprint()},
         "adapter": {"path": str(source), "fingerprint": trained.fingerprint()},
     }
-    with making(target, made, force=force) as partial:
+    with making(target, made, force=force, mark="merge.json") as partial:
         check_space(partial, own.n_bytes)
         _write(own, changes, config.scale, partial, on_progress)
         (partial / "merge.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")

@@ -15,13 +15,10 @@ from typing import Any
 
 import msgspec
 
-from migician.errors import Done, UserError, appearing
+from migician.errors import Done, UserError, appearing, check_place
 from migician.files import read_json
 
 MADE = ".made"
-_OLDER = ("card.json", "index.json", "merge.json")
-"""What tells folders that versions without `MADE` wrote."""
-_WAYS_OUT = "--force makes it again in its place, or choose another folder"
 
 
 def stamp(path: str | Path, but: Path | None = None) -> dict[str, Any]:
@@ -49,42 +46,44 @@ def stamp(path: str | Path, but: Path | None = None) -> dict[str, Any]:
     return {"path": str(root), "files": count, "sha256": digest.hexdigest()}
 
 
-def check_new(target: Path, settings: Mapping[str, Any], *, force: bool) -> None:
+def check_new(target: Path, settings: Mapping[str, Any], *, force: bool, mark: str = "") -> None:
     """See to it that `target` can be made: it is not there or empty, or with `force` is what such a command made.
 
+    Such a command's record has the same keys as `settings`; `mark` is a file in what older versions made, without one.
     Raises `Done` where these very settings made it and there is no `force`; `UserError` that says what differs, or
     what else is there, where it is not replaced.
     """
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UserError(f"{target}: is a file; choose another folder")
-    if not any(target.iterdir()):
+    check_place(target)
+    if not target.exists() or not any(target.iterdir()):
         return
     record = target / MADE
-    if not record.is_file():
-        if not any((target / name).is_file() for name in _OLDER):
-            raise UserError(f"{target}: is not empty and not what this command makes; choose another folder")
-        if not force:
-            raise UserError(f"{target}: is there, of a version that did not say how it was made: {_WAYS_OUT}")
-        return
+    if record.is_file():
+        before = read_json(record, dict[str, Any], "what says how this folder was made", "Choose another folder")
+    elif mark and (target / mark).is_file():
+        before = dict.fromkeys(settings, "not said by an older version")
+    else:
+        before = {}
+    now = msgspec.json.decode(msgspec.json.encode(settings))
+    if before.keys() != now.keys():
+        raise UserError(f"{target}: is not empty and not what this command makes; choose another folder")
     if force:
         return
-    before = read_json(record, dict[str, Any], "what says how this folder was made", f"Remove it, or {_WAYS_OUT}")
-    now = msgspec.json.decode(msgspec.json.encode(settings))
     if before == now:
         raise Done(f"{target}: done already, by the same command; --force makes it again")
-    name = next(name for name in (*now, *before) if before.get(name) != now.get(name))
-    raise UserError(f"{target}: made otherwise: {name}{first_difference(before.get(name), now.get(name))}. {_WAYS_OUT}")
+    name = next(name for name in now if before[name] != now[name])
+    raise UserError(
+        f"{target}: made otherwise: {name}{first_difference(before[name], now[name])}. --force makes it again in its "
+        "place, or choose another folder"
+    )
 
 
 @contextlib.contextmanager
-def making(target: Path, settings: Mapping[str, Any], *, force: bool) -> Iterator[Path]:
+def making(target: Path, settings: Mapping[str, Any], *, force: bool, mark: str = "") -> Iterator[Path]:
     """A new folder that becomes `target` when the block ends well, and says how it was made; see `appearing`.
 
-    Asks `check_new` again, since the work before may have been long; what is replaced stays until the new one is whole.
+    Raises what `check_new` does; what is replaced stays until the new one is whole.
     """
-    check_new(target, settings, force=force)
+    check_new(target, settings, force=force, mark=mark)
     with appearing(target, replace=force) as partial:
         yield partial
         note_made(partial, settings)

@@ -29,7 +29,7 @@ from migician.again import check_new, note_made, stamp
 from migician.balance import Balance
 from migician.boxes import Size
 from migician.card import Part, Told, versions, write_card
-from migician.errors import UserError, alone, check_place, empty, made, partial_of, swap, writing
+from migician.errors import UserError, alone, empty, made, partial_of, swap, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
@@ -122,10 +122,9 @@ def build(
     """
     target = Path(out)
     recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None, settings or {})
-    check_place(target)
     exclude, excluded = begin(exclude)
     plan = _plan(target, recipe, sources, images, collect, excluded, name)
-    check_new(target, plan, force=force)
+    check_new(target, plan, force=force, mark="card.json")
     with _workplace(target) as work:
         _go_on_or_start_anew(work, plan)
         with _crew(workers, ray) as crew:

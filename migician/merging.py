@@ -94,8 +94,10 @@ def merge(
         {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
         for one, share in zip([first, *read], shares, strict=True)
     ]
+    if any(one.folder.resolve() == target.resolve() for one in (first, *read)):
+        raise UserError(f"{target}: is one of the checkpoints to be averaged; choose another folder")
     made = {"formula": "sum of weight * checkpoint", "checkpoints": sources}
-    with making(target, made, force=force) as partial:
+    with making(target, made, force=force, mark="merge.json") as partial:
         check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
         if is_tied_in_part(first):

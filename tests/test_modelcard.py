@@ -125,7 +125,7 @@ def test_answers_of_no_known_weights_are_said_to_be_so(home: Path, tmp_path: Pat
 def test_what_is_refused(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "merged", tmp_path / "merged")
     (tmp_path / "merged/README.md").write_text("my own words")
-    with pytest.raises(UserError, match="README.md: exists; --overwrite replaces it"):
+    with pytest.raises(UserError, match="README.md: is there, .* --force replaces it"):
         write_model_card(tmp_path / "merged")
     with pytest.raises(UserError, match="was measured with other weights"):
         write_model_card(tmp_path / "merged", [home / "scores/stage-1"], force=True)

@@ -81,10 +81,10 @@ def make_index(
     target, left_out = Path(out), Tally()
     where = str(Path(images).resolve()) if images else None
     settings = {"source": source, "split": split, "root": stamp(root, but=target), "images": where, "version": VERSION}
-    check_new(target, settings, force=force)
+    check_new(target, settings, force=force, mark="index.json")
     base, scenes = scenes_of(source, Path(root), left_out, split=split, images=Path(images) if images else None)
     write, _ = _KINDS[SOURCES[source].gives]
-    with making(target, settings, force=force) as partial:
+    with making(target, settings, force=force, mark="index.json") as partial:
         count = write(scenes, partial, base)
         about = _About(VERSION, source, split, str(base), count, left_out.counts)
         (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
