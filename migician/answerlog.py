@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from migician.again import first_difference
 from migician.errors import NOT_JSON, UserError, writing
 from migician.files import decode, read_bytes
 from migician.scoring import Answer, Count
@@ -46,14 +47,19 @@ class Logged(Answer, frozen=True, omit_defaults=True):
 
 
 @contextlib.contextmanager
-def hold(out: Path, identity: Mapping[str, Any], images: Path) -> Iterator[None]:
+def hold(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = False) -> Iterator[None]:
     """Keep `out` for one run, against any other process, while the block lasts.
 
-    Raises `UserError` if it holds another run than that of `identity`, or is in use.
+    With `force` the run that it holds is thrown away first, answers and all. Raises `UserError` if it holds another run
+    than that of `identity`, or is in use.
     """
     lock = _lock(out)
     try:
         run = out / "run.json"
+        if force:
+            # Whose answers they are goes last, so that what a kill leaves is not taken for another run's.
+            for file in (*(out / name for name in ("report.json", "records.jsonl")), *_parts(out), run):
+                file.unlink(missing_ok=True)
         if run.exists():
             _compare_runs(run, identity)
         elif parts := _parts(out):
@@ -190,13 +196,7 @@ def _compare_runs(run: Path, identity: Mapping[str, Any]) -> None:
     for name in ("benchmark", "data_sha256", "model", "plan"):
         if before[name] == now[name]:
             continue
-        different = _first_difference(before[name], now[name])
-        raise UserError(f"{run.parent} holds another run: {name}{different}. Choose another --out to begin again")
-
-
-def _first_difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                return f".{key}{_first_difference(before.get(key), now[key])}"
-    return f" was {before!r:.80} and is now {now!r:.80}"
+        different = first_difference(before[name], now[name])
+        raise UserError(
+            f"{run.parent} holds another run: {name}{different}. --force throws it away, or choose another --out"
+        )

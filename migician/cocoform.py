@@ -20,9 +20,10 @@ from typing import Any
 
 import msgspec
 
+from migician.again import check_new, making, stamp
 from migician.answerlog import images_of
 from migician.boxes import Box, Size
-from migician.errors import UserError, appearing, writing
+from migician.errors import UserError, writing
 from migician.headings import title
 from migician.imageroots import ImageRoots
 from migician.models.pictures import upright_size
@@ -46,7 +47,12 @@ class Written:
 
 
 def write_coco(
-    run: str | Path, out: str | Path, *, images: str | Path | None = None, roots: Iterable[Path] = ()
+    run: str | Path,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    roots: Iterable[Path] = (),
+    force: bool = False,
 ) -> Written:
     """Write the run of a folder in COCO's form into the new folder `out`.
 
@@ -55,7 +61,8 @@ def write_coco(
     names, as scoring compares them. A box named for an image that is not there is left out.
     `images` is the folder that the benchmark's names start from, by default the one that was asked from. Raises
     `UserError` for a run without boxes, for an image that is not there, or that a link brings in from outside of that
-    folder and `roots`, and where `out` is not empty.
+    folder and `roots`, and where `out` holds anything else (another export is replaced with `force`); `Done` where
+    `out` is this export already.
     """
     home, target = Path(run), Path(out)
     report, records = read_run(home)
@@ -68,14 +75,16 @@ def write_coco(
     root = Path(images) if images is not None else images_of(home)
     if root is None:
         raise UserError(f"{home} does not say where its images are: add --images")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
+    files = {name: stamp(home / name) for name in ("report.json", "records.jsonl")}
+    settings = {"coco": files, "images": str(root.resolve())}
+    check_new(target, settings, force=force)
     form = _Form(
         ImageRoots([root], [root, *roots]), {task: number for number, task in enumerate(report["per_task"], start=1)}
     )
     for record in records.values():
         form.add(record, scoring.show(record))
-    form.write(target, report)
+    with making(target, settings, force=force) as partial:
+        form.write(partial, report)
     return Written(target, len(form.images), len(form.truths), len(form.predictions), tuple(sorted(form.impossible)))
 
 
@@ -140,15 +149,14 @@ class _Form:
         self.images.append({**entry, **told})
         return width, height
 
-    def write(self, target: Path, report: Report) -> None:
-        """Both files, and links to the images; the folder appears whole or not at all."""
+    def write(self, folder: Path, report: Report) -> None:
+        """Both files, and links to the images."""
         said = {"description": title(report), "data_sha256": report["data_sha256"], "model": report.get("model")}
         kinds = [{"id": number, "name": task, "supercategory": ""} for task, number in self.categories.items()]
         labels = {"info": said, "licenses": [], "images": self.images, "categories": kinds, "annotations": self.truths}
-        with appearing(target) as partial:
-            (partial / "data").mkdir()
-            for file, path in self._files.items():
-                (partial / "data" / file).symlink_to(path)
-            for name, content in (("labels", labels), ("predictions", self.predictions)):
-                with writing(partial / f"{name}.json") as stream:
-                    stream.write(msgspec.json.encode(content))
+        (folder / "data").mkdir()
+        for file, path in self._files.items():
+            (folder / "data" / file).symlink_to(path)
+        for name, content in (("labels", labels), ("predictions", self.predictions)):
+            with writing(folder / f"{name}.json") as stream:
+                stream.write(msgspec.json.encode(content))

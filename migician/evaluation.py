@@ -50,6 +50,8 @@ class Plan:
     """The chain of thought that the questions are part of (see `migician.chain`); empty for none."""
 
 
+_READING = ("protocol", "y_stretch", "style")
+"""What a report says of how replies were read; the rest of a run's settings `run.json` tells."""
 ALONE = Ranks()
 """One process, as without torchrun."""
 _LETTERS_A_TOKEN = 4
@@ -87,18 +89,29 @@ def evaluate(
     by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
+    force: bool = False,
 ) -> Report:
     """Ask `model` every question of the plan that `out` has no answer to, then score and report.
 
-    `ranks` is this process among several that were started for the same run; each of them gets the
-    report. Raises `UserError` if an image is missing, if `out` holds another run or is in use, and if an image is
-    another than when `out` was asked about it (`by_content`: see `migician.askedimages`). An
+    Where `out` has this very report already, nothing is written, and it is given as `Kept`; with `force` what `out`
+    holds is thrown away first, answers and all. `ranks` is this process among several that were started for the same
+    run; each of them gets the report. Raises `UserError` if an image is missing, if `out` holds another run or is in
+    use, and if an image is another than when `out` was asked about it (`by_content`: see `migician.askedimages`). An
     image that turns out to be unreadable, and whatever else a single question brings about in the
     model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
     the fault is not a question's (see `migician.faults`).
     """
     asked = ask(
-        bench, model, images, out, plan=plan, tolerance=tolerance, by_content=by_content, ranks=ranks, progress=progress
+        bench,
+        model,
+        images,
+        out,
+        plan=plan,
+        tolerance=tolerance,
+        by_content=by_content,
+        ranks=ranks,
+        progress=progress,
+        force=force,
     )
     return ranks.first(lambda: asked.score(bench, reading, out, images))
 
@@ -111,9 +124,11 @@ class Asked:
     spec: dict[str, Any]
 
     def score(self, bench: Benchmark, reading: Reading, out: Path, images: Path) -> Report:
-        """The report over the answers, written into `out`."""
+        """The report over the answers, written into `out`, in place of one that was read alike."""
         partial = len(self.answers) < len(bench.questions)
-        return score_answers(bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec)
+        return score_answers(
+            bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec, same=_READING
+        )
 
 
 def ask(
@@ -127,6 +142,7 @@ def ask(
     by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
+    force: bool = False,
 ) -> Asked:
     """Ask `model` every question of the plan that `out` has no answer to; see `evaluate`."""
     questions = choose(bench, plan)
@@ -148,7 +164,7 @@ def ask(
 
         def open_folder() -> dict[int, str | None]:
             """What is answered already: the reason for each that failed, None for the others."""
-            held.enter_context(hold(out, identity, images))
+            held.enter_context(hold(out, identity, images, force=force))
             before = collect(out, rows)
             _refuse_foreign(before, questions, out)
             files = {name: path for one in questions for name, path in zip(one.images, paths[one.index], strict=True)}

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from migician.again import making, stamp
 from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import Inputs, Samples, inputs_of
 from migician.datasetinfo import INFO
-from migician.errors import NOT_JSON, UserError, appearing, writing
+from migician.errors import NOT_JSON, UserError, writing
 from migician.imageroots import ImageRoots, dataset_roots, read_image
 from migician.layouts import LayoutReader
 from migician.progress import progress_bar
@@ -49,6 +50,7 @@ def export(
     images: bool = True,
     media_dir: str | Path | None = None,
     roots: Iterable[str | Path] = (),
+    force: bool = False,
 ) -> Exported:
     """Write the samples of `dataset` as parquet files into the folder `to`, which appears whole or not at all.
 
@@ -59,14 +61,19 @@ def export(
     dataset's folder, from `media_dir`, from the roots of sources that the card names, and from `roots`, wherever links
     lead.
 
-    Raises `UserError` naming the record that is no sample, or the image that is not there, is none, or lies elsewhere.
+    Raises `Done` where `to` is this export already, and `UserError` naming the record that is no sample, the image that
+    is not there, is none, or lies elsewhere, or a `to` that holds anything else; another export is replaced with
+    `force`.
     """
     target = Path(to)
     inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
+    settings = {
+        "dataset": stamp(dataset, but=target),
+        "media_dir": str(inputs.media_dir.resolve()),
+        "images": "embedded" if images else "named",
+    }
     allowed = dataset_roots(Path(dataset), [inputs.media_dir], map(Path, roots)) if images else None
-    with appearing(target) as folder:
+    with making(target, settings, force=force) as folder:
         tables = _tables(_separate(inputs), folder, inputs.media_dir, allowed)
         samples = {table.name: table.rows for table in tables if table.rows}
         if not samples:

@@ -125,11 +125,13 @@ class Plan:
     """The most that will lie on the disk beside what is there now."""
 
 
-def plan(name: str, to: Path, only: list[str], revision: str | None, keep_archives: bool) -> Plan:
+def plan(
+    name: str, to: Path, only: list[str], revision: str | None, keep_archives: bool, *, force: bool = False
+) -> Plan:
     """What fetching a dataset into `to` needs; looks only at the Hub's list and the target, and changes nothing.
 
-    A folder that was begun stays with its commit. Raises `UserError` for a dataset or part that is not known, and
-    for a folder begun from another commit than the one asked for.
+    A folder that was begun stays with its commit; with `force` nothing in it counts as done. Raises `UserError` for a
+    dataset or part that is not known, and for a folder begun from another commit than the one asked for.
     """
     check_place(to)
     if name not in DATASETS:
@@ -149,6 +151,9 @@ def plan(name: str, to: Path, only: list[str], revision: str | None, keep_archiv
             f"{listing.repository}: the Hub lists {own}, which would stand in the place of this command's own"
         )
     state = state or Fetched(name, listing.repository, listing.revision, "", {})
+    if force:
+        for file in state.files.values():
+            file.done = False
     parts = _chosen(_parts(listing), only, dataset)
     left = tuple(part for part in parts if not _is_done(part, state, folder))
     missing = sum(_to_download(part, folder) for part in left)
@@ -163,6 +168,7 @@ def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> Ima
     """
     check_room(planned.folder, planned.room, "the download with what it unpacks to")
     planned.folder.mkdir(parents=True, exist_ok=True)
+    before = msgspec.json.encode(planned.state) if planned.state.date else b""
     with alone(planned.folder, planned.folder):
         for part in planned.parts:
             if part.is_archive:
@@ -173,6 +179,8 @@ def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> Ima
         checked = check_images(planned.folder, planned.dataset.images, planned.dataset.merged)
         if planned.dataset.trains:
             _describe(planned, checked, say)
+        if msgspec.json.encode(planned.state) == before:
+            return checked
         planned.state.date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         _write_state(planned)
     return checked

@@ -33,20 +33,19 @@ def write_model_card(
     datasets: Sequence[str | Path] = (),
     base: str | None = None,
     licence: str | None = None,
-    overwrite: bool = False,
+    force: bool = False,
 ) -> Path:
     """Write README.md into the folder of a model, ready for the Hub, and give its path.
 
     `reports` are folders that `migician eval` or `score` wrote, `datasets` those of built datasets it was trained on;
     `base` is the Hub id it was finetuned from, `licence` the Hub's name of the weights' licence ("apache-2.0").
     Training is told from what LLaMA-Factory left in the folder and in those that merge.json names, as far as they are
-    there. Raises `UserError` where a report is about other weights, and where there is a README.md and no `overwrite`.
+    there. Raises `UserError` where a report is about other weights, and where there is another README.md and no
+    `force`; `Done` where there is this one.
     """
     folder = Path(model)
     checkpoint = read_checkpoint(folder)
     target = folder / "README.md"
-    if target.exists() and not overwrite:
-        raise UserError(f"{target}: exists; --overwrite replaces it")
     found = [(Path(one).resolve().name, read_report(Path(one))) for one in reports]
     for given, (_, report) in zip(reports, found, strict=True):
         _check_weights(Path(given), report, checkpoint)
@@ -60,7 +59,7 @@ def write_model_card(
         citation("The model follows"),
     ]
     text = _front_matter(folder, found, base, licence) + "\n\n" + "\n\n".join(filter(None, sections)) + "\n"
-    with writing(target) as stream:
+    with writing(target, force=force) as stream:
         stream.write(text.encode())
     return target
 

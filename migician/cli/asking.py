@@ -83,6 +83,9 @@ def evaluate(
     check_images: Annotated[
         bool, typer.Option("--check-images", help="Know images again by content, not by size and time.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Throw away what --out holds, answers and all, and ask it all again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -139,6 +142,7 @@ def evaluate(
             by_content=check_images,
             ranks=ranks,
             progress=progress,
+            force=force,
         )
     if ranks.is_first:
         show(report, out, as_json)

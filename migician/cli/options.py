@@ -24,6 +24,7 @@ CORES = len(os.sched_getaffinity(0))
 BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
+Force = Annotated[bool, typer.Option("--force", help="Make it again where it is there already, and replace that.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 
 
