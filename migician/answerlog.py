@@ -7,7 +7,6 @@ others to `answers-1.jsonl` and so on; when a run starts or ends, all are put in
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from migician.again import first_difference
-from migician.errors import NOT_JSON, UserError, writing
+from migician.errors import NOT_JSON, UserError, alone, made, writing
 from migician.files import decode, read_bytes
 from migician.scoring import Answer, Count
 
@@ -53,8 +52,7 @@ def hold(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = 
     With `force` the run that it holds is thrown away first, answers and all. Raises `UserError` if it holds another run
     than that of `identity`, or is in use.
     """
-    lock = _lock(out)
-    try:
+    with made(out), alone(out, out):
         run = out / "run.json"
         if force:
             # Whose answers they are goes last, so that what a kill leaves is not taken for another run's.
@@ -71,8 +69,6 @@ def hold(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = 
                 content = msgspec.json.encode({**identity, "images": str(images.resolve())})
                 stream.write(msgspec.json.format(content, indent=2) + b"\n")
         yield
-    finally:
-        os.close(lock)
 
 
 def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
@@ -154,21 +150,6 @@ class _Run(msgspec.Struct):
 
 def _read_run(run: Path) -> _Run:
     return decode(read_bytes(run), _Run, f"{run}: damaged, choose another folder", "what migician eval writes")
-
-
-def _lock(out: Path) -> int:
-    """The lock of a folder, which ends with the process that holds it, however it ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise UserError(f"{out} is in use by another process: wait for it, or choose another --out") from None
-    return handle
 
 
 def _parts(out: Path) -> list[Path]:

@@ -146,7 +146,7 @@ def full(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> 
     """The disk has no room from some file operation on; what is there can still be renamed and removed."""
     kind = Kind(
         "disk full from some file operation on",
-        "one line, status 2, nothing half-made is left, or all was made before; then as above",
+        "one line, status 2, and no file that is not whole; then as above",
     )
 
     def refuse(step: int) -> Callable[[int, str], None]:
@@ -348,13 +348,14 @@ def _refused(ended: Ended, verb: Verb, place: Path) -> str:
         return wrong
     if ended.status == 0:
         return _differs(verb, place)
-    half = [path for path in content(place) if not _is_allowed(path, verb)]
+    half = [path for path, one in content(place).items() if not _is_whole(path, one, verb)]
     return f"left behind after status 2: {half}" if half else ""
 
 
-def _is_allowed(path: str, verb: Verb) -> bool:
-    """An evaluation keeps what was answered."""
-    return verb.name in ("eval",) and not Path(path).name.startswith(".")
+def _is_whole(path: str, one: bytes | None, verb: Verb) -> bool:
+    """Whether what is left is as it was to be, or a folder for it; an evaluation keeps what was answered."""
+    name = Path(path).name
+    return path in verb.made and (one == verb.made[path] or verb.made[path] is None or name == "answers.jsonl")
 
 
 if __name__ == "__main__":
