@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from migician.again import first_difference
+from migician.askedimages import ImageFile
 from migician.errors import NOT_JSON, UserError, alone, made, writing
 from migician.files import decode, read_bytes
 from migician.scoring import Answer, Count
@@ -38,6 +39,8 @@ class Logged(Answer, frozen=True, omit_defaults=True):
     """There too: how long the model stood still before this batch."""
     dropped: tuple[str, ...] | None = None
     """Parameters that the server does not take and that were left out."""
+    image_files: tuple[ImageFile, ...] | None = None
+    """Of each image of the question, in order."""
 
     @property
     def fault(self) -> str | None:
@@ -71,8 +74,14 @@ def hold(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = 
         yield
 
 
-def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
+def collect(
+    out: Path,
+    batches: Sequence[Sequence[int]],
+    admit: Callable[[dict[int, Logged]], dict[int, Logged]] = lambda answers: answers,
+) -> dict[int, Logged]:
     """The answers of all processes to whole batches (lists of rows), in order of rows; they alone remain on disk.
+
+    `admit` is given them first and gives them as they remain, or raises: then nothing on disk changes.
 
     A batch that was cut while it was written is dropped, to be asked again in full: then its
     replies do not depend on where the run was stopped. Of two answers to a question the later one counts.
@@ -83,14 +92,15 @@ def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
         for answer in _read(part):
             kept[answer.index] = _after(kept.get(answer.index), answer)
     rows = sorted(row for batch in batches if all(row in kept for row in batch) for row in batch)
-    lines = b"".join(_line(kept[row]) for row in rows)
+    answers = admit({row: kept[row] for row in rows})
+    lines = b"".join(map(_line, answers.values()))
     if parts and (parts != [target] or target.read_bytes() != lines):
         with writing(target) as stream:
             stream.write(lines)
     for part in parts:
         if part != target:
             part.unlink()
-    return {row: kept[row] for row in rows}
+    return answers
 
 
 def _after(before: Logged | None, answer: Logged) -> Logged:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from migician.answerlog import Logged, answers_file, append, collect, hold
-from migician.askedimages import keep_images
+from migician.askedimages import ImageFile, known_again, looking
 from migician.batches import Asker, Replies
 from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
@@ -160,18 +160,18 @@ def ask(
     if isinstance(model, Independent):
         batches = [[question] for batch in batches for question in batch]
     rows = [[question.index for question in batch] for batch in batches]
+    look = looking(by_content)
     with ExitStack() as held:
+
+        def admit(before: dict[int, Logged]) -> dict[int, Logged]:
+            _refuse_foreign(before, questions, out)
+            staying = {row: answer for row, answer in before.items() if not tolerance.retries(answer.fault)}
+            return {**before, **known_again(staying, paths, look, by_content=by_content)}
 
         def open_folder() -> dict[int, str | None]:
             """What is answered already: the reason for each that failed, None for the others."""
             held.enter_context(hold(out, identity, images, force=force))
-            before = collect(out, rows)
-            _refuse_foreign(before, questions, out)
-            files = {name: path for one in questions for name, path in zip(one.images, paths[one.index], strict=True)}
-            kept = [one for one in questions if one.index in before and not tolerance.retries(before[one.index].fault)]
-            asked = {name: one.index for one in kept for name in one.images}
-            keep_images(out, files, asked, by_content=by_content)
-            return {row: answer.fault for row, answer in before.items()}
+            return {row: answer.fault for row, answer in collect(out, rows, admit).items()}
 
         def gathered() -> Asked:
             answers = collect(out, rows)
@@ -198,12 +198,13 @@ def ask(
             for batch in mine
             for question in batch
         }
+        files = {path: look(path) for batch in mine for question in batch for path in paths[question.index]}
         requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
         with closing(Asker(model).ask(requests)) as coming:
             for replies in coming:
                 batch = mine[replies.batch]
-                unbooked += _answers(batch, replies, sizes)
+                unbooked += _answers(batch, replies, sizes, paths, files)
                 answered += len(batch)
                 if guard.admit([reply.fault for reply in replies.replies]):
                     append(answers_file(out, ranks.rank), unbooked)
@@ -259,7 +260,13 @@ def _request(
     return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
 
 
-def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[Logged]:
+def _answers(
+    batch: Sequence[Question],
+    replies: Replies,
+    sizes: Sizes,
+    paths: Mapping[int, Sequence[Path]],
+    files: Mapping[Path, ImageFile],
+) -> list[Logged]:
     """What is kept of a batch; its counts stand in its first line."""
     seconds = round(replies.model_seconds / len(batch), 4)
     return [
@@ -274,6 +281,7 @@ def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[
             dropped=reply.dropped or None,
             work=None if at else replies.work,
             outside_seconds=None if at else round(replies.outside_seconds, 4),
+            image_files=tuple(files[path] for path in paths[question.index]),
         )
         for at, (question, reply) in enumerate(zip(batch, replies.replies, strict=True))
     ]
@@ -317,8 +325,8 @@ def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question]
         answer = answers.get(question.index)
         if answer is None:
             continue
-        count = len(question.images) if answer.sizes is None else len(answer.sizes)
-        if answer.task not in (None, question.task) or count != len(question.images):
+        counts = {len(told) for told in (question.images, answer.sizes, answer.image_files) if told is not None}
+        if answer.task not in (None, question.task) or len(counts) > 1:
             raise UserError(
                 f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
                 "to ask again, or choose another --out"

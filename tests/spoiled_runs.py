@@ -60,7 +60,7 @@ VERBS = (
     Verb(
         "eval",
         "eval mig-bench --model scripted:script.jsonl --data data.json --images . --out {run} --fail-on-error 1",
-        ("run.json", "answers.jsonl", "images.jsonl"),
+        ("run.json", "answers.jsonl"),
     ),
     Verb("notebook", "", (*RECORDED, "run.json"), KINDS),
 )
@@ -131,6 +131,8 @@ class Try:
 
     what: str
     wrong: str
+    refused: bool
+    """Whether the verb said what is wrong with the file."""
 
 
 def sweep(home: Path, seed: int, tries: int) -> Iterator[Try]:
@@ -148,31 +150,32 @@ def sweep(home: Path, seed: int, tries: int) -> Iterator[Try]:
     for number in range(tries):
         verb, run, file = ways[number % len(ways)]
         one = dice.choice(spoiled(run, file))
-        yield Try(f"{verb.name} | {run}/{file}: {one.what}", attempt(world, work, verb, run, file, one.content))
+        yield attempt(world, work, verb, run, file, one.content, one.what)
 
 
-def attempt(world: Path, work: Path, verb: Verb, run: str, file: str, content: bytes) -> str:
-    """What is wrong with how a verb takes a spoiled file, in a copy of the world; empty where nothing is."""
+def attempt(world: Path, work: Path, verb: Verb, run: str, file: str, content: bytes, what: str = "") -> Try:
+    """How a verb takes a spoiled file of a run in `work`, a copy of the world."""
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(world, work, symlinks=True)
     (work / run / file).write_bytes(content)
     with contextlib.chdir(work):
         before = tree(Path())
-        if verb.words:
-            words = verb.words.format(run=run, other=f"{run}-other", model="model").split()
-            status, error = command(words)
-        else:
-            status, error = noted(lambda: _in_a_notebook(Path(run)))
+        status, error = call(verb, run)
         after = tree(Path())
-    if status == 0:
-        return ""
-    if status != 2:
-        return error.strip().splitlines()[-1]
-    if len(error.splitlines()) != 1:
-        return f"not one line: {error!r}"
-    if before != after:
-        return f"left behind: {sorted(map(str, dict(before.items() ^ after.items())))}"
-    return ""
+    wrong = ""
+    if status == 2 and len(error.splitlines()) != 1:
+        wrong = f"not one line: {error!r}"
+    elif status == 2 and before != after:
+        wrong = f"left behind: {sorted(map(str, dict(before.items() ^ after.items())))}"
+    elif status not in (0, 2):
+        wrong = error.strip().splitlines()[-1]
+    return Try(f"{verb.name} | {run}/{file}: {what}", wrong, status == 2)
+
+
+def call(verb: Verb, run: str) -> tuple[int, str]:
+    """A verb over a run of the working folder: its status, and what it wrote to stderr."""
+    words = verb.words.format(run=run, other=f"{run}-other", model="model").split()
+    return command(words) if words else noted(lambda: _in_a_notebook(Path(run)))
 
 
 def _in_a_notebook(run: Path) -> None:
