@@ -1,4 +1,4 @@
-"""The same command again, by the public verbs: done already and nothing touched, refused, or with --force made again."""
+"""The same command again, by the public verbs: done already and nothing touched, refused, or made again."""
 
 from __future__ import annotations
 
