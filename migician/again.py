@@ -85,6 +85,7 @@ def making(target: Path, settings: Mapping[str, Any], *, force: bool, mark: str 
     """
     check_new(target, settings, force=force, mark=mark)
     with appearing(target, replace=force) as partial:
+        check_new(target, settings, force=force, mark=mark)  # another process may have made it meanwhile
         yield partial
         note_made(partial, settings)
 

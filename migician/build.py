@@ -126,6 +126,7 @@ def build(
     plan = _plan(target, recipe, sources, images, collect, excluded, name)
     check_new(target, plan, force=force, mark="card.json")
     with _workplace(target) as work:
+        check_new(target, plan, force=force, mark="card.json")  # another process may have made it meanwhile
         _go_on_or_start_anew(work, plan)
         with _crew(workers, ray) as crew:
             made = [

@@ -91,7 +91,7 @@ def _kept(out: Path, report: Report, records: Sequence[Any], same: Sequence[str]
         raise UserError(f"{file}: holds another report: {what:.200}. {otherwise[0].upper()}{otherwise[1:]}")
     if differing or not _has_records(out / "records.jsonl", records):
         return None
-    return Kept(before)
+    return Kept(report | {name: before.get(name) for name in WHEN})
 
 
 def _has_records(file: Path, records: Sequence[Any]) -> bool:
