@@ -24,6 +24,7 @@ from migician.build import NAME, Built
 from migician.card import Part, Told, write_card
 from migician.errors import UserError, appearing, unknown, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
+from migician.files import is_folder
 from migician.mixture import shares, write_dataset_info
 from migician.placing import Placer
 from migician.progress import Report, progress_bar
@@ -95,7 +96,7 @@ def synthesise(
     good; the same call then goes on where this one stopped.
     """
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not is_folder(target) or any(target.iterdir())):
         raise UserError(f"{target}: is not empty; choose another folder for the dataset")
     exclude, excluded = begin(exclude)
     parts = _parts(sources, count, settings, split, images)
