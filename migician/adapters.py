@@ -17,7 +17,7 @@ from migician.again import making
 from migician.checkpointforms import canonical
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint, read_header
 from migician.errors import UserError
-from migician.files import read_object
+from migician.files import is_file, read_object
 from migician.merging import COMPANIONS, PIECE, TORCH_NAMES, check_space, header_bytes, read_part
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class _Change:
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds an adapter instead of a model."""
-    return (Path(folder) / CONFIG).is_file() and not (Path(folder) / "config.json").is_file()
+    return is_file(Path(folder) / CONFIG) and not is_file(Path(folder) / "config.json")
 
 
 def read_adapter(folder: Path) -> Checkpoint:
     """The tensors of an adapter, from the header alone; its config is peft's. `UserError` where it is damaged."""
     file = folder / WEIGHTS
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"{folder}: holds no {WEIGHTS}; save the adapter as safetensors first")
     return Checkpoint(folder, read_object(folder / CONFIG), (file,), {one.name: one for one in read_header(file)})
 
@@ -173,7 +173,7 @@ def _write(
             stream.flush()
             os.fsync(stream.fileno())
     for name in (*COMPANIONS, INDEX):
-        if (base.folder / name).is_file():
+        if is_file(base.folder / name):
             shutil.copyfile(base.folder / name, folder / name)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import UserError
-from migician.files import read_json
+from migician.files import is_folder, read_json, status
 from migician.layouts import Layout
 
 INFO = "dataset_info.json"
@@ -115,9 +115,9 @@ _DEFAULTS: dict[str, str | None] = {
 def files_of(info: Path, content: dict[str, Any]) -> list[Path]:
     """The files of an entry, in order; raises `UserError` and `NotRead` as `layout_of` does."""
     target = info.parent / str(content.get("file_name"))
-    if not target.exists():
+    if status(target) is None:
         raise UserError(f"{content.get('file_name')} is not there")
-    files = sorted(target.iterdir()) if target.is_dir() else [target]
+    files = sorted(target.iterdir()) if is_folder(target) else [target]
     if not files:
         raise UserError(f"{content['file_name']} is a folder without files of samples")
     strange = [one.name for one in files if one.suffix not in _READABLE]
@@ -147,7 +147,7 @@ def home_of(path: Path) -> Path:
     >>> home_of(Path("data/alone.json"))
     PosixPath('data')
     """
-    return path if path.is_dir() else _entry_beside(path)[0] or path.parent
+    return path if is_folder(path) else _entry_beside(path)[0] or path.parent
 
 
 def _entry_beside(file: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -18,6 +18,7 @@ from migician.checking.findings import Findings
 from migician.checking.inputs import Inputs, Samples, inputs_of
 from migician.datasetinfo import INFO
 from migician.errors import NOT_JSON, UserError, writing
+from migician.files import is_file, is_folder
 from migician.imageroots import ImageRoots, dataset_roots, read_image
 from migician.layouts import LayoutReader
 from migician.progress import progress_bar
@@ -211,10 +212,10 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
     """README.md, and with it what the dataset has of a card."""
     configs = {name: f"{name}/*.parquet" for name in samples}
     configs = {"default": "*/*.parquet", **configs} if configs else {}
-    home = dataset if dataset.is_dir() else dataset.parent
+    home = dataset if is_folder(dataset) else dataset.parent
     text = bare_readme(home.resolve().name, sum(samples.values()), configs)
     # Of one file of several the card does not tell.
-    card = read_card(home) if dataset.is_dir() or dataset.name == INFO else None
+    card = read_card(home) if is_folder(dataset) or dataset.name == INFO else None
     if card is not None:
         try:
             card |= {"stored": stored, "links": {}}
@@ -224,7 +225,7 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
         with writing(folder / "card.json") as stream:
             stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
         for picture in (HISTOGRAMS, SAMPLES):
-            if (home / picture).is_file() and (stored == "embedded" or picture != SAMPLES):
+            if is_file(home / picture) and (stored == "embedded" or picture != SAMPLES):
                 shutil.copyfile(home / picture, folder / picture)
     with writing(folder / "README.md") as stream:
         stream.write(text.encode())

@@ -15,7 +15,7 @@ import msgspec
 from migician.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.downloads import HubFile, Listing, download, is_content, list_files, partial_path
 from migician.errors import UserError, alone, check_place, unknown, writing
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.imagecheck import ImageCheck, check_images
 from migician.progress import progress_bar
 
@@ -240,7 +240,7 @@ def _place(part: Part, file: HubFile, folder: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+    return path.stat().st_size if is_file(path) else 0
 
 
 def _room(parts: tuple[Part, ...], folder: Path, dataset: Dataset, keep_archives: bool) -> int:
@@ -291,7 +291,7 @@ def _fetch_archive(part: Part, planned: Plan, keep_archives: bool, say: Callable
 def _fetch_file(file: HubFile, place: Path, planned: Plan, say: Callable[[str], None]) -> None:
     state = planned.state.files.setdefault(file.path, FileState(file.size, _hash(file)))
     if place.exists() or place.is_symlink():
-        if place.is_file() and is_content(place, file):
+        if is_file(place) and is_content(place, file):
             return
         raise UserError(f"{place}: is there, and is not {file.path} of the Hub. It is left alone: move it away")
     # Said before the file appears: killed in between, it is still known whose it is.

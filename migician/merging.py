@@ -16,6 +16,7 @@ from migician.again import making
 from migician.checkpointforms import as_named, config_differences, file_differences, is_tied_in_part, tied_faults
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint
 from migician.errors import UserError
+from migician.files import is_file
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +167,7 @@ def _write(
                     on_progress(done, total)
             os.fsync(stream.fileno())
     for name in (*COMPANIONS, INDEX):
-        if (first.folder / name).is_file():
+        if is_file(first.folder / name):
             shutil.copyfile(first.folder / name, folder / name)
 
 

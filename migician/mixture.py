@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.jsonrecords import JsonRecords
 from migician.layouts import LayoutReader, Record
 from migician.samples import Sample
@@ -60,7 +60,7 @@ def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> P
     entries = {}
     for name, file in files.items():
         path = Path(folder) / file
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"{path}: no such file, so dataset {name!r} cannot be described")
         entries[name] = dataset_entry(str(file))
     with writing(target) as stream_:

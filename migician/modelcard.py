@@ -15,7 +15,7 @@ from migician.adapters import is_adapter, read_adapter
 from migician.checkpoints import Checkpoint, read_checkpoint
 from migician.errors import UserError, writing
 from migician.families import Family
-from migician.files import read_object
+from migician.files import is_file, read_object
 from migician.headings import benchmark_words, is_released, mark, title
 from migician.models import find_family
 from migician.readme import citation, read_card
@@ -166,7 +166,7 @@ def _made(folder: Path, base: str | None) -> str:
     lines = [f"Finetuned from [{base}](https://huggingface.co/{base})."] if base else []
     if told := _training(folder):
         lines.append(f"Trained: {told}.")
-    if (folder / "merge.json").is_file():
+    if is_file(folder / "merge.json"):
         lines += _merged(folder, read_object(folder / "merge.json", _Merged))
     return "\n".join(["## How it was made", "", *lines]) if lines else ""
 
@@ -193,7 +193,7 @@ def _trained_at(folder: Path, part: _Parent) -> str:
             continue
         if told := _training(place):
             return f": {told}"
-        adapter = read_object(place / "merge.json", _Merged).adapter if (place / "merge.json").is_file() else None
+        adapter = read_object(place / "merge.json", _Merged).adapter if is_file(place / "merge.json") else None
         if adapter and (told := _trained_at(place, adapter)):
             return f": a LoRA adapter{told}"
     return ""
@@ -236,7 +236,7 @@ def _holds(folder: Path, fingerprint: str) -> bool:
 
 def _training(folder: Path) -> str:
     """What LLaMA-Factory's own files say of a training that ended there; empty where it left none."""
-    if not (folder / "train_results.json").is_file() or not (folder / "trainer_state.json").is_file():
+    if not is_file(folder / "train_results.json") or not is_file(folder / "trainer_state.json"):
         return ""
     results = read_object(folder / "train_results.json", _Results)
     state = read_object(folder / "trainer_state.json", _State)

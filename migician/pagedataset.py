@@ -19,6 +19,7 @@ from migician.checking.findings import Findings
 from migician.checking.inputs import inputs_of
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
+from migician.files import is_file, is_folder
 from migician.imageroots import dataset_roots
 from migician.layouts import LayoutReader
 from migician.pagefiles import Shelf, page_in, write_index
@@ -67,7 +68,7 @@ def write_dataset_page(
     chosen = drawn.chosen()
     if not chosen:
         raise UserError(f"{path}: holds no sample. A sample has conversations, and images if it shows some")
-    root = images or (path if path.is_dir() else path.parent)
+    root = images or (path if is_folder(path) else path.parent)
     # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
     shelf = Shelf(dataset_roots(path, [root, root.parent], roots).find, as_trained=True)
     types = sorted(drawn.kinds)
@@ -78,7 +79,7 @@ def write_dataset_page(
         shown, faults = shelf.fill(out / "images", processes)
         if shown and not any(image[0] for image in shown):
             raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
-        card = _card(path if path.is_dir() else path.parent)
+        card = _card(path if is_folder(path) else path.parent)
         content = {
             "kind": "dataset",
             "title": path.resolve().name,
@@ -101,9 +102,9 @@ def write_dataset_page(
 
 def dataset_files(path: Path) -> list[Path]:
     """The files of samples that a path names, without those that have samples of the others again."""
-    if path.is_dir() and (listed := _card(path).get("files")):  # of a build; mixes may lie beside them
+    if is_folder(path) and (listed := _card(path).get("files")):  # of a build; mixes may lie beside them
         files = [path / name for name in listed if name.endswith(".json")]
-    elif path.is_dir() and not (path / INFO).is_file():
+    elif is_folder(path) and not is_file(path / INFO):
         found = sorted([*path.glob("*.json"), *path.glob("*.jsonl"), *path.glob("*/*.json")])
         files = [file for file in found if file.name != _CARD]
     else:

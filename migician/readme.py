@@ -10,8 +10,7 @@ import msgspec
 import yaml
 
 from migician.balance import FEWEST, area_words
-from migician.errors import UserError
-from migician.files import read_json
+from migician.files import conform, read_json
 from migician.sources import SOURCES
 
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
@@ -51,11 +50,9 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     file = folder / "card.json"
     if not file.exists():
         return None
-    card = read_json(file, dict[str, Any], "a card of this version (build it again)")
-    try:
-        msgspec.convert(card, _Card)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{file}: not a card of this version (build it again): {error}") from None
+    what = "a card of this version (build it again)"
+    card = read_json(file, dict[str, Any], what)
+    conform(card, _Card, file, what)
     return card
 
 

@@ -55,6 +55,7 @@ NUMBERS: dict[str, str] = {
 DEPTHS: dict[str, str] = {
     "lists in 1,500 lists": "[" * 1_500 + "]" * 1_500,
     "objects in 1,500 objects": '{"a":' * 1_500 + "1" + "}" * 1_500,
+    "lists in 900 lists": "[" * 900 + "]" * 900,
     "lists in 200 lists": "[" * 200 + "]" * 200,
 }
 """As JSON; for the place of anything."""

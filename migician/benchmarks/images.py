@@ -7,6 +7,7 @@ from pathlib import Path
 
 from migician.benchmarks import Question
 from migician.errors import UserError
+from migician.files import is_file
 
 
 def resolve_images(question: Question, root: Path) -> list[Path]:
@@ -34,10 +35,7 @@ def find_image(name: str, root: Path) -> Path | None:
     if relative.is_absolute() or ".." in relative.parts:
         return None
     candidates = (root / relative, root.joinpath(*relative.parts[1:]))
-    try:
-        return next((path for path in candidates if path.is_file()), None)
-    except OSError:  # a name that is longer than any file's
-        return None
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def check_readable(questions: Sequence[Question], root: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from migician.again import check_new, making, stamp
 from migician.errors import UserError, unknown
-from migician.files import read_json
+from migician.files import is_file, is_folder, read_json
 from migician.index.pairs import Pairs, write_pairs
 from migician.index.scenes import Scenes, write_scenes
 from migician.index.tracks import Tracks, write_tracks
@@ -93,7 +93,7 @@ def make_index(
 
 def is_index(folder: str | Path) -> bool:
     """Whether `folder` is what `make_index` writes."""
-    return (Path(folder) / "index.json").is_file()
+    return is_file(Path(folder) / "index.json")
 
 
 def open_index(folder: str | Path) -> Index:
@@ -105,7 +105,7 @@ def open_index(folder: str | Path) -> Index:
     is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
     if not is_readable or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
-    if not Path(about.root).is_dir():
+    if not is_folder(about.root):
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]
     items = opened(Path(folder), Path(about.root))

@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from PIL import Image
 
 from migician.boxes import Size
-from migician.errors import NOT_JSON
 from migician.families import Family
+from migician.files import decoded, is_file
 from migician.lengths import cells
 from migician.models import Request
 from migician.models.pictures import ImageInput, encoded, load_picture, orientation, shrunk, upright_size
@@ -137,11 +136,9 @@ def _url(kind: str, content: bytes) -> str:
 def processor_says(folder: Path) -> dict[str, Any] | None:
     """What a checkpoint's image processor will do with the sizes it is given, as its file says; None without one."""
     for name in ("processor_config.json", "preprocessor_config.json"):
-        try:
-            content = msgspec.json.decode((folder / name).read_bytes(), type=dict[str, Any])
-        except (OSError, *NOT_JSON):
-            continue
-        said = content.get("image_processor", content)
+        file = folder / name
+        content = (decoded(file.read_bytes(), dict[str, Any]) if is_file(file) else None) or {}
+        said = content.get("image_processor", content or None)
         if isinstance(said, dict):
             return {key: said[key] for key in _SAID if key in said}
     return None
