@@ -25,7 +25,6 @@ from migician.build import NAME, Built
 from migician.card import Part, Told, write_card
 from migician.errors import UserError, unknown, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
-from migician.files import is_folder
 from migician.mixture import shares, write_dataset_info
 from migician.placing import Placer
 from migician.progress import Report, progress_bar
