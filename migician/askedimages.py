@@ -39,21 +39,23 @@ class Look(Protocol):
 
 def looking(by_content: bool) -> Look:
     """A look that opens a file where another time leaves a doubt and the digest is known; with `by_content` any."""
-    digests: dict[Path, str] = {}
+    found: dict[Path, ImageFile] = {}
 
     def look(path: Path, then: ImageFile | None = None) -> ImageFile:
         try:
-            status = path.stat()
-            sha256 = then.sha256 if then else None
-            doubtful = then is not None and (then.size, then.mtime_ns) != (status.st_size, status.st_mtime_ns)
-            if by_content or (sha256 and doubtful):
-                if path not in digests:
-                    with path.open("rb") as stream:
-                        digests[path] = hashlib.file_digest(stream, "sha256").hexdigest()
-                sha256 = digests[path]
+            if path not in found:
+                status = path.stat()
+                found[path] = ImageFile(status.st_size, status.st_mtime_ns)
+            now = found[path]
+            if then is not None and not by_content and (then.size, then.mtime_ns) == (now.size, now.mtime_ns):
+                return then
+            if now.sha256 is None and (by_content or (then is not None and then.sha256)):
+                with path.open("rb") as stream:
+                    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                found[path] = now = msgspec.structs.replace(now, sha256=sha256)
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-        return ImageFile(status.st_size, status.st_mtime_ns, sha256)
+        return now
 
     return look
 
@@ -69,10 +71,13 @@ def known_again(
     kept: dict[int, Logged] = {}
     later: dict[Path, None] = {}
     for index, answer in answers.items():
-        now = []
-        for path, then in zip(paths[index], answer.image_files or (), strict=False):
-            one = look(path, then)
-            now.append(one)
+        kept[index] = answer
+        if answer.image_files is None:
+            continue
+        now = tuple(map(look, paths[index], answer.image_files))
+        if now == answer.image_files:
+            continue
+        for path, then, one in zip(paths[index], answer.image_files, now, strict=True):
             if one.size != then.size or (then.sha256 and one.sha256 != then.sha256):
                 again = ", or ask it again with --retry-failed" if answer.fault else ""
                 raise UserError(
@@ -81,7 +86,7 @@ def known_again(
                 )
             if one.mtime_ns != then.mtime_ns and not (then.sha256 or by_content):
                 later[path] = None
-        kept[index] = msgspec.structs.replace(answer, image_files=tuple(now)) if now else answer
+        kept[index] = msgspec.structs.replace(answer, image_files=now)
     if later:
         more = f" and {len(later) - 1:,} more have" if len(later) > 1 else " has"
         raise UserError(

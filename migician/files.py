@@ -93,7 +93,7 @@ def decode(content: bytes | str, form: type[_Form], place: object, what: str, ot
     """
     try:
         raw = content.encode() if isinstance(content, str) else content.removeprefix(BYTE_ORDER_MARK)
-        found: _Form = _decoder(form).decode(raw)
+        found: _Form = _decoder(form).decode(raw)  # type: ignore[arg-type]
         # Digits also stand in texts and behind points.
         fault = unfit(msgspec.json.decode(raw)) if _has_many_digits(raw) else ""
     except (*NOT_JSON, UnicodeEncodeError) as error:

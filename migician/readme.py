@@ -52,8 +52,9 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         return None
     what = "a card of this version (build it again)"
     card = read_json(file, dict[str, Any], what)
-    conform(card, _Card, file, what)
-    return card
+    known = conform(card, _Card, file, what)
+    parts = card.get("parts", [])
+    return card | {"parts": [msgspec.to_builtins(one) | part for one, part in zip(known.parts, parts, strict=True)]}
 
 
 def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
