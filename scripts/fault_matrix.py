@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import itertools
 import os
 import random
 import re
@@ -25,7 +26,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,13 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
+from border_tries import source_tries, verb_tries  # noqa: E402
 from fault_world import make_world  # noqa: E402
-from test_faults import command  # noqa: E402
+from spoiled_runs import sweep  # noqa: E402
+from test_faults import LINES, command, every_try  # noqa: E402
+from typer.main import get_command  # noqa: E402
 
+from migician import cli  # noqa: E402
 from migician.miniature import Amounts  # noqa: E402
 from migician.miniature import make_world as drawn_world  # noqa: E402
 
@@ -60,6 +65,8 @@ MAKERS: dict[str, str] = {
 }
 """Verbs that make something, by name: what they are given. {out} is where it appears."""
 
+APP = cli.app
+_ONE_LINE = "one line with the file and what is wrong with it, or what it means without; nothing is left"
 _TIMES = re.compile(rb'"(date|[a-z_]*seconds)": ?("[^"]*"|[0-9.e-]+)')
 _WRITES = os.O_WRONLY | os.O_RDWR
 _NEEDS_ROOM = ("open", "os.mkdir", "os.symlink", "os.link")
@@ -104,12 +111,14 @@ def main() -> int:
     found = []
     print("| fault | tries | held | holding means |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="fault-matrix-") as home:
-        os.chdir(home)
         os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
+        cli.app = get_command(APP)  # made once instead of at each call
         world = whole_world(Path(home) / "world")
         for name in options.only or KINDS:
             make, tries = KINDS[name]
             rng = random.Random(f"{options.seed} {name}")
+            (Path(home) / "tries").mkdir(exist_ok=True)
+            os.chdir(Path(home) / "tries")
             kind = make(world, Path(home), rng, max(1, round(tries * options.scale)))
             print(f"| {kind.name} | {kind.tries:,} | {kind.tries - len(kind.failed):,} | {kind.wanted} |", flush=True)
             found += kind.failed
@@ -194,11 +203,45 @@ def together(world: dict[str, Path], home: Path, rng: random.Random, tries: int)
     return kind
 
 
+def inputs(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
+    """Whole files and folders, as `tests/test_faults.py` has them; of each verb's so many at most, in its order."""
+    kind = Kind("a file or folder that a verb reads is another thing, or is not there", _ONE_LINE)
+    for verb in (verb for verb in LINES if verb != "fetch"):
+        place = home / "inputs" / verb
+        place.mkdir(parents=True)
+        os.chdir(place)
+        _count(kind, itertools.islice(every_try(verb, world, place), tries))
+    return kind
+
+
+def values(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
+    """Single values in what verbs read; see `tests/border_tries.py`."""
+    kind = Kind("one value in a file that a verb reads: huge numbers, deep nesting, endless names", _ONE_LINE)
+    return _count(kind, verb_tries(LINES, world, home / "tries", command, rng.randrange(1 << 30), tries))
+
+
+def annotations(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
+    """Single values in the annotations of the twelve sources."""
+    kind = Kind("the same in the annotations of each of the sources", _ONE_LINE)
+    return _count(kind, source_tries(home / "sources", command, rng.randrange(1 << 30), tries))
+
+
+def folders(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
+    """Files of run folders; see `tests/spoiled_runs.py`."""
+    kind = Kind("a run folder: a field missing or of another kind, a file cut, empty or marked", _ONE_LINE)
+    cli.app = APP  # the sweep makes it itself
+    return _count(kind, ((one.what, one.wrong) for one in sweep(home / "runs", rng.randrange(1 << 30), tries)))
+
+
 KINDS: dict[str, tuple[Callable[[dict[str, Path], Path, random.Random, int], Kind], int]] = {
-    "killed": (killed, 900),
-    "full": (full, 600),
-    "cut": (cut, 400),
-    "together": (together, 400),
+    "killed": (killed, 320),
+    "full": (full, 240),
+    "cut": (cut, 160),
+    "together": (together, 240),
+    "inputs": (inputs, 1000),
+    "values": (values, 700),
+    "annotations": (annotations, 400),
+    "folders": (folders, 700),
 }
 
 
@@ -272,6 +315,12 @@ def content(place: Path) -> dict[str, bytes | None]:
         str(path.relative_to(place)): _TIMES.sub(rb'"\1":0', path.read_bytes()) if path.is_file() else None
         for path in found
     }
+
+
+def _count(kind: Kind, tried: Iterable[tuple[str, str]]) -> Kind:
+    for what, wrong in tried:
+        kind.add(what, wrong)
+    return kind
 
 
 def _at(step: int, sent: signal.Signals) -> Callable[[int, str], None]:
