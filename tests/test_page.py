@@ -2,9 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
-from pages import HOSTILE, NAMES, make_images, make_runs
+from pages import HOSTILE, NAMES, make_dataset, make_images, make_runs
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -217,3 +219,40 @@ def test_one_run_of_choices_has_a_page(tmp_path):
     sample = data_of(write([tmp_path / "run"], tmp_path / "page"))["samples"][0]
     assert sample["ious"] == [None] and sample["marks"] == []
     assert sample["texts"][1] == ["right answer", "a; of a | b"]
+
+
+# The kernel refuses what goes beyond so many bytes of a file, as a full disk does.
+FULL = """
+import resource, sys
+room = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+from migician.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("refused", [r"images/[0-9a-f]{24}\.jpg", r"index\.html"])
+@pytest.mark.parametrize("what", ["runs", "dataset"])
+def test_a_full_disk_is_told_and_left_as_it_was(what, refused, tmp_path):
+    shown = [*make_runs(tmp_path, 12)[:1], "--images", tmp_path] if what == "runs" else [make_dataset(tmp_path)]
+    words = ["report", *map(str, shown), "--workers", "1", "--out"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "sound")]).exit_code == 0
+    page, largest = (
+        (tmp_path / "sound/index.html").stat().st_size,
+        max(image.stat().st_size for image in (tmp_path / "sound/images").iterdir()),
+    )
+    room = 300 if "images" in refused else page - 1
+    assert 300 < largest < page
+    full = [sys.executable, "-c", FULL, str(room), *words, str(tmp_path / "pages/new")]
+    before = set(tmp_path.rglob("*"))
+    ended = subprocess.run(full, capture_output=True, text=True)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert re.search(refused + ": cannot be written: File too large", ended.stderr)
+    assert set(tmp_path.rglob("*")) == before
+    # Of an earlier page there, the images stay.
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "pages/new")]).exit_code == 0
+    gone, *kept = (tmp_path / "pages/new/images").iterdir()
+    gone.unlink()
+    (tmp_path / "pages/new/index.html").unlink()
+    assert subprocess.run(full, capture_output=True).returncode == 2
+    assert set((tmp_path / "pages/new").rglob("*.*")) == set(kept)
