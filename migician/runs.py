@@ -182,6 +182,7 @@ def score(
     images: str | Path | None = None,
     max_pixels: int | None = None,
     partial: bool = False,
+    force: bool = False,
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
 
@@ -199,6 +200,7 @@ def score(
         images=root,
         max_pixels=max_pixels,
         partial=partial,
+        force=force,
     )
     return open_run(out, images=root)
 
@@ -218,11 +220,13 @@ def evaluate(
     max_new_tokens: int | None = None,
     fail_on_error: float = BEARING.share,
     retry_failed: bool = False,
+    force: bool = False,
 ) -> Run:
     """Ask a model, loaded or by its name, every question, as `migician eval` does; resumes where it stopped.
 
     `tasks` are the only ones asked, `limit` the first N questions of each, `fail_on_error` the share of questions
-    (0..1) that may fail; `retry_failed` asks those again. Raises as the command does.
+    (0..1) that may fail; `retry_failed` asks those again; `force` throws away what `out` holds, and asks all again.
+    Raises as the command does.
     """
     bench = load_benchmark(benchmark, data)
     asked = model if isinstance(model, Model) else load_model(model)
@@ -232,7 +236,9 @@ def evaluate(
     bench.scoring.check(reading)
     check_images(evaluation.choose(bench, plan), Path(images))
     tolerance = Tolerance(fail_on_error, retry_failed)
-    evaluation.evaluate(bench, asked, Path(images), Path(out), reading=reading, plan=plan, tolerance=tolerance)
+    evaluation.evaluate(
+        bench, asked, Path(images), Path(out), reading=reading, plan=plan, tolerance=tolerance, force=force
+    )
     return open_run(out, images=images)
 
 
