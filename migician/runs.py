@@ -175,6 +175,7 @@ def score(
     images: str | Path | None = None,
     max_pixels: int | None = None,
     partial: bool = False,
+    force: bool = False,
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
 
@@ -192,6 +193,7 @@ def score(
         images=root,
         max_pixels=max_pixels,
         partial=partial,
+        force=force,
     )
     return open_run(out, images=root)
 
@@ -212,12 +214,13 @@ def evaluate(
     fail_on_error: float = BEARING.share,
     retry_failed: bool = False,
     check_images: bool = False,
+    force: bool = False,
 ) -> Run:
     """Ask a model, loaded or by its name, every question, as `migician eval` does; resumes where it stopped.
 
     `tasks` are the only ones asked, `limit` the first N questions of each, `fail_on_error` the share of questions
-    (0..1) that may fail; `retry_failed` asks those again; `check_images` knows images again by their content. Raises as
-    the command does.
+    (0..1) that may fail; `retry_failed` asks those again; `check_images` knows images again by their content; `force`
+    throws away what `out` holds, and asks all again. Raises as the command does.
     """
     bench = load_benchmark(benchmark, data)
     asked = model if isinstance(model, Model) else load_model(model)
@@ -236,6 +239,7 @@ def evaluate(
         plan=plan,
         tolerance=tolerance,
         by_content=check_images,
+        force=force,
     )
     return open_run(out, images=images)
 

@@ -88,7 +88,7 @@ def test_the_papers_figures_stand_beside_runs_over_a_released_file(tmp_path):
 def test_runs_that_are_not_like_for_like_are_headed_each_with_its_own_words(tmp_path):
     first, second = make_runs(tmp_path, 6)
     command = ["score", "mig-bench", "--data", tmp_path / "data.json", "--answers", tmp_path / "second.jsonl"]
-    again = [*map(str, command), "--out", str(second), "--protocol", "published"]
+    again = [*map(str, command), "--out", str(second), "--protocol", "published", "--force"]
     CliRunner().invoke(app, again, catch_exceptions=False)
     content = data_of(write([first, second], tmp_path / "page"))
     assert content["title"] == "MIG-Bench's form, not a released file (data.json), 2 runs not like for like"
