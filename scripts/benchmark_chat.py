@@ -2,9 +2,10 @@
 
 python scripts/benchmark_chat.py --visitors 200
 
-One visitor after the other brings a conversation's worth of pictures and never closes the page; every tenth, and the
-first, asks a question. Each also sends a picture that no page asks for, and begins an upload that is cut. The model is a constant, so that
-only the page is measured. The server listens on 127.0.0.1; it is stopped early where it takes more than `--stop-mb`.
+One visitor after the other brings a conversation's worth of pictures and never closes the page; the first and every
+tenth ask a question. Each also sends a picture that no page asks for, and begins an upload that is cut. The model is a
+constant, so that only the page is measured. The server listens on 127.0.0.1; it is stopped early where it takes more
+than `--stop-mb`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ class Running:
     address: str
     process: subprocess.Popen[str]
     folder: Path
+    http: httpx.Client = field(default_factory=partial(httpx.Client, timeout=60))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What the page is made of."""
+        found: dict[str, Any] = self.http.get(f"{self.address}/config").json()
+        return found
 
     def memory_mb(self, line: str = "VmRSS") -> float:
         """What the process has in memory now; "VmHWM" is the most it ever had."""
@@ -41,10 +49,9 @@ class Running:
 
     def dependency(self, element: str) -> dict[str, Any]:
         """What happens on the element with that id."""
-        config = httpx.get(f"{self.address}/config").json()
-        [number] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == element]
+        [number] = [part["id"] for part in self.config["components"] if part["props"].get("elem_id") == element]
         found: dict[str, Any] = next(
-            one for one in config["dependencies"] if any(target[0] == number for target in one["targets"])
+            one for one in self.config["dependencies"] if any(target[0] == number for target in one["targets"])
         )
         return found
 
@@ -56,10 +63,10 @@ class Running:
             "session_hash": session,
             "event_data": None,
         }
-        joined = httpx.post(f"{self.address}/gradio_api/queue/join", json=body)
+        joined = self.http.post(f"{self.address}/gradio_api/queue/join", json=body)
         if joined.status_code != 200:
             return {"success": False, "refused": joined.text}
-        with httpx.stream("GET", f"{self.address}/gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
+        with self.http.stream("GET", f"{self.address}/gradio_api/queue/data?session_hash={session}") as stream:
             for line in stream.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
                 if message.get("msg") == "process_completed":
@@ -70,14 +77,14 @@ class Running:
     def upload(self, files: list[tuple[str, bytes]]) -> list[str]:
         """What the page calls the files that were sent to it."""
         sent = [("files", file) for file in files]
-        answer = httpx.post(f"{self.address}/gradio_api/upload", files=sent, timeout=60)
+        answer = self.http.post(f"{self.address}/gradio_api/upload", files=sent)
         assert answer.status_code == 200, answer.text
         named: list[str] = answer.json()
         return named
 
     def image(self, address: str) -> Image.Image:
         """What the page shows at that address, which is from its own."""
-        return Image.open(io.BytesIO(httpx.get(f"{self.address}/{address}").raise_for_status().content))
+        return Image.open(io.BytesIO(self.http.get(f"{self.address}/{address}").raise_for_status().content))
 
     def images(self, answer: dict[str, Any]) -> list[Image.Image]:
         """All images that the page has after that answer."""
@@ -100,7 +107,7 @@ class Running:
 
     def model(self) -> str:
         """The first model on offer."""
-        parts = httpx.get(f"{self.address}/config").json()["components"]
+        parts = self.config["components"]
         return next(part["props"]["value"] for part in parts if part["type"] == "dropdown")
 
 
@@ -112,17 +119,22 @@ def told(answer: dict[str, Any]) -> str:
 @contextmanager
 def running(folder: Path, *options: str) -> Iterator[Running]:
     """`migician chat` with those options on a free port, ended by SIGTERM."""
+    places = {"TMPDIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": f"{folder}-torch"}
     process = subprocess.Popen(
         [sys.executable, "-m", "migician.cli", "chat", "--port", "0", *options],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(folder)},
+        stderr=subprocess.PIPE, text=True, env={**os.environ, **places},
     )  # fmt: skip
     assert process.stderr is not None
-    line = process.stderr.readline()
+    told_before = []
+    for line in process.stderr:  # a model may tell of its weights first
+        told_before.append(line)
+        if "Ctrl+C" in line:
+            break
     # Its log must not fill the pipe and block it.
     threading.Thread(target=process.stderr.read, daemon=True).start()
     try:
-        assert "Ctrl+C" in line, line
-        yield Running(line.split(": ", 1)[1].split()[0], process, folder)
+        assert told_before and "Ctrl+C" in told_before[-1], told_before
+        yield Running(told_before[-1].split(": ", 1)[1].split()[0], process, folder)
     finally:
         process.terminate()
         process.wait()

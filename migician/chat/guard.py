@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -187,6 +189,9 @@ class Guard:
         answer = _Answer(send, is_page=is_page)
         try:
             await self._app(scope, receive, answer)
+        except asyncio.CancelledError:  # the server stops
+            with contextlib.suppress(RuntimeError):  # it may have ended by itself
+                await send({"type": "http.response.body", "body": b""})
         except Exception as error:
             if answer.is_begun:
                 log.warning("%s: the answer ended early: %r", scope["path"], error)

@@ -85,6 +85,7 @@ def serve(
 
     def stop() -> None:
         queue.close()
+        page.app.stop_event.set()  # pages that are open hold a connection each
         server.should_exit = True
         thread.join(timeout=5)
         bound.close()
