@@ -55,11 +55,19 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
+def hear() -> None:
+    """Of nohup and of "&" in a script a process inherits that it ignores these, and bash cannot trap them then."""
+    for sign in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_DFL)
+
+
 @contextmanager
 def started(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]]]:
     """A running stage.sh, the id of its launcher, and those of its two workers."""
     with (place / "said").open("wb") as said:
-        process = subprocess.Popen(command(place), env=environment(place), stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            command(place), env=environment(place), stderr=said, start_new_session=True, preexec_fn=hear
+        )
     lines: list[str] = []
     while len(lines) < 2:  # each worker opens and closes the pipe
         lines += (place / "ready").read_text().splitlines()
@@ -68,7 +76,7 @@ def started(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[in
     try:
         yield process, launcher, workers
     finally:
-        for one in (process.pid, launcher, *workers):
+        for one in (-process.pid, launcher, *workers):  # its whole group: what says how far it is outlives it, too
             try:
                 os.kill(one, signal.SIGKILL)
             except ProcessLookupError:
