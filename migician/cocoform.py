@@ -134,7 +134,9 @@ class _Form:
         """Give an image of a question its entry; its size."""
         path = self.roots.find(name)
         if isinstance(path, str):
-            raise UserError(f"row {record.index}: {name}: {path}. --images says where the images are")
+            raise UserError(
+                f"row {record.index}: {name}: {path}. --images says where the images are, now {self.roots.folders[0]}"
+            )
         if path not in self._sizes:
             try:
                 self._sizes[path] = upright_size(path)

@@ -20,8 +20,8 @@ import msgspec
 import numpy as np
 
 from migician.benchmarks.images import find_image
-from migician.errors import UserError, writing
-from migician.files import decode, decoded, is_file, read_bytes
+from migician.errors import NOT_JSON, UserError, writing
+from migician.files import decode, read_bytes
 from migician.fingerprints import ALIKE, NEAR, VERSION, fingerprint, likeness, near_pairs, prepare
 from migician.origins import benchmark_keys, digest, keys_of
 
@@ -265,5 +265,8 @@ def _likeness(one: Path, other: Path) -> float:
 
 def _stored(store: Path) -> dict[str, _Known]:
     """What an earlier run kept; nothing where that cannot be used."""
-    kept = decoded(store.read_bytes(), _Store) if is_file(store) else None
-    return kept.images if kept and kept.version == VERSION else {}
+    try:
+        kept = msgspec.json.decode(read_bytes(store), type=_Store)  # a fingerprint fills its 64 bits
+    except (UserError, *NOT_JSON):
+        return {}
+    return kept.images if kept.version == VERSION else {}
