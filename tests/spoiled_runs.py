@@ -26,6 +26,7 @@ from migician import cli, runs
 from migician.benchmarks import load_benchmark
 from migician.errors import UserError
 from migician.families import QWEN2_VL
+from migician.printable import one_line
 
 IMAGES = tuple(f"MIG-Bench/images/{name}.png" for name in "abc")
 HIT, MISS = "<|box_start|>(100,100),(500,500)<|box_end|>", "In the first image (600,600),(900,900)"
@@ -217,7 +218,7 @@ def noted(call: Callable[[], None]) -> tuple[int, str]:
             status = int(end.code or 0)
         except UserError as error:
             status = 2
-            print(error, file=sys.stderr)
+            print(one_line(str(error)), file=sys.stderr)  # as `note`
         except Exception:  # noqa: BLE001 - any may be the fault that is looked for
             status = 1
             traceback.print_exc()
