@@ -47,7 +47,7 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
                 shots = gr.HTML(strip([]), elem_id="mg-images")
                 add = gr.UploadButton("Add images", file_count="multiple", file_types=["image"], elem_id="mg-add")
                 # What comes are the names under which files wait, see `Guard`.
-                add.data_model, add.preprocess = None, lambda names: names  # type: ignore[method-assign]
+                add.data_model, add.preprocess = None, lambda names: names
                 with gr.Row():
                     region = gr.Textbox(
                         label="Region: draw it on an image, or type it", info=REGION, elem_id="mg-region", max_length=60
