@@ -59,8 +59,8 @@ class Hosts:
         A name that a proxy says it was asked for counts like the one it asks for itself.
         """
         found: dict[bytes, list[str]] = {}
-        for name, value in headers:
-            found.setdefault(name.lower(), []).append(value.decode("latin-1").strip().lower())
+        for header, value in headers:
+            found.setdefault(header.lower(), []).append(value.decode("latin-1").strip().lower())
         asked = found.get(b"host", [""]) + found.get(b"x-forwarded-host", [])
         for host in asked:
             if not self._is_own(host):
