@@ -37,7 +37,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 from border_tries import source_tries, verb_tries  # noqa: E402
 from fault_world import make_world  # noqa: E402
 from spoiled_runs import sweep  # noqa: E402
-from test_faults import LINES, command, every_try  # noqa: E402
+from test_faults import LINES, Ended, command, every_try  # noqa: E402
 from typer.main import get_command  # noqa: E402
 
 from migician import cli  # noqa: E402
@@ -254,14 +254,6 @@ class Child:
     """What it writes to stderr."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How it ended: below 0 by a signal."""
-
-    status: int
-    error: str
-
-
 def start(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: int | None = None) -> Child:
     """A child that runs `verb` with {out} in `place`; `at` is called before each file operation that changes something.
 
@@ -288,7 +280,7 @@ def start(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: 
 
 
 def end(child: Child) -> Ended:
-    """Wait for a child."""
+    """Wait for a child; a status below 0 is a signal."""
     _, state = os.waitpid(child.process, 0)
     error = child.told.read_text() if child.told.exists() else ""
     child.told.unlink(missing_ok=True)
@@ -296,7 +288,6 @@ def end(child: Child) -> Ended:
 
 
 def run(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: int | None = None) -> Ended:
-    """`start` and `end`."""
     return end(start(verb, place, at, most))
 
 
@@ -375,10 +366,8 @@ def _undisturbed(name: str, world: dict[str, Path], home: Path) -> Verb:
 
 def _differs(verb: Verb, place: Path) -> str:
     found = content(place)
-    if more := found.keys() - verb.made.keys():
-        return f"left behind: {sorted(more)}"
-    if less := verb.made.keys() - found.keys():
-        return f"not made: {sorted(less)}"
+    if other := found.keys() ^ verb.made.keys():
+        return f"left behind, or not made: {sorted(other)}"
     other = [path for path, one in verb.made.items() if one is not None and found[path] != one]
     return f"other bytes than undisturbed: {other}" if other else ""
 
