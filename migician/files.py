@@ -31,7 +31,7 @@ _MANY_DIGITS = b"0" * 19
 """With fewer digits a whole number has no more than 64 bits."""
 _HALF = re.compile("[\ud800-\udfff]")
 """Of a character: nothing writes it to a file."""
-_WORD = range(-(2**63), 2**63)
+_WORD = range(-(2**63), 2**64)
 _DEEPEST, _MOST = 100, 10_000_000
 """Of values in each other, and in all: a few lines of YAML can say more than any memory holds."""
 
@@ -82,7 +82,7 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file}: not UTF-8: {error}") from None
 
 
-def decode(content: bytes | str, form: type[_Form], place: object, what: str, otherwise: str = "") -> _Form:
+def decode(content: bytes | str, form: type[_Form], place: object, what: str = "", otherwise: str = "") -> _Form:
     """JSON as `form`; `UserError` that says at `place` it is not `what`, and why, with `otherwise` as the way out.
 
     Whatever the bytes are: not UTF-8, nested without end, JSON of another form, or with whole numbers beyond 64 bits,
@@ -99,7 +99,7 @@ def decode(content: bytes | str, form: type[_Form], place: object, what: str, ot
     except (*NOT_JSON, UnicodeEncodeError) as error:
         fault = str(error)
     if fault:
-        raise UserError(f"{place}: not {what}: {fault}{otherwise and f'. {otherwise}'}")
+        raise _not(what, place, fault, otherwise)
     return found
 
 
@@ -109,7 +109,7 @@ def decoded(content: bytes | str, form: type[_Form]) -> _Form | None:
     >>> decoded(b"{", dict[str, int])
     """
     try:
-        return decode(content, form, "", "")
+        return decode(content, form, "")
     except UserError:
         return None
 
@@ -133,7 +133,11 @@ def conform(value: Any, form: type[_Form], place: object, what: str = "", otherw
     try:
         return msgspec.convert(value, form)
     except msgspec.ValidationError as error:
-        raise UserError(f"{place}: {what and f'not {what}: '}{error}{otherwise and f'. {otherwise}'}") from None
+        raise _not(what, place, str(error), otherwise) from None
+
+
+def _not(what: str, place: object, why: str, otherwise: str) -> UserError:
+    return UserError(f"{place}: {what and f'not {what}: '}{why}{otherwise and f'. {otherwise}'}")
 
 
 def whole(text: str) -> int:
@@ -151,7 +155,7 @@ def whole(text: str) -> int:
 def unfit(value: Any) -> str:
     """Why plain values are more than can be worked on; empty where they are not.
 
-    >>> unfit([{"a": 2**63 - 1}]), unfit([{"a": 2**63}])
+    >>> unfit([{"a": 2**64 - 1}]), unfit([{"a": 2**64}])
     ('', 'a whole number beyond 64 bits')
     """
     waiting, seen = [(value, 0)], 0

@@ -301,7 +301,7 @@ NATIVES: dict[str, Native] = {
         },
         {"a.jpg": blank(), "sub/b.jpg": blank()},
         ("my.jsonl", "40.5, 25.25]", "40.5, 5.25]", "box without area in the image"),
-        ("my.jsonl", "40.5, 25.25]", "40.5]", "line 1: not an image with its objects: Expected `array` of length 4"),
+        ("my.jsonl", "40.5, 25.25]", "40.5]", "line 1: Expected `array` of length 4"),
         root="my.jsonl",
     ),
 }

@@ -103,7 +103,7 @@ def _lines(file: Path) -> Iterator[tuple[int, _Line]]:
             for number, content in enumerate(stream, start=1):
                 text = content.removeprefix(b"\xef\xbb\xbf") if number == 1 else content
                 if text.strip():
-                    yield number, decode(text, _Line, f"{file}: line {number}", "an image with its objects", expected)
+                    yield number, decode(text, _Line, f"{file}: line {number}", "", expected)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
 
