@@ -212,6 +212,13 @@ def test_odd_paths_show_nothing_of_this_machine(server: Server, path: str) -> No
         assert text == "failed; the server's log says more\n"
 
 
+def test_a_query_opens_no_file_of_this_machine(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('[{"id": 1, "type": "html", "props": {"value": "not to be read"}}]')
+    for path in ("/", "/config"):
+        answer = httpx.get(server.address + path, params={"deep_link": f"../../../../../../../..{tmp_path}"})
+        assert answer.status_code == 200 and "not to be read" not in answer.text
+
+
 FILE = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
 ODD_BODIES = {
     "no JSON": b"{",

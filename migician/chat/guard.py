@@ -100,6 +100,8 @@ class Guard:
         elif path.endswith("/queue/join"):
             await self._join(scope, receive, send)
         else:
+            if not path.endswith("/queue/data"):
+                scope = {**scope, "query_string": b""}  # Gradio opens files that a query names
             await self._pass(scope, receive, send)
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
