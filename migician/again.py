@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import Done, UserError, appearing, check_place
-from migician.files import read_json
+from migician.files import is_file, is_folder, read_json
 
 MADE = ".made"
 
@@ -28,10 +28,10 @@ def stamp(path: str | Path, but: Path | None = None) -> dict[str, Any]:
     here, such as a name on the Hub, is only its name.
     """
     place = Path(path)
-    if place.is_file():
+    if is_file(place):
         about = place.stat()
         return {"path": str(place.resolve()), "bytes": about.st_size, "changed": about.st_mtime_ns}
-    if not place.is_dir():
+    if not is_folder(place):
         return {"path": str(path)}
     root, left_out = place.resolve(), but and but.resolve()
     digest, count = hashlib.sha256(), 0

@@ -29,9 +29,9 @@ from migician.again import check_new, note_made, stamp
 from migician.balance import Balance
 from migician.boxes import Size
 from migician.card import Part, Told, versions, write_card
-from migician.errors import UserError, alone, empty, made, partial_of, swap, writing
+from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
-from migician.index import Index, is_index, make_index, open_index
+from migician.index import Index, is_index, open_index, write_index
 from migician.mixture import write_dataset_info
 from migician.progress import Report, progress_bar
 from migician.recipe import Recipe, chosen, settings_of
@@ -224,9 +224,10 @@ def _index(work: Path, source: str, root: Path, recipe: Recipe, images: str | Pa
             raise UserError(f"{root}: is an index of {index.source} {index.split!r}, not of {source} {recipe.split!r}")
         return root, index
     folder = work / "index" / source
-    if folder.exists():
-        return folder, open_index(folder)
-    return folder, make_index(source, root, folder, split=recipe.split, images=images)
+    if not folder.exists():
+        with appearing(folder) as partial:  # without a record: the build's own says what it was made from
+            write_index(source, root, partial, split=recipe.split, images=images)
+    return folder, open_index(folder)
 
 
 def _part(

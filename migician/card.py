@@ -20,7 +20,7 @@ from migician.boxes import Size
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
-from migician.imageroots import ImageRoots
+from migician.imageroots import ImageRoots, linked
 from migician.models.pictures import encoded
 from migician.readme import HISTOGRAMS, SAMPLES, readme
 from migician.recipe import Recipe
@@ -106,7 +106,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
     sizes = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
     used = np.unique(np.concatenate([one.images for one in surveys.values()]))
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
-    roots = ImageRoots([folder], [folder, *((folder / place).parent / target for place, target in links.items())])
+    roots = ImageRoots([folder], [folder, *linked(folder, links)])
     look = album({Path(file).stem: one.picked for file, one in surveys.items()}, roots, _SHOWN)
     card: dict[str, Any] = {
         "name": told.title,

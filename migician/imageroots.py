@@ -6,10 +6,11 @@ passed on, so nothing else of this machine must get into it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -49,12 +50,13 @@ def dataset_roots(path: Path, bases: Sequence[Path], more: Iterable[Path] = ()) 
     `UserError` for a card of another form.
     """
     own = dict.fromkeys((home_of(path), bases[0]))
-    sources = [
-        (folder / link).parent / target
-        for folder in own
-        for link, target in (read_card(folder) or {}).get("links", {}).items()
-    ]
-    return ImageRoots(bases, [*own, *sources, *more])
+    sources = (linked(folder, (read_card(folder) or {}).get("links", {})) for folder in own)
+    return ImageRoots(bases, [*own, *itertools.chain(*sources), *more])
+
+
+def linked(folder: Path, links: Mapping[str, str]) -> list[Path]:
+    """Where the links of a dataset in `folder` lead, as its card writes them: target by the link's path in it."""
+    return [(folder / link).parent / target for link, target in links.items()]
 
 
 def read_image(path: Path) -> bytes:

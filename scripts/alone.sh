@@ -41,3 +41,12 @@ end_all() {
     sleep 0.1
   done
 }
+
+# From here on end all that `holders` names, and $teller, which says how far a training is, when this script ends.
+end_with_me() {
+  teller=""
+  trap 'end_all; kill $teller 2> /dev/null || true; wait' EXIT
+  trap 'exit 129' HUP # and so the trap above
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}

@@ -19,11 +19,7 @@ case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blan
 mkdir -p "$folder"
 . scripts/alone.sh
 hold "$folder/.lock" quickstart.sh "$folder"
-teller=""
-trap 'end_all; kill $teller 2> /dev/null || true; wait' EXIT
-trap 'exit 129' HUP # and so the trap above
-trap 'exit 130' INT
-trap 'exit 143' TERM
+end_with_me
 SECONDS=0
 say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
 

@@ -47,11 +47,7 @@ if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
 fi
 
 echo "stage.sh: $config on $processes processes, into $out" >&2
-teller=""
-trap 'end_all; kill $teller 2> /dev/null || true; wait' EXIT
-trap 'exit 129' HUP # and so the trap above
-trap 'exit 130' INT
-trap 'exit 143' TERM
+end_with_me
 launch=(llamafactory-cli train)
 # A checkpoint converted for another number of processes: see migician/universal.py.
 [[ " ${again[*]} " != *" deepspeed="* ]] ||

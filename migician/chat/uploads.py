@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from migician.errors import UserError
-from migician.models.pictures import load_picture
+from migician.models.pictures import encoded, load_picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; Pillow's other readers have seen fewer hostile files, and some start programs."""
@@ -118,17 +118,15 @@ def take(source: str | Path | Upload, limits: Limits = LIMITS) -> Picture:
 
 def kept(image: Image.Image, name: str) -> Picture:
     """A picture of these pixels."""
-    stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=1)  # a fourth of the time of the best, and a tenth larger
-    return Picture(name, stream.getvalue(), thumbnail(image))
+    content = encoded(image, "PNG", compress_level=1)  # a fourth of the time of the best, and a tenth larger
+    return Picture(name, content, thumbnail(image))
 
 
 def thumbnail(image: Image.Image) -> bytes:
     """A JPEG of it, at most 640 pixels large."""
-    shown, stream = image.copy(), io.BytesIO()
+    shown = image.copy()
     shown.thumbnail((_SHOWN_PX, _SHOWN_PX))
-    shown.save(stream, "JPEG", quality=90)
-    return stream.getvalue()
+    return encoded(shown, "JPEG", quality=90)
 
 
 def _read(path: str | Path, limits: Limits) -> Upload:

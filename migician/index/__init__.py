@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from migician.again import check_new, making, stamp
+from migician.again import making, stamp
 from migician.errors import UserError, unknown
 from migician.files import is_file, is_folder, read_json
 from migician.index.pairs import Pairs, write_pairs
@@ -23,7 +23,7 @@ from migician.index.tracks import Tracks, write_tracks
 from migician.scenes import ImagePair, Scene, Tally, Track
 from migician.sources import SOURCES, scenes_of
 
-__all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index"]
+__all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open_index", "write_index"]
 
 VERSION = 2
 _READ_OTHERWISE = ("sa1b", "magicbrush")
@@ -78,17 +78,22 @@ def make_index(
     """
     if source not in SOURCES:
         raise UserError(unknown("source", source, SOURCES))
-    target, left_out = Path(out), Tally()
+    target = Path(out)
     where = str(Path(images).resolve()) if images else None
     settings = {"source": source, "split": split, "root": stamp(root, but=target), "images": where, "version": VERSION}
-    check_new(target, settings, force=force, mark="index.json")
-    base, scenes = scenes_of(source, Path(root), left_out, split=split, images=Path(images) if images else None)
-    write, _ = _KINDS[SOURCES[source].gives]
     with making(target, settings, force=force, mark="index.json") as partial:
-        count = write(scenes, partial, base)
-        about = _About(VERSION, source, split, str(base), count, left_out.counts)
-        (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+        write_index(source, Path(root), partial, split=split, images=images)
     return open_index(target)
+
+
+def write_index(source: str, root: Path, folder: Path, *, split: str, images: str | Path | None) -> None:
+    """Write the files of an index into an empty folder; see `make_index`."""
+    left_out = Tally()
+    base, scenes = scenes_of(source, root, left_out, split=split, images=Path(images) if images else None)
+    write, _ = _KINDS[SOURCES[source].gives]
+    count = write(scenes, folder, base)
+    about = _About(VERSION, source, split, str(base), count, left_out.counts)
+    (folder / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
 
 
 def is_index(folder: str | Path) -> bool:
