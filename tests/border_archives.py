@@ -111,7 +111,7 @@ def _shared() -> dict[str, bytes]:
 
 
 ARCHIVES: dict[str, Hostile] = {
-    "4 billion volumes": Hostile(_volumes(2**32 - 1), "z03 is not beside it"),
+    "4 billion volumes": Hostile(_volumes(2**32 - 1), "z02 is not beside it"),
     "as many volumes as 16 bits name": Hostile(_short_volumes(2**16 - 1), "z01 is not beside it"),
     "a name of 256 bytes": Hostile(_one("a" * 252 + ".jpg"), "longer than"),
     "a folder's name of 256 bytes": Hostile(_one("a" * 256 + "/a.jpg"), "longer than"),
