@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import random
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -144,14 +146,26 @@ def sweep(home: Path, seed: int, tries: int) -> Iterator[Try]:
     sound = {run: tree(world / run) for run in KINDS}
     ways = [(verb, run, file) for verb in VERBS for run in verb.runs for file in verb.reads if Path(file) in sound[run]]
 
-    @cache
-    def spoiled(run: str, file: str) -> list[Mutation]:
-        return list(mutations(sound[run][Path(file)] or b"", lines=file.endswith("l")))
-
+    wanted = Counter(ways[number % len(ways)][1:] for number in range(tries))
+    drawn = {
+        (run, file): iter(_drawn(mutations(sound[run][Path(file)] or b"", lines=file.endswith("l")), count, dice))
+        for (run, file), count in wanted.items()
+    }
     for number in range(tries):
         verb, run, file = ways[number % len(ways)]
-        one = dice.choice(spoiled(run, file))
+        one = next(drawn[run, file])
         yield attempt(world, work, verb, run, file, one.content, one.what)
+
+
+def _drawn(every: Iterable[Mutation], count: int, dice: random.Random) -> list[Mutation]:
+    """So many of them, drawn evenly, of which no more than those are ever kept; again from the first where all are."""
+    kept: list[Mutation] = []
+    for number, one in enumerate(every):
+        place = number if number < count else dice.randrange(number + 1)
+        if place < count:
+            kept[place : place + 1] = [one]
+    dice.shuffle(kept)
+    return list(itertools.islice(itertools.cycle(kept), count))
 
 
 def attempt(world: Path, work: Path, verb: Verb, run: str, file: str, content: bytes, what: str = "") -> Try:
