@@ -192,7 +192,7 @@ def test_a_closed_page_is_forgotten_at_once() -> None:
     with serving() as (server, client):
         client.bring(client.upload([("a.png", png("red"))]), "closed")
         kept = server.visitors.size
-        with httpx.stream("GET", f"{server.address}/gradio_api/heartbeat/closed", timeout=30) as stream:
+        with httpx.stream("GET", f"{server.address}/gradio_api/heartbeat/closed", timeout=300) as stream:
             next(stream.iter_lines())
             assert server.visitors.size == kept
         assert until(lambda: server.visitors.size == 0, client)
@@ -277,10 +277,12 @@ def test_sigterm_ends_it_while_it_replies_and_kill_leaves_nothing(tmp_path: Path
             event = {"fn_index": server.dependency("mg-send")["id"], "data": ["Where?", server.model()]}
             body = {**event, "session_hash": "asks", "event_data": None}
             server.http.post(f"{server.address}/gradio_api/queue/join", json=body).raise_for_status()
-            with httpx.stream("GET", f"{server.address}/gradio_api/queue/data?session_hash=asks", timeout=60) as stream:
+            with httpx.stream(
+                "GET", f"{server.address}/gradio_api/queue/data?session_hash=asks", timeout=300
+            ) as stream:
                 next(line for line in stream.iter_lines() if "process_generating" in line)
                 os.kill(server.process.pid, number)
-                assert server.process.wait(60) == (143 if number == signal.SIGTERM else -9)
+                assert server.process.wait(300) == (143 if number == signal.SIGTERM else -9)
         assert list(folder.iterdir()) == []
 
 

@@ -25,7 +25,7 @@ from migician.chat.session import Shelf
 from migician.errors import UserError
 from migician.models.scripted import Scripted
 
-HTTP = httpx.Client(timeout=60)
+HTTP = httpx.Client(timeout=300)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -94,7 +94,7 @@ def test_a_stranger_is_refused_on_every_route(server: Server, kind: str) -> None
     place = server.address.removeprefix("http://")
     port = place.rpartition(":")[2]
     headers = {name: value.replace("PORT", port).replace("PLACE", place) for name, value in FOREIGN[kind].items()}
-    with httpx.Client(base_url=server.address, timeout=60) as client:
+    with httpx.Client(base_url=server.address, timeout=300) as client:
         for method, path in routes():
             answer = client.request(method, path, headers=headers)
             assert answer.status_code == 403, (method, path, answer.text[:200])
