@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from migician.again import making
 from migician.checkpointforms import canonical
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint, read_header
-from migician.errors import UserError, appearing
-from migician.files import read_object
+from migician.errors import UserError
+from migician.files import is_file, read_object
 from migician.merging import COMPANIONS, PIECE, TORCH_NAMES, check_space, header_bytes, read_part
 
 if TYPE_CHECKING:
@@ -59,13 +60,13 @@ class _Change:
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds an adapter instead of a model."""
-    return (Path(folder) / CONFIG).is_file() and not (Path(folder) / "config.json").is_file()
+    return is_file(Path(folder) / CONFIG) and not is_file(Path(folder) / "config.json")
 
 
 def read_adapter(folder: Path) -> Checkpoint:
     """The tensors of an adapter, from the header alone; its config is peft's. `UserError` where it is damaged."""
     file = folder / WEIGHTS
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"{folder}: holds no {WEIGHTS}; save the adapter as safetensors first")
     return Checkpoint(folder, read_object(folder / CONFIG), (file,), {one.name: one for one in read_header(file)})
 
@@ -75,6 +76,7 @@ def merge_adapter(
     out: str | Path,
     base: str | Path | None = None,
     *,
+    force: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the base of a LoRA adapter with the adapter merged into it to the new folder `out` and give its path.
@@ -82,12 +84,11 @@ def merge_adapter(
     `base` is a folder or a Hub id; without it, what the adapter says it was trained on. Sums are made in float32 and
     rounded once to the base's own dtype; the result has the base's form, files and tokenizer. An adapter that was
     trained on a quantised base is merged into the weights before they were quantised. `merge.json` says what it was
-    made from. The folder appears whole or not at all. Raises `UserError`, before anything is written, where the
-    adapter is no plain LoRA or does not fit the base, `out` exists or the disk is too small.
+    made from. The folder appears whole or not at all. Raises `Done` where `out` is this merge already, and `UserError`,
+    before anything is written, where the adapter is no plain LoRA or does not fit the base, `out` holds anything else
+    (another merge is replaced with `force`) or the disk is too small.
     """
     source, target = Path(adapter), Path(out)
-    if target.exists():
-        raise UserError(f"{target}: exists already; remove it or choose another folder")
     if not is_adapter(source):
         raise UserError(f"{source}: not an adapter: it holds no {CONFIG}, or a whole model")
     trained = read_adapter(source)
@@ -98,16 +99,16 @@ def merge_adapter(
         raise UserError(f"{source / CONFIG}: does not name its base; say --base")
     own = read_checkpoint(locate(reference))
     changes = _changes(trained, own)
-    with appearing(target) as partial:
+    made = {
+        "formula": "base + scale * B A",
+        "scale": config.scale,
+        "rank": config.r,
+        "base": {"path": str(reference), "fingerprint": own.fingerprint()},
+        "adapter": {"path": str(source), "fingerprint": trained.fingerprint()},
+    }
+    with making(target, made, force=force, mark="merge.json") as partial:
         check_space(partial, own.n_bytes)
         _write(own, changes, config.scale, partial, on_progress)
-        made = {
-            "formula": "base + scale * B A",
-            "scale": config.scale,
-            "rank": config.r,
-            "base": {"path": str(reference), "fingerprint": own.fingerprint()},
-            "adapter": {"path": str(source), "fingerprint": trained.fingerprint()},
-        }
         (partial / "merge.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return target
 
@@ -172,7 +173,7 @@ def _write(
             stream.flush()
             os.fsync(stream.fileno())
     for name in (*COMPANIONS, INDEX):
-        if (base.folder / name).is_file():
+        if is_file(base.folder / name):
             shutil.copyfile(base.folder / name, folder / name)
 
 

@@ -12,8 +12,10 @@ from PIL import Image
 from migician.boxes import Box
 from migician.boxplaces import anchor, places
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, parse_boxes
+from migician.checking.images import FORMATS
 from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
 from migician.errors import UserError
+from migician.imageroots import ImageRoots, dataset_roots
 from migician.samples import IMAGE_MARK, Sample
 
 ANSWER, GIVEN = PREDICTION, PALETTE[1]
@@ -35,11 +37,11 @@ class Album:
     """Samples passed over, as an image of theirs cannot be opened."""
 
 
-def album(candidates: Mapping[str, Sequence[bytes]], folder: Path, count: int) -> Album:
+def album(candidates: Mapping[str, Sequence[bytes]], images: ImageRoots, count: int) -> Album:
     """`count` samples, by turns from each family of `candidates` (records by the family's name).
 
-    `folder` is where the paths of images begin. A sample whose images cannot be opened is passed over, and the next
-    of its family comes instead.
+    A sample whose images are not in `images` or cannot be opened is passed over, and the next of its family comes
+    instead.
     """
     queues = {family: list(records) for family, records in candidates.items()}
     sheets: list[Image.Image] = []
@@ -48,9 +50,9 @@ def album(candidates: Mapping[str, Sequence[bytes]], folder: Path, count: int) -
         for family, queue in queues.items():
             while queue and len(sheets) < count:
                 sample = msgspec.json.decode(queue.pop(0), type=Sample)
-                images = _opened(sample, folder)
-                if images:
-                    sheets.append(_sheet(family, sample, images))
+                opened = _opened(sample, images)
+                if opened:
+                    sheets.append(_sheet(family, sample, opened))
                     break
                 unreadable += 1
     return Album(_columns(sheets) if sheets else None, len(sheets), unreadable)
@@ -59,20 +61,24 @@ def album(candidates: Mapping[str, Sequence[bytes]], folder: Path, count: int) -
 def draw_sample(sample: Sample, folder: str | Path) -> Image.Image:
     """One sample as a picture: its images with the boxes drawn, its questions and answers below.
 
-    `folder` is where the paths of images begin: the dataset's own. Raises `UserError` where an image cannot be opened.
+    `folder` is where the paths of images begin: the dataset's own. Raises `UserError` where an image cannot be opened,
+    or lies neither there nor in a source that the dataset's card names.
     """
-    images = _opened(sample, Path(folder))
+    images = _opened(sample, dataset_roots(Path(folder), [Path(folder)]))
     if not images:
         raise UserError(f"sample {sample.id!r}: an image of it cannot be opened below {folder}: {sample.images[:1]}")
     return _sheet(sample.type, sample, images)
 
 
-def _opened(sample: Sample, folder: Path) -> list[Image.Image]:
+def _opened(sample: Sample, roots: ImageRoots) -> list[Image.Image]:
     """The images no larger than they are shown, or none where one cannot be opened."""
     images = []
     for name in sample.images:
+        place = roots.find(name)
+        if isinstance(place, str):
+            return []
         try:
-            with Image.open(folder / name) as opened:
+            with Image.open(place, formats=FORMATS) as opened:
                 # A JPEG is decoded at a fraction of its size, which for large photographs saves most of the time.
                 opened.draft("RGB", (_COLUMN_PX, _ROW_PX * 2))
                 image = opened.convert("RGB")

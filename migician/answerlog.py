@@ -7,29 +7,40 @@ others to `answers-1.jsonl` and so on; when a run starts or ends, all are put in
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from migician.errors import NOT_JSON, UserError, writing
-from migician.files import read_bytes, read_json
-from migician.scoring import Answer
+from migician.again import first_difference
+from migician.askedimages import ImageFile
+from migician.errors import NOT_JSON, UserError, alone, made, writing
+from migician.files import decode, read_bytes
+from migician.scoring import Answer, Count
+
+_Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+_Pixels = Annotated[int, Meta(ge=0, le=10**6)]
+"""0 where an image could not be read."""
 
 
 class Logged(Answer, frozen=True, omit_defaults=True):
     """An answer as a run keeps it."""
 
-    work: dict[str, int] | None = None
+    index: Count
+    seconds: _Seconds | None = None
+    sizes: tuple[tuple[_Pixels, _Pixels], ...] | None = None
+    work: dict[str, Count] | None = None
     """In the line of a batch's first answer: what the model counted for the whole batch."""
-    outside_seconds: float | None = None
+    outside_seconds: _Seconds | None = None
     """There too: how long the model stood still before this batch."""
     dropped: tuple[str, ...] | None = None
     """Parameters that the server does not take and that were left out."""
+    image_files: tuple[ImageFile, ...] | None = None
+    """Of each image of the question, in order."""
 
     @property
     def fault(self) -> str | None:
@@ -38,14 +49,18 @@ class Logged(Answer, frozen=True, omit_defaults=True):
 
 
 @contextlib.contextmanager
-def hold(out: Path, identity: Mapping[str, Any], images: Path) -> Iterator[None]:
+def hold(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = False) -> Iterator[None]:
     """Keep `out` for one run, against any other process, while the block lasts.
 
-    Raises `UserError` if it holds another run than that of `identity`, or is in use.
+    With `force` the run that it holds is thrown away first, answers and all. Raises `UserError` if it holds another run
+    than that of `identity`, or is in use.
     """
-    lock = _lock(out)
-    try:
+    with made(out), alone(out, out):
         run = out / "run.json"
+        if force:
+            # Whose answers they are goes last, so that what a kill leaves is not taken for another run's.
+            for file in (*(out / name for name in ("report.json", "records.jsonl")), *_parts(out), run):
+                file.unlink(missing_ok=True)
         if run.exists():
             _compare_runs(run, identity)
         elif parts := _parts(out):
@@ -57,12 +72,16 @@ def hold(out: Path, identity: Mapping[str, Any], images: Path) -> Iterator[None]
                 content = msgspec.json.encode({**identity, "images": str(images.resolve())})
                 stream.write(msgspec.json.format(content, indent=2) + b"\n")
         yield
-    finally:
-        os.close(lock)
 
 
-def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
+def collect(
+    out: Path,
+    batches: Sequence[Sequence[int]],
+    admit: Callable[[dict[int, Logged]], dict[int, Logged]] = lambda answers: answers,
+) -> dict[int, Logged]:
     """The answers of all processes to whole batches (lists of rows), in order of rows; they alone remain on disk.
+
+    `admit` is given them first and gives them as they remain, or raises: then nothing on disk changes.
 
     A batch that was cut while it was written is dropped, to be asked again in full: then its
     replies do not depend on where the run was stopped. Of two answers to a question the later one counts.
@@ -73,14 +92,15 @@ def collect(out: Path, batches: Sequence[Sequence[int]]) -> dict[int, Logged]:
         for answer in _read(part):
             kept[answer.index] = _after(kept.get(answer.index), answer)
     rows = sorted(row for batch in batches if all(row in kept for row in batch) for row in batch)
-    lines = b"".join(_line(kept[row]) for row in rows)
+    answers = admit({row: kept[row] for row in rows})
+    lines = b"".join(map(_line, answers.values()))
     if parts and (parts != [target] or target.read_bytes() != lines):
         with writing(target) as stream:
             stream.write(lines)
     for part in parts:
         if part != target:
             part.unlink()
-    return {row: kept[row] for row in rows}
+    return answers
 
 
 def _after(before: Logged | None, answer: Logged) -> Logged:
@@ -125,26 +145,21 @@ def images_of(out: Path) -> Path | None:
     run = out / "run.json"
     if not run.exists():
         return None
-    return Path(read_json(run, _Images, "what migician eval writes").images)
+    return Path(_read_run(run).images)
 
 
-class _Images(msgspec.Struct):
+class _Run(msgspec.Struct):
+    """What is read of a run.json; the first ones did not name the benchmark."""
+
+    data_sha256: str
+    model: dict[str, Any]
+    plan: dict[str, Any]
     images: str
+    benchmark: str = ""
 
 
-def _lock(out: Path) -> int:
-    """The lock of a folder, which ends with the process that holds it, however it ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise UserError(f"{out} is in use by another process: wait for it, or choose another --out") from None
-    return handle
+def _read_run(run: Path) -> _Run:
+    return decode(read_bytes(run), _Run, f"{run}: damaged, choose another folder", "what migician eval writes")
 
 
 def _parts(out: Path) -> list[Path]:
@@ -167,21 +182,12 @@ def _line(answer: Logged) -> bytes:
 
 
 def _compare_runs(run: Path, identity: Mapping[str, Any]) -> None:
-    try:
-        before = msgspec.json.decode(read_bytes(run), type=dict[str, Any])
-    except NOT_JSON:
-        raise UserError(f"{run}: damaged: choose another --out") from None
+    before = msgspec.to_builtins(_read_run(run))
     now = msgspec.json.decode(msgspec.json.encode(identity))
     for name in ("benchmark", "data_sha256", "model", "plan"):
-        if before.get(name) == now[name]:
+        if before[name] == now[name]:
             continue
-        different = _first_difference(before.get(name), now[name])
-        raise UserError(f"{run.parent} holds another run: {name}{different}. Choose another --out to start anew")
-
-
-def _first_difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                return f".{key}{_first_difference(before.get(key), now[key])}"
-    return f" was {before!r} and is now {now!r}"
+        different = first_difference(before[name], now[name])
+        raise UserError(
+            f"{run.parent} holds another run: {name}{different}. --force throws it away, or choose another --out"
+        )

@@ -52,10 +52,12 @@ def score_file(
     images: Path | None,
     max_pixels: int | None,
     partial: bool,
+    force: bool = False,
 ) -> Report:
     """Score a file of answers, as `migician score` does with the same options; writes into `out`, gives the report.
 
-    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what cannot be read.
+    For a report that `out` has already, and `force`, see `score_answers`. Raises `UserError` for a benchmark, style or
+    protocol that is not known, and naming what cannot be read.
     """
     reading = reading_named(protocol, style, y_stretch)
     bench = load_benchmark(benchmark, data)
@@ -69,7 +71,15 @@ def score_file(
         digest.update(file.read_bytes())
     spec = {"answers": path.name or path.resolve().name, "answers_sha256": digest.hexdigest()}
     return score_answers(
-        bench, given, reading, Path(out), images=images, partial=partial, spec=spec, max_pixels=max_pixels
+        bench,
+        given,
+        reading,
+        Path(out),
+        images=images,
+        partial=partial,
+        spec=spec,
+        max_pixels=max_pixels,
+        force=force,
     )
 
 

@@ -6,13 +6,14 @@ Members are written one by one, beside their place and then renamed, so that a f
 from __future__ import annotations
 
 import lzma
+import os
 import re
 import shutil
 import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,14 @@ _BLOCK = 4096  # what a file takes on disk is a multiple of it
 _HEADER = 30  # bytes before the name of a member
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LEFTOVERS = {"__MACOSX", ".DS_Store", "Thumbs.db"}
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_PARTIAL = ".unpacking.part"
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+"""Bytes that file systems take."""
+_SHOWN = 80
+"""Letters of a name that is refused."""
+_DEEPEST = 100
+"""Folders in each other: far more than data has, and few enough for whatever removes them again."""
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -44,7 +53,13 @@ class _Member:
 
 
 def unpack(
-    file: Path, target: Path, *, strip: Iterable[str] = (), below: str | None = None, report: Report | None = None
+    file: Path,
+    target: Path,
+    *,
+    strip: Iterable[str] = (),
+    below: str | None = None,
+    reserved: Collection[str] = (),
+    report: Report | None = None,
 ) -> Unpacked:
     """Unpack the zip `file` (the last volume, where there are several) into `target`.
 
@@ -53,15 +68,17 @@ def unpack(
     told the bytes done and in all.
 
     Raises `UserError`, with nothing written, for a member that would leave `target`, that is neither file nor folder,
-    or that shares its place with another (letter case aside); and for too little room on the disk. Raises it in the
+    that no file system takes, or that shares its place with another (letter case aside), or with a file of this
+    project's (`reserved` are names in `target`); and for too little room on the disk. Raises it in the
     middle for damaged data, and for a file in the way that is not the member: it is never overwritten.
     """
     with open_zip(file) as archive:
-        members = _members(archive, file, tuple(strip), below)
+        members = _members(archive, file, target, tuple(strip), below, reserved)
         missing = [member for member in members if not _is_there(member, target, file)]
         _check_room(file, target, missing)
         total, done = sum(member.info.file_size for member in missing), 0
         folders: set[Path] = set()
+        _remove(target / _PARTIAL)  # of a run that was killed; never written through a link
         for member in missing:
             _write(archive, member, target, file, folders)
             done += member.info.file_size
@@ -70,10 +87,17 @@ def unpack(
     return Unpacked(len(missing), len(members) - len(missing))
 
 
-def missing_bytes(file: Path, target: Path, *, strip: Iterable[str] = (), below: str | None = None) -> int:
+def missing_bytes(
+    file: Path,
+    target: Path,
+    *,
+    strip: Iterable[str] = (),
+    below: str | None = None,
+    reserved: Collection[str] = (),
+) -> int:
     """Room on disk that unpacking needs, less the members that are there, by name and size."""
     with open_zip(file) as archive:
-        members = _members(archive, file, tuple(strip), below)
+        members = _members(archive, file, target, tuple(strip), below, reserved)
         return sum(_on_disk(one) for one in members if not _has_size(target / one.path, one.info.file_size))
 
 
@@ -90,27 +114,53 @@ def check_name(name: str) -> str | None:
         return "has a backslash or a drive letter"
     if _CONTROL.search(name):
         return "has a control character"
-    if any(part in ("", ".", "..") for part in name.rstrip("/").split("/")):
-        return "leads out of the folder" if ".." in name.split("/") else "has an empty part"
+    parts = name.rstrip("/").split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return "leads out of the folder" if ".." in parts else "has an empty part"
+    if len(parts) > _DEEPEST:
+        return f"lies {len(parts):,} folders deep, more than {_DEEPEST}"
+    if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in parts):
+        return f"has a name longer than {_LONGEST_NAME} bytes"
+    if any(part.startswith(".") and part.endswith(".part") for part in parts):
+        return "has the name of an unfinished file"
     return None
 
 
-def _members(archive: zipfile.ZipFile, file: Path, strip: tuple[str, ...], below: str | None) -> list[_Member]:
+def _members(
+    archive: zipfile.ZipFile,
+    file: Path,
+    target: Path,
+    strip: tuple[str, ...],
+    below: str | None,
+    reserved: Collection[str],
+) -> list[_Member]:
     """Every file of the archive and its place, after all checks that need no data."""
     _check_overlaps(archive, file)
     found = []
     for info in archive.infolist():
         fault = check_name(info.orig_filename) or _fault_of_kind(info)
         if fault:
-            raise UserError(f"{file}: member {info.orig_filename!r} {fault}; nothing was unpacked")
+            raise _refused(file, info, fault)
         if info.is_dir() or not _LEFTOVERS.isdisjoint(info.filename.split("/")):
             continue
         prefix = next((one for one in strip if info.filename.startswith(one)), "")
         found.append((info, info.filename.removeprefix(prefix)))
     if below and not any(path.startswith(f"{below}/") for _, path in found):
         found = [(info, f"{below}/{path}") for info, path in found]
+    longest = _LONGEST_PATH - len(os.fsencode(target.absolute())) - 1
+    for info, path in found:
+        if len(path.encode("utf-8", "surrogatepass")) > longest:
+            raise _refused(file, info, f"has a path longer than {_LONGEST_PATH} bytes in {target}")
+        if path.partition("/")[0].casefold() in reserved:
+            raise _refused(file, info, f"would stand in the place of this command's own {path.partition('/')[0]}")
     _check_places(found, file)
     return [_Member(info, path) for info, path in found]
+
+
+def _refused(file: Path, info: zipfile.ZipInfo, fault: str) -> UserError:
+    name = info.orig_filename
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return UserError(f"{file}: member {shown!r} {fault}; nothing was unpacked")
 
 
 def _fault_of_kind(info: zipfile.ZipInfo) -> str | None:
@@ -120,7 +170,9 @@ def _fault_of_kind(info: zipfile.ZipInfo) -> str | None:
     # Archives made on Windows leave the kind out: 0.
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR and info.file_size):
         return "is neither a file nor a folder"
-    return "is encrypted" if info.flag_bits & 1 else None
+    if info.flag_bits & 1:
+        return "is encrypted"
+    return None if info.compress_type in _METHODS else f"is compressed by method {info.compress_type}, not known here"
 
 
 def _check_overlaps(archive: zipfile.ZipFile, file: Path) -> None:
@@ -215,8 +267,7 @@ def gigabytes(size: int) -> str:
 def _write(archive: zipfile.ZipFile, member: _Member, target: Path, file: Path, folders: set[Path]) -> None:
     path = target / member.path
     _make_folder(path.parent, target, folders)
-    partial = target / ".unpacking.part"
-    partial.unlink(missing_ok=True)  # of a run that was killed; never written through a link
+    partial = target / _PARTIAL
     size = 0
     try:
         with partial.open("xb") as sink:
@@ -232,6 +283,13 @@ def _write(archive: zipfile.ZipFile, member: _Member, target: Path, file: Path, 
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _content(archive: zipfile.ZipFile, member: _Member, file: Path) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
+from migician.boxplaces import Copying
 from migician.survey import AREA_EDGES
 from migician.tasks.draft import Draft
 
@@ -40,6 +41,8 @@ class Balance(msgspec.Struct):
     """Boxes by the place of their centre on a grid of three by three, row after row."""
     labels: dict[str, int] = {}
     """Boxes by label, where they have one."""
+    copying: dict[str, Copying] = {}
+    """By source: answers in other images than a box that their question gives."""
 
     @property
     def boxes(self) -> int:
@@ -55,16 +58,19 @@ class Balance(msgspec.Struct):
         self.areas, self.ninths = _sum(self.areas, other.areas), _sum(self.ninths, other.ninths)
         for label, count in other.labels.items():
             self.labels[label] = self.labels.get(label, 0) + count
+        for source, one in other.copying.items():
+            self.copying.setdefault(source, Copying()).add(one.answers, one.copyable, one.shuffled)
 
     def told(self) -> dict[str, object]:
-        """For a card: as it is, with the most frequent labels and the number of all."""
+        """For a card: as it is but for `copying`, with the most frequent labels and the number of all."""
         frequent = sorted(self.labels.items(), key=lambda one: (-one[1], one[0]))
         fields: dict[str, object] = msgspec.to_builtins(self, str_keys=True)
+        del fields["copying"]
         return fields | {"labels": dict(frequent[:_KEPT]), "kinds": len(self.labels)}
 
 
 def balance_of(drafts: Sequence[Draft]) -> Balance:
-    """Of the answers of some drafts."""
+    """Of the answers of some drafts, but for `copying`: their images have no paths yet."""
     pointed = [(len(draft.pictures), target) for draft in drafts for target in draft.targets]
     asked = Counter((images, target.image) for images, target in pointed)
     labels = Counter(target.label for _, target in pointed)

@@ -171,12 +171,12 @@ def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _thousandth(value: float) -> int:
-    scaled = abs(value) * 1000
+    if value < 0:
+        return -_thousandth(-value)
+    scaled = value * 1000
     whole = math.floor(scaled + 0.5)
     # Rounded off first where it matters, so that 0.0125 (a double just below) goes up like any other half.
-    if abs(whole - scaled) > 0.4999:
-        whole = math.floor(round(scaled, 6) + 0.5)
-    return whole if value >= 0 else -whole
+    return whole if -0.4999 <= whole - scaled <= 0.4999 else math.floor(round(scaled, 6) + 0.5)
 
 
 def _checked(size: Size) -> Size:

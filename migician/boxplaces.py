@@ -22,6 +22,7 @@ TRACKING = "ot_train"
 """The type of tracking samples."""
 _ALWAYS_IN = {"rl_train": 0, "rg_train": 1}
 """The image in which samples of a type look for what another shows."""
+_FORM = BOX_START + "(x1,y1)"
 _FRAME = re.compile(r"[^.]*?(?<![0-9])([0-9]{1,12})(_ref)?\.[A-Za-z]{3,4}")
 _PLAIN = re.compile(r"<\|box_start\|>\(([0-9]{1,4}),([0-9]{1,4})\),\(([0-9]{1,4}),([0-9]{1,4})\)<\|box_end\|>")
 _ORDER_WORDS = ("order", "Order", "sort", "Sort", "hronolog")
@@ -83,8 +84,8 @@ class Copying(msgspec.Struct):
     shuffled: int = 0
     """Samples among them whose frames are out of order."""
 
-    def add(self, answers: int, copyable: int, shuffled: bool) -> None:
-        """Count one more sample."""
+    def add(self, answers: int, copyable: int, shuffled: int) -> None:
+        """Count more samples, `shuffled` of them out of order."""
         self.answers += answers
         self.copyable += copyable
         self.shuffled += shuffled
@@ -120,9 +121,16 @@ class Spoken(Protocol):
 def count_copying(
     type: str, images: Sequence[str], conversation: Sequence[Spoken], copying: dict[str, Copying]
 ) -> Seen | None:
-    """Count one more sample in `copying`, by its source, and give what `seen` says of it."""
+    """`count_seen` for a conversation."""
     told = [turn.value for turn in conversation if turn.from_ != "system"]
-    found = seen(type, images, list(zip(told[::2], told[1::2], strict=False)))
+    return count_seen(type, images, list(zip(told[::2], told[1::2], strict=False)), copying)
+
+
+def count_seen(
+    type: str, images: Sequence[str], turns: Sequence[tuple[str, str]], copying: dict[str, Copying]
+) -> Seen | None:
+    """Count one more sample in `copying`, by its source, and give what `seen` says of it."""
+    found = seen(type, images, turns)
     if found and found.answers:
         copying.setdefault(source_of(images[0]), Copying()).add(found.answers, found.copyable, found.shuffled)
     return found
@@ -135,14 +143,14 @@ def seen(type: str, images: Sequence[str], turns: Sequence[tuple[str, str]]) -> 
     >>> seen("", ["a", "b"], [(f"Find {box} of Image-1 in Image-2.", box)])
     Seen(answers=1, copyable=1, shuffled=False, answers_anchor=False)
     """
-    if len(images) < 2 or not any(BOX_START in question and BOX_START in answer for question, answer in turns):
+    if len(images) < 2 or not any(_gives(question) and BOX_START in answer for question, answer in turns):
         return None
     questions = [question for question, _ in turns]
     first, shuffled = anchor(type, images, questions)
     near: list[bool] = []
     answers_anchor = False
     for question, answer in turns:
-        if BOX_START in question and BOX_START in answer:
+        if _gives(question) and BOX_START in answer:
             if type == TRACKING:
                 # The same as `places` says, which takes ten times as long: all but the line about the anchor.
                 own = f"Image-{first + 1}: {BOX_START}"
@@ -152,6 +160,11 @@ def seen(type: str, images: Sequence[str], turns: Sequence[tuple[str, str]]) -> 
             else:
                 near += _near(type, question, answer, len(images))
     return Seen(len(near), sum(near), shuffled, answers_anchor) if near or answers_anchor else None
+
+
+def _gives(question: str) -> bool:
+    """Whether a question has a box, and not just the form of one, to answer by."""
+    return BOX_START in question and question.count(BOX_START) > question.count(_FORM)
 
 
 def _is_near(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

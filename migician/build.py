@@ -25,10 +25,11 @@ from typing import Any
 
 import msgspec
 
+from migician.again import check_new, note_made, stamp
 from migician.balance import Balance
 from migician.boxes import Size
 from migician.card import Part, Told, versions, write_card
-from migician.errors import UserError, alone, empty, made, partial_of, writing
+from migician.errors import UserError, alone, empty, made, partial_of, swap, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.index import Index, is_index, make_index, open_index
 from migician.mixture import write_dataset_info
@@ -93,7 +94,7 @@ def build(
     ray: bool = False,
     config: str | Path | None = None,
     collect: bool = False,
-    overwrite: bool = False,
+    force: bool = False,
     exclude: Exclude | None = MIG_BENCH,
     name: str = NAME,
     images: str | Path | None = None,
@@ -112,18 +113,21 @@ def build(
     `name` is the title of the dataset's card; files and folders keep theirs. `settings` are, by task, what differs
     from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`.
 
-    `out` may exist only if it is empty, or with `overwrite` if it holds an earlier build. A build
+    `out` may exist only if it is empty, or with `force` if it holds an earlier build. A build
     that was killed leaves a folder beside `out`; the same call again goes on from it.
 
+    Raises `Done` where the same call has made `out` already.
     Raises `UserError` naming what is unknown, missing or unreadable, and where not one sample could be made. Bad
     rows of a source and samples that fail a filter are counted on the card.
     """
     target = Path(out)
     recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None, settings or {})
-    _refuse_occupied(target, overwrite)
     exclude, excluded = begin(exclude)
+    plan = _plan(target, recipe, sources, images, collect, excluded, name)
+    check_new(target, plan, force=force, mark="card.json")
     with _workplace(target) as work:
-        _go_on_or_start_anew(work, recipe, sources, images, collect, excluded)
+        check_new(target, plan, force=force, mark="card.json")  # another process may have made it meanwhile
+        _go_on_or_start_anew(work, plan)
         with _crew(workers, ray) as crew:
             made = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
@@ -136,7 +140,8 @@ def build(
             raise UserError(f"{out}: not one sample could be made. {'. '.join(part.shortfall for part in parts)}")
         told = Told(name, recipe, parts, excluded, balances)
         _assemble(work, told)
-        _swap(work / "data", target)
+        note_made(work / "data", plan)
+        swap(work / "data", target)
     return Built(target, tuple(parts), tuple(told.warnings))
 
 
@@ -165,24 +170,30 @@ def _workplace(target: Path) -> Iterator[Path]:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
 
 
-def _go_on_or_start_anew(
-    work: Path,
+def _plan(
+    target: Path,
     recipe: Recipe,
     sources: Mapping[str, Path],
     images: str | Path | None,
     collect: bool,
     excluded: Excluded,
-) -> None:
-    """Empty the workplace unless an interrupted build of the very same dataset left it."""
-    used = {name: str(sources[name]) for task in recipe.tasks.values() for name in task.sources}
-    plan: dict[str, Any] = {
+    name: str,
+) -> dict[str, Any]:
+    """All that decides over the bytes of a dataset."""
+    used = dict.fromkeys(source for task in recipe.tasks.values() for source in task.sources)
+    return {
         "recipe": recipe,
-        "sources": {name: str(Path(root).resolve()) for name, root in used.items()},
+        "sources": {source: stamp(sources[source], but=target) for source in used},
         "images": str(Path(images).resolve()) if images else None,
         "collect": collect,
         "mig_bench": excluded,
+        "name": name,
         "versions": versions(),
     }
+
+
+def _go_on_or_start_anew(work: Path, plan: Mapping[str, Any]) -> None:
+    """Empty the workplace unless an interrupted build of the very same dataset left it."""
     wanted = msgspec.json.encode(plan, order="sorted")
     file = work / "plan.json"
     if file.exists() and file.read_bytes() == wanted:
@@ -320,34 +331,3 @@ def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:
             with file.open("rb") as stream:
                 if msgspec.json.decode(stream.readline(), type=Rendered).made:
                     yield stream.read()
-
-
-def _refuse_occupied(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UserError(f"{target}: is a file; choose another folder for the dataset")
-    if not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{target}: is not empty; choose another folder, or --overwrite to replace an earlier build")
-    if not (target / "card.json").is_file():
-        raise UserError(f"{target}: holds no card.json, so it is no earlier build and is not replaced; remove it first")
-
-
-def _swap(partial: Path, target: Path) -> None:
-    """Give `partial` the name `target`, whatever earlier build has it now.
-
-    Killed in between, the same build again finds the earlier one under its hidden name, and removes it at the end.
-    """
-    old = target.with_name(f".{target.name}.old.part")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

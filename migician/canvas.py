@@ -54,9 +54,9 @@ def png(figure: Figure, *, colours: int | None = None) -> bytes:
         return drawn.getvalue()
     from PIL import Image
 
-    reduced = io.BytesIO()
+    from migician.models.pictures import encoded
+
     with Image.open(drawn) as image:
         # Without dithering, which would speckle what is of one colour.
         few = image.convert("RGB").quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        few.save(reduced, "PNG", optimize=True)
-    return reduced.getvalue()
+        return encoded(few, "PNG", optimize=True)

@@ -20,6 +20,8 @@ from migician.boxes import Size
 from migician.charts import histograms
 from migician.errors import writing
 from migician.exclusion import Excluded
+from migician.imageroots import ImageRoots
+from migician.models.pictures import encoded
 from migician.readme import HISTOGRAMS, SAMPLES, readme
 from migician.recipe import Recipe
 from migician.survey import survey
@@ -77,6 +79,16 @@ class Told:
         found = ((task, warnings(one, TASKS[task].asks)) for task, one in self.balances.items())
         return [f"{task}: {warning}" for task, one in found for warning in one]
 
+    def copying(self, stem: str) -> dict[str, Any]:
+        """How often copying would be right in a family, by source; see `migician.boxplaces.Copying`."""
+        found = {
+            source: one
+            for task, told in self.balances.items()
+            if TASKS[task].stem == stem
+            for source, one in told.copying.items()
+        }
+        return {"copying": {source: msgspec.to_builtins(found[source]) for source in sorted(found)}}
+
 
 def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> None:
     """Write card.json, README.md and two pictures about the `files` of `folder`; no dates, so that builds compare.
@@ -90,11 +102,12 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         others = {file: pool.submit(_sha256, folder / file) for file in files if file not in families}
         surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
         digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
-    look = album({Path(file).stem: one.picked for file, one in surveys.items()}, folder, _SHOWN)
     paths = sorted(path for path in (folder / name).rglob("*") if not path.name.startswith("."))
     sizes = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
     used = np.unique(np.concatenate([one.images for one in surveys.values()]))
     links = {str(path.relative_to(folder)): str(path.readlink()) for path in paths if path.is_symlink()}
+    roots = ImageRoots([folder], [folder, *((folder / place).parent / target for place, target in links.items())])
+    look = album({Path(file).stem: one.picked for file, one in surveys.items()}, roots, _SHOWN)
     card: dict[str, Any] = {
         "name": told.title,
         "samples": sum(part.made for part in parts),
@@ -112,7 +125,10 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         "short": [part.shortfall for part in parts if part.shortfall],
         "balance": {task: one.told() for task, one in told.balances.items()},
         "warnings": told.warnings,
-        "figures": {Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) for file, one in surveys.items()},
+        "figures": {
+            Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) | told.copying(Path(file).stem)
+            for file, one in surveys.items()
+        },
         "look": {"samples": look.shown, "unreadable": look.unreadable},
     }
     configs = {Path(file).stem: file for file, one in surveys.items() if one.figures.samples}
@@ -126,7 +142,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         stream.write(histograms({Path(file).stem: one.figures for file, one in surveys.items()}))
     if look.picture:
         with writing(folder / SAMPLES) as stream:
-            look.picture.save(stream, "JPEG", quality=88, subsampling=0)
+            stream.write(encoded(look.picture, "JPEG", quality=88, subsampling=0))
 
 
 def versions() -> dict[str, str]:

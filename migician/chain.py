@@ -78,8 +78,10 @@ def evaluate_chain(
     reading: Reading,
     plan: Plan,
     tolerance: Tolerance = BEARING,
+    by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
+    force: bool = False,
 ) -> Report:
     """Both steps, each resumable, then the report; `out/step-1` holds the descriptions as a run of its own.
 
@@ -89,7 +91,7 @@ def evaluate_chain(
     """
     bench = chained(bench)
     first = dataclasses.replace(plan, chain=f"{mode}, step 1")
-    asked_of = partial(ask, tolerance=tolerance, ranks=ranks, progress=progress)
+    asked_of = partial(ask, tolerance=tolerance, by_content=by_content, ranks=ranks, progress=progress, force=force)
     told = asked_of(describing(bench, plan.wording), model, images, out / "step-1", plan=first)
     texts = {index: answer.response for index, answer in told.answers.items()}
     shown = {index: target_image(bench.questions[index], text) for index, text in texts.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from migician.checkpoints import Checkpoint
-from migician.files import read_object, read_text
+from migician.files import is_file, read_object, read_text
 from migician.lengths import processor_pixels
 
 HEAD, EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
@@ -223,7 +223,7 @@ def file_differences(a: Path, b: Path) -> Iterator[str]:
 
 
 def _contradictions(ours: Path, theirs: Path) -> Iterator[str]:
-    if not (ours.is_file() and theirs.is_file()) or ours.read_bytes() == theirs.read_bytes():
+    if not (is_file(ours) and is_file(theirs)) or ours.read_bytes() == theirs.read_bytes():
         return
     if ours.suffix != ".json":
         yield f"{ours.name} differs"
@@ -257,7 +257,7 @@ def _conflicts(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
 def _tokenizer(folder: Path) -> dict[str, Any]:
     """What decides over tokens in a tokenizer.json; empty where there is none."""
     file = folder / "tokenizer.json"
-    if not file.is_file():
+    if not is_file(file):
         return {}
     content = read_object(file)
     model: dict[str, Any] = content["model"] if isinstance(content.get("model"), dict) else {}
@@ -287,10 +287,10 @@ _NOT_OF_TOKENS = {"model", "truncation", "padding", "decoder", "post_processor"}
 
 def _template(folder: Path) -> str:
     """The chat template, wherever a version puts it; empty where there is none."""
-    if (folder / "chat_template.jinja").is_file():
+    if is_file(folder / "chat_template.jinja"):
         return read_text(folder / "chat_template.jinja").strip()
     for name in ("chat_template.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             template = read_object(folder / name).get("chat_template")
             if isinstance(template, str):
                 return template.strip()
@@ -299,7 +299,7 @@ def _template(folder: Path) -> str:
 
 def _processor(folder: Path) -> dict[str, Any]:
     for name in ("processor_config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             content = read_object(folder / name)
             found = content.get("image_processor", content)
             return found if isinstance(found, dict) else {}

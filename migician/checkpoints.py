@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from migician.errors import NOT_JSON, UserError
-from migician.files import read_object
+from migician.errors import UserError
+from migician.files import conform, decode, is_file, is_folder, read_object, status
 
 INDEX = "model.safetensors.index.json"
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1} | {
@@ -91,16 +91,16 @@ def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[
     Raises `UserError` for anything else.
     """
     folder = Path(reference).expanduser()
-    if folder.is_dir():
+    if is_folder(folder):
         if revision is not None:
             raise UserError(f"{folder}: a folder has no revision {revision!r}; leave it out or name a Hub id")
-        if not (folder / "config.json").is_file():
-            adapter = (folder / "adapter_config.json").is_file()
+        if not is_file(folder / "config.json"):
+            adapter = is_file(folder / "adapter_config.json")
             merge = f"; it is an adapter: migician merge {folder} --out DIR makes the model" if adapter else ""
             raise UserError(f"{folder}: not a model: it holds no config.json{merge}")
         return folder
     # A path such as out/stage-1 has the form of a Hub id; nobody is asked about those.
-    if folder.exists() or not _HUB_ID.fullmatch(str(reference)) or folder.parent.is_dir():
+    if status(folder) or not _HUB_ID.fullmatch(str(reference)) or is_folder(folder.parent):
         raise UserError(f"{folder}: no such model folder")
     return _fetched(str(reference), revision, wanted)
 
@@ -152,13 +152,12 @@ def read_header(file: Path) -> list[Tensor]:
             length = int.from_bytes(stream.read(8), "little")
             if length > _HEADER_LIMIT:
                 raise UserError(f"{damaged}its header claims {length} bytes")
-            header = msgspec.json.decode(stream.read(length), type=dict[str, Any])
-        header.pop("__metadata__", None)
-        entries = msgspec.convert(header, dict[str, _Entry])
+            content = stream.read(length)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except NOT_JSON as error:
-        raise UserError(f"{damaged}its header is not readable ({error})") from None
+    header = decode(content, dict[str, Any], damaged.rstrip(": "), "a readable header")
+    header.pop("__metadata__", None)
+    entries = conform(header, dict[str, _Entry], damaged.rstrip(": "), "a readable header")
     tensors = [
         Tensor(name, entry.dtype, entry.shape, file, 8 + length + begin, end - begin)
         for name, entry in entries.items()
@@ -177,17 +176,17 @@ def read_header(file: Path) -> list[Tensor]:
 
 def _shards(folder: Path) -> tuple[Path, ...]:
     index = folder / INDEX
-    if index.is_file():
+    if is_file(index):
         places = read_object(index).get("weight_map")
         if not isinstance(places, dict) or not places:
             raise UserError(f"{index}: no 'weight_map'")
         names = sorted({Path(str(name)).name for name in places.values()})
     else:
         names = ["model.safetensors"]
-        if not (folder / names[0]).is_file():
+        if not is_file(folder / names[0]):
             raise UserError(f"{folder}: holds no model.safetensors and no {INDEX}; save the model as safetensors first")
     shards = tuple(folder / name for name in names)
-    missing = [shard.name for shard in shards if not shard.is_file()]
+    missing = [shard.name for shard in shards if not is_file(shard)]
     if missing:
         raise UserError(f"{folder}: {len(missing)} of {len(shards)} shards are missing: {', '.join(missing[:5])}")
     return shards

@@ -17,7 +17,7 @@ from migician.boxes import Size
 from migician.families import Family
 from migician.metrics import Measure
 from migician.optiontext import read_option
-from migician.scoring import Answer, Reading, Scoring, Shown, SizeOf
+from migician.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
 
 ChoiceOutcome = Literal["correct", "wrong_choice", "undecided", "failed"]
 
@@ -50,21 +50,26 @@ class ChoiceQuestion:
 class ChoiceRecord(msgspec.Struct, frozen=True):
     """One scored reply to a multiple-choice question, whole."""
 
-    index: int
+    index: Count
     task: str
     question: str
     images: tuple[str, ...]
     options: tuple[str, ...]
     gold: str | None
-    answer: int | None
+    answer: Count | None
     reply: str | None
-    settled: list[int]
+    settled: list[Count]
     """The options that the reply settles on: one where it decides; empty under `published`, which asks for none."""
     outcome: ChoiceOutcome
     error: str | None = None
     seconds: float | None = None
     reasoning: str | None = None
     """As in `Answer`."""
+
+    def __post_init__(self) -> None:
+        chosen = self.settled if self.answer is None else [self.answer, *self.settled]
+        if chosen and max(chosen) >= len(self.options):
+            raise ValueError(f"option {max(chosen)} of {len(self.options)}")
 
     @property
     def is_correct(self) -> bool:

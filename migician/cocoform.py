@@ -13,20 +13,22 @@ Forms: https://cocodataset.org/#format-data and #format-results.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from migician.again import check_new, making, stamp
 from migician.answerlog import images_of
-from migician.benchmarks.images import find_image
 from migician.boxes import Box, Size
-from migician.errors import UserError, appearing, writing
+from migician.errors import UserError, writing
 from migician.headings import title
+from migician.imageroots import ImageRoots
 from migician.models.pictures import upright_size
-from migician.report import Report, read_report, scoring_of
-from migician.scoring import read_records
+from migician.report import Report, scoring_of
+from migician.runfolder import read_run
 
 _UNREAD = ("off_scale", "garbled", "failed", "no_box")
 """Outcomes whose boxes, if a record has any, are not the model's answer."""
@@ -44,17 +46,26 @@ class Written:
     """Questions with a true box whose corners are in the wrong order, which COCO cannot hold: it is left out."""
 
 
-def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = None) -> Written:
+def write_coco(
+    run: str | Path,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    roots: Iterable[Path] = (),
+    force: bool = False,
+) -> Written:
     """Write the run of a folder in COCO's form into the new folder `out`.
 
     Boxes are [x, y, width, height] in pixels of the upright image. Every prediction has score 1, since the models give
     none. A true box of no particular image is on the question's first, and the reply's beside it, whichever image that
     names, as scoring compares them. A box named for an image that is not there is left out.
     `images` is the folder that the benchmark's names start from, by default the one that was asked from. Raises
-    `UserError` for a run without boxes, for an image that is not there, and where `out` is not empty.
+    `UserError` for a run without boxes, for an image that is not there, or that a link brings in from outside of that
+    folder and `roots`, and where `out` holds anything else (another export is replaced with `force`); `Done` where
+    `out` is this export already.
     """
     home, target = Path(run), Path(out)
-    report = read_report(home)
+    report, records = read_run(home)
     scoring = scoring_of(report)
     if not scoring.has_boxes:
         raise UserError(
@@ -64,20 +75,24 @@ def write_coco(run: str | Path, out: str | Path, *, images: str | Path | None = 
     root = Path(images) if images is not None else images_of(home)
     if root is None:
         raise UserError(f"{home} does not say where its images are: add --images")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
-    form = _Form(root, {task: number for number, task in enumerate(report["per_task"], start=1)})
-    for record in read_records(home / "records.jsonl", scoring.record):
+    files = {name: stamp(home / name) for name in ("report.json", "records.jsonl")}
+    settings = {"coco": files, "images": str(root.resolve())}
+    check_new(target, settings, force=force)
+    form = _Form(
+        ImageRoots([root], [root, *roots]), {task: number for number, task in enumerate(report["per_task"], start=1)}
+    )
+    for record in records.values():
         form.add(record, scoring.show(record))
-    form.write(target, report)
+    with making(target, settings, force=force) as partial:
+        form.write(partial, report)
     return Written(target, len(form.images), len(form.truths), len(form.predictions), tuple(sorted(form.impossible)))
 
 
 class _Form:
     """The content of the two files, and where their images lie."""
 
-    def __init__(self, root: Path, categories: dict[str, int]) -> None:
-        self.root, self.categories = root, categories
+    def __init__(self, roots: ImageRoots, categories: dict[str, int]) -> None:
+        self.roots, self.categories = roots, categories
         self.images: list[dict[str, Any]] = []
         self.truths: list[dict[str, Any]] = []
         self.predictions: list[dict[str, Any]] = []
@@ -117,9 +132,11 @@ class _Form:
 
     def _place(self, record: Any, number: int, name: str) -> Size:
         """Give an image of a question its entry; its size."""
-        path = find_image(name, self.root)
-        if path is None:
-            raise UserError(f"{name} is not below {self.root}: say where the images are with --images")
+        path = self.roots.find(name)
+        if isinstance(path, str):
+            raise UserError(
+                f"row {record.index}: {name}: {path}. --images says where the images are, now {self.roots.folders[0]}"
+            )
         if path not in self._sizes:
             try:
                 self._sizes[path] = upright_size(path)
@@ -134,15 +151,14 @@ class _Form:
         self.images.append({**entry, **told})
         return width, height
 
-    def write(self, target: Path, report: Report) -> None:
-        """Both files, and links to the images; the folder appears whole or not at all."""
+    def write(self, folder: Path, report: Report) -> None:
+        """Both files, and links to the images."""
         said = {"description": title(report), "data_sha256": report["data_sha256"], "model": report.get("model")}
         kinds = [{"id": number, "name": task, "supercategory": ""} for task, number in self.categories.items()]
         labels = {"info": said, "licenses": [], "images": self.images, "categories": kinds, "annotations": self.truths}
-        with appearing(target) as partial:
-            (partial / "data").mkdir()
-            for file, path in self._files.items():
-                (partial / "data" / file).symlink_to(path.resolve())
-            for name, content in (("labels", labels), ("predictions", self.predictions)):
-                with writing(partial / f"{name}.json") as stream:
-                    stream.write(msgspec.json.encode(content))
+        (folder / "data").mkdir()
+        for file, path in self._files.items():
+            (folder / "data" / file).symlink_to(path)
+        for name, content in (("labels", labels), ("predictions", self.predictions)):
+            with writing(folder / f"{name}.json") as stream:
+                stream.write(msgspec.json.encode(content))

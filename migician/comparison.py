@@ -12,8 +12,8 @@ import numpy as np
 from migician.errors import UserError
 from migician.headings import check_same_questions, mark, own_words, title_of, unreplied
 from migician.metrics import bootstrap_differences, difference, mcnemar
-from migician.report import HEADINGS, Report, Rows, headline_metric, metric_names, read_report, scoring_of, spread
-from migician.scoring import read_records
+from migician.report import HEADINGS, Report, Rows, headline_metric, metric_names, scoring_of, spread
+from migician.runfolder import read_run
 from migician.values import p_text, value_of
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ def compare(first: Path, second: Path) -> Report:
     in nothing; "without_reply" how many questions of each have none. Both are folders with a report. Raises
     `UserError` where they are not over the same benchmark, file and rows.
     """
-    reports = {str(folder): read_report(folder) for folder in (first, second)}
+    runs = [read_run(folder) for folder in (first, second)]
+    sides, pair = [report for report, _ in runs], [records for _, records in runs]
+    reports = {str(folder): report for folder, report in zip((first, second), sides, strict=True)}
     check_same_questions(reports)
-    sides = [reports[str(folder)] for folder in (first, second)]
     scoring = scoring_of(sides[0])
-    files = [folder / "records.jsonl" for folder in (first, second)]
-    pair = [{record.index: record for record in read_records(file, scoring.record)} for file in files]
     if pair[0].keys() != pair[1].keys():
         raise UserError(
             f"{first} and {second} do not hold the same rows ({len(pair[0])} and {len(pair[1])}): score both in full"

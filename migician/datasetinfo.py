@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import UserError
-from migician.files import read_json
+from migician.files import is_folder, read_json, status
 from migician.layouts import Layout
 
 INFO = "dataset_info.json"
@@ -115,9 +115,9 @@ _DEFAULTS: dict[str, str | None] = {
 def files_of(info: Path, content: dict[str, Any]) -> list[Path]:
     """The files of an entry, in order; raises `UserError` and `NotRead` as `layout_of` does."""
     target = info.parent / str(content.get("file_name"))
-    if not target.exists():
+    if status(target) is None:
         raise UserError(f"{content.get('file_name')} is not there")
-    files = sorted(target.iterdir()) if target.is_dir() else [target]
+    files = sorted(target.iterdir()) if is_folder(target) else [target]
     if not files:
         raise UserError(f"{content['file_name']} is a folder without files of samples")
     strange = [one.name for one in files if one.suffix not in _READABLE]
@@ -134,6 +134,24 @@ def files_of(info: Path, content: dict[str, Any]) -> list[Path]:
 
 def layout_beside(file: Path) -> Layout | None:
     """What the dataset_info.json beside a file of samples, or a folder up, says of it; None where none is usable."""
+    _, content = _entry_beside(file)
+    try:
+        return layout_of(content) if content else None
+    except (UserError, NotRead):
+        return None
+
+
+def home_of(path: Path) -> Path:
+    """The folder of a dataset, or the one that a file of samples belongs to: whose dataset_info.json names it, if any.
+
+    >>> home_of(Path("data/alone.json"))
+    PosixPath('data')
+    """
+    return path if is_folder(path) else _entry_beside(path)[0] or path.parent
+
+
+def _entry_beside(file: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The folder, beside a file of samples or one up, whose dataset_info.json names it, and what that says of it."""
     for folder in (file.parent, file.parent.parent):
         info = folder / INFO
         try:
@@ -141,10 +159,6 @@ def layout_beside(file: Path) -> Layout | None:
         except UserError:
             continue
         for content in entries.values():
-            target = folder / str(content.get("file_name"))
-            if target in (file, file.parent):
-                try:
-                    return layout_of(content)
-                except (UserError, NotRead):
-                    return None
-    return None
+            if folder / str(content.get("file_name")) in (file, file.parent):
+                return folder, content
+    return None, {}

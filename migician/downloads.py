@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from migician.archives import check_name
-from migician.errors import UserError
+from migician.errors import UserError, partial_of
 from migician.progress import Report
 
 
@@ -68,7 +68,7 @@ def list_files(repository: str, revision: str) -> Listing:
 
 def partial_path(target: Path, file: HubFile) -> Path:
     """Where the bytes of an unfinished download lie; another content has another place."""
-    return target.with_name(f".{target.name}.{(file.sha256 or file.git_id or 'unknown')[:12]}.part")
+    return partial_of(target.with_name(f"{target.name}.{(file.sha256 or file.git_id or 'unknown')[:12]}"))
 
 
 def download(listing: Listing, file: HubFile, target: Path, report: Report | None = None) -> None:

@@ -28,6 +28,10 @@ class UserError(Exception):
     """Something the user can fix; the text names the place, the value and the way out in one line."""
 
 
+class Done(UserError):
+    """What was asked for is there already, just as it would be made; to the command line no failure."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """What may have been meant by a name that is not known, to append to a sentence; empty where nothing is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -67,11 +71,12 @@ def made(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+def writing(path: str | Path, *, durable: bool = True, force: bool = True) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` when the block ends well, and leaves nothing when it does not.
 
     Writes beside the target and renames, so that a reader never sees half a file. `durable`
     waits until the bytes are on the disk, so that not even a power cut leaves half a file.
+    A file that has these bytes already is not touched; without `force` that raises `Done`, and other bytes `UserError`.
     What a killed process left there is written over. Raises `UserError` for what the file system refuses, also within
     the block, of another file by that file's name, and where another process still writes the same file after
     `_PATIENCE_S`.
@@ -88,12 +93,21 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 raise UserError(f"{target}: another process is writing it; wait for it, or choose another place")
             try:
                 with open(handle, "w+b", closefd=False) as stream:
-                    stream.truncate(0)
+                    if os.fstat(handle).st_size:  # what was truncated is written to the disk at once by ext4
+                        stream.truncate(0)
                     yield stream
                     stream.flush()
-                    if durable:
+                    is_there = target.is_file() and _same(stream, target)
+                    if is_there and not force:
+                        raise Done(f"{target}: done already: the same command makes the same file")
+                    if target.is_file() and not force:
+                        raise UserError(
+                            f"{target}: is there, and this command makes another file: --force replaces it, or choose "
+                            "another place"
+                        )
+                    if durable and not is_there:
                         os.fsync(handle)
-                partial.replace(target)
+                partial.unlink() if is_there else partial.replace(target)
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
@@ -107,11 +121,12 @@ def writing(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def appearing(target: Path) -> Iterator[Path]:
+def appearing(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A new folder that becomes `target` when the block ends well, and vanishes when it does not.
 
-    `target` may be an empty folder. What a killed process left beside it is taken away first. Raises `UserError` for
-    what the file system refuses, also within the block, and where another process is writing `target`.
+    `target` may be an empty folder; with `replace` it may be any, and stays until the new one is whole. What a killed
+    process left beside it is taken away first. Raises `UserError` for what the file system refuses, also within the
+    block, and where another process is writing `target`.
     """
     partial = partial_of(target)
     try:
@@ -120,14 +135,32 @@ def appearing(target: Path) -> Iterator[Path]:
             try:
                 empty(partial)
                 yield partial
-                if target.exists():
+                if target.exists() and not replace:
                     target.rmdir()
-                partial.rename(target)
+                swap(partial, target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         where = error.filename or target
         raise UserError(f"{where}: {error.strerror or error}; {target} was not written") from None
+
+
+def swap(partial: Path, target: Path) -> None:
+    """Give the folder `partial` the name `target`, whatever folder has it now.
+
+    Killed in between, the next to write `target` finds the earlier one under its hidden name, and removes it.
+    """
+    old = partial_of(target.with_name(f"{target.name}.old"))
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -157,6 +190,15 @@ def partial_of(target: Path) -> Path:
     whole = os.fsencode(target.name)
     name = os.fsdecode(whole[:_LONGEST_NAME])
     return target.with_name(f".{name}.part" if name == target.name else f".{name}.{crc32(whole):08x}.part")
+
+
+def _same(stream: BinaryIO, file: Path) -> bool:
+    """Whether a file holds what a stream has, from its beginning to its end."""
+    if stream.seek(0, os.SEEK_END) != file.stat().st_size:
+        return False
+    stream.seek(0)
+    with file.open("rb") as other:
+        return all(piece == stream.read(len(piece)) for piece in iter(lambda: other.read(1 << 20), b""))
 
 
 def _claimed(place: Path, flags: int, patience_s: float) -> int | None:

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from migician.answerlog import Logged, answers_file, append, collect, hold
+from migician.askedimages import ImageFile, known_again, looking
 from migician.batches import Asker, Replies
 from migician.benchmarks import Benchmark, Question
 from migician.benchmarks.images import resolve_images
@@ -49,6 +50,8 @@ class Plan:
     """The chain of thought that the questions are part of (see `migician.chain`); empty for none."""
 
 
+_READING = ("protocol", "y_stretch", "style")
+"""What a report says of how replies were read; the rest of a run's settings `run.json` tells."""
 ALONE = Ranks()
 """One process, as without torchrun."""
 _LETTERS_A_TOKEN = 4
@@ -83,18 +86,33 @@ def evaluate(
     reading: Reading,
     plan: Plan,
     tolerance: Tolerance = BEARING,
+    by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
+    force: bool = False,
 ) -> Report:
     """Ask `model` every question of the plan that `out` has no answer to, then score and report.
 
-    `ranks` is this process among several that were started for the same run; each of them gets the
-    report. Raises `UserError` if an image is missing, if `out` holds another run or is in use. An
+    Where `out` has this very report already, nothing is written, and it is given as `Kept`; with `force` what `out`
+    holds is thrown away first, answers and all. `ranks` is this process among several that were started for the same
+    run; each of them gets the report. Raises `UserError` if an image is missing, if `out` holds another run or is in
+    use, and if an image is another than when `out` was asked about it (`by_content`: see `migician.askedimages`). An
     image that turns out to be unreadable, and whatever else a single question brings about in the
     model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
     the fault is not a question's (see `migician.faults`).
     """
-    asked = ask(bench, model, images, out, plan=plan, tolerance=tolerance, ranks=ranks, progress=progress)
+    asked = ask(
+        bench,
+        model,
+        images,
+        out,
+        plan=plan,
+        tolerance=tolerance,
+        by_content=by_content,
+        ranks=ranks,
+        progress=progress,
+        force=force,
+    )
     return ranks.first(lambda: asked.score(bench, reading, out, images))
 
 
@@ -106,9 +124,11 @@ class Asked:
     spec: dict[str, Any]
 
     def score(self, bench: Benchmark, reading: Reading, out: Path, images: Path) -> Report:
-        """The report over the answers, written into `out`."""
+        """The report over the answers, written into `out`, in place of one that was read alike."""
         partial = len(self.answers) < len(bench.questions)
-        return score_answers(bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec)
+        return score_answers(
+            bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec, same=_READING
+        )
 
 
 def ask(
@@ -119,8 +139,10 @@ def ask(
     *,
     plan: Plan,
     tolerance: Tolerance = BEARING,
+    by_content: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress = lambda done, total: None,
+    force: bool = False,
 ) -> Asked:
     """Ask `model` every question of the plan that `out` has no answer to; see `evaluate`."""
     questions = choose(bench, plan)
@@ -138,12 +160,18 @@ def ask(
     if isinstance(model, Independent):
         batches = [[question] for batch in batches for question in batch]
     rows = [[question.index for question in batch] for batch in batches]
+    look = looking(by_content)
     with ExitStack() as held:
+
+        def admit(before: dict[int, Logged]) -> dict[int, Logged]:
+            _refuse_foreign(before, questions, out)
+            staying = {row: answer for row, answer in before.items() if not tolerance.retries(answer.fault)}
+            return {**before, **known_again(staying, paths, look, by_content=by_content)}
 
         def open_folder() -> dict[int, str | None]:
             """What is answered already: the reason for each that failed, None for the others."""
-            held.enter_context(hold(out, identity, images))
-            return {row: answer.fault for row, answer in collect(out, rows).items()}
+            held.enter_context(hold(out, identity, images, force=force))
+            return {row: answer.fault for row, answer in collect(out, rows, admit).items()}
 
         def gathered() -> Asked:
             answers = collect(out, rows)
@@ -156,7 +184,7 @@ def ask(
             return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
 
         before = ranks.first(open_folder)
-        done = {row for row, fault in before.items() if fault is None or not tolerance.retry}
+        done = {row for row, fault in before.items() if not tolerance.retries(fault)}
         failed = [fault for row in done if (fault := before[row]) is not None]
         guard = Guard(tolerance, len(questions), failed, is_proven=any(fault is None for fault in before.values()))
         guard.check()
@@ -170,12 +198,13 @@ def ask(
             for batch in mine
             for question in batch
         }
+        files = {path: look(path) for batch in mine for question in batch for path in paths[question.index]}
         requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
         with closing(Asker(model).ask(requests)) as coming:
             for replies in coming:
                 batch = mine[replies.batch]
-                unbooked += _answers(batch, replies, sizes)
+                unbooked += _answers(batch, replies, sizes, paths, files)
                 answered += len(batch)
                 if guard.admit([reply.fault for reply in replies.replies]):
                     append(answers_file(out, ranks.rank), unbooked)
@@ -231,7 +260,13 @@ def _request(
     return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
 
 
-def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[Logged]:
+def _answers(
+    batch: Sequence[Question],
+    replies: Replies,
+    sizes: Sizes,
+    paths: Mapping[int, Sequence[Path]],
+    files: Mapping[Path, ImageFile],
+) -> list[Logged]:
     """What is kept of a batch; its counts stand in its first line."""
     seconds = round(replies.model_seconds / len(batch), 4)
     return [
@@ -246,6 +281,7 @@ def _answers(batch: Sequence[Question], replies: Replies, sizes: Sizes) -> list[
             dropped=reply.dropped or None,
             work=None if at else replies.work,
             outside_seconds=None if at else round(replies.outside_seconds, 4),
+            image_files=tuple(files[path] for path in paths[question.index]),
         )
         for at, (question, reply) in enumerate(zip(batch, replies.replies, strict=True))
     ]
@@ -281,6 +317,20 @@ def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
         "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
         **({"dropped_parameters": dropped} if dropped else {}),
     }
+
+
+def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
+    """Raise `UserError` for an answer that another question was given, as far as it tells."""
+    for question in questions:
+        answer = answers.get(question.index)
+        if answer is None:
+            continue
+        counts = {len(told) for told in (question.images, answer.sizes, answer.image_files) if told is not None}
+        if answer.task not in (None, question.task) or len(counts) > 1:
+            raise UserError(
+                f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
+                "to ask again, or choose another --out"
+            )
 
 
 def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from migician.leakage import Leaks, name_list
 
 BY_NAME = "image that MIG-Bench uses"
 BY_PICTURE = "image that looks like one that MIG-Bench uses"
+_REMEMBERED = 1 << 15
+"""Images at most: some megabytes of paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,9 @@ def refusal(exclude: Exclude | None, images: Sequence[str]) -> str:
     """Why a sample of `images`, paths of files, is not made: one is MIG-Bench's; empty where none is."""
     if exclude is None:
         return ""
-    leaks = _leaks(exclude)
-    if any(map(leaks.of, images)):
+    if any(map(_by_name(exclude), images)):
         return BY_NAME
-    if leaks.fingerprints and any(_looks_like_one(exclude, image) for image in images):
+    if _leaks(exclude).fingerprints and any(_looks_like_one(exclude, image) for image in images):
         return BY_PICTURE
     return ""
 
@@ -111,7 +112,13 @@ def _leaks(exclude: Exclude) -> Leaks:
     return Leaks.read(exclude.mig_bench, exclude.images).with_listed()
 
 
-@functools.lru_cache(maxsize=1 << 15)
+@functools.lru_cache(maxsize=2)
+def _by_name(exclude: Exclude) -> Callable[[str], str | None]:
+    """`Leaks.of`, which remembers: an image may be in many samples."""
+    return functools.lru_cache(maxsize=_REMEMBERED)(_leaks(exclude).of)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _looks_like_one(exclude: Exclude, path: str) -> bool:
-    """Decoding is dear, and an image may be in many samples."""
+    """Decoding is dear."""
     return _leaks(exclude).shown_in(path) is not None

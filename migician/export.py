@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from migician.again import making, stamp
 from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import Inputs, Samples, inputs_of
 from migician.datasetinfo import INFO
-from migician.errors import NOT_JSON, UserError, appearing, writing
+from migician.errors import NOT_JSON, UserError, writing
+from migician.files import is_file, is_folder
+from migician.imageroots import ImageRoots, dataset_roots, read_image
 from migician.layouts import LayoutReader
 from migician.progress import progress_bar
 from migician.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
@@ -42,23 +45,37 @@ class Exported:
 
 
 def export(
-    dataset: str | Path, to: str | Path, *, images: bool = True, media_dir: str | Path | None = None
+    dataset: str | Path,
+    to: str | Path,
+    *,
+    images: bool = True,
+    media_dir: str | Path | None = None,
+    roots: Iterable[str | Path] = (),
+    force: bool = False,
 ) -> Exported:
     """Write the samples of `dataset` as parquet files into the folder `to`, which appears whole or not at all.
 
     `dataset` is a folder with a dataset_info.json, that file itself, or a JSON file of samples; `media_dir` is where
     the paths of images begin, if not in that folder. Rows are the records; in place of each path stands the image as
     `datasets.Image` stores it, with the file's own bytes and the path, unless `images` is False. An id becomes text.
-    Of a file that merges the others nothing is written. Memory holds one group of rows.
+    Of a file that merges the others nothing is written. Memory holds one group of rows. Images are taken from the
+    dataset's folder, from `media_dir`, from the roots of sources that the card names, and from `roots`, wherever links
+    lead.
 
-    Raises `UserError` naming the record that is no sample, or the image that is not there.
+    Raises `Done` where `to` is this export already, and `UserError` naming the record that is no sample, the image that
+    is not there, is none, or lies elsewhere, or a `to` that holds anything else; another export is replaced with
+    `force`.
     """
     target = Path(to)
     inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not empty; choose another folder for the export")
-    with appearing(target) as folder:
-        tables = _tables(_separate(inputs), folder, inputs.media_dir, images)
+    settings = {
+        "dataset": stamp(dataset, but=target),
+        "media_dir": str(inputs.media_dir.resolve()),
+        "images": "embedded" if images else "named",
+    }
+    allowed = dataset_roots(Path(dataset), [inputs.media_dir], map(Path, roots)) if images else None
+    with making(target, settings, force=force) as folder:
+        tables = _tables(_separate(inputs), folder, inputs.media_dir, allowed)
         samples = {table.name: table.rows for table in tables if table.rows}
         if not samples:
             raise UserError(f"{dataset}: holds no sample")
@@ -78,12 +95,13 @@ def _separate(inputs: Inputs) -> dict[str, Samples]:
     return files
 
 
-def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, images: bool) -> list[_Table]:
+def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, allowed: ImageRoots | None) -> list[_Table]:
+    """`allowed` are the roots of images, None where they stay outside."""
     tables = []
     for name, samples in files.items():
         file = samples.file
         reader = LayoutReader(samples.layout, file.stem)
-        table = _Table(name, folder / name, _schema(images))
+        table = _Table(name, folder / name, _schema(allowed is not None))
         with progress_bar(f"{name} to parquet") as report, table.writing():
             for number, (offset, record) in enumerate(records(file)):
                 try:
@@ -92,9 +110,10 @@ def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, images:
                     raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
                 row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
                 held = len(record)
-                if images:
+                if allowed:
                     row["images"] = [
-                        {"bytes": _content(media_dir, image, file, sample), "path": image} for image in sample.images
+                        {"bytes": _content(media_dir, image, file, sample, allowed), "path": image}
+                        for image in sample.images
                     ]
                     held += sum(len(image["bytes"]) for image in row["images"])
                 table.add(row, held)
@@ -103,15 +122,19 @@ def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, images:
     return tables
 
 
-def _content(media_dir: Path, image: str, file: Path, sample: Sample) -> bytes:
+def _content(media_dir: Path, image: str, file: Path, sample: Sample, allowed: ImageRoots) -> bytes:
+    where = f"{file}: sample {sample.id!r}: image"
     # What others wrote must not bring in files that are none of the dataset's.
     if Path(image).is_absolute() or ".." in Path(image).parts:
-        raise UserError(f"{file}: sample {sample.id!r}: image {image!r} leads out of the folder of the images; mend it")
+        raise UserError(f"{where} {image!r} leads out of the folder of the images; fix it")
+    real = allowed.real(media_dir / image)
+    if isinstance(real, str):
+        raise UserError(f"{where} {image!r} {real}")
     try:
-        return (media_dir / image).read_bytes()
-    except OSError as error:
+        return read_image(real)
+    except (OSError, UserError) as error:
         raise UserError(
-            f"{file}: sample {sample.id!r}: image {media_dir / image} cannot be read: {error.strerror or error}. Name "
+            f"{where} {media_dir / image} cannot be read: {getattr(error, 'strerror', None) or error}. Name "
             "the folder that paths begin in with --media-dir, leave images out with --no-images, or list all such with "
             "migician check"
         ) from None
@@ -189,10 +212,10 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
     """README.md, and with it what the dataset has of a card."""
     configs = {name: f"{name}/*.parquet" for name in samples}
     configs = {"default": "*/*.parquet", **configs} if configs else {}
-    home = dataset if dataset.is_dir() else dataset.parent
+    home = dataset if is_folder(dataset) else dataset.parent
     text = bare_readme(home.resolve().name, sum(samples.values()), configs)
     # Of one file of several the card does not tell.
-    card = read_card(home) if dataset.is_dir() or dataset.name == INFO else None
+    card = read_card(home) if is_folder(dataset) or dataset.name == INFO else None
     if card is not None:
         try:
             card |= {"stored": stored, "links": {}}
@@ -202,7 +225,7 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
         with writing(folder / "card.json") as stream:
             stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
         for picture in (HISTOGRAMS, SAMPLES):
-            if (home / picture).is_file() and (stored == "embedded" or picture != SAMPLES):
+            if is_file(home / picture) and (stored == "embedded" or picture != SAMPLES):
                 shutil.copyfile(home / picture, folder / picture)
     with writing(folder / "README.md") as stream:
         stream.write(text.encode())

@@ -126,6 +126,10 @@ class Tolerance:
     retry: bool = False
     """Ask again what failed before."""
 
+    def retries(self, fault: str | None) -> bool:
+        """Whether a question is asked again that was answered, or failed with `fault`."""
+        return self.retry and fault is not None
+
 
 BEARING = Tolerance()
 """What a run bears unless said otherwise."""

@@ -1,8 +1,17 @@
-"""Files that others wrote: read whole, or refused in one line that names the file and what was expected."""
+"""The border: files, names and numbers that others wrote, taken whole or refused in one line.
+
+Whoever reads JSON or YAML, or asks whether a path that stands in a file is there, does it by these functions, and
+catches nothing but `UserError`.
+"""
 
 from __future__ import annotations
 
+import errno
+import functools
 import json
+import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -15,6 +24,46 @@ _Form = TypeVar("_Form")
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some editors put before UTF-8."""
+
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EBADF, errno.ENAMETOOLONG})
+_DIGITS = bytes(48 if chr(byte) in "0123456789" else 32 for byte in range(256))
+_MANY_DIGITS = b"0" * 19
+"""With fewer digits a whole number has no more than 64 bits."""
+_HALF = re.compile("[\ud800-\udfff]")
+"""Of a character: nothing writes it to a file."""
+_WORD = range(-(2**63), 2**64)
+_DEEPEST, _MOST = 100, 10_000_000
+"""Of values in each other, and in all: a few lines of YAML can say more than any memory holds."""
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; False, too, for a name that no file system takes."""
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; False, too, for a name that no file system takes."""
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def status(path: str | Path) -> os.stat_result | None:
+    """What is known of a file or folder, links followed; None where nothing is, or can be, of that name.
+
+    Raises `OSError` where that cannot be found out, such as in a folder that is not to be looked into.
+
+    >>> status("a" * 300), status("a" + chr(0)), status(chr(0xD800))
+    (None, None, None)
+    """
+    try:
+        return os.stat(path)  # noqa: PTH116 - asked of every image of some sources; a `Path` costs as much again
+    except ValueError:  # a zero byte, or half a character
+        return None
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
+        return None
 
 
 def read_bytes(file: Path, otherwise: str = "") -> bytes:
@@ -33,18 +82,98 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file}: not UTF-8: {error}") from None
 
 
-def decode(content: bytes, form: type[_Form], place: object, what: str) -> _Form:
-    """JSON as `form`; `UserError` that says at `place` it is not `what`, and why.
+def decode(content: bytes | str, form: type[_Form], place: object, what: str = "", otherwise: str = "") -> _Form:
+    """JSON as `form`; `UserError` that says at `place` it is not `what`, and why, with `otherwise` as the way out.
 
-    Whatever the bytes are: not UTF-8, nested without end, or JSON of another form.
+    Whatever the bytes are: not UTF-8, nested without end, JSON of another form, or with whole numbers beyond 64 bits,
+    which nothing that counts or stores them takes.
 
     >>> decode(b"[1, 2]", list[int], "a.json", "a list of numbers")
     [1, 2]
     """
     try:
-        return msgspec.json.decode(content.removeprefix(BYTE_ORDER_MARK), type=form)
-    except NOT_JSON as error:
-        raise UserError(f"{place}: not {what}: {error}") from None
+        raw = content.encode() if isinstance(content, str) else content.removeprefix(BYTE_ORDER_MARK)
+        found: _Form = _decoder(form).decode(raw)  # type: ignore[arg-type]
+        # Digits also stand in texts and behind points.
+        fault = unfit(msgspec.json.decode(raw)) if _has_many_digits(raw) else ""
+    except (*NOT_JSON, UnicodeEncodeError) as error:
+        fault = str(error)
+    if fault:
+        raise _not(what, place, fault, otherwise)
+    return found
+
+
+def decoded(content: bytes | str, form: type[_Form]) -> _Form | None:
+    """JSON as `form`, None where it is none: for what is then done without, or made again.
+
+    >>> decoded(b"{", dict[str, int])
+    """
+    try:
+        return decode(content, form, "")
+    except UserError:
+        return None
+
+
+@functools.cache
+def _decoder(form: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(form)
+
+
+def _has_many_digits(raw: bytes) -> bool:
+    """Whether a whole number beyond 64 bits may be in it, found many times as quickly as by a pattern."""
+    return _MANY_DIGITS in raw.translate(_DIGITS)
+
+
+def conform(value: Any, form: type[_Form], place: object, what: str = "", otherwise: str = "") -> _Form:
+    """Plain values as `form`; `UserError` that says at `place` it is not `what`, and why.
+
+    >>> conform({"a": 1}, dict[str, int], "a.yaml")
+    {'a': 1}
+    """
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        raise _not(what, place, str(error), otherwise) from None
+
+
+def _not(what: str, place: object, why: str, otherwise: str) -> UserError:
+    return UserError(f"{place}: {what and f'not {what}: '}{why}{otherwise and f'. {otherwise}'}")
+
+
+def whole(text: str) -> int:
+    """The whole number that a text writes; raises `ValueError` where it is none, and for one beyond 64 bits.
+
+    >>> whole("-12")
+    -12
+    """
+    number = int(text)
+    if number not in _WORD:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return number
+
+
+def unfit(value: Any) -> str:
+    """Why plain values are more than can be worked on; empty where they are not.
+
+    >>> unfit([{"a": 2**64 - 1}]), unfit([{"a": 2**64}])
+    ('', 'a whole number beyond 64 bits')
+    """
+    waiting, seen = [(value, 0)], 0
+    while waiting:
+        one, depth = waiting.pop()
+        seen += 1
+        if isinstance(one, int) and one not in _WORD:
+            return "a whole number beyond 64 bits"
+        if isinstance(one, str) and _HALF.search(one):
+            return "half a character"
+        if isinstance(one, dict | list | tuple | set):
+            if depth > _DEEPEST:
+                return f"nested more than {_DEEPEST} deep"
+            if seen + len(waiting) > _MOST:
+                return f"more than {_MOST:,} values"
+            inside = [*one, *one.values()] if isinstance(one, dict) else one
+            waiting += [(inner, depth + 1) for inner in inside]
+    return ""
 
 
 def read_json(file: Path, form: type[_Form], what: str, otherwise: str = "") -> _Form:
@@ -54,14 +183,10 @@ def read_json(file: Path, form: type[_Form], what: str, otherwise: str = "") -> 
 
 def read_lines(file: Path, form: type[_Form], what: str, otherwise: str = "") -> Iterator[_Form]:
     """The lines of a file of JSON lines as `form`, empty ones left out; `UserError` names the number of the line."""
-    decoder = msgspec.json.Decoder(form)
     content = read_bytes(file, otherwise).removeprefix(BYTE_ORDER_MARK)
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
-            try:
-                yield decoder.decode(line)
-            except NOT_JSON as error:
-                raise UserError(f"{file}:{number}: not {what}: {error}") from None
+            yield decode(line, form, f"{file}:{number}", what)
 
 
 @overload
@@ -77,16 +202,17 @@ def read_object(file: Path, form: Any = dict[str, Any]) -> Any:
 
     Unlike JSON proper it may hold NaN and Infinity: a trainer's state has them where a loss has run away.
     """
+    text = read_text(file)
     try:
-        content = json.loads(read_text(file))
+        content = json.loads(text)
+        fault = unfit(content) if _has_many_digits(text.encode()) or "\\u" in text else ""
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON: {error}") from None
+        fault = str(error)
+    if fault:
+        raise UserError(f"{file}: not JSON: {fault}")
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a JSON object, found {type(content).__name__}")
-    try:
-        return msgspec.convert(content, form)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{file}: {error}") from None
+    return conform(content, form, file)
 
 
 def read_yaml(file: Path) -> Any:
@@ -99,9 +225,16 @@ def decode_yaml(text: str, place: object) -> Any:
     import yaml  # late: scoring needs none of it
 
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that does not exist is a ValueError
-        raise UserError(f"{place}: not YAML: {' '.join(str(error).split())}") from None
+        content = yaml.safe_load(text)
+        fault = unfit(content)
+    except (yaml.YAMLError, RecursionError) as error:
+        fault = " ".join(str(error).split())
+    # Its constructors raise what they meet: ValueError for a date that does not exist, KeyError for `!!bool x`.
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        fault = f"a value that does not fit what it is said to be: {error}"
+    if fault:
+        raise UserError(f"{place}: not YAML: {fault}")
+    return content
 
 
 def _reason(error: Exception) -> str:

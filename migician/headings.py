@@ -132,6 +132,8 @@ def check_one_measure(reports: Reports) -> None:
                 f"{first} and {name} score different benchmarks ({some['benchmark']}, {report['benchmark']}): "
                 "show them apart"
             )
+        if report["average"]["interval"].keys() != some["average"]["interval"].keys():
+            raise UserError(f"{first} and {name} have figures of other kinds: score them again, by one version")
 
 
 def check_same_questions(reports: Reports) -> None:

@@ -15,12 +15,14 @@ import msgspec
 from migician.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.downloads import HubFile, Listing, download, is_content, list_files, partial_path
 from migician.errors import UserError, alone, check_place, unknown, writing
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.imagecheck import ImageCheck, check_images
 from migician.progress import progress_bar
 
 _ARCHIVES = "archives"
 _RECORD = "fetched.json"
+_OWN = (_ARCHIVES, _RECORD)
+"""What only this command puts into a dataset's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,13 @@ class Plan:
     """The most that will lie on the disk beside what is there now."""
 
 
-def plan(name: str, to: Path, only: list[str], revision: str | None, keep_archives: bool) -> Plan:
+def plan(
+    name: str, to: Path, only: list[str], revision: str | None, keep_archives: bool, *, force: bool = False
+) -> Plan:
     """What fetching a dataset into `to` needs; looks only at the Hub's list and the target, and changes nothing.
 
-    A folder that was begun stays with its commit. Raises `UserError` for a dataset or part that is not known, and
-    for a folder begun from another commit than the one asked for.
+    A folder that was begun stays with its commit; with `force` nothing in it counts as done. Raises `UserError` for a
+    dataset or part that is not known, and for a folder begun from another commit than the one asked for.
     """
     check_place(to)
     if name not in DATASETS:
@@ -141,7 +145,15 @@ def plan(name: str, to: Path, only: list[str], revision: str | None, keep_archiv
             f"{folder}: begun from {state.repository} at {state.revision}, and asked for is {listing.repository} at "
             f"{listing.revision}. Name another folder, or leave --revision out"
         )
+    own = next((file.path for file in listing.files if file.path.partition("/")[0] in _OWN), None)
+    if own is not None:
+        raise UserError(
+            f"{listing.repository}: the Hub lists {own}, which would stand in the place of this command's own"
+        )
     state = state or Fetched(name, listing.repository, listing.revision, "", {})
+    if force:
+        for file in state.files.values():
+            file.done = False
     parts = _chosen(_parts(listing), only, dataset)
     left = tuple(part for part in parts if not _is_done(part, state, folder))
     missing = sum(_to_download(part, folder) for part in left)
@@ -156,6 +168,7 @@ def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> Ima
     """
     check_room(planned.folder, planned.room, "the download with what it unpacks to")
     planned.folder.mkdir(parents=True, exist_ok=True)
+    before = msgspec.json.encode(planned.state) if planned.state.date else b""
     with alone(planned.folder, planned.folder):
         for part in planned.parts:
             if part.is_archive:
@@ -166,6 +179,8 @@ def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> Ima
         checked = check_images(planned.folder, planned.dataset.images, planned.dataset.merged)
         if planned.dataset.trains:
             _describe(planned, checked, say)
+        if msgspec.json.encode(planned.state) == before:
+            return checked
         planned.state.date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         _write_state(planned)
     return checked
@@ -225,7 +240,7 @@ def _place(part: Part, file: HubFile, folder: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+    return path.stat().st_size if is_file(path) else 0
 
 
 def _room(parts: tuple[Part, ...], folder: Path, dataset: Dataset, keep_archives: bool) -> int:
@@ -252,7 +267,7 @@ def _room(parts: tuple[Part, ...], folder: Path, dataset: Dataset, keep_archives
 
 
 def _layout(part: Part, dataset: Dataset) -> dict[str, Any]:
-    return {"strip": dataset.strip, "below": PurePosixPath(part.name).name}
+    return {"strip": dataset.strip, "below": PurePosixPath(part.name).name, "reserved": _OWN}
 
 
 def _fetch_archive(part: Part, planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> None:
@@ -276,7 +291,7 @@ def _fetch_archive(part: Part, planned: Plan, keep_archives: bool, say: Callable
 def _fetch_file(file: HubFile, place: Path, planned: Plan, say: Callable[[str], None]) -> None:
     state = planned.state.files.setdefault(file.path, FileState(file.size, _hash(file)))
     if place.exists() or place.is_symlink():
-        if place.is_file() and is_content(place, file):
+        if is_file(place) and is_content(place, file):
             return
         raise UserError(f"{place}: is there, and is not {file.path} of the Hub. It is left alone: move it away")
     # Said before the file appears: killed in between, it is still known whose it is.

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from migician.archives import check_name
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
+from migician.files import decode
 from migician.records import records
 from migician.sources.reading import Listing
 
@@ -74,12 +73,7 @@ def _records_with(file: Path, images: str) -> Iterator[Any] | None:
 
 def _decoded(file: Path) -> Iterator[Any]:
     for position, (offset, content) in enumerate(records(file)):
-        try:
-            yield msgspec.json.decode(content)
-        except NOT_JSON as error:
-            raise UserError(
-                f"{file}: record {position} (byte {offset}) is not JSON, or the file is cut: {error}"
-            ) from None
+        yield decode(content, object, f"{file}: record {position} (byte {offset})", "JSON, or the file is cut")
 
 
 def _parquet_records(file: Path, images: str, check: ImageCheck) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -60,7 +61,8 @@ class ImageName:
     span: tuple[int, int]
 
 
-def image_names(text: str, begin: int = 0, end: int | None = None) -> list[ImageName]:
+@functools.lru_cache(maxsize=4)  # a question is asked for each of its boxes
+def image_names(text: str, begin: int = 0, end: int | None = None) -> tuple[ImageName, ...]:
     """Every image named in `text[begin:end]`, in order, whatever is said of it.
 
     >>> [name.image for name in image_names("See Image-1. Find it in the 2th image, or the third picture.")]
@@ -68,7 +70,7 @@ def image_names(text: str, begin: int = 0, end: int | None = None) -> list[Image
     """
     limit = len(text) if end is None else end
     names = (_read(match) for match in _NAME.finditer(text, begin, limit))
-    return [name for name in names if name.image >= 0]
+    return tuple(name for name in names if name.image >= 0)
 
 
 def clear_names(text: str, begin: int = 0, end: int | None = None) -> list[ImageName]:

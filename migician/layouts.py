@@ -269,7 +269,8 @@ def recognised(content: bytes) -> Layout:
             history=history,
             system=system,
         )
-    turns = [turn for turn in fields.get(messages) or [] if isinstance(turn, dict)]
+    told = fields.get(messages)
+    turns = [turn for turn in told if isinstance(turn, dict)] if isinstance(told, list) else []
     by_role = bool(turns) and "from" not in turns[0] and "role" in turns[0]
     role_tag, content_tag = ("role", "content") if by_role else ("from", "value")
     said = {turn.get(role_tag) for turn in turns if isinstance(turn.get(role_tag), str)}

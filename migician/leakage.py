@@ -266,7 +266,7 @@ def _likeness(one: Path, other: Path) -> float:
 def _stored(store: Path) -> dict[str, _Known]:
     """What an earlier run kept; nothing where that cannot be used."""
     try:
-        kept = msgspec.json.decode(store.read_bytes(), type=_Store)
-    except (OSError, *NOT_JSON):
+        kept = msgspec.json.decode(read_bytes(store), type=_Store)  # a fingerprint fills its 64 bits
+    except (UserError, *NOT_JSON):
         return {}
     return kept.images if kept.version == VERSION else {}

@@ -19,7 +19,7 @@ import msgspec
 
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.files import read_object
+from migician.files import conform, is_file, read_object
 from migician.samples import IMAGE_MARK
 
 if TYPE_CHECKING:
@@ -179,10 +179,12 @@ def _tokenizer(folder: Path) -> Tokenizer:
     except ImportError:
         raise UserError("--tokenizer needs the models extra: pip install 'migician[models]'") from None
     file = folder / "tokenizer.json"
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"{file}: no such file; --tokenizer must name the folder of a checkpoint")
     try:
-        return Tokenizer.from_file(str(file))
+        found = Tokenizer.from_file(str(file))
+        found.encode("\ue000")  # some fail only at what they do not know
+        return found
     except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
         raise UserError(f"{file}: cannot be read as a tokenizer: {error}") from None
 
@@ -206,12 +208,10 @@ def processor_pixels(folder: Path) -> tuple[int, int]:
     found = _Processor()
     for name in ("processor_config.json", "preprocessor_config.json"):
         file = folder / name
-        if file.is_file():
+        if is_file(file):
             content = read_object(file)
-            try:
-                found = msgspec.convert(content.get("image_processor", content), _Processor)
-            except msgspec.ValidationError as error:
-                raise UserError(f"{file}: not the settings of an image processor: {error}") from None
+            said = content.get("image_processor", content)
+            found = conform(said, _Processor, file, "the settings of an image processor")
             break
     own = Resize()
     fewest = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels

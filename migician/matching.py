@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from migician.boxes import Box
 from migician.boxtext import BoxStyle, Mention, parse_boxes
 from migician.imagenames import images_of_box
 from migician.metrics import Measure
-from migician.scoring import CORRECT_IOU, Answer, Drawn, Reading, Scoring, Shown, SizeOf
+from migician.scoring import CORRECT_IOU, Answer, Count, Drawn, Reading, Scoring, Shown, SizeOf
 
 MatchOutcome = Literal["correct", "partly", "missed", "no_box", "garbled", "failed"]
 
@@ -51,26 +52,26 @@ class SetQuestion:
 class BoxIn(msgspec.Struct, frozen=True):
     """A box as a record has it: its corners as fractions, and its image (0-based)."""
 
-    image: int | None
+    image: Count | None
     box: tuple[float, float, float, float]
 
 
 class Pair(msgspec.Struct, frozen=True):
     """A true box and the reply's box that is matched with it."""
 
-    truth: int
-    box: int
-    iou: float
+    truth: Count
+    box: Count
+    iou: Annotated[float, Meta(ge=0, le=1)]
 
 
 class SetRecord(msgspec.Struct, frozen=True):
     """One scored reply to a question for several boxes, whole."""
 
-    index: int
+    index: Count
     task: str
     question: str
     images: tuple[str, ...]
-    rows: tuple[int, ...]
+    rows: tuple[Count, ...]
     truths: list[BoxIn]
     reply: str | None
     boxes: list[BoxIn]
@@ -80,6 +81,16 @@ class SetRecord(msgspec.Struct, frozen=True):
     error: str | None = None
     seconds: float | None = None
     reasoning: str | None = None
+
+    def __post_init__(self) -> None:
+        if any(truth.image is None or truth.image >= len(self.images) for truth in self.truths):
+            raise ValueError(f"a true box that is in none of the {len(self.images)} images")
+        for paired, given in (
+            ([pair.truth for pair in self.pairs], self.truths),
+            ([pair.box for pair in self.pairs], self.boxes),
+        ):
+            if len(set(paired)) < len(paired) or max(paired, default=-1) >= len(given):
+                raise ValueError("pairs that are not of one true box and one box of the reply each")
 
     @property
     def found(self) -> int:

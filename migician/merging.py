@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migician.again import making
 from migician.checkpointforms import as_named, config_differences, file_differences, is_tied_in_part, tied_faults
 from migician.checkpoints import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint
-from migician.errors import UserError, appearing
+from migician.errors import UserError
+from migician.files import is_file
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,7 @@ def merge(
     out: str | Path,
     weights: Sequence[float] | None = None,
     *,
+    force: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     on_renamed: Callable[[str], None] = lambda _: None,
 ) -> Path:
@@ -66,14 +69,12 @@ def merge(
     otherwise is said in `merge.json`, and to `on_renamed`.
 
     `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
-    appears whole or not at all. Raises `UserError`, before anything is written, where the checkpoints do
-    not fit together, `out` exists or the disk is too small; and naming the tensor where a value
-    is not finite.
+    appears whole or not at all. Raises `Done` where `out` is this average already, and `UserError`, before anything is
+    written, where the checkpoints do not fit together, `out` holds anything else (another merge is replaced with
+    `force`) or the disk is too small; and naming the tensor where a value is not finite.
     """
     shares = _shares(len(checkpoints), weights)
     target = Path(out)
-    if target.exists():
-        raise UserError(f"{target}: exists already; remove it or choose another folder")
     first, *read = (read_checkpoint(locate(one)) for one in checkpoints)
     others: list[Checkpoint] = []
     renamed: list[str] = []
@@ -90,19 +91,22 @@ def merge(
             )
         others.append(other)
         renamed += told
-    with appearing(target) as partial:
+    sources = [
+        {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
+        for one, share in zip([first, *read], shares, strict=True)
+    ]
+    if any(one.folder.resolve() == target.resolve() for one in (first, *read)):
+        raise UserError(f"{target}: is one of the checkpoints to be averaged; choose another folder")
+    made = {"formula": "sum of weight * checkpoint", "checkpoints": sources}
+    with making(target, made, force=force, mark="merge.json") as partial:
         check_space(partial, first.n_bytes)
         _write([first, *others], shares, partial, on_progress)
         if is_tied_in_part(first):
             config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
             (partial / "config.json").write_text(config + "\n", encoding="utf-8")
             renamed.append(f"tie_word_embeddings of {first.folder} is said where transformers 5 looks for it")
-        sources = [
-            {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
-            for one, share in zip([first, *read], shares, strict=True)
-        ]
-        content = {"formula": "sum of weight * checkpoint", "checkpoints": sources, "renamed": renamed}
-        (partial / "merge.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        content = json.dumps(made | {"renamed": renamed}, indent=2)
+        (partial / "merge.json").write_text(content + "\n", encoding="utf-8")
     for line in renamed:
         on_renamed(line)
     return target
@@ -163,7 +167,7 @@ def _write(
                     on_progress(done, total)
             os.fsync(stream.fileno())
     for name in (*COMPANIONS, INDEX):
-        if (first.folder / name).is_file():
+        if is_file(first.folder / name):
             shutil.copyfile(first.folder / name, folder / name)
 
 

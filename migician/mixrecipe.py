@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from migician.errors import UserError
-from migician.files import read_yaml
+from migician.files import conform, is_file, read_yaml
 from migician.mixture import Part, shares
 
 Weight = Annotated[float, msgspec.Meta(gt=0)]
@@ -36,10 +36,7 @@ class MixRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_mix_recipe(file: str | Path) -> MixRecipe:
     """The mix described in a YAML file; raises `UserError` naming the file and what is wrong in it."""
     path = Path(file)
-    try:
-        return msgspec.convert(read_yaml(path), MixRecipe)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}") from None
+    return conform(read_yaml(path), MixRecipe, path)
 
 
 def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
@@ -57,7 +54,7 @@ def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
             path = Path(file)
             if file in parts:
                 bad.append(f"{file} is in more than one part")
-            elif not path.is_file():
+            elif not is_file(path):
                 bad.append(f"{file} of part {name!r}: no such file")
             parts[file] = Part(path, amount, part.repeat)
     if bad:

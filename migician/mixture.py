@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.jsonrecords import JsonRecords
 from migician.layouts import LayoutReader, Record
 from migician.samples import Sample
@@ -60,7 +60,7 @@ def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> P
     entries = {}
     for name, file in files.items():
         path = Path(folder) / file
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"{path}: no such file, so dataset {name!r} cannot be described")
         entries[name] = dataset_entry(str(file))
     with writing(target) as stream_:
@@ -106,7 +106,9 @@ def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
     return counts
 
 
-def mix(parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0) -> dict[str, int]:
+def mix(
+    parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0, *, force: bool = False
+) -> dict[str, int]:
     """Write `count` samples from several files, shuffled, to `out`; gives how many came from each part.
 
     Samples are drawn without repetition, except from parts that allow it, and copied byte for byte. Only what
@@ -115,7 +117,8 @@ def mix(parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0) -
     dataset_info.json beside their file or their own fields tell it, are written as samples. `out` is a JSON list, or
     JSON lines where its name ends in `.jsonl`: `datasets` streams lines, but holds the whole of a list in memory.
     Same parts, count and seed, same bytes. Memory does not grow with the size of records, only with their number.
-    Raises `UserError` naming the file and the place of what is no sample, and the files that have too few.
+    Raises `Done` where `out` is this mix already, and `UserError` naming the file and the place of what is no sample,
+    the files that have too few, and an `out` that is another file and is not to be replaced (`force`).
     """
     counts = shares({name: part.weight for name, part in parts.items()}, count)
     with ExitStack() as opened:
@@ -126,7 +129,7 @@ def mix(parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0) -
         source_of = np.repeat(np.arange(len(drawn)), [len(one) for one in drawn])
         position_of = np.concatenate(drawn)
         order = stream(seed, "mix").permutation(len(position_of))
-        with writing(out) as target:
+        with writing(out, force=force) as target:
             records = _in_order(sources, source_of[order], position_of[order])
             for line in _lines(records, as_list=Path(out).suffix != ".jsonl"):
                 target.write(line)

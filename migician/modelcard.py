@@ -15,11 +15,12 @@ from migician.adapters import is_adapter, read_adapter
 from migician.checkpoints import Checkpoint, read_checkpoint
 from migician.errors import UserError, writing
 from migician.families import Family
-from migician.files import read_object
+from migician.files import is_file, read_object
 from migician.headings import benchmark_words, is_released, mark, title
 from migician.models import find_family
 from migician.readme import citation, read_card
-from migician.report import HEADINGS, Report, metric_names, read_report
+from migician.report import HEADINGS, Report, metric_names
+from migician.runfolder import read_report
 from migician.sources import SOURCES
 from migician.tables import one_run, write_markdown
 from migician.values import value_of
@@ -32,20 +33,19 @@ def write_model_card(
     datasets: Sequence[str | Path] = (),
     base: str | None = None,
     licence: str | None = None,
-    overwrite: bool = False,
+    force: bool = False,
 ) -> Path:
     """Write README.md into the folder of a model, ready for the Hub, and give its path.
 
     `reports` are folders that `migician eval` or `score` wrote, `datasets` those of built datasets it was trained on;
     `base` is the Hub id it was finetuned from, `licence` the Hub's name of the weights' licence ("apache-2.0").
     Training is told from what LLaMA-Factory left in the folder and in those that merge.json names, as far as they are
-    there. Raises `UserError` where a report is about other weights, and where there is a README.md and no `overwrite`.
+    there. Raises `UserError` where a report is about other weights, and where there is another README.md and no
+    `force`; `Done` where there is this one.
     """
     folder = Path(model)
     checkpoint = read_checkpoint(folder)
     target = folder / "README.md"
-    if target.exists() and not overwrite:
-        raise UserError(f"{target}: exists; --overwrite replaces it")
     found = [(Path(one).resolve().name, read_report(Path(one))) for one in reports]
     for given, (_, report) in zip(reports, found, strict=True):
         _check_weights(Path(given), report, checkpoint)
@@ -59,7 +59,7 @@ def write_model_card(
         citation("The model follows"),
     ]
     text = _front_matter(folder, found, base, licence) + "\n\n" + "\n\n".join(filter(None, sections)) + "\n"
-    with writing(target) as stream:
+    with writing(target, force=force) as stream:
         stream.write(text.encode())
     return target
 
@@ -166,7 +166,7 @@ def _made(folder: Path, base: str | None) -> str:
     lines = [f"Finetuned from [{base}](https://huggingface.co/{base})."] if base else []
     if told := _training(folder):
         lines.append(f"Trained: {told}.")
-    if (folder / "merge.json").is_file():
+    if is_file(folder / "merge.json"):
         lines += _merged(folder, read_object(folder / "merge.json", _Merged))
     return "\n".join(["## How it was made", "", *lines]) if lines else ""
 
@@ -193,7 +193,7 @@ def _trained_at(folder: Path, part: _Parent) -> str:
             continue
         if told := _training(place):
             return f": {told}"
-        adapter = read_object(place / "merge.json", _Merged).adapter if (place / "merge.json").is_file() else None
+        adapter = read_object(place / "merge.json", _Merged).adapter if is_file(place / "merge.json") else None
         if adapter and (told := _trained_at(place, adapter)):
             return f": a LoRA adapter{told}"
     return ""
@@ -236,7 +236,7 @@ def _holds(folder: Path, fingerprint: str) -> bool:
 
 def _training(folder: Path) -> str:
     """What LLaMA-Factory's own files say of a training that ended there; empty where it left none."""
-    if not (folder / "train_results.json").is_file() or not (folder / "trainer_state.json").is_file():
+    if not is_file(folder / "train_results.json") or not is_file(folder / "trainer_state.json"):
         return ""
     results = read_object(folder / "train_results.json", _Results)
     state = read_object(folder / "trainer_state.json", _State)

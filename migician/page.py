@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from migician.benchmarks.images import find_image
 from migician.benchmarks.published_figures import PUBLISHED, Published, caution
 from migician.comparison import compare
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
 from migician.headings import check_same_questions, headed, mark, title_of
-from migician.pagefiles import Shelf, write_index
-from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, read_report, scoring_of
-from migician.scoring import Drawn, Shown, read_records
+from migician.imageroots import ImageRoots
+from migician.pagefiles import Shelf, page_in, write_index
+from migician.report import HEADINGS, Report, headline_metric, metric_names, notes, scoring_of
+from migician.runfolder import read_run
+from migician.scoring import Drawn, Shown
 from migician.tables import Cell, Table, name_of_task, remarks, tables, task_order
 from migician.values import Value, iou_text, p_text, value_of
 
@@ -33,6 +34,7 @@ def write_page(
     images: Path,
     out: Path,
     *,
+    roots: Sequence[Path] = (),
     published: Sequence[Published] | None = None,
     processes: int = 1,
 ) -> Path:
@@ -40,8 +42,9 @@ def write_page(
 
     `images` is the folder the benchmark's images lie below; each is stored once, at most 640 pixels
     long, and what an earlier page left there is used again. `published` are the paper's rows to set
-    beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown
-    leaves a gap, and the page says so; raises `UserError` if none of them is there.
+    beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown, or that a link
+    brings in from outside of `images` and `roots`, leaves a gap, and the page says so; raises `UserError` if none of
+    them is there.
     """
     if len(folders) > len(_LETTERS):
         raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
@@ -57,37 +60,41 @@ def write_page(
     if published is None:
         released = all(run.report.get("file_released_as") for run in runs)
         published = [PUBLISHED[name] for name in BESIDE] if released else []
-    shelf = Shelf(lambda name: find_image(name, images))
+    shelf = Shelf(ImageRoots([images], [images, *roots]).find)
     tasks = task_order(reports)
     samples = _samples(runs, tasks, shelf)
-    shown, faults = shelf.fill(out / "images", processes)
-    if shown and not any(image[0] for image in shown):
-        raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
-    first = runs[0]
-    content = {
-        "kind": "runs",
-        "title": title_of(reports),
-        "facts": _facts(first.report),
-        "looks": [
-            {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
-            *({"name": name, "look": "run", **look} for name, look in zip(names, _looks(len(runs)), strict=True)),
-        ],
-        "tasks": [[task, name_of_task(task)] for task in tasks],
-        "outcomes": list(first.scoring.outcomes),
-        "scores": _scores(reports, published, tasks),
-        "cautions": [line for line in (mark(reports), *(caution(reports, one) for one in published)) if line],
-        "counts": _counts(runs, tasks),
-        "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
-        "tables": [
-            _all_metrics(dict(zip(names, reports.values(), strict=True)), tasks),
-            *map(_written, tables(reports, published)[1:]),
-        ],
-        "notes": [*remarks(reports, published), *(f"{run.name}: {one}" for run in runs for one in notes(run.report))],
-        "faults": faults,
-        "images": shown,
-        "samples": samples,
-    }
-    return write_index(out, content)
+    with page_in(out):
+        shown, faults = shelf.fill(out / "images", processes)
+        if shown and not any(image[0] for image in shown):
+            raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
+        first = runs[0]
+        content = {
+            "kind": "runs",
+            "title": title_of(reports),
+            "facts": _facts(first.report),
+            "looks": [
+                {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
+                *({"name": name, "look": "run", **look} for name, look in zip(names, _looks(len(runs)), strict=True)),
+            ],
+            "tasks": [[task, name_of_task(task)] for task in tasks],
+            "outcomes": list(first.scoring.outcomes),
+            "scores": _scores(reports, published, tasks),
+            "cautions": [line for line in (mark(reports), *(caution(reports, one) for one in published)) if line],
+            "counts": _counts(runs, tasks),
+            "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
+            "tables": [
+                _all_metrics(dict(zip(names, reports.values(), strict=True)), tasks),
+                *map(_written, tables(reports, published)[1:]),
+            ],
+            "notes": [
+                *remarks(reports, published),
+                *(f"{run.name}: {one}" for run in runs for one in notes(run.report)),
+            ],
+            "faults": faults,
+            "images": shown,
+            "samples": samples,
+        }
+        return write_index(out, content)
 
 
 class _Run:
@@ -96,11 +103,10 @@ class _Run:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self.report: Report = read_report(folder)
+        self.report, self.records = read_run(folder)
         self.scoring = scoring_of(self.report)
-        records = read_records(folder / "records.jsonl", self.scoring.record)
-        self.records = {record.index: record for record in records}
-        measures = self.scoring.measures(records) if records else {}
+        records = list(self.records.values())
+        measures = self.scoring.measures(records)
         self.ious: dict[int, float] = {}
         """By index: the mean IoU of a record, where its scoring knows one."""
         if "mean_iou" in measures:

@@ -13,15 +13,16 @@ import msgspec
 import numpy as np
 
 from migician.album import ANSWER, GIVEN, BoxNumbers
-from migician.benchmarks.images import find_image
 from migician.boxes import Box
 from migician.build import NAME
 from migician.checking.findings import Findings
 from migician.checking.inputs import inputs_of
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
+from migician.files import is_file, is_folder
+from migician.imageroots import dataset_roots
 from migician.layouts import LayoutReader
-from migician.pagefiles import Shelf, write_index
+from migician.pagefiles import Shelf, page_in, write_index
 from migician.progress import progress_bar
 from migician.readme import read_card
 from migician.records import records
@@ -43,6 +44,7 @@ def write_dataset_page(
     out: Path,
     *,
     images: Path | None = None,
+    roots: Sequence[Path] = (),
     count: int = COUNT,
     seed: int = 0,
     processes: int = 1,
@@ -51,8 +53,9 @@ def write_dataset_page(
 
     Shown are `count` samples, evenly over their types, drawn by the seed; the figures above them are
     of all. `images` is the folder the paths of images begin in, by default the one that holds the
-    file. Records that are no samples are counted. Raises `UserError` where there is no sample, or none
-    of the images drawn is there.
+    file. Images that lie neither in it nor in the roots of sources that the card names nor in `roots`, once links are
+    resolved, are not shown. Records that are no samples are counted. Raises `UserError` where there is no sample, or
+    none of the images drawn is there.
     """
     files = dataset_files(path)
     drawn = _Draw(count)
@@ -65,42 +68,43 @@ def write_dataset_page(
     chosen = drawn.chosen()
     if not chosen:
         raise UserError(f"{path}: holds no sample. A sample has conversations, and images if it shows some")
-    root = images or (path if path.is_dir() else path.parent)
+    root = images or (path if is_folder(path) else path.parent)
     # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
-    shelf = Shelf(lambda name: find_image(name, root) or find_image(name, root.parent), as_trained=True)
+    shelf = Shelf(dataset_roots(path, [root, root.parent], roots).find, as_trained=True)
     types = sorted(drawn.kinds)
     samples = [
         _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)
     ]
-    shown, faults = shelf.fill(out / "images", processes)
-    if shown and not any(image[0] for image in shown):
-        raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
-    card = _card(path if path.is_dir() else path.parent)
-    content = {
-        "kind": "dataset",
-        "title": path.resolve().name,
-        "facts": _facts(drawn, len(samples), seed, card),
-        "looks": [
-            {"name": "box in a question", "look": "given", "colour": GIVEN, "letter": ""},
-            {"name": "box in an answer", "look": "answer", "colour": ANSWER, "letter": ""},
-        ],
-        "tasks": [[one, one] for one in types],
-        "outcomes": [],
-        "histograms": _histograms(drawn.kinds),
-        "tables": _parts(card),
-        "notes": [card["mig_bench"]["sentence"]] if "sentence" in card.get("mig_bench", {}) else [],
-        "faults": [*drawn.broken, *faults],
-        "images": shown,
-        "samples": samples,
-    }
-    return write_index(out, content)
+    with page_in(out):
+        shown, faults = shelf.fill(out / "images", processes)
+        if shown and not any(image[0] for image in shown):
+            raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
+        card = _card(path if is_folder(path) else path.parent)
+        content = {
+            "kind": "dataset",
+            "title": path.resolve().name,
+            "facts": _facts(drawn, len(samples), seed, card),
+            "looks": [
+                {"name": "box in a question", "look": "given", "colour": GIVEN, "letter": ""},
+                {"name": "box in an answer", "look": "answer", "colour": ANSWER, "letter": ""},
+            ],
+            "tasks": [[one, one] for one in types],
+            "outcomes": [],
+            "histograms": _histograms(drawn.kinds),
+            "tables": _parts(card),
+            "notes": [card["mig_bench"]["sentence"]] if "sentence" in card.get("mig_bench", {}) else [],
+            "faults": [*drawn.broken, *faults],
+            "images": shown,
+            "samples": samples,
+        }
+        return write_index(out, content)
 
 
 def dataset_files(path: Path) -> list[Path]:
     """The files of samples that a path names, without those that have samples of the others again."""
-    if path.is_dir() and (listed := _card(path).get("files")):  # of a build; mixes may lie beside them
+    if is_folder(path) and (listed := _card(path).get("files")):  # of a build; mixes may lie beside them
         files = [path / name for name in listed if name.endswith(".json")]
-    elif path.is_dir() and not (path / INFO).is_file():
+    elif is_folder(path) and not is_file(path / INFO):
         found = sorted([*path.glob("*.json"), *path.glob("*.jsonl"), *path.glob("*/*.json")])
         files = [file for file in found if file.name != _CARD]
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +17,8 @@ import msgspec
 from PIL import Image
 
 from migician.checking.images import FORMATS
-from migician.errors import writing
-from migician.models.pictures import load_picture, read_size, shrunk, upright
+from migician.errors import UserError, made, writing
+from migician.models.pictures import encoded, load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
 from migician.workers import Processes, Workers, here
 
@@ -51,7 +51,8 @@ class Shelf:
     transparency hides.
     """
 
-    def __init__(self, find: Callable[[str], Path | None], *, as_trained: bool = False) -> None:
+    def __init__(self, find: Callable[[str], Path | str], *, as_trained: bool = False) -> None:
+        """`find` gives where the image of a name is, or in words why it cannot be shown."""
         self._find, self._as_trained = find, as_trained
         self._numbers: dict[str, int] = {}
 
@@ -69,6 +70,25 @@ class Shelf:
         shown = [[one.file, one.width, one.height, name] for name, one in zip(names, made, strict=True)]
         faults = [f"{name}: {one.fault}" for name, one in zip(names, made, strict=True) if one.fault]
         return shown, faults
+
+
+@contextlib.contextmanager
+def page_in(out: Path) -> Iterator[None]:
+    """Write a page into `out` while the block lasts; where it fails, so that a full disk is left as it was, all images
+    that were made meanwhile go again. Those of a page that was interrupted stay, and are used by the next.
+    """
+    folder = out / "images"
+    before = set(folder.glob("*.jpg"))
+    try:
+        with made(folder):
+            try:
+                yield
+            except (UserError, OSError):
+                for file in set(folder.glob("*.jpg")) - before:
+                    file.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be written: {error.strerror or error}") from None
 
 
 def write_index(out: Path, content: dict[str, Any]) -> Path:
@@ -116,14 +136,14 @@ def _drop_others(folder: Path, wanted: set[str]) -> None:
             file.unlink(missing_ok=True)
 
 
-_Piece = tuple[Path, bool, list[Path | None]]
+_Piece = tuple[Path, bool, list[Path | str]]
 
 
-def _make_all(paths: Sequence[Path | None], folder: Path, processes: int, as_trained: bool) -> list[Thumbnail]:
+def _make_all(paths: Sequence[Path | str], folder: Path, processes: int, as_trained: bool) -> list[Thumbnail]:
     pieces = [(folder, as_trained, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
     if processes == 1 or len(pieces) < 8:
         return _counted(here, pieces, len(paths))
-    with closing(Processes(processes)) as workers:
+    with contextlib.closing(Processes(processes)) as workers:
         return _counted(workers, pieces, len(paths))
 
 
@@ -139,11 +159,11 @@ def _counted(workers: Workers, pieces: Sequence[_Piece], total: int) -> list[Thu
 
 def _make_batch(piece: _Piece) -> list[Thumbnail]:
     folder, as_trained, paths = piece
-    return [Thumbnail("", fault="not found") if path is None else _make(path, folder, as_trained) for path in paths]
+    return [Thumbnail("", fault=one) if isinstance(one, str) else _make(one, folder, as_trained) for one in paths]
 
 
 def _make(path: Path, folder: Path, as_trained: bool) -> Thumbnail:
-    """The thumbnail of `path`, made if `folder` does not have it; never raises for a bad file."""
+    """The thumbnail of `path`, made if `folder` does not have it; raises only where it cannot be written."""
     try:
         status = path.stat()
         # Names of files are untrusted text; and another content gets another name.
@@ -153,17 +173,18 @@ def _make(path: Path, folder: Path, as_trained: bool) -> Thumbnail:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
                 size = read_size(image) if as_trained else upright(image)
-                if not (folder / file).exists():
-                    _save(image, folder / file, as_trained)
+                content = b"" if (folder / file).exists() else _shrunk(image, as_trained)
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
         return Thumbnail("", fault=f"cannot be read as an image ({type(error).__name__})")
+    if content:
+        with writing(folder / file, durable=False) as stream:
+            stream.write(content)
     return Thumbnail(file, *size)
 
 
-def _save(image: Image.Image, target: Path, as_trained: bool) -> None:
+def _shrunk(image: Image.Image, as_trained: bool) -> bytes:
     width, height = shrunk(image.size, LONGEST_PX)
     image.draft(None, (2 * width, 2 * height))  # a JPEG is decoded not much larger than needed
     shown = image.convert("RGB") if as_trained else load_picture(image)
     shown.thumbnail((LONGEST_PX, LONGEST_PX))
-    with writing(target, durable=False) as stream:
-        shown.save(stream, "JPEG", quality=_QUALITY)
+    return encoded(shown, "JPEG", quality=_QUALITY)

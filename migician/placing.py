@@ -13,14 +13,14 @@ from PIL import Image
 from migician.bothviews import alike, seen_apart, stretched
 from migician.boxes import Size
 from migician.errors import UserError, writing
-from migician.models.pictures import load_picture, orientation, read_size
+from migician.models.pictures import encoded, load_picture, orientation, read_size
 from migician.sources.reading import OTHER_SIZE, UNREADABLE
 from migician.tasks.draft import Draft, Picture
 
 # Crops keep the kind of file they are cut from, so that no source is told by its compression.
 _OPTIONS: dict[str, dict[str, Any]] = {
-    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".png": {"format": "PNG"},
+    ".jpg": {"kind": "JPEG", "quality": 95, "subsampling": 0},
+    ".png": {"kind": "PNG"},
 }
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
 TURNED = "image that its EXIF tag turns"
@@ -162,4 +162,4 @@ def _link(source: Path, target: Path) -> None:
 def _save(image: Image.Image, target: Path) -> None:
     if not target.exists():
         with writing(target, durable=False) as stream:
-            image.save(stream, **_OPTIONS[target.suffix.lower()])
+            stream.write(encoded(image, **_OPTIONS[target.suffix.lower()]))

@@ -13,6 +13,8 @@ from rich.text import Text
 # All control characters but tab and line feed, what turns the direction of writing, and halves of characters.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ENDS = re.compile("[\t\n]")
+_LONGEST = 2000
+"""Letters of a line: the names that others give may be of any length."""
 
 
 def printable(text: str) -> str:
@@ -25,12 +27,13 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""As `printable`, with the ends of lines written out too.
+    r"""As `printable`, with the ends of lines written out too; what is too long to be read loses its middle.
 
     >>> print(one_line("a\nb"))
     a\u000ab
     """
-    return _ENDS.sub(_written, printable(text))
+    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return _ENDS.sub(_written, printable(shown))
 
 
 def _written(found: re.Match[str]) -> str:

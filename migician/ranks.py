@@ -6,6 +6,7 @@ torchrun sets RANK, WORLD_SIZE and where to meet. The processes only tell each o
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Callable
@@ -36,6 +37,8 @@ class Ranks:
 
         if not distributed.is_initialized():
             distributed.init_process_group("gloo", timeout=_PATIENCE)
+            # Its threads must have ended before Python does, or the process can die with SIGABRT at its very end.
+            atexit.register(_part)
         return cls(distributed.get_rank(), count)
 
     @property
@@ -64,3 +67,10 @@ class Ranks:
         if refused is not None:
             raise UserError(refused)
         return value  # type: ignore[return-value]
+
+
+def _part() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

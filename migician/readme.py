@@ -10,8 +10,7 @@ import msgspec
 import yaml
 
 from migician.balance import FEWEST, area_words
-from migician.errors import UserError
-from migician.files import read_json
+from migician.files import conform, read_json
 from migician.sources import SOURCES
 
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
@@ -37,6 +36,7 @@ class _Card(msgspec.Struct):
     image_bytes: int = 0
     seed: int = 0
     stored: Stored | None = None
+    links: dict[str, str] = {}
     mig_bench: dict[str, Any] = {}
     files: dict[str, Any] = {}
     parts: list[_Part] = []
@@ -50,12 +50,11 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     file = folder / "card.json"
     if not file.exists():
         return None
-    card = read_json(file, dict[str, Any], "a card of this version (build it again)")
-    try:
-        msgspec.convert(card, _Card)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{file}: not a card of this version (build it again): {error}") from None
-    return card
+    what = "a card of this version (build it again)"
+    card = read_json(file, dict[str, Any], what)
+    known = conform(card, _Card, file, what)
+    parts = card.get("parts", [])
+    return card | {"parts": [msgspec.to_builtins(one) | part for one, part in zip(known.parts, parts, strict=True)]}
 
 
 def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from migician.errors import UserError, writing
-from migician.report import read_report, scoring_of
-from migician.scoring import read_records
+from migician.report import scoring_of
+from migician.runfolder import read_report, read_run
 
 ROWS_AT_ONCE = 10_000
 
@@ -56,7 +56,7 @@ def _groups(folders: Sequence[Path], names: Sequence[str]) -> tuple[Any, Iterato
 
     def groups() -> Iterator[Any]:
         for folder, name in zip(folders, names, strict=True):
-            records = read_records(folder / "records.jsonl", kind)
+            records = list(read_run(folder)[1].values())
             for start in range(0, len(records), ROWS_AT_ONCE):
                 rows = [
                     {"run": name, **msgspec.to_builtins(record)} for record in records[start : start + ROWS_AT_ONCE]

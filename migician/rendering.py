@@ -12,6 +12,7 @@ from PIL import Image
 
 from migician.balance import Balance, balance_of
 from migician.boxes import Size
+from migician.boxplaces import Copying, count_seen
 from migician.errors import writing
 from migician.exclusion import Exclude, refusal
 from migician.index import Index, open_index
@@ -78,6 +79,7 @@ def render(piece: Piece) -> Rendered:
     kept: list[Draft] = []
     refused: dict[str, int] = {}
     sizes: dict[str, Size] = {}
+    copying: dict[str, Copying] = {}
     for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
         if isinstance(placed, str):
@@ -87,8 +89,12 @@ def render(piece: Piece) -> Rendered:
             name = f"{task.type}_{index.source}_{number:06d}"
             if placer.measure:
                 sizes |= _differing(placed, draft)
-            lines.append(encoder.encode(sample(name, placed, draft.conversation(), task.type)))
-    rendered = Rendered(len(lines), refused, balance_of(kept), sizes)
+            turns = draft.conversation()
+            count_seen(task.type, placed, turns, copying)
+            lines.append(encoder.encode(sample(name, placed, turns, task.type)))
+    balance = balance_of(kept)
+    balance.copying = copying
+    rendered = Rendered(len(lines), refused, balance, sizes)
     with writing(file, durable=False) as stream:
         stream.write(encoder.encode(rendered) + b"\n")
         stream.write(b",\n".join(lines))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from migician.again import first_difference
 from migician.benchmarks import Benchmark
 from migician.breakdowns import breakdowns
 from migician.errors import UserError, writing
@@ -41,9 +43,13 @@ def score_answers(
     partial: bool,
     spec: Mapping[str, Any],
     max_pixels: int | None = None,
+    force: bool = False,
+    same: Sequence[str] = (),
 ) -> Report:
     """Score answers and write `report.json` and `records.jsonl` into `out`; gives the report.
 
+    A report that is there and says the same but for `WHEN` stays, and is given as `Kept`. Another one is replaced only
+    with `force`, or where it agrees in all that `same` names; else `UserError` says what differs first.
     For `images` and `max_pixels` see `migician.imagesizes.sizes_for`.
     """
     size_of = sizes_for(bench, answers, reading, images=images, max_pixels=max_pixels)
@@ -55,8 +61,43 @@ def score_answers(
     if max_pixels is not None:
         protocol["max_pixels"] = max_pixels
     report = build_report(bench, records, protocol=protocol, **spec, **provenance())
+    if not force and (kept := _kept(out, report, records, same)):
+        return kept
     write_report(out, report, records)
     return report
+
+
+class Kept(Report):
+    """A report that was there already, and says what would have been written."""
+
+
+WHEN = ("versions", "commit", "hardware", "date")
+"""What a report says of when and where it was made, which is not what it reports."""
+
+
+def _kept(out: Path, report: Report, records: Sequence[Any], same: Sequence[str]) -> Kept | None:
+    """The report in `out` if it is this one; None where there is none, or one that may be replaced."""
+    file = out / "report.json"
+    if not file.exists():
+        return None
+    otherwise = "--force replaces it, or choose another --out"
+    before = read_json(file, dict[str, Any], "a report", otherwise)
+    now = msgspec.json.decode(msgspec.json.encode(report))
+    names = [name for name in dict.fromkeys((*now, *before)) if name not in WHEN]
+    differing = [name for name in names if before.get(name) != now.get(name)]
+    if decisive := [name for name in differing if not same or name in same]:
+        name = decisive[0]
+        what = f"{name}{first_difference(before.get(name), now.get(name))}"
+        raise UserError(f"{file}: holds another report: {what:.200}. {otherwise[0].upper()}{otherwise[1:]}")
+    if differing or not _has_records(out / "records.jsonl", records):
+        return None
+    return Kept(report | {name: before.get(name) for name in WHEN})
+
+
+def _has_records(file: Path, records: Sequence[Any]) -> bool:
+    content = io.BytesIO()
+    write_records(content, records)
+    return file.is_file() and file.read_bytes() == content.getvalue()
 
 
 class Rows:
@@ -169,48 +210,6 @@ def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
         write_records(stream, records)
     with writing(out / "report.json") as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-
-
-def read_report(folder: Path) -> Report:
-    """The `report.json` of a folder that `score` or `eval` wrote."""
-    file = folder / "report.json"
-    report = read_json(file, dict[str, Any], "a report", "Make it with: migician score or eval")
-    try:
-        form = msgspec.convert(report, _Form)
-        told = [(report[place], getattr(form, place)) for place in ("average", "micro")]
-        for own, figures in [*told, *((report["per_task"][task], one) for task, one in form.per_task.items())]:
-            msgspec.convert({name: own.get(name) for name in figures.interval}, dict[str, float])
-    except msgspec.ValidationError as error:
-        raise UserError(f"{file}: not a report: {error}. Make it with: migician score or eval") from None
-    scoring_of(report)
-    return report
-
-
-class _Figures(msgspec.Struct):
-    n: int
-    interval: Annotated[dict[str, tuple[float, float]], msgspec.Meta(min_length=1)]
-    outcomes: dict[str, int] = {}
-
-
-class _Form(msgspec.Struct):
-    """What every report has, and what some have, if it is there."""
-
-    benchmark: str
-    protocol: str
-    data: str
-    data_sha256: str
-    n: int
-    rows_in_file: int
-    per_task: Annotated[dict[str, _Figures], msgspec.Meta(min_length=1)]
-    average: _Figures
-    micro: _Figures
-    scoring: str = "boxes"
-    unanswered: int = 0
-    rows_sha256: str = ""
-    malformed_rows: list[int] = []
-    breakdowns: dict[str, dict[str, _Figures]] = {}
-    model: dict[str, Any] | None = None
-    hardware: dict[str, Any] | None = None
 
 
 def table(report: Report) -> Table:

@@ -17,7 +17,7 @@ import msgspec
 from migician.adapters import is_adapter, read_adapter
 from migician.checkpoints import read_checkpoint
 from migician.errors import UserError
-from migician.files import read_object, read_text
+from migician.files import is_file, is_folder, read_object, read_text
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _RANDOM = re.compile(r"rng_state(?:_(\d+))?\.pth")
@@ -54,17 +54,17 @@ class Saved:
 
 def saved_in(output_dir: str | Path) -> list[Saved]:
     """The checkpoints of a training, newest first, whole or not."""
-    if Path(output_dir).exists() and not Path(output_dir).is_dir():
+    if Path(output_dir).exists() and not is_folder(Path(output_dir)):
         raise UserError(f"{output_dir}: is a file, not the output_dir of a training")
     named = ((folder, _NAME.fullmatch(folder.name)) for folder in Path(output_dir).glob("checkpoint-*"))
-    found = sorted(((int(name[1]), folder) for folder, name in named if name and folder.is_dir()), reverse=True)
+    found = sorted(((int(name[1]), folder) for folder, name in named if name and is_folder(folder)), reverse=True)
     return [
         Saved(
             folder,
             step,
             _fault(folder, step),
             _processes(folder),
-            (folder / "latest_universal").is_file(),
+            is_file(folder / "latest_universal"),
             is_adapter(folder),
         )
         for step, folder in found
@@ -106,7 +106,7 @@ def _fault(folder: Path, step: int) -> str:
         return str(error)
     parts = _zero_parts(folder)
     files = parts or [folder / "optimizer.pt", folder / "scheduler.pt"]
-    if (folder / "latest").is_file() and not parts:
+    if is_file(folder / "latest") and not parts:
         return "DeepSpeed's part is missing"
     missing = _missing_ranks(folder, parts)
     if missing:

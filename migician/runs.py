@@ -15,7 +15,7 @@ from migician.album import plain
 from migician.answerlog import images_of
 from migician.answers import score_file
 from migician.benchmarks import load_benchmark
-from migician.benchmarks.images import check_images, find_image
+from migician.benchmarks.images import check_readable, find_image
 from migician.boxes import Box
 from migician.draw import ON_ALL, PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
@@ -23,15 +23,9 @@ from migician.faults import BEARING, Tolerance
 from migician.headings import headed, mark, title, title_of, unreplied
 from migician.models import Model, load_model
 from migician.models.pictures import load_picture
-from migician.report import (
-    HEADINGS,
-    Report,
-    headline_metric,
-    metric_names,
-    read_report,
-    scoring_of,
-)
-from migician.scoring import Drawn, Scoring, read_records, reading_named
+from migician.report import HEADINGS, Report, headline_metric, metric_names, scoring_of
+from migician.runfolder import read_run
+from migician.scoring import Drawn, Scoring, reading_named
 from migician.tables import Cell, Table, name_of_task, one_run, write_markdown
 from migician.values import p_text, value_of
 
@@ -161,13 +155,12 @@ def open_run(folder: str | Path, *, images: str | Path | None = None) -> Run:
     """The run that `migician eval` or `migician score` wrote into `folder`.
 
     `images` is the folder of the benchmark's images, by default the one that was asked from. Raises `UserError` where
-    the folder holds no report.
+    the folder holds no run.
     """
     home = Path(folder)
-    report = read_report(home)
-    records = read_records(home / "records.jsonl", scoring_of(report).record)
+    report, records = read_run(home)
     where = Path(images) if images is not None else images_of(home)
-    return Run(home, report, {record.index: record for record in records}, where)
+    return Run(home, report, records, where)
 
 
 def score(
@@ -182,6 +175,7 @@ def score(
     images: str | Path | None = None,
     max_pixels: int | None = None,
     partial: bool = False,
+    force: bool = False,
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
 
@@ -199,6 +193,7 @@ def score(
         images=root,
         max_pixels=max_pixels,
         partial=partial,
+        force=force,
     )
     return open_run(out, images=root)
 
@@ -218,11 +213,14 @@ def evaluate(
     max_new_tokens: int | None = None,
     fail_on_error: float = BEARING.share,
     retry_failed: bool = False,
+    check_images: bool = False,
+    force: bool = False,
 ) -> Run:
     """Ask a model, loaded or by its name, every question, as `migician eval` does; resumes where it stopped.
 
     `tasks` are the only ones asked, `limit` the first N questions of each, `fail_on_error` the share of questions
-    (0..1) that may fail; `retry_failed` asks those again. Raises as the command does.
+    (0..1) that may fail; `retry_failed` asks those again; `check_images` knows images again by their content; `force`
+    throws away what `out` holds, and asks all again. Raises as the command does.
     """
     bench = load_benchmark(benchmark, data)
     asked = model if isinstance(model, Model) else load_model(model)
@@ -230,9 +228,19 @@ def evaluate(
     plan = evaluation.Plan("corrected", batch_size, longest, tuple(tasks), limit)
     reading = replace(reading_named(protocol, None, y_stretch), style=asked.box_style)
     bench.scoring.check(reading)
-    check_images(evaluation.choose(bench, plan), Path(images))
+    check_readable(evaluation.choose(bench, plan), Path(images))
     tolerance = Tolerance(fail_on_error, retry_failed)
-    evaluation.evaluate(bench, asked, Path(images), Path(out), reading=reading, plan=plan, tolerance=tolerance)
+    evaluation.evaluate(
+        bench,
+        asked,
+        Path(images),
+        Path(out),
+        reading=reading,
+        plan=plan,
+        tolerance=tolerance,
+        by_content=check_images,
+        force=force,
+    )
     return open_run(out, images=images)
 
 

@@ -66,13 +66,13 @@ def read_samples(path: str | Path) -> list[Sample]:
     return read_json(Path(path), list[Sample], "a list of samples")
 
 
-def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
+def write_samples(path: str | Path, samples: Iterable[Sample], *, force: bool = True) -> int:
     """Write samples as one JSON list, one record a line, streaming; gives how many.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all; for `force` see `migician.errors.writing`.
     """
     count = 0
-    with writing(path) as stream:
+    with writing(path, force=force) as stream:
         for line in _lines(samples):
             stream.write(line)
             count += 1

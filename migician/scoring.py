@@ -12,17 +12,16 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 
 from migician.benchmarks import Benchmark, univg_r1
 from migician.benchmarks.published import find_boxes, stretch_y
 from migician.boxes import FARTHEST, Box, Size
 from migician.boxtext import STYLES, BoxStyle, Parsed, parse_boxes
 from migician.errors import UserError, closest, unknown
-from migician.files import read_lines
 from migician.imagenames import images_of_box
 from migician.metrics import Measure, metric_columns
 from migician.values import iou_text
@@ -36,6 +35,9 @@ CORRECT_IOU = 0.5
 
 Protocol = Literal["strict", "published", "univg-r1"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+"""A number of things, or a place among them from 0, as files hold it."""
 
 SizeOf = Callable[[Any, int], Size | None]
 """(question, image) -> its size (width, height) in pixels; None where nothing counts pixels."""
@@ -72,21 +74,21 @@ def _whole_characters(text: str) -> str:
 class Record(msgspec.Struct, frozen=True):
     """One scored reply to a question for one box, whole; a report can be made again from these."""
 
-    index: int
+    index: Count
     task: str
     question: str
-    images: tuple[str, ...]
+    images: Annotated[tuple[str, ...], Meta(min_length=1)]
     truth: tuple[float, float, float, float]
     reply: str | None
     boxes: list[tuple[float, float, float, float]]
     """The boxes read, as fractions; under `strict` the one that was scored comes first."""
     outcome: Outcome
-    iou: float
+    iou: Annotated[float, Meta(ge=0, le=1)]
     several: bool
     """Whether the reply held more than one box."""
-    target: int | None
+    target: Count | None
     """The image (0-based) the true box is in, where known."""
-    image: int | None
+    image: Count | None
     """The image the reply clearly names for its box, where it does."""
     error: str | None = None
     seconds: float | None = None
@@ -334,12 +336,3 @@ def write_records(stream: Any, records: Sequence[Any]) -> None:
     """Write records as JSON lines to a binary stream."""
     encoder = msgspec.json.Encoder()
     stream.writelines(encoder.encode(record) + b"\n" for record in records)
-
-
-def read_records(path: str | Path, record: type[Any] = Record) -> list[Any]:
-    """The records of a `records.jsonl`; raises `UserError` naming file and line of what is none."""
-    file = Path(path)
-    records = list(read_lines(file, record, "a record", "Make it with: migician score or eval"))
-    if not records:
-        raise UserError(f"{file}: holds no record. Make it with: migician score or eval")
-    return records

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxplaces import Copying, count_copying
-from migician.boxtext import BOX_START
-from migician.samples import IMAGE_MARK, Sample
+from migician.samples import IMAGE_MARK
 from migician.seeds import stream
 
 AREA_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -23,9 +20,7 @@ AREA_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _BLOCK = 8 << 20
 _MARK = IMAGE_MARK.encode()
 # Within a string every quote is escaped, so these bytes are the field itself.
-_REPLY, _ASKED = b'"from":"gpt"', b'"from":"human"'
-_GIVEN = BOX_START.encode()
-_SAMPLE = msgspec.json.Decoder(Sample)
+_REPLY = b'"from":"gpt"'
 _IMAGES, _IMAGES_END = b'"images":["', b'"],"conversations":'
 _64_BITS = (1 << 64) - 1
 _BOX = re.compile(rb"<\|box_start\|>\(([0-9]{1,4},[0-9]{1,4}\),\([0-9]{1,4},[0-9]{1,4})\)<\|box_end\|>")
@@ -41,8 +36,6 @@ class Figures(msgspec.Struct):
     """Questions a sample: how many samples."""
     box_areas: list[int] = []
     """Boxes in questions and answers by the share of their image, one count for each class of `AREA_EDGES`."""
-    copying: dict[str, Copying] = {}
-    """By source: answers in other images than a box that their question gives."""
 
 
 class Survey(msgspec.Struct):
@@ -62,7 +55,6 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
     images: Counter[int] = Counter()
     turns: Counter[int] = Counter()
     areas = np.zeros(len(AREA_EDGES) - 1, np.int64)
-    copying: dict[str, Copying] = {}
     picked: list[tuple[float, bytes]] = []
     named: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     with file.open("rb") as opened:
@@ -73,10 +65,7 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
             images.update([line.count(_MARK) for line in lines])
             turns.update([line.count(_REPLY) for line in lines])
             areas += areas_of(whole)
-            for line in filter(_gives_box, lines):
-                sample = _SAMPLE.decode(line.rstrip(b",\n"))
-                count_copying(sample.type, sample.images, sample.conversations, copying)
-            named.append(np.unique(np.array([hash(name) & _64_BITS for name in _images(lines)], np.uint64)))
+            named.append(np.array([hash(name.split(b"/", 3)[-1]) & _64_BITS for name in _images(lines)], np.uint64))
             # The records with the lowest of random keys are a fair draw, whatever their number.
             keys = rng.random(len(lines))
             nearest = [int(at) for at in np.argsort(keys)[:picks]]
@@ -86,22 +75,16 @@ def survey(file: Path, seed: int, picks: int) -> Survey:
         dict(sorted(images.items())),
         dict(sorted(turns.items())),
         areas.tolist(),
-        dict(sorted(copying.items())),
     )
     return Survey(figures, [line for _, line in picked], digest.hexdigest(), np.unique(np.concatenate(named)))
 
 
-def _images(lines: list[bytes]) -> Iterator[bytes]:
-    """The images of records by source and path, "./MGrounding-630k/<Family>/" left out."""
+def _images(lines: list[bytes]) -> set[bytes]:
+    """The paths of records' images, "./MGrounding-630k/<Family>/<source>/...", each once."""
+    paths: set[bytes] = set()
     for line in lines:
-        start, end = line.find(_IMAGES) + len(_IMAGES), line.find(_IMAGES_END)
-        for name in line[start:end].split(b'","'):
-            yield name.split(b"/", 3)[-1]
-
-
-def _gives_box(line: bytes) -> bool:
-    """Whether a question of a record has a box."""
-    return any(_GIVEN in part.rpartition(_ASKED)[2] for part in line.split(_REPLY)[:-1])
+        paths.update(line[line.find(_IMAGES) + len(_IMAGES) : line.find(_IMAGES_END)].split(b'","'))
+    return paths
 
 
 def areas_of(block: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -74,12 +74,15 @@ def _opened(file: Path, stack: contextlib.ExitStack) -> zipfile.ZipFile:
 
 def volume_files(file: Path, count: int) -> list[Path]:
     """The files of an archive in `count` volumes that ends with `file`, in order; all must be there."""
-    volumes = [file.with_suffix(f".z{number:02d}") for number in range(1, count)]
-    missing = [volume.name for volume in volumes if not volume.is_file()]
-    if missing:
-        raise UserError(
-            f"{file}: it is the last of {count} volumes, and {', '.join(missing)} is not beside it. Fetch it again"
-        )
+    volumes = []
+    # One by one: a count is only a claim, of up to four billion.
+    for number in range(1, count):
+        volume = file.with_suffix(f".z{number:02d}")
+        if not volume.is_file():
+            raise UserError(
+                f"{file}: it is the last of {count:,} volumes, and {volume.name} is not beside it. Fetch it again"
+            )
+        volumes.append(volume)
     return [*volumes, file]
 
 

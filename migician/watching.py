@@ -18,10 +18,11 @@ from migician.canvas import GRID, canvas, png
 from migician.checkpoints import read_checkpoint
 from migician.draw import PALETTE
 from migician.errors import UserError, writing
-from migician.files import read_object, read_text
+from migician.files import is_file, read_object, read_text
 from migician.headings import title, unlike
-from migician.report import HEADINGS, Report, headline_metric, read_report
+from migician.report import HEADINGS, Report, headline_metric
 from migician.resuming import saved_in
+from migician.runfolder import read_report
 from migician.training_log import read_log
 from migician.values import Value
 
@@ -56,7 +57,7 @@ def candidates(output_dir: str | Path) -> list[Candidate]:
 
 
 def _has_processor(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
+    return any(is_file(folder / name) for name in ("processor_config.json", "preprocessor_config.json"))
 
 
 class _State(msgspec.Struct):
@@ -69,7 +70,7 @@ def is_finished(output_dir: str | Path) -> bool:
     One that was extended has its earlier end's files still, and checkpoints or logged steps beyond them.
     """
     folder = Path(output_dir)
-    if not (folder / _FINISHED).is_file():
+    if not is_file(folder / _FINISHED):
         return False
     try:
         end = read_object(folder / "trainer_state.json", _State).global_step
@@ -104,7 +105,7 @@ def score_new(
         _move_older(one, out)
     failed = []
     for one in wanted:
-        if (out / one.name / "report.json").is_file():
+        if is_file(out / one.name / "report.json"):
             continue
         if _score(one, out, options, run):
             failed.append(one.name)
@@ -140,7 +141,7 @@ def _weights(folder: Path) -> str:
 
 def _move_older(one: Candidate, out: Path) -> None:
     """Move a report aside that is of other weights than those of the candidate now."""
-    if not (out / one.name / "report.json").is_file():
+    if not is_file(out / one.name / "report.json"):
         return
     if _kept(one, out).is_file():
         scored = read_text(_kept(one, out)).strip()
@@ -159,9 +160,7 @@ def write_curve(output_dir: Path, out: Path) -> None:
     Raises `UserError` where they were not made from the same questions.
     """
     scored = [
-        (one, read_report(out / one.name))
-        for one in _known(output_dir, out)
-        if (out / one.name / "report.json").is_file()
+        (one, read_report(out / one.name)) for one in _known(output_dir, out) if is_file(out / one.name / "report.json")
     ]
     if not scored:
         return

@@ -5,7 +5,8 @@
 #   bash scripts/quickstart.sh [folder]        default folder: outputs/quickstart
 #
 # Takes 20 to 35 minutes with the installation. Run again, it goes on where it stopped:
-# a step whose result is there is skipped. To start anew, remove the folder.
+# a step whose result is there is skipped. To start anew, remove the folder. It ends what it
+# started with itself; where some of it still runs after a kill, it names that and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
@@ -16,6 +17,13 @@ export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_DISABLED=true TOKEN
 folder="${1:-outputs/quickstart}"
 case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blanks: choose a folder without" >&2; exit 2 ;; esac
 mkdir -p "$folder"
+. scripts/alone.sh
+hold "$folder/.lock" quickstart.sh "$folder"
+teller=""
+trap 'end_all; kill $teller 2> /dev/null || true; wait' EXIT
+trap 'exit 129' HUP # and so the trap above
+trap 'exit 130' INT
+trap 'exit 143' TERM
 SECONDS=0
 say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
 
@@ -29,11 +37,10 @@ train() {
   # Launched as on 8 GPUs, with a process a core: 1.6 times as fast as one process with two threads.
   FORCE_TORCHRUN=1 NPROC_PER_NODE=2 OMP_NUM_THREADS=1 llamafactory-cli train "configs/quickstart/$stage.yaml" \
     dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
-    > "$log" 2>&1 &
-  trainer=$! # not local names: the trap runs after the function is left
+    > "$log" 2>&1 <&0 & # else bash gives it /dev/null
+  local trainer=$!
   migician progress "$out" --follow 20 &
-  teller=$!
-  trap 'kill "$trainer" "$teller" 2> /dev/null || true' EXIT INT TERM
+  teller=$! # not a local name: the trap runs after the function is left
   if ! wait "$trainer"; then
     tail -n 15 "$log" >&2
     echo "quickstart.sh: training failed; the whole log is $log" >&2
@@ -41,7 +48,7 @@ train() {
   fi
   kill "$teller" 2> /dev/null || true
   wait "$teller" || true
-  trap - EXIT INT TERM
+  teller=""
 }
 
 # ask NAME: the held-out questions to one model; resumes by itself. One thread is enough for a tiny model.
@@ -86,7 +93,7 @@ say "averaging the two stages"
 
 say "asking the four models the held-out questions"
 for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core each
-  ask "${models% *}" & first=$!
+  ask "${models% *}" <&0 & first=$!
   ask "${models#* }"
   wait "$first"
 done

@@ -4,8 +4,9 @@
 #   bash scripts/stage.sh train/stage-1_finetune_full.yaml [key=value ...]
 #
 # Any setting of the YAML can be given as key=value. Run again, a finished stage is skipped, and an unfinished one goes
-# on from its last whole checkpoint. Beside the checkpoints lie check.json (what the check found) and, at the end,
-# loss.png; a line a minute says how far it is, how fast, and how long it will take. Variables:
+# on from its last whole checkpoint. It ends its trainers with itself; where those of an earlier start still run, it names
+# them and does nothing (docs/reliability.md). Beside the checkpoints lie check.json (what the check found) and, at the
+# end, loss.png; a line a minute says how far it is, how fast, and how long it will take. Variables:
 #   NPROC_PER_NODE   processes on this machine (its GPUs)     NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines
 #   GPU_MEMORY       GB of one GPU, for the check (its own)   SKIP_CHECK=1                                  do not check
 #   REPORT_TO        none, tensorboard or wandb               PROGRESS_SECONDS                              between two lines (60)
@@ -14,6 +15,7 @@ config="${1:?stage.sh: name a training YAML, such as train/stage-1_finetune_full
 shift
 [ -z "${REPORT_TO:-}" ] || set -- "$@" "report_to=$REPORT_TO"
 setting() { migician setting "$config" "$1" "${@:2}"; }
+. "$(dirname "${BASH_SOURCE[0]}")/alone.sh"
 
 out="$(setting output_dir "$@")"
 if [ -f "$out/train_results.json" ]; then
@@ -21,6 +23,8 @@ if [ -f "$out/train_results.json" ]; then
   exit 0
 fi
 nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
+mkdir -p "$out"
+hold "$out/.lock-$rank" stage.sh "$out" # a machine each: they may share the disk
 gpus="$(python -c 'import torch; print(torch.cuda.device_count())')"
 export NPROC_PER_NODE="${NPROC_PER_NODE:-$((gpus > 0 ? gpus : 1))}"
 processes=$((nodes * NPROC_PER_NODE))
@@ -43,20 +47,21 @@ if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
 fi
 
 echo "stage.sh: $config on $processes processes, into $out" >&2
-children=()
-trap 'kill "${children[@]}" 2> /dev/null || true; wait' EXIT
-trap 'exit 143' TERM INT # and so the trap above
+teller=""
+trap 'end_all; kill $teller 2> /dev/null || true; wait' EXIT
+trap 'exit 129' HUP # and so the trap above
+trap 'exit 130' INT
+trap 'exit 143' TERM
 launch=(llamafactory-cli train)
 # A checkpoint converted for another number of processes: see migician/universal.py.
 [[ " ${again[*]} " != *" deepspeed="* ]] ||
   launch=(torchrun --nnodes "$nodes" --node_rank "$rank" --nproc_per_node "$NPROC_PER_NODE"
     --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" -m migician.universal)
-FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" &
+FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" <&0 & # else bash gives it /dev/null
 trainer=$!
-children+=("$trainer")
 if [ "$rank" = 0 ]; then
   migician progress "$out" --follow "${PROGRESS_SECONDS:-60}" &
-  children+=("$!")
+  teller=$!
 fi
 wait "$trainer" # its status is this script's
 [ "$rank" != 0 ] || migician curves "$out" --out "$out/loss.png"

@@ -21,8 +21,7 @@ from migician.cocoform import write_coco
 from migician.comparison import compare
 from migician.page import write_page
 from migician.recordtable import write_table
-from migician.report import read_report, scoring_of
-from migician.scoring import read_records
+from migician.runfolder import read_run
 
 LONG = "9" * 400
 PIECES = [
@@ -121,8 +120,7 @@ def test_any_reply_is_scored_and_its_record_read_back(world: Path, benchmark: st
             scored(world, benchmark, data.draw(replies), way, home / name) for name, way in zip("AB", ways, strict=True)
         ]
         for run in runs:
-            kind = scoring_of(read_report(run)).record
-            assert len(read_records(run / "records.jsonl", kind)) == 6
+            assert len(read_run(run)[1]) == 6
             for line in (run / "records.jsonl").read_bytes().splitlines():
                 numbers = list(numbers_in(json.loads(line).get("boxes", [])))
                 assert all(number is not None and abs(number) <= 1e9 for number in numbers), line

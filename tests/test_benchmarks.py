@@ -366,7 +366,8 @@ def test_a_benchmark_is_added_with_one_file_and_one_line(tmp_path, monkeypatch):
     report = json.loads(done.stdout)
     assert report["benchmark"] == "capitals" and report["per_task"]["France"]["accuracy"] == 50
     assert report["average"]["chance"] == 50
-    assert invoke("score", "capitals", "--data", data, "--answers", out / "answers.jsonl", "--out", out).exit_code == 0
+    given = ["--data", data, "--answers", out / "answers.jsonl", "--out", tmp_path / "again"]
+    assert invoke("score", "capitals", *given).exit_code == 0
     assert invoke("baseline", "capitals", "--data", data, "--out", tmp_path / "floor").exit_code == 0
 
 

@@ -160,13 +160,13 @@ class TestFaults:
         (out / "thesis.tex").write_text("years of work")
         with pytest.raises(UserError, match="not empty"):
             miniature(world, out)
-        with pytest.raises(UserError, match=r"no card\.json, so it is no earlier build"):
-            miniature(world, out, overwrite=True)
+        with pytest.raises(UserError, match="not what this command makes"):
+            miniature(world, out, force=True)
         assert (out / "thesis.tex").read_text() == "years of work"
 
     def test_an_earlier_build_is_replaced_when_asked(self, world: dict[str, Path], tmp_path: Path) -> None:
         miniature(world, tmp_path / "out", seed=1)
-        miniature(world, tmp_path / "out", seed=2, overwrite=True)
+        miniature(world, tmp_path / "out", seed=2, force=True)
         miniature(world, tmp_path / "fresh", seed=2)
         assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["fresh", "out"]

@@ -22,7 +22,8 @@ from migician.errors import UserError
 from migician.evaluation import Plan
 from migician.models import Request
 from migician.models.scripted import Scripted
-from migician.scoring import Answer, Reading, read_records, score
+from migician.runfolder import read_run
+from migician.scoring import Answer, Reading, score
 
 STRICT = Reading("strict", QWEN)
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"
@@ -73,7 +74,7 @@ class Watched(Scripted):
 def run(folder: Path, model: Watched, mode: Any, out: str = "out", reading: Reading = STRICT) -> tuple[Any, list[Any]]:
     bench = mig_bench.load(folder / "MIG_data.json")
     report = evaluate_chain(bench, model, folder, folder / out, mode=mode, reading=reading, plan=Plan())
-    return report, read_records(folder / out / "records.jsonl")
+    return report, list(read_run(folder / out)[1].values())
 
 
 def names(request: Request) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import shutil
 import socket
 import sys
 import tempfile
@@ -208,6 +210,21 @@ def test_odd_paths_show_nothing_of_this_machine(server: Server, path: str) -> No
     assert answer.status_code in (200, 400, 403, 404, 422, 500), text
     if answer.status_code == 500:
         assert text == "failed; the server's log says more\n"
+
+
+def test_a_query_opens_no_file_of_this_machine(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('[{"id": 1, "type": "html", "props": {"value": "not to be read"}}]')
+    # Where Gradio looks for the state that a link names; were it there, it could be left again.
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    (folder / "deep_links").mkdir(parents=True)
+    try:
+        for path in ("/", "/config"):
+            answer = HTTP.get(
+                server.address + path, params={"deep_link": os.path.relpath(tmp_path, folder / "deep_links")}
+            )
+            assert answer.status_code == 200 and "not to be read" not in answer.text
+    finally:
+        shutil.rmtree(folder)
 
 
 FILE = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}

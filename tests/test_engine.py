@@ -234,6 +234,6 @@ def test_a_folder_in_use_is_refused(world, tmp_path):
     with hold(out, identity, world):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr == f"migician: {out} is in use by another process: wait for it, or choose another --out\n"
+        assert done.stderr == f"migician: {out}: another process is writing it; wait for it, or choose another place\n"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "holds another run" in done.stderr  # the lock went with its holder

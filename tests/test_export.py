@@ -161,6 +161,6 @@ def test_another_folder_begins_the_paths(tmp_path: Path) -> None:
 
 def test_what_is_there_stays(built: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="exists and is not empty"):
+    with pytest.raises(UserError, match="not what this command makes"):
         export(built, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

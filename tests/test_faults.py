@@ -249,6 +249,19 @@ def fault(ended: Ended, wanted: int, before: dict[Path, bytes | None], after: di
     return ""
 
 
+def every_try(verb: str, world: dict[str, Path], home: Path) -> Iterator[tuple[str, str]]:
+    """(what was tried, what is wrong or nothing) for a verb; `home` is an empty folder, the current one."""
+    for line in LINES[verb]:
+        for what, places in tries(line, world, home):
+            words = [re.sub(r"\{(.*?)\}", partial(_place, places), word) for word in line.words.split()]
+            wanted = next((status for known, status in line.otherwise.items() if re.match(known, what)), 2)
+            before = tree(home)
+            yield f"{verb} {line.words} | {what}", fault(command(verb, *words), wanted, before, tree(home))
+            for path in home.iterdir():
+                if path not in before:
+                    remove(path)
+
+
 def _place(places: dict[str, Path], thing: re.Match[str]) -> str:
     return str(places[thing[1]])
 
@@ -276,17 +289,5 @@ def test_what_is_not_what_a_verb_reads(
     if verb == "fetch":
         request.getfixturevalue("hub")
     sound = tree(world["images"])
-    found = []
-    for line in LINES[verb]:
-        for what, places in tries(line, world, tmp_path):
-            words = [re.sub(r"\{(.*?)\}", partial(_place, places), word) for word in line.words.split()]
-            wanted = next((status for known, status in line.otherwise.items() if re.match(known, what)), 2)
-            before = tree(tmp_path)
-            wrong = fault(command(verb, *words), wanted, before, tree(tmp_path))
-            if wrong:
-                found.append(f"{verb} {line.words} | {what} | {wrong}")
-            for path in tmp_path.iterdir():
-                if path not in before:
-                    remove(path)
-    assert found == []
+    assert [one for one in every_try(verb, world, tmp_path) if one[1]] == []
     assert tree(world["images"]) == sound

@@ -46,10 +46,10 @@ def test_files_of_another_kind_are_passed_over(tmp_path: Path, content: Any) -> 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (json.dumps(ROWS).encode()[:-30], r"record 2 \(byte \d+\) is not JSON, or the file is cut"),
+        (json.dumps(ROWS).encode()[:-30], r"record 2 \(byte \d+\): not JSON, or the file is cut"),
         (json.dumps(ROWS).encode()[:-1], "the list has no end"),
-        (json.dumps(ROWS).encode().replace(b'"y": 1', b'"y": 1x'), r"record 1 \(byte \d+\) is not JSON"),
-        (json.dumps(ROWS).encode().replace(b'"y": 1', b'"y": "\xe9"'), r"record 1 \(byte \d+\) is not JSON"),
+        (json.dumps(ROWS).encode().replace(b'"y": 1', b'"y": 1x'), r"record 1 \(byte \d+\): not JSON"),
+        (json.dumps(ROWS).encode().replace(b'"y": 1', b'"y": "\xe9"'), r"record 1 \(byte \d+\): not JSON"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:

@@ -50,7 +50,17 @@ def replied(world: Path, style: str, sizes: list[tuple[int, int]], *, said: bool
 
 def score(world: Path, answers: Path, *options: Any) -> tuple[int, str, list[float]]:
     """(status, the error, IoU by question)."""
-    given = ["score", "mig-bench", "--data", world / "data.json", "--answers", answers, "--out", world / "out"]
+    given = [
+        "score",
+        "mig-bench",
+        "--data",
+        world / "data.json",
+        "--answers",
+        answers,
+        "--out",
+        world / "out",
+        "--force",
+    ]
     done = CliRunner().invoke(app, [*map(str, given), *map(str, options)])
     records = world / "out/records.jsonl"
     ious = [json.loads(line)["iou"] for line in records.read_text().splitlines()] if done.exit_code == 0 else []

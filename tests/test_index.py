@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.boxes import Box, is_writable
-from migician.errors import UserError
+from migician.errors import Done, UserError
 from migician.index import make_index, open_index
 from migician.index.columns import PathColumn
 from migician.index.pairs import Pairs, write_pairs
@@ -162,8 +162,10 @@ class TestFolders:
         with pytest.raises(UserError, match="nowhere is not a folder"):
             make_index("coco", tmp_path / "nowhere", tmp_path / "i")
         make_index("coco", world["coco"], tmp_path / "i")
-        with pytest.raises(UserError, match="exists; remove it"):
+        with pytest.raises(Done, match="done already"):
             make_index("coco", world["coco"], tmp_path / "i")
+        with pytest.raises(UserError, match="made otherwise: split was 'train' and is now 'val'"):
+            make_index("coco", world["coco"], tmp_path / "i", split="val")
         with pytest.raises(UserError, match="not an index"):
             open_index(tmp_path)
 

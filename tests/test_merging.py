@@ -16,6 +16,7 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 load_file = pytest.importorskip("safetensors.torch").load_file
 
 from migician import merging  # noqa: E402
+from migician.again import MADE  # noqa: E402
 from migician.checkpoints import INDEX, read_checkpoint  # noqa: E402
 from migician.errors import UserError  # noqa: E402
 from migician.merging import merge  # noqa: E402
@@ -105,6 +106,7 @@ def test_small_files_come_from_a_and_trainer_state_stays_behind(pair: tuple[Path
     out = merge([a, b], a.parent / "deep" / "out")
     names = {file.name for file in out.iterdir()}
     assert names == {
+        MADE,
         *("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"),
         *("model.safetensors", "merge.json"),
     }
@@ -184,7 +186,7 @@ def test_weights_are_shares(pair: tuple[Path, Path], weights: list[float], said:
 
 def test_an_existing_folder_is_never_overwritten(pair: tuple[Path, Path]) -> None:
     for existing in pair:
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(UserError, match="is one of the checkpoints"):
             merge(pair, existing)
 
 

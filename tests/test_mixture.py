@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician.errors import UserError
+from migician.errors import Done, UserError
 from migician.mixrecipe import parts_of, read_mix_recipe
 from migician.mixture import Part, add_dataset, mix, shares
 
@@ -53,7 +53,12 @@ def test_the_bytes_of_a_mix_do_not_change(tmp_path: Path) -> None:
     mix(parts, tmp_path / "m.json", 24, seed=7)
     assert hashlib.sha256((tmp_path / "m.json").read_bytes()).hexdigest() == DIGEST
     first = (tmp_path / "m.json").read_bytes()
-    mix(parts, tmp_path / "m.json", 24, seed=8)
+    with pytest.raises(Done):
+        mix(parts, tmp_path / "m.json", 24, seed=7)
+    with pytest.raises(UserError, match="--force replaces it"):
+        mix(parts, tmp_path / "m.json", 24, seed=8)
+    assert (tmp_path / "m.json").read_bytes() == first
+    mix(parts, tmp_path / "m.json", 24, seed=8, force=True)
     assert (tmp_path / "m.json").read_bytes() != first
 
 

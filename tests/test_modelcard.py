@@ -53,7 +53,7 @@ def test_figures_are_those_of_the_report(home: Path, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "run/report.json").read_text())
     report["average"]["acc@0.5"], report["per_task"]["region"]["mean_iou"] = 12.3456, 98.7654
     (tmp_path / "run/report.json").write_text(json.dumps(report))
-    front, text = read(write_model_card(home / "merged", [tmp_path / "run"], overwrite=True))
+    front, text = read(write_model_card(home / "merged", [tmp_path / "run"], force=True))
     (result,) = front["model-index"][0]["results"]
     assert {one["type"]: one["value"] for one in result["metrics"]}["acc@0.5"] == 12.35
     assert result["dataset"]["type"] == "other"
@@ -62,7 +62,7 @@ def test_figures_are_those_of_the_report(home: Path, tmp_path: Path) -> None:
     assert "**run: MIG-Bench's form, miniature world (MIG" in text and "like for like" not in text
     report["file_released_as"] = "MIG_data.json of Michael4933/MIG-Bench"
     (tmp_path / "run/report.json").write_text(json.dumps(report))
-    released, _ = read(write_model_card(home / "merged", [tmp_path / "run"], overwrite=True))
+    released, _ = read(write_model_card(home / "merged", [tmp_path / "run"], force=True))
     assert released["model-index"][0]["results"][0]["dataset"]["type"] == "mig-bench"
     assert "98.77" in next(line for line in text.splitlines() if line.startswith("| region locating"))
     assert "12.35" in next(line for line in text.splitlines() if line.startswith("| average"))
@@ -78,7 +78,7 @@ def test_reports_that_are_not_like_for_like_are_marked_on_the_card(home: Path, t
     report = json.loads((tmp_path / "merged/report.json").read_text())
     report["plan"]["wording"], report["model"]["max_pixels"] = "published", 3136
     (tmp_path / "merged/report.json").write_text(json.dumps(report))
-    _, text = read(write_model_card(home / "merged", [home / "scores/merged", tmp_path / "merged"], overwrite=True))
+    _, text = read(write_model_card(home / "merged", [home / "scores/merged", tmp_path / "merged"], force=True))
     told = [
         line for line in text.splitlines() if "Not like for like, the runs differ in prompt and pixel limit" in line
     ]
@@ -88,7 +88,7 @@ def test_reports_that_are_not_like_for_like_are_marked_on_the_card(home: Path, t
 
 def test_what_it_was_made_of(home: Path) -> None:
     options = ["--dataset", home / "data", "--base", "Qwen/Qwen2-VL-7B-Instruct", "--license", "apache-2.0"]
-    given = ["card", home / "merged", "--report", home / "scores/merged", *options, "--overwrite"]
+    given = ["card", home / "merged", "--report", home / "scores/merged", *options, "--force"]
     assert CliRunner().invoke(app, [*map(str, given)], catch_exceptions=False).exit_code == 0
     front, text = read(home / "merged/README.md")
     assert (front["license"], front["base_model"]) == ("apache-2.0", "Qwen/Qwen2-VL-7B-Instruct")
@@ -108,7 +108,7 @@ def test_a_folder_that_was_trained_anew_tells_nothing(home: Path, tmp_path: Path
     make_tiny(tmp_path / "stage-1", seed=5)
     for file in ("train_results.json", "trainer_state.json"):
         shutil.copy(home / "stage-1" / file, tmp_path / "stage-1")
-    _, text = read(write_model_card(tmp_path / "merged", overwrite=True))
+    _, text = read(write_model_card(tmp_path / "merged", force=True))
     assert "1,688 steps" not in text and "written without a report" in text
 
 
@@ -116,19 +116,19 @@ def test_answers_of_no_known_weights_are_said_to_be_so(home: Path, tmp_path: Pat
     (tmp_path / "answers.jsonl").write_text('{"index": 0, "response": "(1,1),(500,500)"}')
     bench = home / "world/MIG-Bench/MIG_data.json"
     run = score("mig-bench", bench, tmp_path / "answers.jsonl", tmp_path / "run", partial=True)
-    _, text = read(write_model_card(home / "merged", [run.folder], overwrite=True))
+    _, text = read(write_model_card(home / "merged", [run.folder], force=True))
     assert "The report does not say which weights the replies are of." in text
-    _, text = read(write_model_card(home / "merged", [home / "scores/merged"], overwrite=True))
+    _, text = read(write_model_card(home / "merged", [home / "scores/merged"], force=True))
     assert "does not say which weights" not in text
 
 
 def test_what_is_refused(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "merged", tmp_path / "merged")
     (tmp_path / "merged/README.md").write_text("my own words")
-    with pytest.raises(UserError, match="README.md: exists; --overwrite replaces it"):
+    with pytest.raises(UserError, match="README.md: is there, .* --force replaces it"):
         write_model_card(tmp_path / "merged")
     with pytest.raises(UserError, match="was measured with other weights"):
-        write_model_card(tmp_path / "merged", [home / "scores/stage-1"], overwrite=True)
+        write_model_card(tmp_path / "merged", [home / "scores/stage-1"], force=True)
     with pytest.raises(UserError, match="not the card of a dataset"):
-        write_model_card(tmp_path / "merged", datasets=[home / "world"], overwrite=True)
+        write_model_card(tmp_path / "merged", datasets=[home / "world"], force=True)
     assert (tmp_path / "merged/README.md").read_text() == "my own words"

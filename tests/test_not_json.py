@@ -10,15 +10,15 @@ import pytest
 
 from migician.benchmarks import mig_bench
 from migician.errors import UserError
-from migician.files import read_object
+from migician.files import read_lines, read_object
 from migician.hub import _read_state
 from migician.lengths import processor_pixels
 from migician.mixrecipe import read_mix_recipe
 from migician.models import scripted
 from migician.recipe import read_recipe
-from migician.report import read_report
+from migician.runfolder import read_report
 from migician.samples import read_samples
-from migician.scoring import read_records
+from migician.scoring import Record
 
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "samples": ("a.json", read_samples),
@@ -26,7 +26,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "recipe of a mix": ("a.yaml", read_mix_recipe),
     "MIG-Bench": ("a.json", mig_bench.load),
     "report": ("report.json", lambda file: read_report(file.parent)),
-    "records": ("records.jsonl", read_records),
+    "records": ("records.jsonl", lambda file: list(read_lines(file, Record, "a record"))),
     "script": ("a.jsonl", lambda file: scripted.load(str(file))),
     "settings of a checkpoint": ("preprocessor_config.json", lambda file: processor_pixels(file.parent)),
     "config of a checkpoint": ("config.json", read_object),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from migician.cli import app
 from migician.errors import UserError
 from migician.page import write_page
-from migician.report import read_report
+from migician.runfolder import read_report
 from migician.runs import compare, open_run
 from migician.watching import write_curve
 

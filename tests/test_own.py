@@ -211,7 +211,8 @@ def test_faults_name_the_file_and_the_line(tmp_path: Path, line: str, said: str)
     picture(tmp_path / "b.jpg")
     file = tmp_path / "own.jsonl"
     file.write_bytes(f"{GOOD}\n{line}\n".encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=rf"own\.jsonl: {said}") as raised:
+    begins = r"own\.jsonl: line 2: (not an image with its objects: )?"
+    with pytest.raises(UserError, match=said.replace("line 2: ", begins, 1)) as raised:
         read("jsonl", file, tmp_path)
     assert "\n" not in str(raised.value)
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
-from pages import HOSTILE, NAMES, make_images, make_runs
+from pages import HOSTILE, NAMES, make_dataset, make_images, make_runs
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -13,8 +15,7 @@ from migician.cli import app
 from migician.comparison import compare
 from migician.errors import UserError
 from migician.page import write_page
-from migician.report import read_report
-from migician.scoring import read_records
+from migician.runfolder import read_report, read_run
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def content(runs, tmp_path_factory):
 
 def test_every_record_is_there_whole(runs, content):
     for place, run in enumerate(runs):
-        records = {record.index: record for record in read_records(run / "records.jsonl")}
+        records = read_run(run)[1]
         assert [sample["id"] for sample in content["samples"]] == list(records)
         for sample in content["samples"]:
             record = records[sample["id"]]
@@ -87,7 +88,7 @@ def test_the_papers_figures_stand_beside_runs_over_a_released_file(tmp_path):
 def test_runs_that_are_not_like_for_like_are_headed_each_with_its_own_words(tmp_path):
     first, second = make_runs(tmp_path, 6)
     command = ["score", "mig-bench", "--data", tmp_path / "data.json", "--answers", tmp_path / "second.jsonl"]
-    again = [*map(str, command), "--out", str(second), "--protocol", "published"]
+    again = [*map(str, command), "--out", str(second), "--protocol", "published", "--force"]
     CliRunner().invoke(app, again, catch_exceptions=False)
     content = data_of(write([first, second], tmp_path / "page"))
     assert content["title"] == "MIG-Bench's form, not a released file (data.json), 2 runs not like for like"
@@ -186,12 +187,12 @@ def test_workers_do_not_change_the_page(runs, tmp_path, monkeypatch):
     names = [f"./MIG-Bench/images/{at}.png" for at in range(9)]
     for at, name in enumerate(names):
         Image.new("RGB", (30 + at, 20), (20 * at, 0, 0)).save(runs[0].parent / name)
-    from migician.benchmarks.images import find_image
+    from migician.imageroots import ImageRoots
     from migician.pagefiles import Shelf
 
     made = []
     for processes in (1, 2):
-        shelf = Shelf(lambda name: find_image(name, runs[0].parent))
+        shelf = Shelf(ImageRoots([runs[0].parent], [runs[0].parent]).find)
         assert [shelf.number(name) for name in [*names, names[0]]] == [*range(9), 0]
         made.append(shelf.fill(tmp_path / str(processes), processes))
     assert made[0] == made[1]
@@ -218,3 +219,40 @@ def test_one_run_of_choices_has_a_page(tmp_path):
     sample = data_of(write([tmp_path / "run"], tmp_path / "page"))["samples"][0]
     assert sample["ious"] == [None] and sample["marks"] == []
     assert sample["texts"][1] == ["right answer", "a; of a | b"]
+
+
+# The kernel refuses what goes beyond so many bytes of a file, as a full disk does.
+FULL = """
+import resource, sys
+room = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+from migician.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("refused", [r"images/[0-9a-f]{24}\.jpg", r"index\.html"])
+@pytest.mark.parametrize("what", ["runs", "dataset"])
+def test_a_full_disk_is_told_and_left_as_it_was(what, refused, tmp_path):
+    shown = [*make_runs(tmp_path, 12)[:1], "--images", tmp_path] if what == "runs" else [make_dataset(tmp_path)]
+    words = ["report", *map(str, shown), "--workers", "1", "--out"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "sound")]).exit_code == 0
+    page, largest = (
+        (tmp_path / "sound/index.html").stat().st_size,
+        max(image.stat().st_size for image in (tmp_path / "sound/images").iterdir()),
+    )
+    room = 300 if "images" in refused else page - 1
+    assert 300 < largest < page
+    full = [sys.executable, "-c", FULL, str(room), *words, str(tmp_path / "pages/new")]
+    before = set(tmp_path.rglob("*"))
+    ended = subprocess.run(full, capture_output=True, text=True)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert re.search(refused + ": cannot be written: File too large", ended.stderr)
+    assert set(tmp_path.rglob("*")) == before
+    # Of an earlier page there, the images stay.
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "pages/new")]).exit_code == 0
+    gone, *kept = (tmp_path / "pages/new/images").iterdir()
+    gone.unlink()
+    (tmp_path / "pages/new/index.html").unlink()
+    assert subprocess.run(full, capture_output=True).returncode == 2
+    assert set((tmp_path / "pages/new").rglob("*.*")) == set(kept)

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.page import write_page
+from migician.runfolder import read_run
 from migician.runs import open_run
-from migician.scoring import read_records
 
 expect = pytest.importorskip("playwright.sync_api", reason="dev extra not installed: bash scripts/setup.sh").expect
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -24,7 +24,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(runs):
-    return [{one.index: one for one in read_records(run / "records.jsonl")} for run in runs]
+    return [read_run(run)[1] for run in runs]
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +364,9 @@ def test_the_iou_of_a_card_is_that_of_the_opened_sample(tab, address, records):
 def test_runs_that_are_not_like_for_like_are_marked_where_their_figures_are(tab, tmp_path, viewport):
     first, second = make_runs(tmp_path, 12)
     given = ["--data", tmp_path / "data.json", "--answers", tmp_path / "second.jsonl", "--out", second]
-    CliRunner().invoke(app, ["score", "mig-bench", *map(str, given), "--protocol", "published", "--y-stretch"])
+    CliRunner().invoke(
+        app, ["score", "mig-bench", *map(str, given), "--protocol", "published", "--y-stretch", "--force"]
+    )
     tab.set_viewport_size(viewport)
     tab.goto(write_page([first, second], ["first", "second"], tmp_path, tmp_path / "page").as_uri())
     assert "MIG-Bench's form, not a released file" in tab.title() and "2 runs not like for like" in tab.title()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,3 +95,28 @@ def test_one_image_or_several() -> None:
     assert len(as_list("a.jpg")) == len(as_list(PLAIN)) == len(as_list(np.zeros((4, 4, 3), np.uint8))) == 1
     assert len(as_list(np.zeros((5, 4, 4, 3), np.uint8))) == 5
     assert len(as_list([Path("a.jpg"), PLAIN, np.zeros((4, 4), np.uint8)])) == 3
+
+
+def test_a_crop_of_which_the_disk_takes_a_part_is_refused(tmp_path: Path) -> None:
+    # Pillow does not see it (findings/pillow-short-write.sh), so pictures are encoded in memory.
+    script = """if True:
+        import resource, signal, sys
+        from pathlib import Path
+        from PIL import Image
+        from migician import placing
+        from migician.errors import UserError
+        picture, target = Image.effect_noise((400, 400), 60), Path(sys.argv[1])
+        placing._save(picture, target)
+        whole = target.stat().st_size
+        target.unlink()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole - 100, resource.RLIM_INFINITY))
+        try:
+            placing._save(picture, target)
+        except UserError as error:
+            print(error)
+    """
+    words = [sys.executable, "-c", script, tmp_path / "a.jpg"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{tmp_path / 'a.jpg'}: cannot be written: File too large\n"
+    assert list(tmp_path.iterdir()) == []

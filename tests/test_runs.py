@@ -232,7 +232,7 @@ def test_the_documented_code_runs(world: Path, monkeypatch: pytest.MonkeyPatch, 
         (["--coco"], "does not say where its images are: add --images"),
         (["--images", "x"], "--images is for --coco"),
         (["--coco", "--no-images"], "with --coco, give --images"),
-        (["--coco", "--images", "nowhere"], "is not below nowhere"),
+        (["--coco", "--images", "nowhere"], "nowhere"),
     ],
 )
 def test_what_cannot_be_written_says_so(world: Path, options: list[str], says: str) -> None:

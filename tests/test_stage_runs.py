@@ -5,9 +5,11 @@ Minutes each, so they are marked slow: bash scripts/test.sh tests/test_stage_run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -98,6 +100,23 @@ def run_until(words: list[str], file: Path, **changed: str) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def trainers(out: Path) -> dict[int, str]:
+    """The ids of all processes that were started for that output_dir, and their command lines."""
+    found = {}
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (one / "cmdline").read_bytes().decode().split("\0")
+            if f"output_dir={out}" in words:
+                found[int(one.name)] = " ".join(words[:3])
+    return found
+
+
+def whole_steps(out: Path) -> list[int]:
+    from migician.resuming import saved_in
+
+    return sorted(one.step for one in saved_in(out) if not one.fault)
+
+
 def weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
@@ -138,6 +157,50 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
         step: loss for step, loss in losses(whole).items() if step > 4
     }
     assert "is finished" in run(stage(place, f"{kind}-killed", *settings), **processes).stderr
+
+
+@pytest.mark.parametrize("killed", ["the script", "its group", "the launcher"])
+def test_no_trainer_outlives_a_kill_and_writes_into_the_next_start(place: Path, killed: str) -> None:
+    """Killed with -9 as an operator does it; then the same command, and every step stands once in the log."""
+    out = place / f"outlived-{killed.split()[-1]}"
+    words = stage(place, out.name, ZERO, "max_steps=4000", "save_steps=2")
+    with (place / f"{out.name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    with process:
+        for _ in process.stdout or ():  # the trainer says every step
+            if 2 in whole_steps(out):
+                break
+        running = trainers(out)
+        if killed == "the script":
+            os.kill(process.pid, signal.SIGKILL)
+        elif killed == "its group":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            os.kill(next(one for one, words in running.items() if "torchrun" in words), signal.SIGKILL)
+        process.stdout and process.stdout.close()
+    if killed == "the launcher":
+        assert process.returncode == 1
+    else:
+        refused = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert refused.returncode == 2 and "Traceback" not in refused.stderr
+        told, _, fix = refused.stderr.partition(" Wait for them, or end them: ")
+        named = {int(one) for one in told.rpartition("still run: ")[2].strip(". ").split()}
+        assert named and named >= trainers(out).keys() & running.keys()  # others come and go
+        run(fix.split())
+        for one in named:
+            with contextlib.suppress(ProcessLookupError):
+                handle = os.pidfd_open(one)
+                assert select.select([handle], [], [], 60)[0], f"{one} still runs"
+                os.close(handle)
+    assert trainers(out) == {}
+    logged, last = (out / "trainer_log.jsonl").read_text().splitlines(), whole_steps(out)[-1]
+    run([*words, f"max_steps={last + 4}"])
+    lines = [json.loads(line) for line in (out / "trainer_log.jsonl").read_text().splitlines()[len(logged) :]]
+    steps = [(line["current_steps"], line["total_steps"]) for line in lines if "loss" in line]
+    assert steps == [(step, last + 4) for step in range(last + 1, last + 5)]
+    assert trainers(out) == {}
 
 
 def test_another_number_of_processes(place: Path) -> None:

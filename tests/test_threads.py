@@ -103,5 +103,6 @@ def test_a_run_says_its_threads_and_they_are_not_part_of_what_it_is(tiny_folder:
     run = (tmp_path / "out/run.json").read_bytes()
     again = python(script, OMP_NUM_THREADS="2")  # the same run, not another
     assert (tmp_path / "out/run.json").read_bytes() == run and b'"threads"' not in run
-    assert "CPU threads" not in again.stderr
+    assert "CPU threads" not in again.stderr and "done already" in again.stderr
+    python(script.replace("'--json'", "'--json', '--force'"), OMP_NUM_THREADS="2")
     assert json.loads((tmp_path / "out/report.json").read_text())["hardware"]["threads"] == 2

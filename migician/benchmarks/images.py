@@ -7,6 +7,7 @@ from pathlib import Path
 
 from migician.benchmarks import Question
 from migician.errors import UserError
+from migician.files import is_file
 
 
 def resolve_images(question: Question, root: Path) -> list[Path]:
@@ -34,10 +35,10 @@ def find_image(name: str, root: Path) -> Path | None:
     if relative.is_absolute() or ".." in relative.parts:
         return None
     candidates = (root / relative, root.joinpath(*relative.parts[1:]))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
-def check_images(questions: Sequence[Question], root: Path) -> None:
+def check_readable(questions: Sequence[Question], root: Path) -> None:
     """Raise `UserError` for the first image that is missing or no image, before any model is loaded."""
     from PIL import Image
 

@@ -16,7 +16,7 @@ import msgspec
 from migician.choices import ChoiceBench, ChoiceQuestion
 from migician.converters.foreign import plain
 from migician.errors import UserError
-from migician.files import decode, read_bytes
+from migician.files import decode, is_file, is_folder, read_bytes
 from migician.samples import IMAGE_MARK
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -56,7 +56,7 @@ def load(path: str | Path) -> ChoiceBench:
     naming the file and the row of what is not a question, and for the in-context part.
     """
     given = Path(path)
-    files = [given / name for name in PARTS if (given / name).is_file()] if given.is_dir() else [given]
+    files = [given / name for name in PARTS if is_file(given / name)] if is_folder(given) else [given]
     if not files:
         raise UserError(f"{given}: holds neither {' nor '.join(PARTS)}. Get them with: migician fetch mibench")
     digest = hashlib.sha256()

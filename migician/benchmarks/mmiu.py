@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
-from codecs import BOM_UTF8
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -21,8 +20,8 @@ import msgspec
 
 from migician.choices import ChoiceBench, ChoiceQuestion
 from migician.converters.foreign import plain
-from migician.errors import NOT_JSON, UserError
-from migician.files import read_bytes
+from migician.errors import UserError
+from migician.files import conform, decode, read_bytes
 
 MAX_SIDE_PX = 800
 """The published script shrinks images to fit 800 x 800, so that 62 of them fit."""
@@ -53,10 +52,8 @@ def load(path: str | Path) -> ChoiceBench:
     file = Path(path)
     content = read_bytes(file, "Get it with: migician fetch mmiu")
     is_parquet = content.startswith(_PARQUET)
-    try:
-        rows = msgspec.convert(_parquet_rows(file), list[Row]) if is_parquet else _json_rows(content)
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not an MMIU file (questions with options): {error}") from None
+    what = "an MMIU file (questions with options)"
+    rows = conform(_parquet_rows(file), list[Row], file, what) if is_parquet else decode(content, list[Row], file, what)
     if not rows:
         raise UserError(f"{file}: holds no question")
     questions = [_question(index, row, file) for index, row in enumerate(rows)]
@@ -67,10 +64,6 @@ def load(path: str | Path) -> ChoiceBench:
 def ask(question: ChoiceQuestion, wording: str) -> str:
     """The published prompt, in either wording: the question, then the context with the lettered options."""
     return PROMPT.format(question=plain(question.text), context=plain(question.context))
-
-
-def _json_rows(content: bytes) -> list[Row]:
-    return msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[Row])
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:

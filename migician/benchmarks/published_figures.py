@@ -139,7 +139,7 @@ def _differences(name: str, report: Mapping[str, Any], published: Published) -> 
             f"{name} is a run of {report['benchmark']}: the published figures here are of mig-bench. Drop --published"
         )
     told = []
-    if report["file_released_as"] is None:
+    if report.get("file_released_as") is None:
         told.append(f"{report['data']} is no released MIG-Bench file")
     elif report["file_kind"] != published.file:
         told.append(f"it is on the {published.file} file, ours on the {report['file_kind']} one")

@@ -10,7 +10,6 @@ Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and e
 from __future__ import annotations
 
 import hashlib
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from typing import Any
 import msgspec
 
 from migician.benchmarks.mig_bench import Question, prompt
-from migician.boxes import Box, Size
+from migician.boxes import Box, Size, is_size
 from migician.boxtext import reference
 from migician.converters.foreign import plain
 from migician.converters.refcoco import PARTITIONS, read_held_out
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
 from migician.families import Family
-from migician.files import read_bytes
+from migician.files import decode, is_file, is_folder, read_bytes
 from migician.scoring import BOXES, Scoring
 
 PROMPT = "Give the bounding box of {phrase}."
@@ -76,7 +75,7 @@ def load(path: str | Path) -> RefCoco:
     """
     given = Path(path)
     digest = hashlib.sha256()
-    if given.is_dir():
+    if is_folder(given):
         form, lines = "folder", list(_of_folder(given, digest))
     else:
         form, lines = "lines", list(_of_file(given, digest))
@@ -95,18 +94,12 @@ def _question(index: int, line: Line) -> Question:
 def _of_file(file: Path, digest: Any) -> Iterator[Line]:
     content = read_bytes(file)
     digest.update(content)
-    decoder = msgspec.json.Decoder(Line)
-    for number, row in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
+    what = '{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", "height"} on one line'
+    for number, row in enumerate(content.split(b"\n"), start=1):
         if not row.strip():
             continue
-        try:
-            line = decoder.decode(row)
-        except NOT_JSON as error:
-            raise UserError(
-                f'{file}:{number}: {error}; expected {{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", '
-                '"height"}} on one line'
-            ) from None
-        if line.width <= 0 or line.height <= 0:
+        line = decode(row, Line, f"{file}:{number}", what)
+        if not is_size((line.width, line.height)):
             raise UserError(f"{file}:{number}: an image of {line.width} x {line.height} pixels")
         yield line
 
@@ -116,7 +109,7 @@ def _of_folder(folder: Path, digest: Any) -> Iterator[Line]:
     if name not in PARTITIONS:
         raise UserError(f"{folder}: name one dataset's folder: {', '.join(PARTITIONS)}, or a file of JSON lines")
     for file in (folder / f"refs({PARTITIONS[name]}).p", folder / "instances.json"):
-        if file.is_file():
+        if is_file(file):
             with file.open("rb") as stream:
                 hashlib.file_digest(stream, lambda: digest)
     for phrase in read_held_out(folder):

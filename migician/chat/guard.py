@@ -102,6 +102,8 @@ class Guard:
         elif path.endswith("/queue/join"):
             await self._join(scope, receive, send)
         else:
+            if not path.endswith("/queue/data"):
+                scope = {**scope, "query_string": b""}  # Gradio opens files that a query names
             try:
                 await self._pass(scope, receive, send)
             finally:

@@ -62,12 +62,12 @@ class Hosts:
         for header, value in headers:
             found.setdefault(header.lower(), []).append(value.decode("latin-1").strip().lower())
         asked = found.get(b"host", [""]) + found.get(b"x-forwarded-host", [])
-        for name in asked:
-            if not self._is_own(name):
-                if not _HOST.fullmatch(name[:200]):
+        for host in asked:
+            if not self._is_own(host):
+                if not _HOST.fullmatch(host[:200]):
                     return f"not a name of this page; open {self.address}"
-                return f"{name}: not a name of this page; open {self.address}, or start it with --allow-host {name}"
-        origins = {scheme + name for name in asked for scheme in ("http://", "https://")}
+                return f"{host}: not a name of this page; open {self.address}, or start it with --allow-host {host}"
+        origins = {scheme + host for host in asked for scheme in ("http://", "https://")}
         if not origins.issuperset(found.get(b"origin", [])):
             return "asked for by a page of another site"
         if not {"same-origin", "none"}.issuperset(found.get(b"sec-fetch-site", [])):

@@ -13,6 +13,7 @@ import numpy as np
 from migician.bothviews import stretched
 from migician.boxes import Size
 from migician.checking.reading import Read
+from migician.files import decoded, is_file
 from migician.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def frame_faults(read: Read, sizes: NDArray[np.int64]) -> Iterator[tuple[int, st
 
 
 def _stated(card: Path) -> dict[str, Size] | None:
-    try:
-        parts = msgspec.json.decode(card.read_bytes(), type=_Card).parts
-    except (OSError, msgspec.DecodeError):
+    content = decoded(card.read_bytes(), _Card) if is_file(card) else None
+    if content is None:
         return None
-    return {name: size for part in parts for name, size in part.frame_sizes.items()}
+    return {name: size for part in content.parts for name, size in part.frame_sizes.items()}

@@ -13,6 +13,7 @@ import msgspec
 from migician.checking.findings import Findings, Place
 from migician.datasetinfo import INFO, NotRead, files_of, layout_beside, layout_of, read_info
 from migician.errors import UserError
+from migician.files import status
 from migician.layouts import Layout
 
 _SAMPLES = (".json", ".jsonl")
@@ -41,7 +42,7 @@ def inputs_of(path: Path, media_dir: Path | None, findings: Findings) -> Inputs:
 
     A new kind of thing to check is one function and one line in `_READERS`.
     """
-    if not path.exists():
+    if status(path) is None:
         raise UserError(f"{path}: no such file or folder")
     for fits, read in _READERS:
         if fits(path):

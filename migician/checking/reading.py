@@ -24,6 +24,7 @@ from migician.checking.findings import Findings, Place
 from migician.checking.inputs import Samples
 from migician.checking.samples import sample_faults
 from migician.errors import NOT_JSON, UserError
+from migician.files import decoded
 from migician.layouts import Layout, LayoutReader, Record
 from migician.lengths import TextTokens, rendered
 from migician.progress import progress_bar
@@ -77,10 +78,8 @@ class _Id(msgspec.Struct):
 
 
 def _id_at(file: Path, offset: int) -> str | int | None:
-    try:
-        return msgspec.json.decode(record_at(file, offset), type=_Id).id
-    except (OSError, *NOT_JSON):
-        return None
+    found = decoded(record_at(file, offset), _Id)
+    return found.id if found else None
 
 
 class Reader:

@@ -26,7 +26,7 @@ from migician.cli import (
     training,
 )
 from migician.cli.terminal import note
-from migician.errors import UserError
+from migician.errors import Done, UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "fetch": (fetching.fetch, "fetch mgrounding-630k --to data/downloads --only Difference"),
@@ -101,6 +101,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than a table has
     try:
         app()
+    except Done as done:
+        note(f"migician: {done}")
     except UserError as error:
         note(f"migician: {error}")
         sys.exit(2)

@@ -80,12 +80,18 @@ def evaluate(
         float, typer.Option(min=0, max=1, help="Stop without a report beyond this share of failed questions.")
     ] = BEARING.share,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed before.")] = False,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Know images again by content, not by size and time.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Throw away what --out holds, answers and all, and ask it all again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a model every question and report; the same command again resumes where it stopped."""
     from migician.benchmarks import load_benchmark
-    from migician.benchmarks.images import check_images
+    from migician.benchmarks.images import check_readable
     from migician.chain import evaluate_chain, rehearse
     from migician.evaluation import Plan, choose
     from migician.evaluation import evaluate as run
@@ -107,7 +113,7 @@ def evaluate(
         for step, asked_then in steps.items():
             _print_prompts(step, asked_then, chosen, plan.wording, asked_as)
         return
-    check_images(choose(bench, plan), images)
+    check_readable(choose(bench, plan), images)
     options = {
         "max_pixels": max_pixels,
         "dtype": dtype,
@@ -133,8 +139,10 @@ def evaluate(
             reading=reading,
             plan=plan,
             tolerance=Tolerance(fail_on_error, retry_failed),
+            by_content=check_images,
             ranks=ranks,
             progress=progress,
+            force=force,
         )
     if ranks.is_first:
         show(report, out, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import OutFolder
+from migician.cli.options import Force, OutFolder
 from migician.cli.terminal import note, say
 from migician.errors import UserError
 from migician.progress import progress_bar
@@ -17,6 +17,7 @@ def tiny(
     out: OutFolder,
     texts: Annotated[list[Path], typer.Option(help="JSON files of samples: the tokenizer learns from their text.")],
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    force: Force = False,
 ) -> None:
     """Make a tiny Qwen2-VL with random weights, to train without a download."""
     from migician.models.tiny import make_tiny
@@ -25,7 +26,7 @@ def tiny(
     words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
     if not words:
         raise UserError(f"{texts[0]}: holds no sample, so there is nothing to learn words from")
-    make_tiny(out, seed=seed, texts=words)
+    make_tiny(out, seed=seed, texts=words, force=force)
     note(f"written: {out}")
 
 
@@ -42,6 +43,7 @@ def merge(
     base: Annotated[
         str | None, typer.Option(help="Of an adapter: the folder or Hub id it was trained on, if it does not say.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Average checkpoints, or merge a LoRA adapter into its base, a piece of a tensor at a time."""
     from migician.adapters import is_adapter, merge_adapter
@@ -54,12 +56,12 @@ def merge(
         raise UserError(f"--base {base}: only an adapter has a base, and {checkpoints[0]} is none")
     if adapters:
         with progress_bar("merging (bytes)") as progress:
-            merge_adapter(adapters[0], out, base, on_progress=progress)
+            merge_adapter(adapters[0], out, base, force=force, on_progress=progress)
         note(f"written: {out}")
         return
     shares = [1 - weight[0], weight[0]] if weight and len(weight) == 1 and len(checkpoints) == 2 else weight
     with progress_bar("averaging (bytes)") as progress:
-        average(checkpoints, out, shares, on_progress=progress, on_renamed=note)
+        average(checkpoints, out, shares, force=force, on_progress=progress, on_renamed=note)
     note(f"written: {out}")
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import named
+from migician.cli.options import Force, named
 from migician.cli.terminal import note
-from migician.errors import UserError, unknown
+from migician.errors import Done, UserError, unknown
 
 if TYPE_CHECKING:
     from migician.samples import Sample
@@ -30,6 +30,7 @@ def convert(
     partition: Annotated[
         list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeated.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct into samples, for the mixes."""
     from migician.converters import CONVERTERS, refcoco
@@ -54,7 +55,11 @@ def convert(
         samples = refcoco.convert(source, folder, tally, seed=seed, split=split or "train", partitions=partitions)
     else:
         samples = CONVERTERS[dataset](source, folder, tally, seed=seed)
-    count = write_samples(out, _some(samples, source, tally))
+    try:
+        count = write_samples(out, _some(samples, source, tally), force=force)
+    except Done:
+        add_dataset(out)  # it may have been killed in between
+        raise
     add_dataset(out)
     note(f"{out}: {count} samples")
     for reason, number in sorted(tally.counts.items(), key=lambda item: -item[1]):

@@ -10,6 +10,7 @@ import typer
 
 from migician.cli.options import (
     CORES,
+    Force,
     Images,
     KeepMigBench,
     MigBench,
@@ -20,7 +21,7 @@ from migician.cli.options import (
     to_exclude,
 )
 from migician.cli.terminal import note
-from migician.errors import UserError
+from migician.errors import Done, UserError
 
 if TYPE_CHECKING:
     from migician.mixture import Part
@@ -42,7 +43,7 @@ def build(
     shuffle: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of tracking samples that show their frames out of order.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier build.")] = False,
+    force: Force = False,
     name: Annotated[str, typer.Option(help="Title of the dataset's card.")] = "MGrounding-630k",
     mig_bench: MigBench = None,
     mig_bench_images: MigBenchImages = None,
@@ -62,7 +63,7 @@ def build(
         ray=ray,
         config=config,
         collect=collect,
-        overwrite=overwrite,
+        force=force,
         exclude=to_exclude(mig_bench, mig_bench_images, keep_mig_bench),
         name=name,
         images=images,
@@ -80,12 +81,13 @@ def index(
     out: OutFolder,
     split: Annotated[str, typer.Option(help="Of the source.")] = "train",
     images: Images = None,
+    force: Force = False,
 ) -> None:
     """Read a source once, for any number of builds: give --source NAME=THIS-FOLDER to build."""
     from migician.index import make_index
 
     ((name, root),) = sources_of([source], images, "index").items()
-    made = make_index(name, root, out, split=split, images=images)
+    made = make_index(name, root, out, split=split, images=images, force=force)
     for reason, count in sorted(made.left_out.items()):
         note(f"{count:,} {reason}")
     note(f"{out}: {len(made.items):,} of {name}")
@@ -99,6 +101,7 @@ def mix(
     config: Annotated[Path | None, typer.Option(help="A mix, such as configs/stage-1-mix.yaml, instead.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Samples in all; with --config, another number.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which samples, and in which order.")] = None,
+    force: Force = False,
 ) -> None:
     """Mix files of samples by share, for LLaMA-Factory."""
     from migician.mixrecipe import parts_of, read_mix_recipe
@@ -117,7 +120,11 @@ def mix(
     else:
         raise UserError("with --part, give --count, the samples in all")
     entries_beside(out)
-    counts = mix_files(parts, out, count, seed or 0)
+    try:
+        counts = mix_files(parts, out, count, seed or 0, force=force)
+    except Done:
+        add_dataset(out)  # it may have been killed in between
+        raise
     add_dataset(out)
     note(f"{out}: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
 
@@ -145,9 +152,10 @@ def _given_parts(given: list[str]) -> dict[str, Part]:
 def miniature(
     out: OutFolder,
     seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+    force: Force = False,
 ) -> None:
     """Draw a small world in the native formats of the sources, with a held-out set in MIG-Bench's."""
     from migician.miniature import make_world
 
-    make_world(out, seed)
+    make_world(out, seed, force=force)
     note(f"sources in {out / 'sources'}, held-out questions in {out / 'MIG-Bench/MIG_data.json'}")

@@ -19,13 +19,16 @@ def fetch(
         bool, typer.Option("--keep-archives", help="Keep what was unpacked, in archives/.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List files, sizes and room needed; do nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take nothing for done: fetch and unpack what is missing, check all again.")
+    ] = False,
 ) -> None:
     """Download a released dataset, check it, unpack it; the same command goes on where it stopped."""
     from migician.archives import gigabytes
     from migician.hub import fetch as fetch_planned
     from migician.hub import plan
 
-    planned = plan(dataset, to, only or [], revision, keep_archives)
+    planned = plan(dataset, to, only or [], revision, keep_archives, force=force)
     if dry_run:
         for part in planned.parts:
             for file in part.files:
@@ -33,7 +36,8 @@ def fetch(
         note(f"{planned.listing.repository} at {planned.listing.revision}")
         note(f"to download: {gigabytes(planned.download)}; room needed in {to}: {gigabytes(planned.room)}")
         return
-    note(f"{planned.listing.repository} at {planned.listing.revision}: {gigabytes(planned.download)} to download")
+    told = f"{gigabytes(planned.download)} to download" if planned.parts else f"{planned.folder}: done already"
+    note(f"{planned.listing.repository} at {planned.listing.revision}: {told}")
     checked = fetch_planned(planned, keep_archives, note)
     for line in checked.unchecked:
         note(line)
@@ -45,6 +49,6 @@ def fetch(
         note(f"{checked.missing} of {checked.named} images that the data names are missing, such as:")
         for line in checked.first_missing:
             note(f"  {line}")
-        note(f"what was removed since it was unpacked comes again once {planned.folder / 'fetched.json'} is removed")
+        note("what was removed since it was unpacked comes again with --force")
         raise typer.Exit(1)
     note(f"all {checked.named} images that {checked.records} records name are there")

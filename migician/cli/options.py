@@ -24,6 +24,7 @@ CORES = len(os.sched_getaffinity(0))
 BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
+Force = Annotated[bool, typer.Option("--force", help="Make it again where it is there already, and replace that.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 
 
@@ -81,6 +82,10 @@ KeepMigBench = Annotated[
 Images = Annotated[
     Path | None,
     typer.Option("--images", help="The folder of the images of coco-json=FILE and jsonl=FILE; else the file's own."),
+]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="Another folder that images may lie in, where links lead to it; repeated."),
 ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from migician.cli.options import CORES
+from migician.cli.options import CORES, Roots
 from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
 
@@ -36,6 +37,7 @@ def report(
     images: Annotated[
         Path | None, typer.Option(help="The image folder; without it, the one eval used, or the dataset's own.")
     ] = None,
+    roots: Roots = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where the page goes: else into the first run, or beside a dataset."),
@@ -55,11 +57,13 @@ def report(
     if len(folders) == 1 and _is_dataset(folders[0]):
         if parquet is not None or published is not None:
             raise UserError(f"{folders[0]} is a dataset: --parquet and --published are for runs")
-        _report_dataset(folders[0], images, out, count, seed, workers)
+        _report_dataset(folders[0], images, roots or (), out, count, seed, workers)
         return
     if count is not None:
         raise UserError("--count is for datasets: the page over runs shows every question")
-    _report_runs(folders, images, out, None if published is None else _published(published), workers, parquet)
+    _report_runs(
+        folders, images, roots or (), out, None if published is None else _published(published), workers, parquet
+    )
 
 
 def _is_dataset(path: Path) -> bool:
@@ -72,19 +76,28 @@ def _is_dataset(path: Path) -> bool:
 
 
 def _report_dataset(
-    path: Path, images: Path | None, out: Path | None, count: int | None, seed: int, workers: int
+    path: Path,
+    images: Path | None,
+    roots: Sequence[Path],
+    out: Path | None,
+    count: int | None,
+    seed: int,
+    workers: int,
 ) -> None:
     from migician.pagedataset import COUNT, write_dataset_page
 
     # Not into the dataset, which may be published as it is.
     folder = out or path.resolve().with_name(f"{path.resolve().stem}-page")
-    page = write_dataset_page(path, folder, images=images, count=count or COUNT, seed=seed, processes=workers)
+    page = write_dataset_page(
+        path, folder, images=images, roots=roots, count=count or COUNT, seed=seed, processes=workers
+    )
     note(f"open {page}")
 
 
 def _report_runs(
     folders: list[Path],
     images: Path | None,
+    roots: Sequence[Path],
     out: Path | None,
     published: list[Published] | None,
     workers: int,
@@ -106,7 +119,8 @@ def _report_runs(
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
     check_same_questions(reports)
     console().print(side_by_side(reports))
-    page = write_page(folders, list(reports), root, out or folders[0] / "page", published=published, processes=workers)
+    where = out or folders[0] / "page"
+    page = write_page(folders, list(reports), root, where, roots=roots, published=published, processes=workers)
     note(f"open {page}")
 
 
@@ -140,7 +154,7 @@ def plot(
 
 def _runs(folders: list[Path]) -> dict[str, Any]:
     """The reports by the names of their folders, or by their paths where two have one name."""
-    from migician.report import read_report
+    from migician.runfolder import read_report
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from migician.cli.options import Force, Roots
 from migician.cli.terminal import note, say
 from migician.errors import UserError
 
@@ -31,13 +33,15 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="With --coco, the image folder; without it, the one eval used.")
     ] = None,
+    roots: Roots = None,
+    force: Force = False,
 ) -> None:
     """Write a dataset as parquet with its images in it: for the Hub, and for datasets.load_dataset.
 
     With --coco, the boxes of a run for pycocotools and FiftyOne instead.
     """
     if coco:
-        _export_run(dataset, to, images, no_images or media_dir is not None)
+        _export_run(dataset, to, images, roots or (), no_images or media_dir is not None, force)
         return
     if images is not None:
         raise UserError("--images is for --coco; where a dataset's images begin is --media-dir")
@@ -49,18 +53,20 @@ def export(
     from migician.archives import gigabytes
     from migician.export import export as export_dataset
 
-    done = export_dataset(dataset, to, images=not no_images, media_dir=media_dir)
+    done = export_dataset(dataset, to, images=not no_images, media_dir=media_dir, roots=roots or (), force=force)
     for name, count in done.samples.items():
         note(f"{name}: {count:,} samples")
     note(f"{done.folder}: {done.shards} parquet files, {gigabytes(done.size)}")
 
 
-def _export_run(run: Path, to: Path, images: Path | None, of_datasets: bool) -> None:
+def _export_run(
+    run: Path, to: Path, images: Path | None, roots: Sequence[Path], of_datasets: bool, force: bool
+) -> None:
     from migician.cocoform import write_coco
 
     if of_datasets:
         raise UserError("--no-images and --media-dir are for datasets; with --coco, give --images")
-    done = write_coco(run, to, images=images)
+    done = write_coco(run, to, images=images, roots=roots, force=force)
     if done.impossible:
         rows = ", ".join(map(str, done.impossible))
         note(f"questions {rows}: a true box has its corners in the wrong order, which COCO cannot hold; left out")
@@ -81,14 +87,12 @@ def card(
     licence: Annotated[
         str | None, typer.Option("--license", help="Of the weights, by the Hub's name: apache-2.0.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a README.md.")] = False,
+    force: Force = False,
 ) -> None:
     """Write the card of a model for the Hub, its figures taken from reports of these very weights."""
     from migician.modelcard import write_model_card
 
-    written = write_model_card(
-        model, reports or (), datasets=datasets or (), base=base, licence=licence, overwrite=overwrite
-    )
+    written = write_model_card(model, reports or (), datasets=datasets or (), base=base, licence=licence, force=force)
     note(f"written: {written}")
 
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import AsJson, BenchmarkName, DataFile, OutFolder, Protocol, ProtocolName, Style, YStretch
+from migician.cli.options import (
+    AsJson,
+    BenchmarkName,
+    DataFile,
+    Force,
+    OutFolder,
+    Protocol,
+    ProtocolName,
+    Style,
+    YStretch,
+)
 from migician.cli.terminal import console, note, say, show
 from migician.errors import writing
 
@@ -32,6 +42,7 @@ def score(
         int | None, typer.Option(min=784, help="As the model had it; for styles of pixels of a resized image.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out rows without an answer.")] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Score answers that exist already: no model, no torch."""
@@ -48,6 +59,7 @@ def score(
         images=images,
         max_pixels=max_pixels,
         partial=partial,
+        force=force,
     )
     show(report, out, as_json)
 
@@ -56,6 +68,7 @@ def baseline(
     benchmark: BenchmarkName,
     data: DataFile,
     out: OutFolder,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the best constant answer of each task, fitted on the questions themselves: the floor for any model."""
@@ -68,9 +81,8 @@ def baseline(
     bench = load_benchmark(benchmark, data)
     what = "box" if bench.scoring.has_boxes else "option"
     spec = {"model": {"name": f"best constant {what} of each task"}}
-    report = score_answers(
-        bench, constant_answers(bench), Reading("strict", QWEN), out, images=None, partial=False, spec=spec
-    )
+    answers, reading = constant_answers(bench), Reading("strict", QWEN)
+    report = score_answers(bench, answers, reading, out, images=None, partial=False, spec=spec, force=force)
     show(report, out, as_json)
 
 

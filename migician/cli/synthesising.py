@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import Images, KeepMigBench, MigBench, MigBenchImages, OutFolder, sources_of, to_exclude
+from migician.cli.options import (
+    Force,
+    Images,
+    KeepMigBench,
+    MigBench,
+    MigBenchImages,
+    OutFolder,
+    sources_of,
+    to_exclude,
+)
 from migician.cli.terminal import note, say
 from migician.errors import UserError
 
@@ -47,6 +56,7 @@ def synthesise(
     mig_bench: MigBench = None,
     mig_bench_images: MigBenchImages = None,
     keep_mig_bench: KeepMigBench = False,
+    force: Force = False,
 ) -> None:
     """Have models write free-form questions across images; every box comes from an annotation."""
     from migician.completions import api_key
@@ -86,6 +96,7 @@ def synthesise(
         timeout_s=timeout,
         exclude=exclude,
         images=images,
+        force=force,
     )
     for part in built.short:
         note(f"synthesis from {part.source}: {part.made} of {part.asked} samples; the card counts why")

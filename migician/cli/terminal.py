@@ -13,7 +13,7 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     """Print a report as a table or as JSON, and what there is to say of it."""
     import msgspec
 
-    from migician.report import notes, table
+    from migician.report import Kept, notes, table
 
     if as_json:
         say(msgspec.json.encode(report).decode())
@@ -21,7 +21,8 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
         console().print(table(report))
     for sentence in notes(report):
         note(sentence)
-    note(f"written: {out / 'report.json'}, {out / 'records.jsonl'}")
+    did = "done already" if isinstance(report, Kept) else "written"
+    note(f"{did}: {out / 'report.json'}, {out / 'records.jsonl'}")
 
 
 def console() -> LiteralConsole:

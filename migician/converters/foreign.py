@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from migician.errors import UserError
+from migician.files import is_folder
 from migician.scenes import Tally
 from migician.sources.reading import Listing
 
@@ -32,7 +33,7 @@ class ImageFolder:
     def __init__(self, root: str | Path, media: str | Path) -> None:
         """`media` is LLaMA-Factory's `media_dir`: images below it are named relative to it, others in full."""
         self.root = Path(root)
-        if not self.root.is_dir():
+        if not is_folder(self.root):
             raise UserError(f"{root} is not a folder; --images names where the images are")
         full = Path(os.path.abspath(root))  # noqa: PTH100 - `resolve` would follow a link out of `media`
         base = Path(os.path.abspath(media))  # noqa: PTH100

@@ -19,6 +19,7 @@ import msgspec
 from migician.converters.foreign import ImageFolder, plain
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError
+from migician.files import is_folder
 from migician.jsonrecords import JsonRecords
 from migician.layouts import Layout, LayoutReader, Record, recognised
 from migician.samples import IMAGE_MARK, Sample, Turn
@@ -77,7 +78,7 @@ def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -
 
 def record_files(source: Path) -> list[tuple[Path, str]]:
     """The files of records that `source` is or holds, each with a name for the ids of its samples."""
-    if not source.is_dir():
+    if not is_folder(source):
         return [(source, source.stem)]
     found = (file for file in source.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
     files = sorted(file for file in found if file.name != INFO)

@@ -24,6 +24,7 @@ from migician.boxtext import QWEN, reference
 from migician.converters.foreign import ImageFolder, plain
 from migician.converters.plainpickle import read_plain_pickle
 from migician.errors import NOT_JSON, UserError, unknown
+from migician.files import conform, is_file
 from migician.samples import IMAGE_MARK, Sample, sample
 from migician.scenes import Tally
 from migician.seeds import dice
@@ -153,18 +154,15 @@ def _folders(source: Path) -> dict[str, Path]:
 
 
 def _is_dataset(folder: Path) -> bool:
-    return (folder / "instances.json").is_file()
+    return is_file(folder / "instances.json")
 
 
 def _read_refs(folder: Path, partition: str) -> list[_Ref]:
     file = folder / f"refs({partition}).p"
-    if not file.is_file():
+    if not is_file(file):
         known = [found.name[5:-3] for found in sorted(folder.glob("refs(*).p"))]
         raise UserError(f"{folder}: {unknown('partition', partition, known)}")
-    try:
-        return msgspec.convert(read_plain_pickle(file), list[_Ref])
-    except msgspec.ValidationError as error:
-        raise UserError(f"{file}: not a list of references: {error}") from None
+    return conform(read_plain_pickle(file), list[_Ref], file, "a list of references")
 
 
 def _held_out(refs: Mapping[str, list[_Ref]], tally: Tally) -> frozenset[int]:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from migician.errors import UserError, appearing, unknown
-from migician.files import read_json
+from migician.again import check_new, making, stamp
+from migician.errors import UserError, unknown
+from migician.files import is_file, is_folder, read_json
 from migician.index.pairs import Pairs, write_pairs
 from migician.index.scenes import Scenes, write_scenes
 from migician.index.tracks import Tracks, write_tracks
@@ -60,22 +61,30 @@ class Index:
 
 
 def make_index(
-    source: str, root: str | Path, out: str | Path, *, split: str = "train", images: str | Path | None = None
+    source: str,
+    root: str | Path,
+    out: str | Path,
+    *,
+    split: str = "train",
+    images: str | Path | None = None,
+    force: bool = False,
 ) -> Index:
     """Read `source` below `root` into the new folder `out`, which appears whole or not at all, and open it.
 
     Where `root` is a file of annotations, its images are in the folder `images`, by default the file's own.
-    Memory does not grow with the source beyond what its reader needs. Raises `UserError` for an
-    unknown source, an `out` that exists, and what the reader cannot read.
+    Memory does not grow with the source beyond what its reader needs. Raises `Done` where `out` is this index already,
+    `UserError` for an unknown source, an `out` that holds anything else (another index is replaced with `force`), and
+    what the reader cannot read.
     """
     if source not in SOURCES:
         raise UserError(unknown("source", source, SOURCES))
     target, left_out = Path(out), Tally()
+    where = str(Path(images).resolve()) if images else None
+    settings = {"source": source, "split": split, "root": stamp(root, but=target), "images": where, "version": VERSION}
+    check_new(target, settings, force=force, mark="index.json")
     base, scenes = scenes_of(source, Path(root), left_out, split=split, images=Path(images) if images else None)
-    if target.exists():
-        raise UserError(f"{target}: exists; remove it, or choose another folder for the index")
     write, _ = _KINDS[SOURCES[source].gives]
-    with appearing(target) as partial:
+    with making(target, settings, force=force, mark="index.json") as partial:
         count = write(scenes, partial, base)
         about = _About(VERSION, source, split, str(base), count, left_out.counts)
         (partial / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
@@ -84,7 +93,7 @@ def make_index(
 
 def is_index(folder: str | Path) -> bool:
     """Whether `folder` is what `make_index` writes."""
-    return (Path(folder) / "index.json").is_file()
+    return is_file(Path(folder) / "index.json")
 
 
 def open_index(folder: str | Path) -> Index:
@@ -96,7 +105,7 @@ def open_index(folder: str | Path) -> Index:
     is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
     if not is_readable or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
-    if not Path(about.root).is_dir():
+    if not is_folder(about.root):
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]
     items = opened(Path(folder), Path(about.root))

@@ -19,6 +19,7 @@ from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.miniature import drawing, unseen
 from migician.miniature.drawing import Drawn, PixelBox, Style
+from migician.miniature.saving import save_jpeg
 from migician.tasks import (
     common_object,
     difference,
@@ -68,7 +69,7 @@ def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> Non
             asked = ask(streams(task, position), style)
             names = [f"{place}/{position:06d}_{number}.jpg" for number in range(1, len(asked.pictures) + 1)]
             for name, picture in zip(names, asked.pictures, strict=True):
-                picture.save(folder / name, format="JPEG", quality=95, subsampling=0)
+                save_jpeg(picture, folder / name)
             paths = [f"./{name}" for name in names]
             answer = _fractions(asked.box, style)
             rows.append(Row(task, paths, asked.question, answer, asked.info, need_format=False))

@@ -11,6 +11,7 @@ import msgspec
 from PIL import Image
 
 from migician.miniature.drawing import Drawn
+from migician.models.pictures import encoded
 
 _Written = TypeVar("_Written")
 TRAIN, TEST = "train", "held-out"
@@ -25,12 +26,12 @@ def each(count: int, write: Callable[[int], _Written]) -> list[_Written]:
 
 def save_jpeg(image: Image.Image, file: Path) -> None:
     """Save with next to no loss: a pixel of a tiny picture weighs much."""
-    image.save(file, format="JPEG", quality=95, subsampling=0)
+    file.write_bytes(encoded(image, "JPEG", quality=95, subsampling=0))
 
 
 def save_png(image: Image.Image, file: Path) -> None:
     """Save fast rather than small."""
-    image.save(file, format="PNG", compress_level=1)
+    file.write_bytes(encoded(image, "PNG", compress_level=1))
 
 
 def xywh(drawn: Drawn) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from migician.errors import UserError, appearing
+from migician.again import making
 from migician.miniature import held_out, pairs, photos, sequences
 from migician.miniature.drawing import STYLE, Style
 from migician.miniature.saving import TEST
@@ -49,18 +49,19 @@ QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagene
 """What is drawn unless asked otherwise: one source at least for each of the seven families."""
 
 
-def make_world(out: str | Path, seed: int, amounts: Amounts = QUICKSTART, style: Style = STYLE) -> dict[str, Path]:
+def make_world(
+    out: str | Path, seed: int, amounts: Amounts = QUICKSTART, style: Style = STYLE, *, force: bool = False
+) -> dict[str, Path]:
     """Draw the world into the new folder `out`; gives the root of each source, and of "mig-bench".
 
     `out/sources/<name>` are roots for `migician build`, without those whose amount is 0;
     `out/MIG-Bench/MIG_data.json` is the held-out set, its image root `out`. Same arguments, same bytes.
-    Raises `UserError` if `out` exists and is not empty; nothing half-drawn is left behind.
+    Raises `Done` if `out` is this world already, `UserError` if it holds anything else; another world is replaced with
+    `force`. Nothing half-drawn is left behind.
     """
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not empty; remove it or choose another folder")
     counts = {name: getattr(amounts, name) for name in WRITERS if getattr(amounts, name)}
-    with appearing(target) as partial:
+    with making(target, {"world": amounts, "seed": seed, "style": style}, force=force) as partial:
         for name, count in counts.items():
             WRITERS[name](partial / "sources" / name, count, seed, style)
         held_out.write_bench(partial, amounts.held_out, lambda *key: stream(seed, TEST, *key), style)

@@ -22,6 +22,7 @@ from migician.boxtext import BoxStyle
 from migician.checkpoints import locate, read_config
 from migician.errors import UserError, closest, unknown
 from migician.families import Family
+from migician.files import status
 from migician.models.pictures import ImageInput
 
 if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `threads`
@@ -196,7 +197,7 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
     reference = _reference(given)
     chosen = "qwen2_vl" if name in MODELS else declared or OTHERWISE.get(reference)
     if chosen is None:
-        if "/" not in reference and not Path(reference).exists():
+        if "/" not in reference and status(reference) is None:
             raise UserError(_unknown(given))
         chosen = read_config(locate(reference, revision, ["config.json"])).get("model_type")
         if chosen not in FAMILIES:
@@ -242,7 +243,7 @@ def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> Non
             f"{reference}: {family.name} ships the code that runs it, which could do anything on this machine: "
             "read it, then add --trust-remote-code"
         )
-    if not Path(reference).exists() and not re.fullmatch(r"[0-9a-f]{40}", options.get("revision") or ""):
+    if status(reference) is None and not re.fullmatch(r"[0-9a-f]{40}", options.get("revision") or ""):
         raise UserError(
             f"{reference}: code may change on the Hub after it was read: add --revision with the commit you read "
             "(40 hexadecimal digits), or give a local folder"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import importlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet
 from migician.errors import UserError, writing
 from migician.imagenames import asked_image, images_of_box
 from migician.models import Model, Request, Speaking, seen_sizes
-from migician.models.pictures import ImageInputs, as_list, load_pictures
+from migician.models.pictures import ImageInputs, as_list, encoded, load_pictures
 from migician.samples import IMAGE_MARK
 
 
@@ -85,7 +84,7 @@ class Grounding:
         if kind is None:
             raise UserError(f"{path}: unknown picture format; end the name in one of {', '.join(formats)}")
         with writing(path) as stream:
-            self.picture.save(stream, kind)
+            stream.write(encoded(self.picture, kind))
         return Path(path)
 
     def to_supervision(self) -> list[Any]:
@@ -122,9 +121,7 @@ class Grounding:
         return f"Grounding({'; '.join(named)})"
 
     def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.picture.save(stream, "PNG")
-        return stream.getvalue()
+        return encoded(self.picture, "PNG")
 
 
 WITHOUT_BOX: dict[Status, str] = {

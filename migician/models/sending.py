@@ -8,21 +8,19 @@ scales images by itself has none here.
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from PIL import Image
 
 from migician.boxes import Size
-from migician.errors import NOT_JSON
 from migician.families import Family
+from migician.files import decoded, is_file
 from migician.lengths import cells
 from migician.models import Request
-from migician.models.pictures import ImageInput, load_picture, orientation, shrunk, upright_size
+from migician.models.pictures import ImageInput, encoded, load_picture, orientation, shrunk, upright_size
 
 Scaling = Callable[[Size], Size]
 """The size at which an image of a size is given."""
@@ -107,9 +105,7 @@ def data_url(
     kept = _own_bytes(image, max_side_px, scaling)
     if kept is not None:
         return _url(*kept)
-    written = io.BytesIO()
-    given_picture(image, called, max_side_px, scaling).save(written, "PNG", compress_level=1)
-    return _url("png", written.getvalue())
+    return _url("png", encoded(given_picture(image, called, max_side_px, scaling), "PNG", compress_level=1))
 
 
 def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | None) -> tuple[str, bytes] | None:
@@ -140,11 +136,9 @@ def _url(kind: str, content: bytes) -> str:
 def processor_says(folder: Path) -> dict[str, Any] | None:
     """What a checkpoint's image processor will do with the sizes it is given, as its file says; None without one."""
     for name in ("processor_config.json", "preprocessor_config.json"):
-        try:
-            content = msgspec.json.decode((folder / name).read_bytes(), type=dict[str, Any])
-        except (OSError, *NOT_JSON):
-            continue
-        said = content.get("image_processor", content)
+        file = folder / name
+        content = (decoded(file.read_bytes(), dict[str, Any]) if is_file(file) else None) or {}
+        said = content.get("image_processor", content or None)
         if isinstance(said, dict):
             return {key: said[key] for key in _SAID if key in said}
     return None

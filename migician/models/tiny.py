@@ -6,12 +6,13 @@ small, so that whatever loads Qwen2-VL (transformers, LLaMA-Factory, this packag
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migician.errors import UserError, appearing
+from migician.again import check_new, making
 
 if TYPE_CHECKING:
     from transformers import Qwen2TokenizerFast, Qwen2VLConfig
@@ -91,13 +92,19 @@ WORDINGS = (
 
 
 def make_tiny(
-    folder: str | Path, *, seed: int, shape: TinyShape | None = None, texts: Iterable[str] = WORDINGS
+    folder: str | Path,
+    *,
+    seed: int,
+    shape: TinyShape | None = None,
+    texts: Iterable[str] = WORDINGS,
+    force: bool = False,
 ) -> Path:
     """Write a randomly initialised tiny Qwen2-VL to `folder` and give its path.
 
     The folder holds what a released checkpoint holds: config, safetensors, tokenizer, chat
     template, image processor. The word pieces are learned from `texts`. Same arguments, same
-    bytes, on any number of threads. Raises `UserError` if the folder exists and is not empty.
+    bytes, on any number of threads. Raises `Done` if the folder is this model already, `UserError` if it holds anything
+    else; another tiny model is replaced with `force`.
     """
     import torch
     from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
@@ -105,9 +112,11 @@ def make_tiny(
 
     shape = shape or TinyShape()
     target = Path(folder)
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"{target}: exists and is not empty; remove it or choose another folder")
-    tokenizer = _tokenizer(texts, shape.merges)
+    learned = list(texts)
+    digest = hashlib.sha256("\0".join(learned).encode("utf-8", "surrogatepass")).hexdigest()
+    settings = {"tiny": shape, "seed": seed, "texts_sha256": digest}
+    check_new(target, settings, force=force)
+    tokenizer = _tokenizer(learned, shape.merges)
     # The generator is the only source of chance; it is put back, since the caller may be in a seeded run.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -126,7 +135,7 @@ def make_tiny(
         video_processor=Qwen2VLVideoProcessor(size=pixels),
         chat_template=CHAT_TEMPLATE,
     )
-    with appearing(target) as partial:
+    with making(target, settings, force=force) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
     return target

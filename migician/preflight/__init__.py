@@ -26,7 +26,7 @@ from migician.checking.findings import Findings, Place
 from migician.checking.inputs import Inputs, Samples, dataset_files
 from migician.checking.report import Report
 from migician.errors import UserError, closest
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.lengths import Resize, TokenizerTokens, processor_pixels
 from migician.preflight.cost import Machine, Training, checkpoint_faults, cost_of, memory_fault
 from migician.preflight.counting import Dataset, count
@@ -94,7 +94,7 @@ def _resize(settings: Settings, given: Resize) -> Resize:
 
 def _tokenizer(model: Path, settings: Settings, findings: Findings) -> Path | None:
     """The folder of the model if it has a tokenizer; what is wrong with that is found."""
-    if not (model / "tokenizer.json").is_file():
+    if not is_file(model / "tokenizer.json"):
         return None
     try:
         TokenizerTokens(model)
@@ -118,7 +118,7 @@ def _datasets(settings: Settings, findings: Findings) -> Iterator[_Set]:
     """The datasets that the YAML names, then those it evaluates on; one without files where it cannot be read."""
     names = [*settings.datasets, *settings.eval_datasets]
     try:
-        if not settings.info.is_file():
+        if not is_file(settings.info):
             value = f"dataset_dir: there is no {settings.info}"
             findings.add("setting_path", Place(str(settings.file), value=value))
             entries, drawn = {}, {}

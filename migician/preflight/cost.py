@@ -13,6 +13,7 @@ import msgspec
 from migician.checking.report import Report
 from migician.checkpoints import read_config
 from migician.errors import UserError
+from migician.files import is_file, is_folder
 from migician.merging import COMPANIONS
 from migician.preflight.counting import Counts
 from migician.preflight.learning import Learning, Shape, learning_of
@@ -187,7 +188,7 @@ def _in_gb(need: Need) -> dict[str, float]:
 def shape_of(settings: Settings) -> tuple[Shape, bool]:
     """(sizes of the model, whether they are known): by its config, or by its name on the Hub."""
     folder, name = settings.path("model_name_or_path"), settings.text("model_name_or_path").lower()
-    if (folder / "config.json").is_file():
+    if is_file(folder / "config.json"):
         try:
             return Shape.of(read_config(folder)), True
         except (UserError, AttributeError, LookupError, TypeError, ValueError):
@@ -198,7 +199,7 @@ def shape_of(settings: Settings) -> tuple[Shape, bool]:
 def _stored(settings: Settings) -> int:
     """Bytes of a parameter in the checkpoint; 2 where its config does not say."""
     folder = settings.path("model_name_or_path")
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         return 2
     try:
         config = read_config(folder)
@@ -215,7 +216,7 @@ def _saved_weights(settings: Settings, learning: Learning, numbers: Numbers) -> 
 def _checkpoint_bytes(settings: Settings, learning: Learning, numbers: Numbers) -> float:
     """Bytes of a `checkpoint-N`."""
     folder = settings.path("model_name_or_path")
-    there = [file.stat().st_size for name in COMPANIONS if (file := folder / name).is_file()]
+    there = [file.stat().st_size for name in COMPANIONS if is_file(file := folder / name)]
     total = _saved_weights(settings, learning, numbers) + (sum(there) or _SMALL_FILES)
     if settings.flag("save_only_model"):
         return total
@@ -251,7 +252,7 @@ def memory_fault(training: Training) -> Iterator[tuple[str, str]]:
 def checkpoint_faults(settings: Settings, training: Training) -> Iterator[tuple[str, str]]:
     """Where the disk cannot hold the checkpoints."""
     folder = settings.path("output_dir").absolute()
-    there = next((one for one in (folder, *folder.parents) if one.is_dir()), Path("/"))
+    there = next((one for one in (folder, *folder.parents) if is_folder(one)), Path("/"))
     free = shutil.disk_usage(there).free / GB
     wanted = training.checkpoints * training.checkpoint_gb + training.result_gb
     if wanted > free:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START
 from migician.checkpoints import read_config
 from migician.errors import UserError, closest
-from migician.files import read_object
+from migician.files import is_file, is_folder, read_object
 from migician.preflight.cost import Machine
 from migician.preflight.settings import Settings
 
@@ -121,7 +120,7 @@ def _machine_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
 def _family(settings: Settings) -> str:
     """The model's type, by its folder's config or by its name on the Hub; empty where neither tells."""
     folder = settings.path("model_name_or_path")
-    if (folder / "config.json").is_file():
+    if is_file(folder / "config.json"):
         try:
             return str(read_config(folder).get("model_type", ""))
         except UserError:
@@ -131,7 +130,7 @@ def _family(settings: Settings) -> str:
 
 def _config_faults(settings: Settings) -> Iterator[Fault]:
     folder = settings.path("model_name_or_path")
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         return
     try:
         config = read_config(folder)
@@ -156,8 +155,8 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
     model = settings.text("model_name_or_path")
     folder = settings.path("model_name_or_path")
     # A Hub id looks like a relative path of two parts: only one whose first part is a folder here is a path.
-    is_path = folder.is_absolute() or model.startswith((".", "~")) or (model and Path(folder.parts[0]).is_dir())
-    if is_path and not (folder / "config.json").is_file():
+    is_path = folder.is_absolute() or model.startswith((".", "~")) or (model and is_folder(folder.parts[0]))
+    if is_path and not is_file(folder / "config.json"):
         yield (
             "setting_path",
             f"model_name_or_path: {model} is no folder with a config.json; run the stage before it first",
@@ -201,7 +200,7 @@ class _Tokenizer(msgspec.Struct):
 
 def _tokenizer_faults(settings: Settings) -> Iterator[Fault]:
     file = settings.path("model_name_or_path") / "tokenizer.json"
-    if not file.is_file():
+    if not is_file(file):
         return
     try:
         tokenizer = read_object(file, _Tokenizer)

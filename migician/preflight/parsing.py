@@ -16,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from migician.errors import UserError
+from migician.files import decode
 from migician.preflight.settings import DEFAULTS, Settings, read_given
 
 _OF_A_LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "FORCE_TORCHRUN")
@@ -77,7 +78,7 @@ def _ask(file: Path, overrides: Sequence[str]) -> _Answer:
         log.seek(0)
         said = log.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise UserError(f"{file}: LLaMA-Factory's parser does not start: {said[-1]}")
-    return msgspec.json.decode(line, type=_Answer)
+    return decode(line, _Answer, file, "settings that LLaMA-Factory's parser has an answer to")
 
 
 @functools.cache

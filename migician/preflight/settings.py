@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import UserError
-from migician.files import decode_yaml, read_object, read_yaml
+from migician.files import conform, decode_yaml, read_object, read_yaml
 
 DEFAULTS: dict[str, Any] = {
     "adapter_name_or_path": None, "additional_target": None, "bf16": False, "buffer_size": 16384, "cutoff_len": 2048,
@@ -129,11 +129,11 @@ class Settings:
         try:
             given = self.values["deepspeed"]
             content = (
-                msgspec.convert(given, _DeepSpeed)
+                conform(given, _DeepSpeed, "deepspeed")
                 if isinstance(given, dict)
                 else read_object(self.path("deepspeed"), _DeepSpeed)
             )
-        except (UserError, msgspec.ValidationError):
+        except UserError:
             return Zero(0, False, False)
         part = content.zero_optimization
         places = [getattr(one, "device", "none") for one in (part.offload_optimizer, part.offload_param)]

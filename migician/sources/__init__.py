@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from migician.errors import UserError
+from migician.files import is_file, is_folder, status
 from migician.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.sources import (
     clevr_change,
@@ -95,8 +96,8 @@ SOURCES: dict[str, Source] = {
 def misplaced(name: str, root: Path) -> str:
     """Why `root` cannot be the root or an index of the source `name`, in a few words; empty where it may be."""
     if SOURCES[name].of_file:
-        return "" if root.exists() else f"source {name!r}: {root}: no such file of annotations"
-    return "" if root.is_dir() else f"source {name!r}: {root} is not a folder"
+        return "" if status(root) else f"source {name!r}: {root}: no such file of annotations"
+    return "" if is_folder(root) else f"source {name!r}: {root} is not a folder"
 
 
 def scenes_of(
@@ -109,9 +110,9 @@ def scenes_of(
     """
     fault = misplaced(name, root)
     base = ((images or root.parent) if SOURCES[name].of_file else root).resolve()
-    if not fault and SOURCES[name].of_file and not root.is_file():
+    if not fault and SOURCES[name].of_file and not is_file(root):
         fault = f"source {name!r}: {root} is no file; give the file of annotations, and --images DIR"
-    if not fault and not base.is_dir():
+    if not fault and not is_folder(base):
         fault = f"--images {images} is not a folder"
     if fault:
         raise UserError(fault)

@@ -18,7 +18,7 @@ import msgspec
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.pairs import data_folder
 from migician.sources.reading import Listing, clipped, size_of
@@ -79,7 +79,7 @@ def _numbers(file: Path, split: str) -> list[int]:
 
 def _captions(file: Path) -> dict[str, str]:
     """The first caption of each pair, by the name of its first image; none where the file is not there."""
-    if not file.is_file():
+    if not is_file(file):
         return {}
     captions = read_json(file, dict[str, list[str]], "captions of CLEVR-Change")
     return {name: texts[0] for name, texts in captions.items() if texts}

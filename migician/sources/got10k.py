@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from migician.errors import UserError
+from migician.files import is_file, is_folder
 from migician.scenes import Tally, Track
 from migician.sources.reading import text_lines
 from migician.sources.sequences import annotated, numbered_frames, read_boxes, read_flags, sequence_names
@@ -34,7 +35,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
         raise UserError("got10k: split 'test' has no boxes after the first frame. Use 'train' or 'val'")
     folder = root / split
     names = sequence_names(folder / "list.txt")
-    present = [name for name in names if (folder / name).is_dir()]
+    present = [name for name in names if is_folder(folder / name)]
     if len(present) < len(names):
         tally.add("sequence in list.txt without a folder", len(names) - len(present))
     if not present:
@@ -61,7 +62,7 @@ def _track(folder: Path, tally: Tally) -> Track:
 
 def _meta(file: Path) -> tuple[str, float]:
     """The object's name, empty where the sequence has no meta_info.ini or does not say, and frames in a second."""
-    if not file.is_file():
+    if not is_file(file):
         return "", FPS
     fields = dict(line.split(":", 1) for line in text_lines(file) if ":" in line)  # links hold colons too
     hertz = _HERTZ.fullmatch(fields.get("anno_fps", "").strip())

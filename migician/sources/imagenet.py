@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
+from migician.files import is_file, is_folder, whole
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.reading import clipped, size_of, text_lines, text_of
 
@@ -92,7 +93,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:
 
 
 def _train(folder: _Folder, listed: Path, labels: _Labels, tally: Tally) -> Iterator[Scene]:
-    expected = Counter(line.partition("/")[0] for line in text_lines(listed)) if listed.is_file() else Counter()
+    expected = Counter(line.partition("/")[0] for line in text_lines(listed)) if is_file(listed) else Counter()
     for wnid in sorted(_names(folder.annotations)):
         one = _Folder(folder.annotations / wnid, folder.images / wnid)
         annotated, images = _stems(one.annotations, ".xml"), _names(one.images)
@@ -107,9 +108,9 @@ def _train(folder: _Folder, listed: Path, labels: _Labels, tally: Tally) -> Iter
 
 
 def _val(folder: _Folder, listed: Path, solution: Path, labels: _Labels, tally: Tally) -> Iterator[Scene]:
-    solved = _solution(solution, tally) if solution.is_file() else {}
+    solved = _solution(solution, tally) if is_file(solution) else {}
     annotated, images = set(_stems(folder.annotations, ".xml")), _names(folder.images)
-    lines = text_lines(listed) if listed.is_file() else sorted({*annotated, *solved})
+    lines = text_lines(listed) if is_file(listed) else sorted({*annotated, *solved})
     names = [line.split()[0] for line in lines if line.strip()]
     for name in names:
         image = f"{name}.JPEG"
@@ -130,7 +131,7 @@ def _annotated(folder: _Folder, name: str, labels: _Labels, tally: Tally) -> Ite
     file = folder.annotations / f"{name}.xml"
     annotation = _tree(file)
     try:
-        width, height = (int(annotation.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+        width, height = (whole(annotation.findtext(f"size/{side}") or "0") for side in ("width", "height"))
         objects = [_object(one) for one in annotation.iter("object")]
     except ValueError as error:
         raise UserError(f"{file}: not an annotation of ImageNet: {error}") from None
@@ -169,7 +170,7 @@ def _object(element: ElementTree.Element) -> _Object:
         text = element.findtext(f"bndbox/{side}")
         if text is None:
             raise ValueError(f"an object has no {side}")
-        numbers.append(int(text))
+        numbers.append(whole(text))
     return (element.findtext("name") or "", numbers[0], numbers[1], numbers[2], numbers[3])
 
 
@@ -212,7 +213,7 @@ def _solution(file: Path, tally: Tally) -> dict[str, list[_Object]]:
         words = text.split()
         try:
             solved[name] = [
-                (wnid, int(xmin), int(ymin), int(xmax), int(ymax))
+                (wnid, whole(xmin), whole(ymin), whole(xmax), whole(ymax))
                 for wnid, xmin, ymin, xmax, ymax in zip(*[iter(words)] * 5, strict=True)
             ]
         except ValueError:
@@ -224,7 +225,7 @@ def _solution(file: Path, tally: Tally) -> dict[str, list[_Object]]:
 
 def _names(folder: Path) -> frozenset[str]:
     """What lies in a folder, from one look at it; nothing where it is missing."""
-    return frozenset(entry.name for entry in folder.iterdir()) if folder.is_dir() else frozenset()
+    return frozenset(entry.name for entry in folder.iterdir()) if is_folder(folder) else frozenset()
 
 
 def _stems(folder: Path, suffix: str) -> list[str]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.pairs import pixels, relative
 from migician.sources.reading import Listing
@@ -73,7 +73,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
     if split != "train":
         raise UserError(f"img_diff: has no split {split!r}. Use 'train', which is all of it")
     files = {kind: root / f"img_diff_object_{kind}.json" for kind in _KINDS}
-    present = {kind: file for kind, file in files.items() if file.is_file()}
+    present = {kind: file for kind, file in files.items() if is_file(file)}
     if not present:
         raise UserError(f"{root}: holds neither {files['replacement'].name} nor {files['removal'].name}")
     listing = Listing()

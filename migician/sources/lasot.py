@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migician.errors import UserError, unknown
+from migician.files import is_file, is_folder
 from migician.scenes import Tally, Track
 from migician.sources.sequences import (
     NumberedFrames,
@@ -64,7 +65,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
 def _names(root: Path, split: str, tally: Tally) -> list[str]:
     """The names of a split, all of them of the form `<class>-<n>`."""
     file = root / _LISTS[split]
-    if split == "train" and not file.is_file():
+    if split == "train" and not is_file(file):
         return _unlisted(root, tally)
     names = sequence_names(file)
     for number, name in enumerate(names, start=1):
@@ -76,8 +77,8 @@ def _names(root: Path, split: str, tally: Tally) -> list[str]:
 def _unlisted(root: Path, tally: Tally) -> list[str]:
     """The names of all folders `<class>/<class>-<n>`, sorted, without those of the test split as far as it is known."""
     testing = root / _LISTS["test"]
-    held_out = set(sequence_names(testing)) if testing.is_file() else set()
-    folders = (path for path in root.glob("*/*-*") if path.is_dir())
+    held_out = set(sequence_names(testing)) if is_file(testing) else set()
+    folders = (path for path in root.glob("*/*-*") if is_folder(path))
     found = {path.name for path in folders if path.name.rpartition("-")[0] == path.parent.name}
     names = sorted(found - held_out)
     if names and not held_out:
@@ -88,7 +89,7 @@ def _unlisted(root: Path, tally: Tally) -> list[str]:
 def _track(root: Path, folder: Path, frames: NumberedFrames, label: str, tally: Tally) -> Track:
     released = folder / "groundtruth.txt"
     toolkit = root / "annos" / f"{folder.name}.txt"
-    xywh = read_boxes(toolkit if toolkit.is_file() and not released.is_file() else released, frames)
+    xywh = read_boxes(toolkit if is_file(toolkit) and not is_file(released) else released, frames)
     absent = _absent(root, folder, len(xywh))
     return Track(folder.name, annotated(frames, 1, xywh, ~absent, tally), label, FPS)
 
@@ -97,8 +98,8 @@ def _absent(root: Path, folder: Path, count: int) -> NDArray[np.bool_]:
     """In which of `count` frames the object is wholly hidden or has left the image, (count,)."""
     released = [folder / "full_occlusion.txt", folder / "out_of_view.txt"]
     toolkit = root / "annos" / "absent" / f"{folder.name}.txt"
-    missing = [file for file in released if not file.is_file()]
-    if missing and not toolkit.is_file():
+    missing = [file for file in released if not is_file(file)]
+    if missing and not is_file(toolkit):
         raise UserError(
             f"{missing[0]}: no such file, nor is {toolkit}: without them the boxes of absent frames cannot be told. "
             "Unpack the sequence again"

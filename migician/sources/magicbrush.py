@@ -18,7 +18,7 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.files import read_json
+from migician.files import is_file, read_json
 from migician.scenes import ImagePair, Tally
 from migician.sources.pairs import box_of, extent, patches, pixels, relative
 from migician.sources.reading import Listing
@@ -51,7 +51,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
             "set. Use 'train' or 'dev'"
         )
     file = root / split / "edit_sessions.json"
-    if not file.is_file() and any((root / "data").glob("*.parquet")):
+    if not is_file(file) and any((root / "data").glob("*.parquet")):
         raise UserError(
             f"{root}: holds MagicBrush as parquet, with the images inside; unpack it first: "
             f"python -m migician.sources.magicbrush_parquet {root} {split} {root}"

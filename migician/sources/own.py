@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from migician.boxes import Box, Size
-from migician.errors import NOT_JSON, UserError
+from migician.errors import UserError
+from migician.files import decode
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.cocojson import read_instances
 from migician.sources.pairs import relative
@@ -96,20 +97,15 @@ def read_json_lines(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene
 
 
 def _lines(file: Path) -> Iterator[tuple[int, _Line]]:
-    decoder = msgspec.json.Decoder(_Line)
+    expected = 'Expected {"image": "a.jpg", "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}'
     try:
         with file.open("rb") as stream:
             for number, content in enumerate(stream, start=1):
                 text = content.removeprefix(b"\xef\xbb\xbf") if number == 1 else content
                 if text.strip():
-                    yield number, decoder.decode(text)
+                    yield number, decode(text, _Line, f"{file}: line {number}", "", expected)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except NOT_JSON as error:
-        raise UserError(
-            f"{file}: line {number}: {error}. Expected "
-            '{"image": "a.jpg", "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}'
-        ) from None
 
 
 class _Labels:

@@ -12,11 +12,12 @@ from scipy import ndimage
 
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.files import is_folder
 
 
 def data_folder(root: Path) -> Path:
     """`root/data` where the archive was unpacked as it comes, else `root`."""
-    return root / "data" if (root / "data").is_dir() else root
+    return root / "data" if is_folder(root / "data") else root
 
 
 def relative(name: str) -> PurePosixPath | None:

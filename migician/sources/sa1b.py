@@ -20,7 +20,7 @@ import msgspec
 
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
-from migician.files import read_json
+from migician.files import is_file, is_folder, read_json
 from migician.scenes import Scene, Tally, Thing
 from migician.sources.grand import read_grand
 from migician.sources.reading import clipped, size_of
@@ -49,7 +49,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:
     """
     if split != "train":
         raise UserError(f"sa1b: has no split {split!r}: all of its images are 'train'")
-    described = [folder for folder in (root / "GranD", *_folders(root / "GranD")) if folder.is_dir()]
+    described = [folder for folder in (root / "GranD", *_folders(root / "GranD")) if is_folder(folder)]
     base = [root, root / "images"]
     found = False
     for folder in [*base, *(deeper for one in base for deeper in _folders(one) if deeper.name.startswith("sa_"))]:
@@ -66,7 +66,7 @@ def _folder(folder: Path, described: Sequence[Path], tally: Tally) -> Iterator[S
     # A GranD folder of the same name is most likely to have the image.
     places = sorted(described, key=lambda one: one.name != folder.name)
     for name in sorted({Path(name).stem for name in names if name.endswith((".jpg", ".json"))}):
-        phrases = next((file for place in places if (file := place / f"{name}.json").is_file()), None)
+        phrases = next((file for place in places if is_file(file := place / f"{name}.json")), None)
         if f"{name}.jpg" not in names:
             tally.add("image annotated but missing")
         elif phrases or f"{name}.json" in names:
@@ -76,7 +76,7 @@ def _folder(folder: Path, described: Sequence[Path], tally: Tally) -> Iterator[S
 
 
 def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Iterator[Scene]:
-    masks = read_json(file, _Masks, "a file of SA-1B") if file.is_file() else None
+    masks = read_json(file, _Masks, "a file of SA-1B") if is_file(file) else None
     size = (masks.image.width, masks.image.height) if masks else size_of(image)
     if not is_size(size):
         raise UserError(f"{file}: the image has size {size[0]} x {size[1]}")
@@ -98,4 +98,4 @@ def _unlabelled(masks: _Masks | None, size: Size, tally: Tally) -> list[Thing]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    return sorted(entry for entry in folder.iterdir() if is_folder(entry)) if is_folder(folder) else []

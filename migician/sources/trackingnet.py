@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from migician.errors import UserError
+from migician.files import is_file
 from migician.scenes import Tally, Track
 from migician.sources.reading import text_lines
 from migician.sources.sequences import annotated, numbered_frames, read_boxes
@@ -68,7 +69,7 @@ def _parts(root: Path) -> list[Path]:
 
 def _labels(file: Path) -> dict[str, str]:
     """The class of each sequence that `file` names; none where there is no such file."""
-    if not file.is_file():
+    if not is_file(file):
         return {}
     labels = {}
     for number, line in enumerate(text_lines(file), start=1):

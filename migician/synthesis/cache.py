@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from migician.errors import NOT_JSON, UserError, writing
+from migician.errors import writing
+from migician.files import decoded, is_file, read_bytes
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -71,12 +72,9 @@ class Cache:
 
     def get(self, key: str) -> Reply | None:
         """The stored reply; None where there is none, or where its file is damaged (it is asked for again)."""
-        try:
-            return msgspec.json.decode(self._file(key).read_bytes(), type=_Entry).reply
-        except (FileNotFoundError, *NOT_JSON):
-            return None
-        except OSError as error:
-            raise UserError(f"{self._file(key)}: cannot be read: {error.strerror or error}") from None
+        file = self._file(key)
+        kept = decoded(read_bytes(file), _Entry) if is_file(file) else None
+        return kept.reply if kept else None
 
     def put(self, key: str, request: Request, reply: Reply) -> None:
         """Store a reply with its request; the file appears whole or not at all."""

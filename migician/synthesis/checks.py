@@ -183,7 +183,7 @@ def _contradicts(answer: str, marks: Sequence[re.Match[str]], targets: Sequence[
     limits = [0, *(mark.end() for mark in marks)]
     stops = [*(mark.start() for mark in marks), len(answer)]
     for place, (start, stop) in enumerate(zip(limits, stops, strict=True)):
-        names = image_names(answer, start, stop)
+        names = list(image_names(answer, start, stop))
         follows = place and names and _BEHIND.fullmatch(answer, start, names[0].span[0])
         if follows and names.pop(0).image != targets[place - 1][0]:
             return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import math
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ from PIL import Image
 
 from migician.completions import Completions, Refused
 from migician.errors import UserError
+from migician.models.pictures import encoded
 from migician.synthesis.cache import Cache, Reply, Request
 
 
@@ -93,9 +93,7 @@ def data_url(image: Path, max_pixels: int) -> str:
     if scale < 1:
         size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(encoded(picture, "JPEG", quality=90)).decode("ascii")
 
 
 def _body(request: Request) -> dict[str, Any]:

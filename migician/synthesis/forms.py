@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from migician.boxtext import final_answer
+from migician.files import decoded
 
 
 class RefinedObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +62,4 @@ def read_form(text: str, form: type[Form]) -> Form | None:
     answer = final_answer(text).strip()
     if answer.startswith("```") and answer.endswith("```"):
         answer = answer.removesuffix("```").partition("\n")[2]
-    try:
-        return msgspec.json.decode(answer, type=form)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
+    return decoded(answer, form)

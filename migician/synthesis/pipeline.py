@@ -20,9 +20,10 @@ from pathlib import Path
 
 import msgspec
 
+from migician.again import check_new, making, stamp
 from migician.build import NAME, Built
 from migician.card import Part, Told, write_card
-from migician.errors import UserError, appearing, unknown, writing
+from migician.errors import UserError, unknown, writing
 from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
 from migician.mixture import shares, write_dataset_info
 from migician.placing import Placer
@@ -83,6 +84,7 @@ def synthesise(
     timeout_s: float = 300.0,
     exclude: Exclude | None = MIG_BENCH,
     images: Path | None = None,
+    force: bool = False,
 ) -> Built:
     """Write `count` free-form samples over the images of `sources` into the folder `out`, by way of models.
 
@@ -90,20 +92,31 @@ def synthesise(
     OpenAI-compatible server, `cache` the folder of its replies.
     `count` is shared evenly by the sources. Groups are asked about in order until there are
     enough samples; refusals are counted on the card by reason. Nothing is asked about a group with an image
-    that MIG-Bench uses, as far as `exclude` makes it known; None leaves them in. `out` must not exist or be empty.
+    that MIG-Bench uses, as far as `exclude` makes it known; None leaves them in. `out` must not exist or be
+    empty, or with `force` be such a dataset; `Done` is raised where it is this one already.
     Raises `UserError` naming what is unknown, missing or unreadable, and where the server fails for
     good; the same call then goes on where this one stopped.
     """
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: is not empty; choose another folder for the dataset")
     exclude, excluded = begin(exclude)
+    made_from = {
+        "sources": {name: stamp(root, but=target) for name, root in sources.items()},
+        "images": str(images.resolve()) if images else None,
+        "settings": settings,
+        "count": count,
+        "seed": seed,
+        "split": split,
+        "mig_bench": excluded,
+    }
+    check_new(target, made_from, force=force)
     parts = _parts(sources, count, settings, split, images)
     client = ChatClient(
         server, Cache(Path(cache)), api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, seed=seed
     )
     asyncio.run(_ask(client, parts, settings, Path(cache), seed, concurrency, exclude))
-    return _write(target, parts, settings, seed, split, excluded)
+    with making(target, made_from, force=force) as partial:
+        done = _fill(partial, parts, settings, seed, split, excluded)
+    return Built(target, tuple(done))
 
 
 def plan(
@@ -240,13 +253,6 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
         requests.questions(number, [("(its caption)", found) for found in objects], 0),
     )
     return tuple(request.text for request in asked)
-
-
-def _write(target: Path, parts: list[_Part], settings: Settings, seed: int, split: str, excluded: Excluded) -> Built:
-    """The dataset, which appears whole or not at all."""
-    with appearing(target) as partial:
-        done = _fill(partial, parts, settings, seed, split, excluded)
-    return Built(target, tuple(done))
 
 
 def _fill(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from migician.errors import UserError, writing
+from migician.files import is_folder
 from migician.progress import Report
 
 _SHARD = 1024
@@ -58,7 +59,7 @@ class _Encoder:
     def fingerprint(self) -> str:
         """What tells one set of weights from another: the files of a folder, the commit on the Hub."""
         folder = Path(self.name)
-        if folder.is_dir():
+        if is_folder(folder):
             files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
             return hashlib.sha256(b"".join(_digest(file) for file in files)).hexdigest()
         from transformers import AutoConfig

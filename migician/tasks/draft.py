@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
@@ -59,13 +60,13 @@ class Draft(msgspec.Struct, frozen=True):
 
     def conversation(self) -> list[tuple[str, str]]:
         """The turns, with one `<image>` mark an image in the first question."""
-        count = len(self.pictures)
-        if self.labelled:
-            marks = "".join(f"Image-{number}: {IMAGE_MARK}\n" for number in range(1, count + 1))
-        else:
-            marks = IMAGE_MARK * count
         (question, answer), *others = self.turns
-        return [(marks + question, answer), *others]
+        return [(_marks(len(self.pictures), self.labelled) + question, answer), *others]
+
+
+@functools.cache
+def _marks(count: int, labelled: bool) -> str:
+    return "".join(f"Image-{number}: {IMAGE_MARK}\n" if labelled else IMAGE_MARK for number in range(1, count + 1))
 
 
 class Wordings(msgspec.Struct, frozen=True):
@@ -158,6 +159,7 @@ class Speaker(msgspec.Struct):
         return Draft(tuple(pictures), tuple(turns), labelled, tuple(self.targets), self.reasoned)
 
 
+@functools.cache
 def image_fields(position: int) -> dict[str, str]:
     """How texts name the image at a 0-based position.
 
@@ -174,6 +176,7 @@ def ordered(name: str, pair: tuple[float, float]) -> None:
         raise ValueError(f"{name} must be [lowest, highest], not {list(pair)}")
 
 
+@functools.lru_cache(maxsize=1 << 15)  # an image is in many samples
 def picture(scenes: Scenes, image: int) -> Picture:
     """A whole image of a source."""
     return Picture(scenes.paths[image], scenes.size(image))

@@ -6,7 +6,6 @@ that the box is in, so that it also answers a question that asks for the image.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Container, Sequence
 
 from migician.boxes import Box
@@ -25,9 +24,9 @@ def contents(scenes: Scenes, images: Sequence[int], telling: Container[int]) -> 
     for position, image in enumerate(images, start=1):
         labels = dict.fromkeys(scenes.labels_in(image))
         labels.pop(scenes.nameless, None)
-        first = [label for label in labels if label in telling]
-        others = (label for label in labels if label not in telling)
-        shown = [*first, *itertools.islice(others, max(0, _LISTED - len(first)))]
+        shown = [label for label in labels if label in telling]
+        if len(shown) < _LISTED:
+            shown += [label for label in labels if label not in telling][: _LISTED - len(shown)]
         if shown:
             told.append(f"Image-{position} shows {_listed([with_article(scenes.labels[label]) for label in shown])}.")
     return " ".join(told)

@@ -1,0 +1,43 @@
+# One run at a time in a folder, its trainers included; sourced by what starts trainers.
+#
+# torchrun gives each trainer a session of its own: it outlives a kill of the launcher, of its process group and of the
+# terminal, and trains on in the folder of whoever starts next. So the lock is what every child keeps, however it is
+# started: standard input, a file that is held open. Python closes all that is numbered above 2 in its children, and
+# environment variables can be dropped. Where the disk has locks (flock), another machine is kept out too.
+
+# hold FILE SCRIPT FOLDER: keep FILE until the last process started from here on has ended, or exit with status 2.
+hold() {
+  lock="$1"
+  exec <> "$lock"
+  local ids refused=0
+  ids="$(holders)"
+  flock -n 0 2> /dev/null || refused=$? # 1: held; all else: there are no locks, and `holders` has to do
+  if [ -n "$ids" ]; then
+    echo "$2: $3: processes of an earlier start still run: $ids. Wait for them, or end them: kill $ids" >&2
+    exit 2
+  elif [ "$refused" = 1 ]; then
+    echo "$2: $3: in use by a process of another user or machine; wait for it, or end it there" >&2
+    exit 2
+  fi
+}
+
+# The ids of all other processes whose standard input is the lock, on one line.
+holders() {
+  local one ids=()
+  for one in /proc/[0-9]*; do
+    [ "${one#/proc/}" = $$ ] || [ "${one#/proc/}" = "$BASHPID" ] || ! [ "$one/fd/0" -ef "$lock" ] || ids+=("${one#/proc/}")
+  done
+  echo "${ids[*]}"
+}
+
+# End all that `holders` names, and come back when they are gone: asked first, killed after 20 s.
+end_all() {
+  local ids tries=0
+  ids="$(holders)"
+  [ -z "$ids" ] || kill $ids 2> /dev/null || true
+  while ids="$(holders)" && [ -n "$ids" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 200 ] || kill -9 $ids 2> /dev/null || true
+    sleep 0.1
+  done
+}
