@@ -230,7 +230,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(page, "_SWEEP_S", 0.05)
     gc.collect()
-    before = sum(isinstance(one, Event) for one in gc.get_objects())
+    before = sum(type(one) is Event for one in gc.get_objects())
     with serving() as (server, client):
         event = {"fn_index": client.dependency("mg-new")["id"], "data": [], "event_data": None}
         for number in range(100):
@@ -238,7 +238,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(monkeypatch: pytest.MonkeyPatc
                 f"{server.address}/gradio_api/queue/join", json={**event, "session_hash": f"x{number}"}
             )
             assert answer.status_code == 200
-        assert until(lambda: sum(isinstance(one, Event) for one in gc.get_objects()) <= before + 5, client)
+        assert until(lambda: sum(type(one) is Event for one in gc.get_objects()) <= before + 5, client)
         monkeypatch.setattr(page, "_SWEEP_S", 600)
         assert until(lambda: client.call("mg-new", [], "reads")["success"], client)
         codes = [
