@@ -28,7 +28,7 @@ class Running:
     address: str
     process: subprocess.Popen[str]
     folder: Path
-    http: httpx.Client = field(default_factory=partial(httpx.Client, timeout=60))
+    http: httpx.Client = field(default_factory=partial(httpx.Client, timeout=300))
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def hostile_round(server: Running, session: str) -> None:
 
 def too_large(server: Running) -> int:
     """The status of an upload of 200 MB."""
-    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=300)
     connection.putrequest("POST", "/gradio_api/upload")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")
     connection.putheader("Content-Length", str(200_000_000))
@@ -240,7 +240,7 @@ def test_no_address_is_fetched(server: Running) -> None:
         address = f"http://127.0.0.1:{spy.server_address[1]}/a.png"
         assert "is an address" in server.bring([address], "address")["refused"]
         for path in (f"/gradio_api/file={address}", f"/gradio_api/proxy={address}", f"/proxy={address}"):
-            assert httpx.get(server.address + path, follow_redirects=True).status_code == 404
+            assert httpx.get(server.address + path, follow_redirects=True, timeout=300).status_code == 404
         assert fetched == []
     finally:
         spy.shutdown()
@@ -252,14 +252,14 @@ def test_one_visitors_image_is_not_another_s(server: Running) -> None:
     [shown] = server.images(server.bring(mine, "first"))
     assert np.abs(np.asarray(shown)[0, 0].astype(int) - [0x12, 0x34, 0x56]).max() < 4
     for path in (f"/gradio_api/file={mine[0]}", f"/file={mine[0]}", "/gradio_api/file=/etc/passwd"):
-        assert httpx.get(server.address + path).status_code == 404
+        assert httpx.get(server.address + path, timeout=300).status_code == 404
     assert "was not uploaded here" in server.bring(mine, "second")["refused"]
     asked = server.call("mg-send", [QUESTION, server.model(), None], "third")
     assert "no image to look at" in json.dumps(asked)
 
 
 def test_the_page_names_no_other_host_to_load_from(server: Running) -> None:
-    answer = httpx.get(server.address)
+    answer = httpx.get(server.address, timeout=300)
     assert 'src="http' not in answer.text.replace(server.address, "") and "preconnect" not in answer.text
     assert "default-src 'self'" in answer.headers["content-security-policy"]
 

@@ -27,6 +27,7 @@ from migician.chat.session import Shelf
 from migician.errors import UserError
 from migician.models.scripted import Scripted
 
+HTTP = httpx.Client(timeout=300)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -95,7 +96,7 @@ def test_a_stranger_is_refused_on_every_route(server: Server, kind: str) -> None
     place = server.address.removeprefix("http://")
     port = place.rpartition(":")[2]
     headers = {name: value.replace("PORT", port).replace("PLACE", place) for name, value in FOREIGN[kind].items()}
-    with httpx.Client(base_url=server.address) as client:
+    with httpx.Client(base_url=server.address, timeout=300) as client:
         for method, path in routes():
             answer = client.request(method, path, headers=headers)
             assert answer.status_code == 403, (method, path, answer.text[:200])
@@ -107,7 +108,7 @@ def test_a_stranger_is_refused_on_every_route(server: Server, kind: str) -> None
 def test_no_stranger_s_upload_is_kept(server: Server) -> None:
     before = server.visitors.size
     for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
-        answer = httpx.post(f"{server.address}/gradio_api/upload", files=[("files", b"0" * 99)], headers=headers)
+        answer = HTTP.post(f"{server.address}/gradio_api/upload", files=[("files", b"0" * 99)], headers=headers)
         assert answer.status_code == 403
     assert server.visitors.size == before
 
@@ -131,7 +132,7 @@ def test_it_is_answered_under_its_own_names(server: Server) -> None:
     for name in ("127.0.0.1", "localhost", "[::1]", "LOCALHOST"):
         host = f"{name}:{port}"
         for more in ({}, {"origin": f"http://{host}", "sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
-            answer = httpx.get(f"{server.address}/config", headers={"host": host, **more})
+            answer = HTTP.get(f"{server.address}/config", headers={"host": host, **more})
             assert answer.status_code == 200, (host, more, answer.text)
             assert answer.json()["root"] == f"http://{host.lower()}"
 
@@ -203,11 +204,8 @@ ODD_PATHS = [
 
 @pytest.mark.parametrize("path", ODD_PATHS, ids=lambda path: path[:40])
 def test_odd_paths_show_nothing_of_this_machine(server: Server, path: str) -> None:
-    with httpx.Client() as client:
-        request = client.build_request("GET", server.address)
-        request.url = request.url.copy_with(raw_path=path.encode())
-        with client.stream("GET", request.url, headers={"host": request.headers["host"]}, timeout=30) as answer:
-            text = next(answer.iter_text(), "")
+    with HTTP.stream("GET", httpx.URL(server.address).copy_with(raw_path=path.encode())) as answer:
+        text = next(answer.iter_text(), "")
     assert scan(text) == [] and (answer.status_code < 400 or len(text) < 300)
     assert answer.status_code in (200, 400, 403, 404, 422, 500), text
     if answer.status_code == 500:
@@ -222,7 +220,7 @@ def test_a_query_opens_no_file_of_this_machine(server: Server, tmp_path: Path) -
     outside = os.path.relpath(tmp_path, folder / "deep_links")
     try:
         for path in ("/", "/config"):
-            answer = httpx.get(server.address + path, params={"deep_link": outside})
+            answer = HTTP.get(server.address + path, params={"deep_link": outside})
             assert answer.status_code == 200 and "not to be read" not in answer.text
     finally:
         shutil.rmtree(folder)
@@ -251,7 +249,7 @@ ODD_BODIES = {
 @pytest.mark.parametrize("path", ["queue/join", "cancel", "reset", "upload"])
 def test_odd_bodies_show_nothing_of_this_machine(server: Server, path: str, name: str) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x" if path == "upload" else "application/json"}
-    answer = httpx.post(f"{server.address}/gradio_api/{path}", content=ODD_BODIES[name], headers=headers)
+    answer = HTTP.post(f"{server.address}/gradio_api/{path}", content=ODD_BODIES[name], headers=headers)
     assert scan(answer.text) == []
     assert answer.status_code < 500 or answer.text == "failed; the server's log says more\n"
 
@@ -281,5 +279,5 @@ def test_what_a_model_fails_with_stays_in_the_log(client: Running, model: str, s
 
 def test_nothing_of_this_machine_is_in_the_page(server: Server) -> None:
     for path in ("/", "/config", "/theme.css", "/gradio_api/app_id", "/favicon.ico"):
-        answer = httpx.get(server.address + path)
+        answer = HTTP.get(server.address + path)
         assert answer.status_code == 200 and scan(answer.text) == []

@@ -30,6 +30,8 @@ _SERVED = re.compile(rf"/|{_FILES}|{_API}")
 """No route for a file that was brought is among them, and no folder."""
 _SHOWN = re.compile(r"/shown/([\w-]{1,64})/(\d{1,6})")
 _UPLOAD = "/gradio_api/upload"
+_OPEN = "/gradio_api/heartbeat/"
+"""With its name behind: what a page holds a connection to for as long as it is open."""
 _MOST_UNREAD = 8
 """Answers that a page may leave unread; what was asked beyond them is refused."""
 _PATIENCE_S = 30
@@ -102,7 +104,11 @@ class Guard:
         else:
             if not path.endswith("/queue/data"):
                 scope = {**scope, "query_string": b""}  # Gradio opens files that a query names
-            await self._pass(scope, receive, send)
+            try:
+                await self._pass(scope, receive, send)
+            finally:
+                if path.startswith(_OPEN):
+                    self._visitors.forget(path.removeprefix(_OPEN))
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Keep the files of a form until their page asks for them; answers with a name for each."""

@@ -47,13 +47,20 @@ def serve(
     It is answered under the names of `Hosts`, of which `allow_hosts` are the others. Raises `UserError` where Gradio
     is not installed, the port is taken or a name is none.
     """
+    bound = _bound(host, port)
+    try:
+        return _serve(shelf, bound, Hosts(host, bound.getsockname()[1], frozenset(allow_hosts)), Visitors(limits))
+    except BaseException:
+        bound.close()
+        raise
+
+
+def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors) -> Server:
     _prepare_gradio()
     import uvicorn
     from gradio.routes import App
 
     from migician.chat.widgets import widgets
-
-    visitors = Visitors(limits)
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
@@ -68,8 +75,6 @@ def serve(
         page.app = page.server_app = App.create_app(page, app_kwargs={"lifespan": lifespan, "docs_url": None})
     queue = page._queue
     queue.set_server_app(page.app)
-    bound = _bound(host, port)
-    hosts = Hosts(host, bound.getsockname()[1], frozenset(allow_hosts))
     guard = Guard(page.app, hosts, visitors, lambda name: len(queue.pending_event_ids_session.get(name, ())))
     server = uvicorn.Server(
         uvicorn.Config(

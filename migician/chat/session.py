@@ -135,7 +135,7 @@ class Session:
     def ask(
         self, model: Model, text: str, heard: Callable[[str], None] | None = None, limits: Limits = LIMITS
     ) -> Grounding:
-        """One turn; `heard` gets the reply as it grows. With another model than before the talk begins anew."""
+        """One turn; `heard` gets the reply as it grows. With another model than before a new talk begins."""
         if not text.strip():
             raise UserError("no question: write one")
         if len(text) > limits.letters:

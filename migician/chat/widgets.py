@@ -151,9 +151,6 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             visitors.begin(request.session_hash)
             return cleared()
 
-        def left(request: gr.Request) -> None:
-            visitors.forget(request.session_hash)
-
         on: Callable[..., dict[str, Any]] = partial(dict, api_name=False, show_progress="hidden")
         whole = [shots, talk, live, told, region, question]
         add.upload(added, add, [*whole, add], **on())
@@ -167,7 +164,7 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
         for start, name in zip(starts, EXAMPLES, strict=True):
             start.click(starting(name), None, whole, **on())
         new.click(emptied, None, whole, **on())
-        page.unload(left)
+        page.unload(lambda: None)  # so the page holds a connection while it is open; `Guard` notices when it ends
     page.queue(max_size=64)
     page.state_session_capacity = 1  # Gradio's own state of a visitor: nothing that is needed again
     page.show_api, page.show_error, page.max_file_size = False, False, LIMITS.file_bytes
