@@ -126,6 +126,26 @@ class _Checked(msgspec.Struct):
     training: Training
 
 
+def is_held(output_dir: str | Path) -> bool:
+    """Whether what scripts/stage.sh or scripts/quickstart.sh started still runs in it: either locks a file there.
+
+    Disks without locks do not show it, and some not to another machine: a free lock says something only where it was
+    seen held.
+    """
+    import fcntl  # late: Windows has none
+
+    folder = Path(output_dir)
+    for file in (*folder.glob(".lock-*"), folder.parent / ".lock"):
+        try:
+            with file.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue
+    return False
+
+
 def pace(lines: list[Line], training: Training | None = None) -> Pace | None:
     """How fast the last lines went; None for fewer than two of one launch, a second apart.
 

@@ -5,13 +5,15 @@
 # started: standard input, a file that is held open. Python closes all that is numbered above 2 in its children, and
 # environment variables can be dropped. Where the disk has locks (flock), another machine is kept out too.
 
+lock=""
 # hold FILE SCRIPT FOLDER: keep FILE until the last process started from here on has ended, or exit with status 2.
 hold() {
   lock="$1"
   exec <> "$lock"
   local ids refused=0
+  flock -w 1 0 2> /dev/null || refused=$? # 1: held, and not by `migician progress`, which only looks; else: no locks here
+  [ "$refused" != 0 ] || return 0
   ids="$(holders)"
-  flock -n 0 2> /dev/null || refused=$? # 1: held; all else: there are no locks, and `holders` has to do
   if [ -n "$ids" ]; then
     echo "$2: $3: processes of an earlier start still run: $ids. Wait for them, or end them: kill $ids" >&2
     exit 2
@@ -42,11 +44,18 @@ end_all() {
   done
 }
 
-# From here on end all that `holders` names, and $teller, which says how far a training is, when this script ends.
+# From here on end all that `holders` names and all that this script has running when it ends.
 end_with_me() {
-  teller=""
-  trap 'end_all; kill $teller 2> /dev/null || true; wait' EXIT
+  # Asked to end twice, such as by Ctrl+C and by a script above, it still ends them all.
+  trap 'trap "" HUP INT TERM; end_all; kill $(jobs -pr) 2> /dev/null || true; wait' EXIT
   trap 'exit 129' HUP # and so the trap above
   trap 'exit 130' INT
   trap 'exit 143' TERM
+}
+
+# run COMMAND ...: run it and wait for it. Of a command that is not in the background bash waits for the end before it
+# hears a signal.
+run() {
+  "$@" <&0 & # else bash gives it /dev/null
+  wait $!
 }

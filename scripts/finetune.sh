@@ -15,7 +15,8 @@
 #   --bench-images DIR  the folder that holds MIG-Bench/      (.)
 #   --dry-run           print the commands, run nothing
 #
-# Safe to run again: what is finished is skipped, an unfinished stage goes on from its last whole checkpoint. On several
+# Safe to run again: what is finished is skipped, an unfinished stage goes on from its last whole checkpoint. It ends what
+# it runs with itself; where some of that still runs after kill -9, the next start names it and does nothing. On several
 # machines run the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT set (Slurm:
 # scripts/finetune.slurm), on a disk that all of them share; merging and scoring is done by machine 0. Other variables:
 # scripts/stage.sh. Published: 8 x A100-80G, about 50 and 10 hours.
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
     --qlora) variant=lora bits=(quantization_bit=4 quantization_method=bnb); shift ;;
     --dry-run) dry=1; shift ;;
     --) shift; break ;;
-    -h | --help) sed -n '2,24s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "finetune.sh: '$1' is not known; see bash scripts/finetune.sh --help" >&2; exit 2 ;;
   esac
 done
@@ -45,7 +46,9 @@ stage1="${stage1:-train/stage-1_finetune_$variant.yaml}" stage2="${stage2:-train
 for file in "$stage1" "$stage2"; do
   [ -f "$file" ] || { echo "finetune.sh: there is no $file; VARIANT is full, fast or lora" >&2; exit 2; }
 done
-step() { if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi; }
+. scripts/alone.sh
+end_with_me
+step() { if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else run "$@"; fi; }
 
 places=("dataset_dir=$data" "media_dir=$media")
 # stage YAML BASE NAME [key=value ...]: the model goes to $saves/NAME; an adapter beside it, and is merged into its base.

@@ -35,8 +35,8 @@ train() {
     dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
     > "$log" 2>&1 <&0 & # else bash gives it /dev/null
   local trainer=$!
-  migician progress "$out" --follow 20 &
-  teller=$! # not a local name: the trap runs after the function is left
+  migician progress "$out" --follow 20 --parent $$ &
+  local teller=$!
   if ! wait "$trainer"; then
     tail -n 15 "$log" >&2
     echo "quickstart.sh: training failed; the whole log is $log" >&2
@@ -44,48 +44,47 @@ train() {
   fi
   kill "$teller" 2> /dev/null || true
   wait "$teller" || true
-  teller=""
 }
 
 # ask NAME: the held-out questions to one model; resumes by itself. One thread is enough for a tiny model.
 ask() {
-  OMP_NUM_THREADS=1 migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
+  OMP_NUM_THREADS=1 run migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
     --out "$folder/scores/$1" --batch-size 32 --max-new-tokens 32 --json > /dev/null 2> "$folder/$1-eval.log" ||
     { cat "$folder/$1-eval.log" >&2; exit 1; }
 }
 
 world="$folder/world"
 say "drawing the world: six source datasets in small"
-[ -d "$world" ] || migician miniature --out "$world"
+[ -d "$world" ] || run migician miniature --out "$world"
 
 say "building the training set with the real readers and builders"
 if [ ! -f "$folder/data/stage2.json" ]; then
   rm -rf "$folder/data"
   sources=()
   for root in "$world"/sources/*; do sources+=(--source "${root##*/}=$root"); done
-  migician build all --config configs/miniature.yaml --name Miniature --out "$folder/data" "${sources[@]}"
+  run migician build all --config configs/miniature.yaml --name Miniature --out "$folder/data" "${sources[@]}"
   # Stage 1 is the six representative families; stage 2 is 27 parts of these and 49 of free form, as published.
-  migician mix --out "$folder/data/stage1.json" --count 13500 \
+  run migician mix --out "$folder/data/stage1.json" --count 13500 \
     --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Group_Grounding.json=1100" \
     --part "$folder/data/Difference.json=2500" --part "$folder/data/Common_Object.json=4500" \
     --part "$folder/data/Referring_Grounding.json=2200" --part "$folder/data/Region_Locating.json=1000"
-  migician mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
+  run migician mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi
 
 say "making a tiny Qwen2-VL with random weights"
 [ -d "$folder/untrained" ] ||
-  migician tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
+  run migician tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
 
 say "stage 1 (configs/quickstart/stage-1.yaml)"
 train stage-1 untrained
 say "stage 2 (configs/quickstart/stage-2.yaml)"
 train stage-2 stage-1
 
-migician curves "$folder/stage-1" "$folder/stage-2" --out "$folder/loss.png"
+run migician curves "$folder/stage-1" "$folder/stage-2" --out "$folder/loss.png"
 
 say "averaging the two stages"
-[ -d "$folder/merged" ] || migician merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
+[ -d "$folder/merged" ] || run migician merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
 
 say "asking the four models the held-out questions"
 for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core each
@@ -93,9 +92,9 @@ for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core e
   ask "${models#* }"
   wait "$first"
 done
-migician baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
+run migician baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
   > /dev/null 2>&1
 
 say "done"
 scores=("$folder"/scores/{constant,untrained,stage-1,stage-2,merged})
-migician report "${scores[@]}" --images "$world" --out "$folder/page"
+run migician report "${scores[@]}" --images "$world" --out "$folder/page"

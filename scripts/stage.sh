@@ -25,6 +25,7 @@ fi
 nodes="${NNODES:-1}" rank="${NODE_RANK:-0}"
 mkdir -p "$out"
 hold "$out/.lock-$rank" stage.sh "$out" # a machine each: they may share the disk
+end_with_me
 gpus="$(python -c 'import torch; print(torch.cuda.device_count())')"
 export NPROC_PER_NODE="${NPROC_PER_NODE:-$((gpus > 0 ? gpus : 1))}"
 processes=$((nodes * NPROC_PER_NODE))
@@ -39,7 +40,7 @@ if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
   settings=()
   for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
   [ "$gpus" != 0 ] || GPU_MEMORY="${GPU_MEMORY:-0}" # the check asks nvidia-smi for what is not given
-  migician check "$config" "${settings[@]}" --gpus "$processes" ${GPU_MEMORY:+--gpu-memory "$GPU_MEMORY"} \
+  run migician check "$config" "${settings[@]}" --gpus "$processes" ${GPU_MEMORY:+--gpu-memory "$GPU_MEMORY"} \
     --quick --out "$out/check.json" || {
     echo "stage.sh: fix what is listed, or set SKIP_CHECK=1 to train all the same" >&2
     exit 1
@@ -47,7 +48,6 @@ if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
 fi
 
 echo "stage.sh: $config on $processes processes, into $out" >&2
-end_with_me
 launch=(llamafactory-cli train)
 # A checkpoint converted for another number of processes: see migician/universal.py.
 [[ " ${again[*]} " != *" deepspeed="* ]] ||
@@ -56,8 +56,7 @@ launch=(llamafactory-cli train)
 FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" <&0 & # else bash gives it /dev/null
 trainer=$!
 if [ "$rank" = 0 ]; then
-  migician progress "$out" --follow "${PROGRESS_SECONDS:-60}" &
-  teller=$!
+  migician progress "$out" --follow "${PROGRESS_SECONDS:-60}" --parent $$ &
 fi
 wait "$trainer" # its status is this script's
-[ "$rank" != 0 ] || migician curves "$out" --out "$out/loss.png"
+[ "$rank" != 0 ] || run migician curves "$out" --out "$out/loss.png"

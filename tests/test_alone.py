@@ -1,21 +1,30 @@
-"""scripts/stage.sh over a launcher that, like torchrun, gives each worker a session of its own and no file above 2."""
+"""The scripts that train, killed; their launcher gives each worker a session of its own and no file above 2, as torchrun."""
 
 from __future__ import annotations
 
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc: stage.sh is for Linux")
+
+WAITS = """#!{python}
+import os, signal, sys
+if os.environ.get("WAITS") in sys.argv[1:2]:  # this verb never ends by itself
+    open({ready!r}, "w").write(f"{{os.getppid()}} {{os.getpid()}}\\n")
+    signal.pause()
+os.execv(sys.executable, [sys.executable, "-m", "migician.cli", *sys.argv[1:]])
+"""
 
 LAUNCHER = """#!{python}
 import subprocess, sys
@@ -27,32 +36,46 @@ sys.exit(max(abs(one.wait()) for one in workers))
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder for a run, and the programs that stage.sh calls: only migician is the real one."""
+    """A folder for a run, the scripts, and the programs that they call: only migician is the real one."""
     ready = tmp_path / "ready"
     os.mkfifo(ready)
+    os.mkfifo(tmp_path / "go")
     programs = {
         "llamafactory-cli": LAUNCHER.format(python=sys.executable, ready=str(ready)),
-        "migician": f'#!/bin/sh\nexec {sys.executable} -m migician.cli "$@"\n',
+        "migician": WAITS.format(python=sys.executable, ready=str(ready)),
         "python": "#!/bin/sh\necho 0\n",  # asked how many GPUs there are
     }
     (tmp_path / "bin").mkdir()
     for name, text in programs.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")  # beside the checkout's they would use its .venv
+    (tmp_path / "scripts/setup.sh").write_text("")
     return tmp_path
 
 
-def command(place: Path) -> list[str]:
-    config = ROOT / "configs/quickstart/stage-1.yaml"
-    return ["bash", str(ROOT / "scripts/stage.sh"), str(config), f"output_dir={place / 'out'}"]
+CONFIG = str(ROOT / "configs/quickstart/stage-1.yaml")
+OPTIONS: dict[str, Callable[[Path], list[str]]] = {
+    "stage.sh": lambda place: [CONFIG, f"output_dir={place / 'out'}"],
+    "finetune.sh": lambda place: ["--saves", str(place / "saves"), "--stage1", CONFIG, "--stage2", CONFIG],
+    "quickstart.sh": lambda place: [str(place / "quick")],
+}
 
 
-def environment(place: Path) -> dict[str, str]:
-    return os.environ | {
-        "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "SKIP_CHECK": "1",
-    }
+def command(place: Path, script: str = "stage.sh") -> list[str]:
+    return ["bash", str(place / "scripts" / script), *OPTIONS[script](place)]
+
+
+def environment(place: Path, **changed: str) -> dict[str, str]:
+    return (
+        os.environ
+        | changed
+        | {
+            "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "SKIP_CHECK": "" if changed.get("WAITS") == "check" else "1",
+        }
+    )
 
 
 def hear() -> None:
@@ -61,16 +84,27 @@ def hear() -> None:
         signal.signal(sign, signal.SIG_DFL)
 
 
-@contextmanager
-def started(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]]]:
-    """A running stage.sh, the id of its launcher, and those of its two workers."""
+def begun(place: Path, script: str, **changed: str) -> subprocess.Popen[bytes]:
     with (place / "said").open("wb") as said:
-        process = subprocess.Popen(
-            command(place), env=environment(place), stderr=said, start_new_session=True, preexec_fn=hear
-        )
+        return subprocess.Popen(
+            command(place, script), env=environment(place, **changed), stdout=said, stderr=said,
+            start_new_session=True, preexec_fn=hear,
+        )  # fmt: skip
+
+
+def heard(place: Path, n: int) -> list[str]:
+    """What so many say through the pipe: each opens and closes it."""
     lines: list[str] = []
-    while len(lines) < 2:  # each worker opens and closes the pipe
+    while len(lines) < n:
         lines += (place / "ready").read_text().splitlines()
+    return lines
+
+
+@contextmanager
+def started(place: Path, script: str = "stage.sh") -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]]]:
+    """A running script, the id of its launcher, and those of its two workers."""
+    process = begun(place, script)
+    lines = heard(place, 2)
     launcher = int(lines[0].split()[0])
     workers = [int(line.split()[1]) for line in lines]
     try:
@@ -100,8 +134,21 @@ def gone(ids: list[int], within_ms: int = 60_000) -> bool:
     return True
 
 
-def again(place: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(place), env=environment(place), capture_output=True, text=True, check=False)
+def running(words: str, place: Path) -> list[int]:
+    """The ids of the processes whose command line has these words and the place in it."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = one.read_bytes().decode().replace("\0", " ")
+        except OSError:
+            continue
+        if words in line and str(place) in line:
+            found.append(int(one.parent.name))
+    return found
+
+
+def again(place: Path, script: str = "stage.sh") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(place, script), env=environment(place), capture_output=True, text=True, check=False)
 
 
 KILLS: dict[str, Callable[[int], None]] = {
@@ -115,6 +162,7 @@ def test_nothing_starts_beside_workers_that_outlived_a_kill(place: Path, kill: s
     with started(place) as (process, launcher, workers):
         KILLS[kill](process.pid)
         process.wait()
+        assert gone(running("progress", place / "out"))  # though it may not even have been loaded when that came
         alive = workers if kill == "its group" else [launcher, *workers]
         assert kill != "its group" or gone([launcher])
         before = {file.name: file.stat().st_mtime_ns for file in (place / "out").iterdir()}
@@ -133,12 +181,107 @@ def test_nothing_starts_beside_workers_that_outlived_a_kill(place: Path, kill: s
         assert not set(others) & set(workers)
 
 
-@pytest.mark.parametrize(("sign", "status"), [("TERM", 143), ("INT", 130), ("HUP", 129)])
-def test_workers_end_with_the_script(place: Path, sign: str, status: int) -> None:
-    with started(place) as (process, launcher, workers):
+def test_a_chain_killed_alone_is_refused_with_the_stage_that_outlived_it(place: Path) -> None:
+    with started(place, "finetune.sh") as (process, launcher, workers):
+        process.kill()
+        process.wait()
+        stage = running("scripts/stage.sh", place)
+        assert len(stage) == 1
+        refused = again(place, "finetune.sh")
+        assert refused.returncode == 2
+        said = re.fullmatch(
+            rf"stage\.sh: {place}/saves/stage-1: processes of an earlier start still run: ([\d ]+)\. "
+            r"Wait for them, or end them: (kill [\d ]+)\n",
+            refused.stderr,
+        )
+        assert said and {int(one) for one in said[1].split()} == {*stage, launcher, *workers}
+        subprocess.run(said[2], shell=True, check=True)  # noqa: S602 - what it says to the user must work
+        assert gone([*stage, launcher, *workers])
+
+
+ENDS = [("TERM", 143), ("INT", 130), ("HUP", 129)]
+
+
+@pytest.mark.parametrize("script", ["stage.sh", "finetune.sh"])
+@pytest.mark.parametrize(("sign", "status"), ENDS)
+def test_workers_end_with_the_script(place: Path, script: str, sign: str, status: int) -> None:
+    with started(place, script) as (process, launcher, workers):
         process.send_signal(getattr(signal, f"SIG{sign}"))
         assert process.wait() == status
         assert gone([launcher, *workers], 0)
+        assert not running("scripts/stage.sh", place) and not running("progress", place)
+
+
+@pytest.mark.parametrize(
+    ("script", "verb"),
+    [("stage.sh", "check"), ("finetune.sh", "merge"), ("finetune.sh", "curves"), ("quickstart.sh", "miniature")],
+)
+@pytest.mark.parametrize(("sign", "status"), ENDS)
+def test_what_a_script_waits_for_ends_with_it(place: Path, script: str, verb: str, sign: str, status: int) -> None:
+    for stage in ("stage-1", "stage-2"):
+        (place / "saves" / stage).mkdir(parents=True)
+        (place / "saves" / stage / "train_results.json").write_text("{}")
+    if verb == "curves":
+        (place / "saves/migician").mkdir()
+        (place / "saves/migician/merge.json").write_text("{}")
+    process = begun(place, script, WAITS=verb)
+    waiting = int(heard(place, 1)[0].split()[1])
+    try:
+        process.send_signal(getattr(signal, f"SIG{sign}"))
+        assert process.wait() == status
+        assert gone([waiting], 0)
+    finally:
+        for one in (-process.pid, waiting):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+
+
+def test_asked_to_end_twice_it_still_ends_its_workers(place: Path) -> None:
+    """Their last work takes a while, such as a checkpoint's; Ctrl+C is often pressed again."""
+    ready, go = str(place / "ready"), str(place / "go")
+    slow = f"signal.signal(15, lambda *_: (open({ready!r}, 'w').write('x\\\\n'), open({go!r}).read(), os._exit(0)));"
+    file = place / "bin/llamafactory-cli"
+    file.write_text(file.read_text().replace("import os, signal;", f"import os, signal; {slow}"))
+    with started(place) as (process, _, workers):
+        process.send_signal(signal.SIGTERM)
+        heard(place, 2)
+        process.send_signal(signal.SIGTERM)
+        assert not gone([process.pid], 500)
+        for _ in workers:
+            (place / "go").write_text("")
+        assert process.wait() == 143
+        assert gone(workers, 0)
+
+
+def test_of_those_that_start_at_once_one_begins(tmp_path: Path) -> None:
+    """While another process looks all the time whether it runs."""
+    gate, lock = tmp_path / "gate", tmp_path / "run/.lock-0"
+    lock.parent.mkdir()
+    script = f". {ROOT}/scripts/alone.sh; hold {lock} test.sh run; echo begun; cat {gate}"
+    look = f"from migician.training_log import is_held\nwhile True: is_held({str(lock.parent)!r})"
+    looking = subprocess.Popen([sys.executable, "-c", look], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        for turn in range(5):
+            gate.unlink(missing_ok=True)
+            os.mkfifo(gate)
+            them = [subprocess.Popen(["bash", "-ec", script], stdout=-1, stderr=-1, text=True) for _ in range(6)]
+            ended = select.poll()
+            for one in them:
+                ended.register(os.pidfd_open(one.pid), select.POLLIN)
+            refused = 0
+            while refused < 5:
+                for handle, _ in ended.poll(60_000) or pytest.fail("more than one begins"):
+                    ended.unregister(handle)
+                    os.close(handle)
+                    refused += 1
+            (one,) = [one for one in them if one.poll() is None] or pytest.fail(f"{turn}: none begins")
+            gate.write_text("")
+            assert one.communicate()[0] == "begun\n"
+            for other in them:
+                assert other is one or (other.wait() == 2 and "still run" in other.communicate()[1])
+    finally:
+        looking.kill()
+        looking.wait()
 
 
 def test_workers_end_where_their_launcher_is_killed(place: Path) -> None:

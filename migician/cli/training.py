@@ -12,29 +12,54 @@ import typer
 from migician.cli.terminal import note
 from migician.errors import check_place, writing
 
+_LOOK_S = 1.0
+"""Between two looks whether a training still runs."""
+
 
 def progress(
     output_dir: Annotated[Path, typer.Argument(help="The output_dir of a training.")],
     follow: Annotated[
-        float | None, typer.Option(min=0.1, help="Go on, and look again after so many seconds, until it is finished.")
+        float | None,
+        typer.Option(min=0.1, help="Go on, and look again after so many seconds, until its processes have ended."),
+    ] = None,
+    parent: Annotated[
+        int | None, typer.Option(min=1, help="End when this process has: the script that started this command.")
     ] = None,
 ) -> None:
-    """Say how far a training is: step, loss, tokens, samples and images a second, MFU, time left."""
-    from migician.training_log import progress_line, read_check, read_log
+    """Say how far a training is: step, loss, tokens, samples and images a second, MFU, time left.
 
-    told, parent = "", os.getppid()
+    With --follow the status is 0 where the training is finished, and 1 where it ended before. Whether it runs is seen
+    by the lock of scripts/stage.sh.
+    """
+    from migician.training_log import is_held, progress_line, read_check, read_log
+
+    told, seen, waiting, due = "", False, False, 0.0
     while True:
+        held = is_held(output_dir)  # asked before whether it is finished: it is that before its processes have ended
+        left = parent is not None and os.getppid() != parent
         finished = (output_dir / "train_results.json").is_file()
-        line = progress_line(read_log(output_dir), read_check(output_dir))
-        if line != told:
-            note(f"{output_dir.name}: {line}")
-            told = line
-        # The script that asked may have been killed, and is no longer there to say so.
-        if follow is None or finished or os.getppid() != parent:
+        over = finished or left or (seen and not held)
+        if over or time.monotonic() >= due:
+            line = progress_line(read_log(output_dir), read_check(output_dir))
+            if line != told:
+                note(f"{output_dir.name}: {line}")
+                told = line
+            due = time.monotonic() + (follow or 0)
+        if follow is None or over:
             break
-        time.sleep(follow)
+        if not (held or seen or parent or waiting):
+            note(f"{output_dir}: no process is seen to train there; looking on until it is finished")
+            waiting = True
+        seen = seen or held
+        time.sleep(min(follow, _LOOK_S))
     if follow is None and not told:
         note(f"{output_dir}: no loss is logged there yet")
+    if follow is not None and not finished:
+        if left:
+            note(f"{output_dir}: the script that trains there was killed; what it started may still run")
+        else:
+            note(f"{output_dir}: its processes ended before its last step; the same command resumes it")
+        raise typer.Exit(1)
 
 
 def curves(
