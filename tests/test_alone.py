@@ -1,4 +1,4 @@
-"""The scripts that train, killed; their launcher gives each worker a session of its own and no file above 2, as torchrun."""
+"""The scripts that train, killed; like torchrun, the launcher gives workers sessions of their own, no file above 2."""
 
 from __future__ import annotations
 
@@ -238,17 +238,16 @@ def test_what_a_script_waits_for_ends_with_it(place: Path, script: str, verb: st
 
 def test_asked_to_end_twice_it_still_ends_its_workers(place: Path) -> None:
     """Their last work takes a while, such as a checkpoint's; Ctrl+C is often pressed again."""
-    ready, go = str(place / "ready"), str(place / "go")
-    slow = f"signal.signal(15, lambda *_: (open({ready!r}, 'w').write('x\\\\n'), open({go!r}).read(), os._exit(0)));"
+    ready, go = place / "ready", place / "go"
+    ends = f"lambda *_: (open('{ready}', 'w').write('x\\\\n'), open('{go}', 'rb', 0).read(1), os._exit(0))"
     file = place / "bin/llamafactory-cli"
-    file.write_text(file.read_text().replace("import os, signal;", f"import os, signal; {slow}"))
-    with started(place) as (process, _, workers):
+    file.write_text(file.read_text().replace("import os, signal;", f"import os, signal; signal.signal(15, {ends});"))
+    with go.open("r+b", 0) as release, started(place) as (process, _, workers):
         process.send_signal(signal.SIGTERM)
         heard(place, 2)
         process.send_signal(signal.SIGTERM)
         assert not gone([process.pid], 500)
-        for _ in workers:
-            (place / "go").write_text("")
+        release.write(b"xx")  # a letter each
         assert process.wait() == 143
         assert gone(workers, 0)
 
@@ -256,29 +255,31 @@ def test_asked_to_end_twice_it_still_ends_its_workers(place: Path) -> None:
 def test_of_those_that_start_at_once_one_begins(tmp_path: Path) -> None:
     """While another process looks all the time whether it runs."""
     gate, lock = tmp_path / "gate", tmp_path / "run/.lock-0"
+    os.mkfifo(gate)
     lock.parent.mkdir()
-    script = f". {ROOT}/scripts/alone.sh; hold {lock} test.sh run; echo begun; cat {gate}"
+    script = f". {ROOT}/scripts/alone.sh; hold {lock} test.sh run; head -c 1 {gate}"
     look = f"from migician.training_log import is_held\nwhile True: is_held({str(lock.parent)!r})"
     looking = subprocess.Popen([sys.executable, "-c", look], env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
-        for turn in range(5):
-            gate.unlink(missing_ok=True)
-            os.mkfifo(gate)
-            them = [subprocess.Popen(["bash", "-ec", script], stdout=-1, stderr=-1, text=True) for _ in range(6)]
-            ended = select.poll()
-            for one in them:
-                ended.register(os.pidfd_open(one.pid), select.POLLIN)
-            refused = 0
-            while refused < 5:
-                for handle, _ in ended.poll(60_000) or pytest.fail("more than one begins"):
-                    ended.unregister(handle)
+        with gate.open("r+b", 0) as release:
+            for _ in range(5):
+                them = [subprocess.Popen(["bash", "-ec", script], stdout=-1, stderr=-1, text=True) for _ in range(6)]
+                ended = select.poll()
+                handles = {os.pidfd_open(one.pid): one for one in them}
+                for handle in handles:
+                    ended.register(handle, select.POLLIN)
+                refused = []
+                while len(refused) < 5:
+                    for handle, _ in ended.poll(60_000) or pytest.fail("more than one begins"):
+                        ended.unregister(handle)
+                        refused.append(handles.pop(handle))
+                        os.close(handle)
+                assert {one.wait() for one in refused} == {2}
+                assert all("processes of an earlier start still run" in one.communicate()[1] for one in refused)
+                release.write(b"x")
+                for handle, one in handles.items():
+                    assert one.communicate() == ("x", "")
                     os.close(handle)
-                    refused += 1
-            (one,) = [one for one in them if one.poll() is None] or pytest.fail(f"{turn}: none begins")
-            gate.write_text("")
-            assert one.communicate()[0] == "begun\n"
-            for other in them:
-                assert other is one or (other.wait() == 2 and "still run" in other.communicate()[1])
     finally:
         looking.kill()
         looking.wait()

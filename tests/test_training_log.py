@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -263,3 +268,57 @@ class TestProjection:
         assert found[8, "the authors' MFU"].rate == pytest.approx(0.69 * 989 / 312)
         unpriced = next(project([(8, "A100")], self.ASSUMED, {"H100": 3.0}))
         assert unpriced.dollars is None
+
+
+@contextmanager
+def followed(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`migician progress --follow` after the first line that it said, of a log with 3 steps."""
+    (folder / "trainer_log.jsonl").write_text(logged(1, 3, begun=0))
+    words = [sys.executable, "-m", "migician.cli", "progress", str(folder), "--follow", "0.1", *options]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr and "step 3 of 10,000" in process.stderr.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("lock", [".lock-0", ".lock-1", "../.lock"])
+@pytest.mark.parametrize(
+    ("finished", "status", "said"),
+    [
+        (True, 0, ""),
+        (False, 1, "{}: its processes ended before its last step; the same command resumes it\n"),
+    ],
+)
+def test_following_ends_with_what_it_follows(tmp_path: Path, lock: str, finished: bool, status: int, said: str) -> None:
+    """The lock is that of scripts/stage.sh, of a machine, or of scripts/quickstart.sh."""
+    folder = tmp_path / "stage-1"
+    folder.mkdir()
+    with (folder / lock).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with followed(folder) as process:
+            if finished:
+                (folder / "train_results.json").write_text("{}")
+            stream.close()
+            assert process.stderr and process.stderr.read() == said.format(folder)
+            assert process.wait() == status
+
+
+def test_following_waits_for_what_is_not_seen_to_run(tmp_path: Path) -> None:
+    """It may run on another machine, or begin later."""
+    (tmp_path / ".lock-0").touch()
+    with followed(tmp_path) as process:
+        assert process.stderr and "no process is seen to train there; looking on" in process.stderr.readline()
+        with (tmp_path / "trainer_log.jsonl").open("a") as log:
+            log.write(logged(4, 4, begun=0))
+        assert "step 4 of 10,000" in process.stderr.readline()
+        (tmp_path / "train_results.json").write_text("{}")
+        assert process.wait() == 0
+
+
+def test_following_ends_where_its_script_is_gone_before_it_looks(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with (tmp_path / ".lock-0").open("w") as stream, followed(tmp_path, "--parent", str(gone.pid)) as process:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert process.stderr and "the script that trains there was killed" in process.stderr.readline()
+        assert process.wait() == 1
