@@ -36,8 +36,12 @@ class Ranks:
         from torch import distributed
 
         if not distributed.is_initialized():
+            # Before there is a group: this module, which transformers loads, keeps the one that it finds in its default
+            # arguments, and its threads then outlive _part.
+            from torch.distributed.nn import functional  # noqa: F401
+
             distributed.init_process_group("gloo", timeout=_PATIENCE)
-            # Its threads must have ended before Python does, or the process can die with SIGABRT at its very end.
+            # Its threads must have ended before Python does: one that frees a tensor after that ends all by SIGABRT.
             atexit.register(_part)
         return cls(distributed.get_rank(), count)
 

@@ -133,7 +133,7 @@ def test_an_image_that_breaks_during_the_run_is_a_failed_answer(model, world, tm
 
 
 SCRIPT = """
-import os, resource, signal, sys
+import atexit, os, resource, signal, sys
 from pathlib import Path
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
@@ -144,6 +144,11 @@ from migician.ranks import Ranks
 from migician.scoring import Reading
 import torch
 
+def threads():
+    return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+
+# Registered first, so the last to be run.
+atexit.register(lambda: print(f"of gloo at exit: {sum('gloo' in name for name in threads())}", file=sys.stderr))
 torch.set_num_threads(1)
 folder, world, out, log, fatal, room = sys.argv[1:]
 ranks = Ranks.meet()
@@ -206,6 +211,8 @@ def test_killed_twice_and_with_another_number_of_processes_each_time(start, whol
     assert 0 < first < second < n and not (out / "report.json").exists()
     status, said, asked = start("out", processes=2)
     assert status == 0, said[-2000:]
+    # A thread of theirs that frees a tensor while Python ends would end the process by SIGABRT.
+    assert said.count("of gloo at exit: 0\n") == 2
     assert untimed(out) == untimed(whole)
     assert asked == n - second
     assert {path.name for path in out.glob("*.jsonl")} == {"answers.jsonl", "records.jsonl"}
