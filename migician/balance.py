@@ -71,11 +71,11 @@ class Balance(msgspec.Struct):
 
 def balance_of(drafts: Sequence[Draft]) -> Balance:
     """Of the answers of some drafts, but for `copying`: their images have no paths yet."""
-    pointed = [(len(draft.pictures), target) for draft in drafts for target in draft.targets]
-    asked = Counter((images, target.image) for images, target in pointed)
-    labels = Counter(target.label for _, target in pointed)
+    targets = [target for draft in drafts for target in draft.targets]
+    asked = Counter([(len(draft.pictures), target.image) for draft in drafts for target in draft.targets])
+    labels = Counter([target.label for target in targets])
     del labels[""]
-    x1, y1, x2, y2 = np.array([target.box.as_tuple() for _, target in pointed]).reshape(-1, 4).T
+    x1, y1, x2, y2 = np.array([msgspec.structs.astuple(target.box) for target in targets]).reshape(-1, 4).T
     areas = np.searchsorted(AREA_EDGES[1:-1], (x2 - x1) * (y2 - y1), side="left")
     columns, rows = (np.minimum((low + high) * 1.5, 2).astype(np.int64) for low, high in ((x1, x2), (y1, y2)))
     by_images: dict[int, list[int]] = {}

@@ -93,32 +93,28 @@ def begin(exclude: Exclude | None) -> tuple[Exclude | None, Excluded]:
     return Exclude(exclude.mig_bench.resolve(), images, f"{sha256} {about.fingerprints_sha256}"), about
 
 
-def refusal(exclude: Exclude | None, images: Sequence[str]) -> str:
-    """Why a sample of `images`, paths of files, is not made: one is MIG-Bench's; empty where none is."""
-    if exclude is None:
-        return ""
-    if any(map(_by_name(exclude), images)):
-        return BY_NAME
-    if _leaks(exclude).fingerprints and any(_looks_like_one(exclude, image) for image in images):
-        return BY_PICTURE
-    return ""
-
-
 @functools.lru_cache(maxsize=2)
+def refuser(exclude: Exclude | None) -> Callable[[Sequence[str]], str]:
+    """What says of a sample's images, paths of files, why it is not made: one is MIG-Bench's; empty where none is.
+
+    Both ways of knowing an image are remembered: an image may be in many samples, and decoding is dear.
+    """
+    if exclude is None:
+        return lambda images: ""
+    leaks = _leaks(exclude)
+    by_name = functools.lru_cache(maxsize=_REMEMBERED)(leaks.of)
+    by_picture = functools.lru_cache(maxsize=_REMEMBERED)(leaks.shown_in) if leaks.fingerprints else None
+
+    def refusal(images: Sequence[str]) -> str:
+        if any(map(by_name, images)):
+            return BY_NAME
+        return BY_PICTURE if by_picture and any(map(by_picture, images)) else ""
+
+    return refusal
+
+
 def _leaks(exclude: Exclude) -> Leaks:
-    """Kept from sample to sample; other processes find the fingerprints where the first has stored them."""
+    """Other processes find the fingerprints where the first has stored them."""
     if exclude.mig_bench is None:
         return Leaks.listed()
     return Leaks.read(exclude.mig_bench, exclude.images).with_listed()
-
-
-@functools.lru_cache(maxsize=2)
-def _by_name(exclude: Exclude) -> Callable[[str], str | None]:
-    """`Leaks.of`, which remembers: an image may be in many samples."""
-    return functools.lru_cache(maxsize=_REMEMBERED)(_leaks(exclude).of)
-
-
-@functools.lru_cache(maxsize=_REMEMBERED)
-def _looks_like_one(exclude: Exclude, path: str) -> bool:
-    """Decoding is dear."""
-    return _leaks(exclude).shown_in(path) is not None

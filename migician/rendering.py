@@ -14,7 +14,7 @@ from migician.balance import Balance, balance_of
 from migician.boxes import Size
 from migician.boxplaces import Copying, count_seen
 from migician.errors import writing
-from migician.exclusion import Exclude, refusal
+from migician.exclusion import Exclude, refuser
 from migician.index import Index, open_index
 from migician.placing import Placer
 from migician.samples import sample
@@ -74,6 +74,7 @@ def render(piece: Piece) -> Rendered:
     job, task = piece.job, TASKS[piece.job.task]
     index, settings = _opened(job.index), msgspec.convert(job.settings, task.settings)
     placer = _placer(index.root, job.data, job.place, job.collect, task.takes is Track)
+    refusal, inside = refuser(job.exclude), f"{index.root}/"
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     kept: list[Draft] = []
@@ -81,10 +82,13 @@ def render(piece: Piece) -> Rendered:
     sizes: dict[str, Size] = {}
     copying: dict[str, Copying] = {}
     for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
-        placed = draft if isinstance(draft, str) else _refusal(job, index.root, draft) or placer.place_all(draft)
+        if isinstance(draft, str):
+            refused[draft] = refused.get(draft, 0) + 1
+            continue
+        placed = refusal([inside + picture.image for picture in draft.pictures]) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
-        elif not isinstance(draft, str):
+        else:
             kept.append(draft)
             name = f"{task.type}_{index.source}_{number:06d}"
             if placer.measure:
@@ -99,10 +103,6 @@ def render(piece: Piece) -> Rendered:
         stream.write(encoder.encode(rendered) + b"\n")
         stream.write(b",\n".join(lines))
     return rendered
-
-
-def _refusal(job: Job, root: Path, draft: Draft) -> str:
-    return refusal(job.exclude, [f"{root}/{picture.image}" for picture in draft.pictures])
 
 
 def _differing(placed: list[str], draft: Draft) -> dict[str, Size]:

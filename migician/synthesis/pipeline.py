@@ -24,7 +24,7 @@ from migician.again import check_new, making, stamp
 from migician.build import NAME, Built
 from migician.card import Part, Told, write_card
 from migician.errors import UserError, unknown, writing
-from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refusal
+from migician.exclusion import MIG_BENCH, Exclude, Excluded, begin, refuser
 from migician.mixture import shares, write_dataset_info
 from migician.placing import Placer
 from migician.progress import Report, progress_bar
@@ -219,8 +219,9 @@ async def _collect(
 
 def _groups(part: _Part, settings: Settings, cache: Path, seed: int, exclude: Exclude | None) -> Iterator[Group]:
     """The groups that may be asked about, refusals counted."""
+    refusal = refuser(exclude)
     for group in _all_groups(part, settings, cache, seed):
-        if reason := refusal(exclude, [str(part.scenes[position].image) for position in group]):
+        if reason := refusal([str(part.scenes[position].image) for position in group]):
             part.refused.add(reason)
         else:
             yield group

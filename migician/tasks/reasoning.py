@@ -6,7 +6,7 @@ that the box is in, so that it also answers a question that asks for the image.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from migician.boxes import Box
 from migician.imagenames import ordinal
@@ -18,15 +18,17 @@ _LISTED = 3
 _ROWS, _COLUMNS = ("at the top", "", "at the bottom"), ("left", "", "right")
 
 
-def contents(scenes: Scenes, images: Sequence[int], telling: Container[int]) -> str:
+def contents(scenes: Scenes, images: Sequence[int], telling: set[int]) -> str:
     """What each of `images` shows: some of its labels, those of `telling` (numbers) always among them."""
-    told = []
+    told, telling = [], telling - {scenes.nameless}
     for position, image in enumerate(images, start=1):
-        labels = dict.fromkeys(scenes.labels_in(image))
-        labels.pop(scenes.nameless, None)
-        shown = [label for label in labels if label in telling]
-        if len(shown) < _LISTED:
-            shown += [label for label in labels if label not in telling][: _LISTED - len(shown)]
+        labels = scenes.labels_in(image)
+        shown = sorted(telling.intersection(labels), key=labels.index)
+        for label in labels:
+            if len(shown) >= _LISTED:
+                break
+            if label not in shown and label != scenes.nameless:
+                shown.append(label)
         if shown:
             told.append(f"Image-{position} shows {_listed([with_article(scenes.labels[label]) for label in shown])}.")
     return " ".join(told)
