@@ -71,7 +71,7 @@ def linked(folder: Path, links: Mapping[str, str]) -> list[Path]:
 def read_image(path: Path) -> bytes:
     """The bytes of an image file; `UserError`, which says no path, for a file that is none by its content."""
     # Without waiting: a pipe has nobody at its other end.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as stream:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise UserError("it is no file")
         try:
