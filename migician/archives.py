@@ -19,7 +19,7 @@ from pathlib import Path
 
 from migician.errors import UserError
 from migician.progress import Report
-from migician.volumes import open_zip
+from migician.volumes import SHOWN, open_zip
 
 _CHUNK = 1 << 20
 _BLOCK = 4096  # what a file takes on disk is a multiple of it
@@ -30,8 +30,6 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile
 _PARTIAL = ".unpacking.part"
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 """Bytes that file systems take."""
-_SHOWN = 80
-"""Letters of a name that is refused."""
 _DEEPEST = 100
 """Folders in each other: far more than data has, and few enough for whatever removes them again."""
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
@@ -159,7 +157,7 @@ def _members(
 
 def _refused(file: Path, info: zipfile.ZipInfo, fault: str) -> UserError:
     name = info.orig_filename
-    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
     return UserError(f"{file}: member {shown!r} {fault}; nothing was unpacked")
 
 
@@ -180,7 +178,7 @@ def _check_overlaps(archive: zipfile.ZipFile, file: Path) -> None:
     end, last = 0, ""
     for info in sorted(archive.infolist(), key=lambda one: one.header_offset):
         if info.header_offset < end:
-            raise UserError(f"{file}: member {info.filename!r} overlaps {last!r}; nothing was unpacked")
+            raise UserError(f"{file}: member {info.filename[:SHOWN]!r} overlaps {last[:SHOWN]!r}; nothing was unpacked")
         end, last = info.header_offset + _HEADER + len(info.orig_filename) + info.compress_size, info.filename
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import UserError
-from migician.files import is_folder, read_json, status
+from migician.files import is_file, is_folder, read_json, status
 from migician.layouts import Layout
 
 INFO = "dataset_info.json"
@@ -124,6 +124,8 @@ def files_of(info: Path, content: dict[str, Any]) -> list[Path]:
     if strange:
         known = ", ".join(sorted(_READABLE))
         raise UserError(f"{strange[0]} is none of {known}: LLaMA-Factory stops at it")
+    if strange := [one.name for one in files if not is_file(one)]:
+        raise UserError(f"{strange[0]} is no file: LLaMA-Factory stops at it")
     other = {one.suffix for one in files if one.suffix not in _JSON}
     if other and len({*other, *(".json" for one in files if one.suffix in _JSON)}) > 1:
         raise UserError(f"{content['file_name']} holds files of several kinds: LLaMA-Factory stops at it")

@@ -22,6 +22,8 @@ NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PATIENCE_S, _PAUSE_S = 60.0, 0.01
 _LONGEST_NAME = 200
 """Bytes of a hidden name; file systems take 255."""
+_DEEPEST = 200
+"""Folders in each other: few enough for all that makes and removes them."""
 
 
 class UserError(Exception):
@@ -49,7 +51,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def check_place(folder: Path) -> None:
-    """Raise `UserError` where no folder can be, as it or what it lies in is a file."""
+    """Raise `UserError` where no folder can be, as it or what it lies in is a file, or as it lies too deep."""
+    if len(folder.parts) > _DEEPEST:
+        raise UserError(f"{folder}: cannot be written: lies more than {_DEEPEST} folders deep")
     there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if there.exists() and not there.is_dir():
         raise UserError(f"{folder}: cannot be written: {there}: Not a directory")
@@ -186,7 +190,12 @@ def empty(folder: Path) -> None:
 
 
 def partial_of(target: Path) -> Path:
-    """Where `target` is written: hidden, beside it, and the same for every process, so that leftovers are met again."""
+    """Where `target` is written: hidden, beside it, and the same for every process, so that leftovers are met again.
+
+    `UserError` for a path without a name of its own, such as `.`: nothing can be beside it, or take its place.
+    """
+    if target.name in ("", ".."):
+        raise UserError(f"{target}: is no name for what is to be written; choose another")
     whole = os.fsencode(target.name)
     name = os.fsdecode(whole[:_LONGEST_NAME])
     return target.with_name(f".{name}.part" if name == target.name else f".{name}.{crc32(whole):08x}.part")

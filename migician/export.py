@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +59,7 @@ def export(
     `datasets.Image` stores it, with the file's own bytes and the path, unless `images` is False. An id becomes text.
     Of a file that merges the others nothing is written. Memory holds one group of rows. Images are taken from the
     dataset's folder, from `media_dir`, from the roots of sources that the card names, and from `roots`, wherever links
-    lead.
+    lead; so are the files of samples that a dataset_info.json names.
 
     Raises `Done` where `to` is this export already, and `UserError` naming the record that is no sample, the image that
     is not there, is none, or lies elsewhere, or a `to` that holds anything else; another export is replaced with
@@ -73,16 +72,18 @@ def export(
         "media_dir": str(inputs.media_dir.resolve()),
         "images": "embedded" if images else "named",
     }
-    allowed = dataset_roots(Path(dataset), [inputs.media_dir], map(Path, roots)) if images else None
+    allowed = dataset_roots(Path(dataset), [inputs.media_dir], map(Path, roots))
+    files = _separate(inputs)
+    allowed.check((one.file for one in files.values() if one.file != Path(dataset)), Path(dataset))
     with making(target, settings, force=force) as folder:
-        tables = _tables(_separate(inputs), folder, inputs.media_dir, allowed)
+        tables = _tables(files, folder, inputs.media_dir, allowed if images else None)
         samples = {table.name: table.rows for table in tables if table.rows}
         if not samples:
             raise UserError(f"{dataset}: holds no sample")
-        _describe(Path(dataset), folder, samples, "embedded" if images else "named")
-        files = list(folder.rglob("*.parquet"))
-        size = sum(file.stat().st_size for file in files)
-    return Exported(target, samples, len(files), size)
+        _describe(Path(dataset), folder, samples, "embedded" if images else "named", allowed)
+        shards = list(folder.rglob("*.parquet"))
+        size = sum(file.stat().st_size for file in shards)
+    return Exported(target, samples, len(shards), size)
 
 
 def _separate(inputs: Inputs) -> dict[str, Samples]:
@@ -138,6 +139,17 @@ def _content(media_dir: Path, image: str, file: Path, sample: Sample, allowed: I
             "the folder that paths begin in with --media-dir, leave images out with --no-images, or list all such with "
             "migician check"
         ) from None
+
+
+def _picture(file: Path, allowed: ImageRoots) -> bytes:
+    """A picture beside a card."""
+    real = allowed.real(file)
+    if isinstance(real, str):
+        raise UserError(f"{file}: {real}")
+    try:
+        return read_image(real)
+    except UserError as error:
+        raise UserError(f"{file}: {error}; remove it, or build the dataset again") from None
 
 
 def _schema(images: bool) -> Any:
@@ -208,7 +220,7 @@ class _Table:
         self._writer = self._open.enter_context(_arrow().parquet.ParquetWriter(self._stream, self.schema))
 
 
-def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: Stored) -> None:
+def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: Stored, allowed: ImageRoots) -> None:
     """README.md, and with it what the dataset has of a card."""
     configs = {name: f"{name}/*.parquet" for name in samples}
     configs = {"default": "*/*.parquet", **configs} if configs else {}
@@ -226,6 +238,6 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
             stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
         for picture in (HISTOGRAMS, SAMPLES):
             if is_file(home / picture) and (stored == "embedded" or picture != SAMPLES):
-                shutil.copyfile(home / picture, folder / picture)
+                (folder / picture).write_bytes(_picture(home / picture, allowed))
     with writing(folder / "README.md") as stream:
         stream.write(text.encode())

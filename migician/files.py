@@ -29,8 +29,8 @@ _NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EBAD
 _DIGITS = bytes(48 if chr(byte) in "0123456789" else 32 for byte in range(256))
 _MANY_DIGITS = b"0" * 19
 """With fewer digits a whole number has no more than 64 bits."""
-_HALF = re.compile("[\ud800-\udfff]")
-"""Of a character: nothing writes it to a file."""
+HALF = re.compile("[\ud800-\udfff]")
+"""Of a character: nothing writes it to a file. Python reads it from names of files that are not UTF-8."""
 _WORD = range(-(2**63), 2**64)
 _DEEPEST, _MOST = 100, 10_000_000
 """Of values in each other, and in all: a few lines of YAML can say more than any memory holds."""
@@ -164,7 +164,7 @@ def unfit(value: Any) -> str:
         seen += 1
         if isinstance(one, int) and one not in _WORD:
             return "a whole number beyond 64 bits"
-        if isinstance(one, str) and _HALF.search(one):
+        if isinstance(one, str) and HALF.search(one):
             return "half a character"
         if isinstance(one, dict | list | tuple | set):
             if depth > _DEEPEST:

@@ -1,7 +1,7 @@
-"""Which image files may go into what is made of a dataset or a run: none but those below folders that are its own.
+"""Which files may go into what is made of a dataset or a run: none but those below folders that are its own.
 
-The names of images, and the links on the way to them, are whoever's who wrote the dataset. A page or an export is
-passed on, so nothing else of this machine must get into it.
+The names of images and of files of samples, and the links on the way to them, are whoever's who wrote the dataset. A
+page or an export is passed on, so nothing else of this machine must get into it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class ImageRoots:
     def __init__(self, bases: Sequence[Path], folders: Iterable[Path]) -> None:
         """`bases` are where names begin, the first that has one."""
         self._bases = bases
-        self.folders = tuple(dict.fromkeys(Path(os.path.realpath(_whole(one))) for one in folders))
+        real = (_resolved(_whole(one)) for one in folders)
+        self.folders = tuple(dict.fromkeys(one for one in real if one is not None))
 
     def find(self, name: str) -> Path | str:
         """The file of the image of that name, links resolved; or in words why there is none."""
@@ -37,11 +38,19 @@ class ImageRoots:
 
     def real(self, path: Path) -> Path | str:
         """Where the file at a path is, links resolved; or in words why it must not be taken."""
-        real = Path(os.path.realpath(path))
+        real = _resolved(path)
+        if real is None:
+            return "not found"
         if not any(real.is_relative_to(folder) for folder in self.folders):
             allowed = ", ".join(map(str, self.folders))
             return f"lies outside of {allowed}; if it may be taken, allow its folder with --root"
         return real
+
+    def check(self, files: Iterable[Path], namer: Path) -> None:
+        """Raise `UserError` for the first of some files, which `namer` names, that must not be taken."""
+        for file in files:
+            if isinstance(fault := self.real(file), str):
+                raise UserError(f"{namer}: {file} {fault}")
 
 
 def dataset_roots(path: Path, bases: Sequence[Path], more: Iterable[Path] = ()) -> ImageRoots:
@@ -61,7 +70,8 @@ def linked(folder: Path, links: Mapping[str, str]) -> list[Path]:
 
 def read_image(path: Path) -> bytes:
     """The bytes of an image file; `UserError`, which says no path, for a file that is none by its content."""
-    with path.open("rb", buffering=0) as stream:
+    # Without waiting: a pipe has nobody at its other end.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise UserError("it is no file")
         try:
@@ -72,6 +82,14 @@ def read_image(path: Path) -> bytes:
             raise UserError(f"it is no image ({', '.join(FORMATS)})") from None
         stream.seek(0)
         return stream.read()
+
+
+def _resolved(path: Path) -> Path | None:
+    """Where a path leads, links resolved; None for one that nothing can be at."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a zero byte, or half a character
+        return None
 
 
 def _whole(base: Path) -> Path:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from migician.datasetinfo import INFO, layout_beside
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import is_file, read_json
+from migician.files import HALF, is_file, read_json
 from migician.jsonrecords import JsonRecords
 from migician.layouts import LayoutReader, Record
 from migician.samples import Sample
@@ -71,7 +71,7 @@ def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> P
 def add_dataset(file: str | Path) -> Path:
     """Name one file of samples, by its stem, in the `dataset_info.json` beside it, and give that path."""
     path = Path(file)
-    target = path.with_name(INFO)
+    target = path.parent / INFO
     entries = entries_beside(path)
     entries[path.stem] = dataset_entry(path.name)
     with writing(target) as stream_:
@@ -80,11 +80,14 @@ def add_dataset(file: str | Path) -> Path:
 
 
 def entries_beside(file: str | Path) -> dict[str, Any]:
-    """What the `dataset_info.json` beside a file says, which may be still to be written; `UserError` where it is none.
+    """What the `dataset_info.json` beside a file says, which may be still to be written.
 
-    Whoever is going to add to it asks before the work begins.
+    Raises `UserError` where it is none, and for a file that it cannot name. Whoever is going to add to it asks before
+    the work begins.
     """
-    target = Path(file).with_name(INFO)
+    if HALF.search(Path(file).name):
+        raise UserError(f"{file}: its name is not UTF-8, so {INFO} cannot hold it; choose another")
+    target = Path(file).parent / INFO
     return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
 
 

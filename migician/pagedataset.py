@@ -54,10 +54,14 @@ def write_dataset_page(
     Shown are `count` samples, evenly over their types, drawn by the seed; the figures above them are
     of all. `images` is the folder the paths of images begin in, by default the one that holds the
     file. Images that lie neither in it nor in the roots of sources that the card names nor in `roots`, once links are
-    resolved, are not shown. Records that are no samples are counted. Raises `UserError` where there is no sample, or
-    none of the images drawn is there.
+    resolved, are not shown. Records that are no samples are counted. Raises `UserError` where there is no sample, where
+    none of the images drawn is there, and for a file of samples that lies elsewhere.
     """
     files = dataset_files(path)
+    root = images or (path if is_folder(path) else path.parent)
+    # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
+    allowed = dataset_roots(path, [root, root.parent], roots)
+    allowed.check((file for file in files if file != path), path)
     drawn = _Draw(count)
     sizes = [file.stat().st_size for file in files]
     with progress_bar("samples", in_bytes=True) as progress:
@@ -68,9 +72,7 @@ def write_dataset_page(
     chosen = drawn.chosen()
     if not chosen:
         raise UserError(f"{path}: holds no sample. A sample has conversations, and images if it shows some")
-    root = images or (path if is_folder(path) else path.parent)
-    # The released file says ./MGrounding-630k/... and may stand in that folder or beside it.
-    shelf = Shelf(dataset_roots(path, [root, root.parent], roots).find, as_trained=True)
+    shelf = Shelf(allowed.find, as_trained=True)
     types = sorted(drawn.kinds)
     samples = [
         _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from migician.errors import NOT_JSON, UserError
 from migician.files import read_json
@@ -25,16 +27,22 @@ _WINDOW = 20
 """Logged lines that a speed is taken over: LLaMA-Factory logs whole seconds only."""
 
 
+_Step = Annotated[int, Meta(ge=1, le=2**53)]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_LONGEST_S = 10**13
+"""More than any training takes, and no more than a time may have."""
+
+
 class Line(msgspec.Struct, frozen=True):
     """One logged step."""
 
-    current_steps: int
-    total_steps: int
+    current_steps: _Step
+    total_steps: _Step
     elapsed_time: str
     """Since the launch, [D days, ]H:MM:SS."""
     loss: float | None = None
     lr: float | None = None
-    total_tokens: int | None = None
+    total_tokens: _Count | None = None
     """Since the first launch, where `include_num_input_tokens_seen` is set."""
     launch: int = 0
     """How many launches came before this one."""
@@ -50,10 +58,13 @@ class Line(msgspec.Struct, frozen=True):
 
     @property
     def elapsed_s(self) -> int:
-        """Seconds since the launch."""
+        """Seconds since the launch; raises `ValueError` where the text is no such time."""
         days, _, clock = self.elapsed_time.rpartition(", ")
         hours, minutes, seconds = (int(part) for part in clock.split(":"))
-        return (int(days.split()[0]) if days else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
+        elapsed = (int(days.split()[0]) if days else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
+        if not 0 <= elapsed <= _LONGEST_S:
+            raise ValueError(f"{elapsed} seconds")
+        return elapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,4 +204,4 @@ def _parts(lines: list[Line], training: Training | None) -> Iterator[str]:
             yield f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}"
     if training:
         yield f"MFU {now.mfu:.1%}" if now.mfu is not None else "MFU none (no GPU of a known peak)"
-    yield f"{timedelta(seconds=round(now.left_s))} left"
+    yield f"{timedelta(seconds=round(min(now.left_s, _LONGEST_S)))} left"

@@ -30,6 +30,8 @@ _LOCATOR = struct.Struct("<4sIQI")
 _END64 = struct.Struct("<4sQHHIIQQQQ")
 _EXTRA64 = struct.Struct("<HHQQQ")
 _LARGEST_COMMENT = 0xFFFF
+SHOWN = 80
+"""Letters of a name that is refused."""
 _DAMAGED = (zipfile.BadZipFile, struct.error, UnicodeDecodeError, NotImplementedError)
 
 
@@ -114,6 +116,8 @@ def _joined(streams: list[BinaryIO], volumes: list[Path], end: _End) -> BinaryIO
     if end.volume64 is not None:
         if end.volume64 >= len(volumes):
             raise zipfile.BadZipFile(f"its directory is said to be in volume {end.volume64 + 1} of {len(volumes)}")
+        if end.offset64 >= starts[end.volume64 + 1] - starts[end.volume64]:
+            raise zipfile.BadZipFile("the 64-bit end record is said to be behind the end of its volume")
         streams[end.volume64].seek(end.offset64)
         content = streams[end.volume64].read(_END64.size)
         signature, _, _, _, _, first, _, entries, length, offset = _END64.unpack(content)
@@ -153,9 +157,9 @@ def _directory(content: bytes, starts: list[int], volumes: list[Path]) -> bytes:
         at += name + extra + comment
         size, packed, offset, volume = _widened(wide, size, packed, offset, volume)
         if volume >= len(volumes):
-            raise zipfile.BadZipFile(f"member {named!r} is said to be in volume {volume + 1} of {len(volumes)}")
+            raise zipfile.BadZipFile(f"member {named[:SHOWN]!r} is said to be in volume {volume + 1} of {len(volumes)}")
         if starts[volume] + offset >= starts[volume + 1]:
-            raise zipfile.BadZipFile(f"{volumes[volume].name} is cut: member {named!r} begins after its end")
+            raise zipfile.BadZipFile(f"{volumes[volume].name} is cut: member {named[:SHOWN]!r} begins after its end")
         others = _EXTRA64.pack(1, 24, size, packed, starts[volume] + offset) + others
         full = 0xFFFFFFFF
         head = (b"PK\1\2", fixed, full, full, name, len(others), comment, 0, attributes, full)
@@ -215,7 +219,7 @@ def _check_order(archive: zipfile.ZipFile, streams: list[BinaryIO], volumes: lis
             data_end = info.header_offset + _LOCAL.size + name + extra + info.compress_size
             following = offsets[position + 1] if position + 1 < len(ordered) else archive.start_dir
             if data_end > following:
-                raise zipfile.BadZipFile(f"{volume.name} is cut: member {info.filename!r} runs into the next")
+                raise zipfile.BadZipFile(f"{volume.name} is cut: member {info.filename[:SHOWN]!r} runs into the next")
 
 
 class _Joined(io.RawIOBase):

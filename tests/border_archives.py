@@ -72,6 +72,18 @@ def _volumes(count: int) -> Callable[[], dict[str, bytes]]:
     return files
 
 
+def _far_directory(offset: int) -> Callable[[], dict[str, bytes]]:
+    """All volumes are there, and the record of what they hold is said to be at `offset` of its own."""
+
+    def files() -> dict[str, bytes]:
+        content = _volumes(2)()
+        last = bytearray(content["zip"])
+        struct.pack_into("<Q", last, last.rindex(b"PK\6\7") + 8, offset)
+        return content | {"zip": bytes(last)}
+
+    return files
+
+
 def _short_volumes(count: int) -> Callable[[], dict[str, bytes]]:
     """As `_volumes`, by the field of 16 bits."""
 
@@ -112,6 +124,8 @@ def _shared() -> dict[str, bytes]:
 
 ARCHIVES: dict[str, Hostile] = {
     "4 billion volumes": Hostile(_volumes(2**32 - 1), "z02 is not beside it"),
+    "a record of 64 bits behind its volume": Hostile(_far_directory(2**40), "behind the end of its volume"),
+    "a record of 64 bits where no file can reach": Hostile(_far_directory(2**64 - 1), "behind the end of its volume"),
     "as many volumes as 16 bits name": Hostile(_short_volumes(2**16 - 1), "z01 is not beside it"),
     "a name of 256 bytes": Hostile(_one("a" * 252 + ".jpg"), "longer than"),
     "a folder's name of 256 bytes": Hostile(_one("a" * 256 + "/a.jpg"), "longer than"),

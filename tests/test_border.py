@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 from border_inputs import DEPTHS, NAMES, NUMBERS, YAMLS, spoilt
 from border_tries import source_tries, verb_tries
-from fault_world import make_world
-from hypothesis import given
+from fault_world import make_world, remove
+from hypothesis import given as for_any
 from hypothesis import strategies as st
 from test_faults import LINES, command
 from typer.main import get_command
@@ -81,10 +82,79 @@ def test_what_cannot_be_found_out_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         is_file("a")
 
 
-@given(st.text(max_size=300))
+@for_any(st.text(max_size=300))
 def test_any_name_is_there_or_not(name: str) -> None:
     assert isinstance(is_file(name), bool)
     assert isinstance(is_folder(name), bool)
+
+
+PLACES: dict[str, str] = {
+    "nothing": "",
+    "a dot": ".",
+    "what it is in": "..",
+    "above": "x/..",
+    "the root": "/",
+    "a name of 256 letters": "a" * 256,
+    "a name of 256 letters, below another": "x/" + "a" * 256 + "/x",
+    "a path of 5,000 letters": "a/" * 2_500 + "a",
+    "1,500 folders deep": "a/" * 1_500 + "a",
+    "not UTF-8": os.fsdecode(b"caf\xe9"),
+}
+"""Where something is to be written; nothing can be at any but the last, which no file of ours can name."""
+WRITERS = {
+    "index": "coco={coco} --out",
+    "export": "{samples} --media-dir {data} --to",
+    "mix": "--part {samples}=1 --count 1 --out",
+    "convert": "llava --from {llava} --images {images} --out",
+    "check": "{samples} --out",
+    "merge": "{model} {other} --out",
+    "curves": "{saves} --out",
+    "report": "{run} --parquet",
+    "tiny": "--texts {samples} --out",
+}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("verb", WRITERS)
+def test_where_nothing_can_be_written(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    words = WRITERS[verb].format_map(world).split()
+    for what, place in PLACES.items():
+        ended = command(verb, *words, place)
+        assert "Traceback" not in ended.error, (what, ended.error)
+        if ended.status == 0:
+            # A picture, a table or a folder may have any name that its folder takes.
+            assert what == "not UTF-8", (what, ended.error)
+            remove(work / place)
+        else:
+            assert ended.status == 2
+            assert ended.error.splitlines()[-1].startswith("migician: "), (what, ended.error)
+        assert list(work.iterdir()) == [], what
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_in_a_folder_whose_name_is_not_utf8(world: dict[str, Path], tmp_path: Path) -> None:
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(world["images"], home, symlinks=True)
+    inside = {name: home / place.relative_to(world["images"]) for name, place in world.items()}
+    bench = f"mig-bench --data {inside['bench']}"
+    for words in (
+        f"export {inside['samples']} --to {tmp_path}/exported --media-dir {inside['data']}",
+        f"merge {inside['model']} {inside['other']} --out {tmp_path}/merged",
+        f"eval {bench} --model constant:1,1,2,2 --images {inside['images']} --out {tmp_path}/run",
+        f"tiny --texts {inside['samples']} --out {tmp_path}/tiny",
+        f"check {inside['samples']} --out {tmp_path}/check.json",
+        f"mix --part {inside['samples']}=1 --count 1 --out {home}/mixed.json",
+    ):
+        ended = command(*words.split())
+        assert "Traceback" not in ended.error, ended.error
+        assert ended.status == 0 or (ended.status == 2 and "not UTF-8" in ended.error.splitlines()[-1]), ended.error
+    assert not [path for path in tmp_path.rglob(".*") if path.name.endswith(".part")]
 
 
 @pytest.mark.parametrize("name", NUMBERS)

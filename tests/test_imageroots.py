@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,86 @@ def test_only_images_are_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def _listed(home: Path, name: str) -> None:
+    (home / "dataset_info.json").write_text(json.dumps({"set": dataset_entry(name)}))
+
+
+def _as_a_link(home: Path, elsewhere: Path) -> None:
+    (home / "set.json").unlink()
+    _linked(home, "set.json", elsewhere)
+
+
+def _in_a_card(home: Path, elsewhere: Path) -> None:
+    dataset(home, "own.png", links={})
+    card = json.loads((home / "card.json").read_text())
+    (home / "card.json").write_text(json.dumps(card | {"files": {"../elsewhere/other.json": {}}}))
+    _listed(home, "../elsewhere/other.json")
+
+
+RECORDS: dict[str, Callable[[Path, Path], None]] = {
+    "above": lambda home, elsewhere: _listed(home, "../elsewhere/other.json"),
+    "absolute": lambda home, elsewhere: _listed(home, str(elsewhere)),
+    "a link": _as_a_link,
+    "a folder that is a link": lambda home, elsewhere: _listed(home, _linked(home, "more", elsewhere.parent)),
+    "by a card": _in_a_card,
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_files_of_samples_from_elsewhere_are_taken_where_they_are_allowed(tmp_path: Path, name: str) -> None:
+    home = dataset(tmp_path / "set", "own.png")
+    elsewhere = tmp_path / "elsewhere" / "other.json"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes((home / "set.json").read_bytes())
+    RECORDS[name](home, elsewhere)
+    before = sorted(tmp_path.rglob("*"))
+    for words in (("export", home, "--to"), ("export", home, "--no-images", "--to"), ("report", home, "--out")):
+        refused = command(*words, tmp_path / "out")
+        assert (refused.status, len(refused.error.splitlines())) == (2, 1)
+        assert "lies outside of" in refused.error
+        assert sorted(tmp_path.rglob("*")) == before
+        ended = command(*words, tmp_path / f"out-{len(words)}-{words[0]}", "--root", elsewhere.parent)
+        assert ended.status == 0, ended.error
+        before = sorted(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("picture_name", ["histograms.png", "samples.jpg"])
+@pytest.mark.parametrize("what", ["a link to a picture", "a link to a text", "a text", "a pipe"])
+def test_the_pictures_beside_a_card_are_its_own_and_are_pictures(
+    tmp_path: Path, secrets: Path, picture_name: str, what: str
+) -> None:
+    home = dataset(tmp_path / "set", "own.png", links={})
+    place = home / picture_name
+    if what.startswith("a link"):
+        place.symlink_to(secrets / ("mine.png" if what.endswith("picture") else "passwd"))
+    elif what == "a text":
+        place.write_bytes(SECRET)
+    else:
+        os.mkfifo(place)
+    ended = command("export", home, "--to", tmp_path / "out")
+    if what == "a pipe":  # is no file, so not there
+        assert ended.status == 0, ended.error
+        assert not (tmp_path / "out" / picture_name).exists()
+        return
+    assert (ended.status, len(ended.error.splitlines())) == (2, 1)
+    assert picture_name in ended.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    home = dataset(tmp_path / "set", "pipe.png")
+    os.mkfifo(home / "pipe.png")
+    exported = command("export", home, "--to", tmp_path / "out")
+    assert (exported.status, "it is no file" in exported.error) == (2, True)
+    checked = command("check", home, "--workers", "1", "--out", tmp_path / "check.json")
+    assert checked.status == 1
+    assert "pipe.png" in (tmp_path / "check.json").read_text()
+    (home / "set.json").unlink()
+    os.mkfifo(home / "set.json")
+    assert command("check", home, "--workers", "1").status == 1
+    assert command("export", home, "--to", tmp_path / "out").status == 2
+
+
 def test_the_sources_that_a_card_names_and_those_that_are_allowed(tmp_path: Path) -> None:
     source = picture(tmp_path / "source" / "a.png").parent
     home = tmp_path / "set"
@@ -155,6 +236,14 @@ def test_a_card_that_names_no_text(tmp_path: Path) -> None:
     ended = command("export", home, "--to", tmp_path / "out")
     assert (ended.status, len(ended.error.splitlines())) == (2, 1)
     assert "card.json" in ended.error
+
+
+@pytest.mark.parametrize("target", ["a\0b", "a" * 5_000, "", "a/../../b"])
+def test_a_card_that_names_a_source_where_nothing_can_be(tmp_path: Path, target: str) -> None:
+    home = dataset(tmp_path / "set", "own.png", links={"MG": target})
+    for verb, where in (("export", "--to"), ("report", "--out")):
+        ended = command(verb, home, where, tmp_path / f"{verb}-out")
+        assert ended.status == 0, ended.error
 
 
 def test_a_snapshot_of_the_hub_links_to_what_lies_beside_it(tmp_path: Path) -> None:

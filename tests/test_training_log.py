@@ -28,7 +28,7 @@ from migician.mixture import dataset_entry
 from migician.preflight import Machine, preflight
 from migician.preflight.cost import PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, Training, operations_of
 from migician.preflight.projection import Assumptions, project
-from migician.training_log import diverged_at, pace, progress_line, read_log
+from migician.training_log import diverged_at, pace, progress_line, read_check, read_log
 
 SECONDS_A_STEP = 10
 
@@ -322,3 +322,30 @@ def test_following_ends_where_its_script_is_gone_before_it_looks(tmp_path: Path)
         fcntl.flock(stream, fcntl.LOCK_EX)
         assert process.stderr and "the script that trains there was killed" in process.stderr.readline()
         assert process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("total_steps", "9" * 28),
+        ("total_steps", "0"),
+        ("current_steps", "-1"),
+        ("total_tokens", "9" * 28),
+        ("elapsed_time", '"999999999999 days, 0:00:00"'),
+        ("elapsed_time", '"-5:00:00"'),
+    ],
+)
+def test_a_line_with_a_number_that_no_training_has_is_left_out(tmp_path: Path, name: str, value: str) -> None:
+    lines = [json.loads(line) for line in logged(1, 30, begun=0).splitlines()]
+    (tmp_path / "trainer_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sound = read_log(tmp_path)
+    text = json.dumps({**lines[-1], name: "HOLE"}).replace('"HOLE"', value)
+    (tmp_path / "trainer_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]) + text + "\n")
+    assert read_log(tmp_path) == sound[:-1]
+    assert progress_line(read_log(tmp_path))
+
+
+def test_a_training_on_no_gpu_is_none(tmp_path: Path) -> None:
+    (tmp_path / "check.json").write_bytes(msgspec.json.encode({"training": msgspec.to_builtins(training(gpus=0))}))
+    with pytest.raises(UserError, match=r"check.json: not what migician check --out writes.*gpus"):
+        read_check(tmp_path)

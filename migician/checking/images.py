@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import stat
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from migician.bothviews import ROTATED, seen_apart
 from migician.errors import UserError
+from migician.files import status
 from migician.fingerprints import fingerprint, prepare
 from migician.models.pictures import orientation, read_size
 
@@ -52,11 +54,15 @@ class Care:
 def look(path: Path, care: Care) -> Look:
     """What is at `path`; never raises for a bad file."""
     try:
+        if (found := status(path)) is None:
+            return Look("missing")
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe waits for its other end
+            return Look("unreadable", "no file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
                 return _opened(path, picture, care)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return Look("missing")
     except Image.DecompressionBombError as error:
         return Look("bomb", str(error))

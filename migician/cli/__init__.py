@@ -27,6 +27,7 @@ from migician.cli import (
 )
 from migician.cli.terminal import note
 from migician.errors import Done, UserError
+from migician.files import HALF
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "fetch": (fetching.fetch, "fetch mgrounding-630k --to data/downloads --only Difference"),
@@ -105,6 +106,11 @@ def main() -> None:
         note(f"migician: {done}")
     except UserError as error:
         note(f"migician: {error}")
+        sys.exit(2)
+    except UnicodeEncodeError as error:
+        if not isinstance(error.object, str) or not HALF.search(error.object):
+            raise
+        note(f"migician: {error.object}: not UTF-8, so no file can name it; rename it")
         sys.exit(2)
     except OSError as error:
         if error.errno is None:  # a library's own, which needs its traceback

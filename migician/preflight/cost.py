@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from migician.checking.report import Report
 from migician.checkpoints import read_config
@@ -73,7 +75,7 @@ class Training(msgspec.Struct):
 
     samples: int
     """That an epoch trains on."""
-    gpus: int
+    gpus: Annotated[int, Meta(ge=1)]
     gpu_memory_gb: float
     """0 where there is no GPU."""
     batch: int
