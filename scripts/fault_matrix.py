@@ -40,7 +40,7 @@ from spoiled_runs import sweep  # noqa: E402
 from test_faults import LINES, Ended, command, every_try  # noqa: E402
 from typer.main import get_command  # noqa: E402
 
-from migician import cli  # noqa: E402
+from migician import cli, errors  # noqa: E402
 from migician.miniature import Amounts  # noqa: E402
 from migician.miniature import make_world as drawn_world  # noqa: E402
 
@@ -108,6 +108,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of tries")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    errors._PATIENCE_S = 0.5  # for a file that another process writes: one that is stopped does not go on meanwhile
     found = []
     print("| fault | tries | held | holding means |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="fault-matrix-") as home:
@@ -192,7 +193,9 @@ def together(world: dict[str, Path], home: Path, rng: random.Random, tries: int)
     for verb, place in _drawn(world, home, rng, tries):
         step = rng.randrange(verb.steps)
         first = start(verb, place, _at(step, signal.SIGSTOP))
-        os.waitpid(first.process, os.WUNTRACED)
+        _, state = os.waitpid(first.process, os.WUNTRACED)
+        if not os.WIFSTOPPED(state):
+            raise SystemExit(f"{verb.name} ended before file operation {step}: {first.told.read_text()}")
         second = end(start(verb, place, None))
         os.kill(first.process, signal.SIGCONT)
         ended = [end(first), second]
