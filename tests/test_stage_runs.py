@@ -183,11 +183,12 @@ def test_no_trainer_outlives_a_kill_and_writes_into_the_next_start(place: Path, 
     if killed == "the launcher":
         assert process.returncode == 1
     else:
+        left = trainers(out).keys()
         refused = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and "Traceback" not in refused.stderr
         told, _, fix = refused.stderr.partition(" Wait for them, or end them: ")
         named = {int(one) for one in told.rpartition("still run: ")[2].strip(". ").split()}
-        assert named and named >= trainers(out).keys() & running.keys()  # others come and go
+        assert named == left == trainers(out).keys()
         run(fix.split())
         for one in named:
             with contextlib.suppress(ProcessLookupError):
