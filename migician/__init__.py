@@ -15,38 +15,38 @@ from typing import TYPE_CHECKING, Any
 from migician.boxes import Box, iou, iou_matrix, iou_pairs
 from migician.boxtext import STYLES, BoxStyle, Parsed, parse_boxes
 from migician.errors import UserError
-from migician.samples import Sample, Turn, read_samples, write_samples
+from migician.samples.sample import Sample, Turn, read_samples, write_samples
 
 if TYPE_CHECKING:
-    from migician.album import draw_sample
-    from migician.build import build as build_dataset
+    from migician.build.card.album import draw_sample
+    from migician.build.dataset import build as build_dataset
+    from migician.chat.grounding import Chat, Grounding, ground
     from migician.draw import contact_sheet, draw_boxes
     from migician.miniature import Amounts, make_world
     from migician.models import load_model
-    from migician.models.grounding import Chat, Grounding, ground
-    from migician.models.qwen2_vl import Migician
-    from migician.models.tiny import make_tiny
-    from migician.runs import Comparison, Run, compare, evaluate, open_run, score
+    from migician.models.engines.qwen2_vl import Migician
+    from migician.models.stand_ins.tiny import make_tiny
+    from migician.reports.runs import Comparison, Run, compare, evaluate, open_run, score
 
 _LATER = {
     "Amounts": "migician.miniature",
-    "Chat": "migician.models.grounding",
-    "Comparison": "migician.runs",
-    "Grounding": "migician.models.grounding",
-    "Migician": "migician.models.qwen2_vl",
-    "Run": "migician.runs",
-    "build_dataset": "migician.build:build",
-    "compare": "migician.runs",
+    "Chat": "migician.chat.grounding",
+    "Comparison": "migician.reports.runs",
+    "Grounding": "migician.chat.grounding",
+    "Migician": "migician.models.engines.qwen2_vl",
+    "Run": "migician.reports.runs",
+    "build_dataset": "migician.build.dataset:build",
+    "compare": "migician.reports.runs",
     "contact_sheet": "migician.draw",
     "draw_boxes": "migician.draw",
-    "draw_sample": "migician.album",
-    "evaluate": "migician.runs",
-    "ground": "migician.models.grounding",
+    "draw_sample": "migician.build.card.album",
+    "evaluate": "migician.reports.runs",
+    "ground": "migician.chat.grounding",
     "load_model": "migician.models",
-    "make_tiny": "migician.models.tiny",
+    "make_tiny": "migician.models.stand_ins.tiny",
     "make_world": "migician.miniature",
-    "open_run": "migician.runs",
-    "score": "migician.runs",
+    "open_run": "migician.reports.runs",
+    "score": "migician.reports.runs",
 }
 """Public name -> its module, imported when the name is first touched; after a colon what it is called there."""
 

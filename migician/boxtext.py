@@ -44,7 +44,7 @@ class BoxStyle:
     decimals reads whole numbers only.
 
     A style that counts pixels says of which image. With `resized_to`, of the image as the model saw it: its
-    processor made both sides multiples of that many pixels (`migician.lengths.cells`). Without, of the file itself.
+    processor made both sides multiples of that many pixels (`lengths.cells`). Without, of the file itself.
     """
 
     name: str

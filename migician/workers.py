@@ -33,7 +33,7 @@ class Processes:
     def __init__(self, count: int) -> None:
         # Not forked from this process: progress bars have threads, and a lock held at a fork is held for ever.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["migician.rendering"])  # read once, not once a process
+        context.set_forkserver_preload(["migician.build.rendering"])  # read once, not once a process
         self._pool = ProcessPoolExecutor(count, mp_context=context)
         self._ahead = 2 * count
 

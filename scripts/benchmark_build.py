@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from migician.samples import Sample
+from migician.samples.sample import Sample
 
 IMAGES, BOXES, LABELS = 1_700_000, 15, 365
 RECORDS = 630_000
@@ -236,8 +236,8 @@ def floor(built: Path, out: Path) -> Cost:
 
 def crops(root: Path, count: int) -> None:
     """Region locating from an index of JPEG files, against decoding and encoding the same pixels."""
-    from migician.build import build
-    from migician.index import make_index
+    from migician.build.dataset import build
+    from migician.sources.index import make_index
 
     draw_photos(root, count)
     make_index("coco", root, root / "index")

@@ -29,14 +29,14 @@ from PIL import Image
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
-from migician.checkpoints import read_checkpoint
-from migician.evaluation import Plan, evaluate
-from migician.models.patches import use_product
+from migician.evaluation.ask import Plan, evaluate
+from migician.models.checkpoint import read_checkpoint
+from migician.models.engines.patches import use_product
+from migician.models.engines.qwen2_vl import Migician, _processor
 from migician.models.pictures import load_pictures
-from migician.models.qwen2_vl import Migician, _processor
-from migician.models.tiny import WORDINGS, make_tiny
-from migician.scoring import Reading
+from migician.models.stand_ins.tiny import WORDINGS, make_tiny
 
 # (images of a tuple, questions over it) -> how many such tuples the original MIG_data.json has.
 TUPLES = {

@@ -25,11 +25,11 @@ from benchmark_gpu_profile import profiler, top_kernels
 from benchmark_gpu_training import with_convolution
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
-from migician.evaluation import Plan, evaluate
-from migician.models.qwen2_vl import Migician
-from migician.models.sharing import FOLDED
-from migician.scoring import Reading
+from migician.evaluation.ask import Plan, evaluate
+from migician.models.engines.qwen2_vl import Migician
+from migician.models.engines.shared_prefix import FOLDED
 
 
 def evaluation(run: Any, size: int) -> None:

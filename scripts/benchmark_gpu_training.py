@@ -17,12 +17,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from migician.models import Request
-from migician.models.qwen2_vl import Migician
-from migician.models.sharing import mrope_positions
-from migician.preflight.cost import operations_of, peak_of
-from migician.preflight.learning import Shape, learning_of
-from migician.preflight.memory import GB, Load, Need, Numbers, memory_need
-from migician.preflight.settings import DEFAULTS, Settings, Zero
+from migician.models.engines.qwen2_vl import Migician
+from migician.models.engines.shared_prefix import mrope_positions
+from migician.training.check.settings.cost import operations_of, peak_of
+from migician.training.check.settings.learning import Shape, learning_of
+from migician.training.check.settings.memory import GB, Load, Need, Numbers, memory_need
+from migician.training.check.settings.training_yaml import DEFAULTS, Settings, Zero
 
 IGNORED = -100
 PAIR, ADDED_UP = 2, 3

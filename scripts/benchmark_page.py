@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.published_figures import TASK_NAMES
+from migician.benchmarks.published.figures import TASK_NAMES
+from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxtext import QWEN
-from migician.page import write_page
-from migician.report import score_answers
-from migician.scoring import Answer, Reading
+from migician.evaluation.report import score_answers
+from migician.reports.page.runs import write_page
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import browser

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from migician.models.tiny import TinyShape, make_tiny
+from migician.models.stand_ins.tiny import TinyShape, make_tiny
 
 SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """What would choose for us."""

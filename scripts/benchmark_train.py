@@ -30,12 +30,12 @@ import torch
 from benchmark_eval import QWEN2_VL_7B
 from PIL import Image
 
-from migician.mixture import write_dataset_info
-from migician.models.patches import PatchProduct
-from migician.models.tiny import WORDINGS, make_tiny
-from migician.preflight.cost import PUBLISHED, operations_of, peak_of
-from migician.preflight.learning import Shape
-from migician.training_log import read_check, read_log
+from migician.models.engines.patches import PatchProduct
+from migician.models.stand_ins.tiny import WORDINGS, make_tiny
+from migician.training.check.settings.cost import PUBLISHED, operations_of, peak_of
+from migician.training.check.settings.learning import Shape
+from migician.training.log import read_check, read_log
+from migician.training.mixture import write_dataset_info
 
 ROOT = Path(__file__).resolve().parent.parent
 # Images a sample: the six multi-image families hold 2 to 6, the single-image parts of the mix 1.
@@ -109,7 +109,7 @@ def row(variant: str, layers: str, seconds: float, run: Run, gpu: str, shape: st
 def config_of(shape: str) -> dict[str, Any]:
     if shape == "qwen2-vl-7b":
         return QWEN2_VL_7B
-    from migician.models.tiny import TinyShape, _config, _tokenizer
+    from migician.models.stand_ins.tiny import TinyShape, _config, _tokenizer
 
     return _config(TinyShape(), _tokenizer(WORDINGS, 256)).to_dict()
 

@@ -1,8 +1,8 @@
-"""Write migician/benchmarks/mig_bench_images.json: by what the builders know the images of MIG-Bench.
+"""Write migician/benchmarks/contamination/mig_bench_images.json: by what the builders know the images of MIG-Bench.
 
 python scripts/mig_bench_images.py MIG_data.json revised_MIG_bench.json
 
-The list holds eight bytes for what the name of an image comes to (see migician/origins.py), and the sha256 of
+The list holds eight bytes for what the name of an image comes to (see contamination/image_keys.py), and the sha256 of
 the files it was made from. It is 37 KB where the files are 5.4 MB, has none of their text, and asking it costs
 the same however many files went in.
 """
@@ -15,15 +15,15 @@ from pathlib import Path
 
 import msgspec
 
+from migician.benchmarks.contamination.image_keys import benchmark_keys, digest
+from migician.benchmarks.contamination.leakage import Listed, NameList, names_in
 from migician.errors import writing
-from migician.leakage import Listed, NameList, names_in
-from migician.origins import benchmark_keys, digest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="MIG-Bench's JSON files, original and revised")
-    parser.add_argument("--out", type=Path, default=Path("migician/benchmarks/mig_bench_images.json"))
+    parser.add_argument("--out", type=Path, default=Path("migician/benchmarks/contamination/mig_bench_images.json"))
     options = parser.parse_args()
     files, digests = {}, set()
     for file in options.files:

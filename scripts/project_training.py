@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from migician.preflight.cost import AUTHORS_RATE, PEAK_FLOPS
-from migician.preflight.projection import SAMPLES, Assumptions, project
+from migician.training.check.settings.cost import AUTHORS_RATE, PEAK_FLOPS
+from migician.training.check.settings.projection import SAMPLES, Assumptions, project
 
 MACHINES = [(8, "A100"), (8, "H100"), (32, "H100")]
 

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from migician.boxes import Box
-from migician.index.pairs import Pairs, write_pairs
-from migician.index.scenes import Scenes, write_scenes
-from migician.index.tracks import Tracks, write_tracks
-from migician.recipe import read_recipe, settings_of
-from migician.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
-from migician.seeds import derived
+from migician.build.recipe import read_recipe, settings_of
+from migician.sampling import derived
+from migician.sources.index.pairs import Pairs, write_pairs
+from migician.sources.index.scenes import Scenes, write_scenes
+from migician.sources.index.tracks import Tracks, write_tracks
+from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft
 

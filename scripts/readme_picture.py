@@ -12,10 +12,10 @@ from PIL import Image
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.images import resolve_images
+from migician.benchmarks.scoring.scoring import Answer, Reading, score
 from migician.boxes import Box
 from migician.draw import contact_sheet, prediction, truth
 from migician.models import Request, load_model
-from migician.scoring import Answer, Reading, score
 
 
 def main() -> None:

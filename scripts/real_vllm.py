@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from migician.models import Request
-    from migician.models.qwen2_vl import Migician
+    from migician.models.engines.qwen2_vl import Migician
 
 TIE = 1e-4
 """Logits nearer to each other than this are equal within the error of float32; benchmark_eval.py's."""
@@ -58,7 +58,7 @@ def main() -> None:
 def make(folder: Path) -> None:
     """`folder/world` and `folder/model`; the model last, so that its being there says that all is."""
     from migician.miniature import Amounts, make_world
-    from migician.models.tiny import TinyShape, make_tiny
+    from migician.models.stand_ins.tiny import TinyShape, make_tiny
 
     shutil.rmtree(folder / "world", ignore_errors=True)
     make_world(folder / "world", 0, Amounts(held_out=20))  # of each of ten tasks
@@ -86,9 +86,9 @@ def compare(folder: Path, names: Sequence[str]) -> int:
     """Print the comparison; gives the exit status."""
     from migician.benchmarks import mig_bench
     from migician.benchmarks.images import resolve_images
-    from migician.evaluation import Plan
+    from migician.evaluation.ask import Plan
     from migician.models import Request
-    from migician.models.qwen2_vl import Migician
+    from migician.models.engines.qwen2_vl import Migician
 
     world = folder / "world"
     questions = {one.index: one for one in mig_bench.load(world / "MIG-Bench" / "MIG_data.json").questions}

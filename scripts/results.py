@@ -9,17 +9,17 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from migician.answers import read_answers
 from migician.benchmarks import mig_bench
-from migician.benchmarks.published_figures import published_named
+from migician.benchmarks.published.figures import published_named
+from migician.benchmarks.scoring.scoring import Reading, Record, score
+from migician.benchmarks.scoring.values import value_of
 from migician.boxtext import QWEN
 from migician.errors import writing
-from migician.figures import PICTURES
+from migician.evaluation.answer_files import read_answers
+from migician.evaluation.report import HEADINGS, build_report
 from migician.metrics import METRICS
-from migician.report import HEADINGS, build_report
-from migician.scoring import Reading, Record, score
-from migician.tables import tables, write_markdown
-from migician.values import value_of
+from migician.reports.figures import PICTURES
+from migician.reports.tables import tables, write_markdown
 
 READINGS = {
     "strict": Reading("strict", QWEN),

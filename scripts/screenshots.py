@@ -22,8 +22,8 @@ from PIL import Image
 from migician.chat.page import serve
 from migician.chat.session import Shelf
 from migician.errors import writing
-from migician.page import write_page
-from migician.pagedataset import write_dataset_page
+from migician.reports.page.dataset import write_dataset_page
+from migician.reports.page.runs import write_page
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import browser

@@ -49,10 +49,10 @@ fi
 
 echo "stage.sh: $config on $processes processes, into $out" >&2
 launch=(llamafactory-cli train)
-# A checkpoint converted for another number of processes: see migician/universal.py.
+# A checkpoint converted for another number of processes: see migician/training/universal_checkpoint.py.
 [[ " ${again[*]} " != *" deepspeed="* ]] ||
   launch=(torchrun --nnodes "$nodes" --node_rank "$rank" --nproc_per_node "$NPROC_PER_NODE"
-    --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" -m migician.universal)
+    --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" -m migician.training.universal_checkpoint)
 FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" <&0 & # else bash gives it /dev/null
 trainer=$!
 if [ "$rank" = 0 ]; then

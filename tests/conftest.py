@@ -34,7 +34,7 @@ def shared() -> Path:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random-start Qwen2-VL of true class, small enough to answer in a blink."""
     pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
-    from migician.models.tiny import make_tiny
+    from migician.models.stand_ins.tiny import make_tiny
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_tiny(folder, seed=0)

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from migician.boxes import Box
-from migician.index.pairs import Pairs, write_pairs
-from migician.index.scenes import Scenes, write_scenes
-from migician.index.tracks import Tracks, write_tracks
-from migician.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
+from migician.sources.index.pairs import Pairs, write_pairs
+from migician.sources.index.scenes import Scenes, write_scenes
+from migician.sources.index.tracks import Tracks, write_tracks
+from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft
 

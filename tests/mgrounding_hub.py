@@ -13,7 +13,7 @@ import pytest
 from hub_stand_in import Hub
 from split_zip import write_split
 
-from migician.hub import fetch, plan
+from migician.hub.released import fetch, plan
 
 STRAY = "home/liyou/opensource_datasets/MGrounding-630k/"
 

@@ -24,11 +24,12 @@ from mutations import Mutation, mutations
 from PIL import Image
 from typer.main import get_command
 
-from migician import cli, runs
+from migician import cli
 from migician.benchmarks import load_benchmark
 from migician.errors import UserError
-from migician.families import QWEN2_VL
+from migician.models.family import QWEN2_VL
 from migician.printable import one_line
+from migician.reports import runs
 
 IMAGES = tuple(f"MIG-Bench/images/{name}.png" for name in "abc")
 HIT, MISS = "<|box_start|>(100,100),(500,500)<|box_end|>", "In the first image (600,600),(900,900)"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from migician.adapters import is_adapter, merge_adapter, read_adapter
-from migician.checkpointforms import canonical
-from migician.checkpoints import locate
 from migician.cli import app
 from migician.errors import UserError
+from migician.models.checkpoint import locate
+from migician.training.adapters import is_adapter, merge_adapter, read_adapter
+from migician.training.checkpoint_forms import canonical
 
 pytest.importorskip("peft", reason="train extra not installed: bash scripts/setup.sh")
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
@@ -65,7 +65,7 @@ def test_the_merged_weights_are_pefts(tiny_folder: Path, tmp_path: Path, config:
 def test_pieces_of_any_size_make_the_same(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted(tiny_folder, tmp_path / "adapter")
     merge_adapter(tmp_path / "adapter", tmp_path / "whole")
-    monkeypatch.setattr("migician.adapters.PIECE", 300)  # not a whole number of rows
+    monkeypatch.setattr("migician.training.adapters.PIECE", 300)  # not a whole number of rows
     merge_adapter(tmp_path / "adapter", tmp_path / "pieces")
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -106,7 +106,7 @@ def test_what_cannot_be_merged_is_a_line(tiny_folder: Path, tmp_path: Path) -> N
         with pytest.raises(UserError, match=says):
             merge_adapter(adapter, tmp_path / "out")
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    from migician.models.tiny import TinyShape, make_tiny
+    from migician.models.stand_ins.tiny import TinyShape, make_tiny
 
     other = make_tiny(tmp_path / "other", seed=0, shape=TinyShape(width=64, heads=4, key_value_heads=4))
     with pytest.raises(UserError, match="name the --base it was trained on"):

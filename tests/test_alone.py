@@ -258,7 +258,7 @@ def test_of_those_that_start_at_once_one_begins(tmp_path: Path) -> None:
     os.mkfifo(gate)
     lock.parent.mkdir()
     script = f". {ROOT}/scripts/alone.sh; hold {lock} test.sh run; head -c 1 {gate}"
-    look = f"from migician.training_log import is_held\nwhile True: is_held({str(lock.parent)!r})"
+    look = f"from migician.training.log import is_held\nwhile True: is_held({str(lock.parent)!r})"
     looking = subprocess.Popen([sys.executable, "-c", look], env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
         with gate.open("r+b", 0) as release:

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from migician.answers import read_answers
 from migician.benchmarks import mig_bench
 from migician.errors import UserError
+from migician.evaluation.answer_files import read_answers
 
 REPLIES = ["(100,100),(500,500)", 'two\nlines, "quoted"\tand a tab', "(1,1),(2,2)"]
 QUESTIONS = [f"Question {number}: locate it in the 2th image. " for number in range(3)]

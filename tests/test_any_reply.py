@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from migician.answers import score_file
 from migician.cli import app
-from migician.cocoform import write_coco
-from migician.comparison import compare
-from migician.page import write_page
-from migician.recordtable import write_table
-from migician.runfolder import read_run
+from migician.evaluation.answer_files import score_file
+from migician.evaluation.comparison import compare
+from migician.evaluation.run_folder import read_run
+from migician.reports.coco import write_coco
+from migician.reports.page.runs import write_page
+from migician.reports.parquet import write_table
 
 LONG = "9" * 400
 PIECES = [

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician import archives
-from migician.archives import check_name, missing_bytes, unpack
 from migician.errors import UserError
+from migician.hub import archives
+from migician.hub.archives import check_name, missing_bytes, unpack
 
 
 def archive(file, members, modes=None):

@@ -15,14 +15,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation import Plan, evaluate
-from migician.faults import Tolerance
+from migician.evaluation.ask import Plan, evaluate
 from migician.models import Request
-from migician.models.scripted import Scripted
-from migician.scoring import Reading
+from migician.models.faults import Tolerance
+from migician.models.stand_ins.scripted import Scripted
 
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"
 STOPPED_AT = 3

@@ -12,8 +12,8 @@ from native import NATIVES, Damage, Native
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import ImagePair, Scene, Tally
 from migician.sources import SOURCES, scenes_of
+from migician.sources.scenes import ImagePair, Scene, Tally
 
 Seen = list[tuple[str, Box | None, str]]
 """(image, box, label) of all that a reader gives; no box where the object is not in the image."""

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from migician.batches import Asker
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.families import QWEN2_VL
+from migician.evaluation.asker import Asker
 from migician.models import Request
+from migician.models.family import QWEN2_VL
 from migician.models.staged import Staged
 
 
@@ -150,7 +150,7 @@ def test_the_next_batch_is_made_ready_while_the_model_is_at_work():
 
 
 def test_models_without_stages_are_asked_through_answer():
-    from migician.models.scripted import Scripted
+    from migician.models.stand_ins.scripted import Scripted
 
     (result,) = Asker(Scripted(lambda request: request.prompt)).ask(batches(3))
     assert [reply.text for reply in result.replies] == ["a", "b", "c"] and result.work == {}

@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 
 from migician import benchmarks
 from migician.benchmarks import BENCHMARKS, load_benchmark, mmiu
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation import Plan, evaluate
-from migician.families import QWEN2_VL
+from migician.evaluation.ask import Plan, evaluate
 from migician.models import Request
-from migician.models.internvl2 import FAMILY as INTERNVL2
-from migician.models.minicpm_v import FAMILY as MINICPM_V
+from migician.models.families.internvl2 import FAMILY as INTERNVL2
+from migician.models.families.minicpm_v import FAMILY as MINICPM_V
+from migician.models.family import QWEN2_VL
 from migician.models.pictures import load_pictures
-from migician.models.scripted import Scripted
-from migician.scoring import Reading
+from migician.models.stand_ins.scripted import Scripted
 
 STRICT = Reading("strict", QWEN)
 CONTEXT = (
@@ -336,7 +336,7 @@ from pathlib import Path
 
 import msgspec
 
-from migician.choices import ChoiceBench, ChoiceQuestion
+from migician.benchmarks.scoring.choices import ChoiceBench, ChoiceQuestion
 
 
 def load(path):

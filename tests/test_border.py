@@ -22,9 +22,9 @@ from test_faults import LINES, command
 from typer.main import get_command
 
 from migician import cli
-from migician.checkpoints import read_header
 from migician.errors import UserError
 from migician.files import decode, decode_yaml, is_file, is_folder, read_object, status, unfit, whole
+from migician.models.checkpoint import read_header
 from migician.printable import one_line
 
 TRIES = 250

@@ -15,8 +15,8 @@ from hub_stand_in import Hub
 from mgrounding_hub import mgrounding, tree
 from test_faults import command
 
-from migician.downloads import HubFile, partial_path
 from migician.errors import partial_of
+from migician.hub.transfer import HubFile, partial_path
 
 MOST_BYTES = 64 << 20
 """Of memory: what a fetch of small files takes is far below, what the archives claim far above."""

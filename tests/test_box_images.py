@@ -15,11 +15,11 @@ from test_page import data_of
 from typer.testing import CliRunner
 
 from migician.boxtext import parse_boxes
+from migician.chat.grounding import ground
 from migician.cli import app
 from migician.imagenames import asked_image, images_of_box
-from migician.models.grounding import ground
-from migician.models.scripted import Scripted
-from migician.runs import open_run
+from migician.models.stand_ins.scripted import Scripted
+from migician.reports.runs import open_run
 
 DIFFERENCE = "Compare these two images carefully and give me the coordinates of their difference. "
 TRACKED = (

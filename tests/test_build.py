@@ -15,13 +15,13 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.build import Built, build
+from migician.build.dataset import Built, build
+from migician.build.recipe import Recipe, TaskRecipe, adjusted, read_recipe
 from migician.errors import UserError
 from migician.miniature import Amounts, make_world
-from migician.mixture import Part, mix, shares, write_dataset_info
-from migician.recipe import Recipe, TaskRecipe, adjusted, read_recipe
-from migician.samples import read_samples, sample, write_samples
+from migician.samples.sample import read_samples, sample, write_samples
 from migician.sources import SOURCES
+from migician.training.mixture import Part, mix, shares, write_dataset_info
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINIATURE = REPOSITORY / "configs" / "miniature.yaml"

@@ -16,24 +16,24 @@ import pytest
 import yaml
 from PIL import Image, ImageColor
 
-from migician import survey as surveying
-from migician.album import album, draw_sample
 from migician.boxes import Box
-from migician.boxplaces import places
 from migician.boxtext import QWEN, parse_boxes
-from migician.build import build
-from migician.charts import histograms
-from migician.checking import check
+from migician.build.card.album import album, draw_sample
+from migician.build.card.charts import histograms
+from migician.build.card.readme import readme
+from migician.build.dataset import build
+from migician.build.image_roots import ImageRoots
 from migician.draw import PALETTE, PREDICTION
 from migician.errors import UserError
-from migician.imageroots import ImageRoots
 from migician.miniature import Amounts, make_world
-from migician.readme import readme
-from migician.samples import Sample, read_samples, sample, write_samples
+from migician.samples import survey as surveying
+from migician.samples.box_places import places
+from migician.samples.sample import Sample, read_samples, sample, write_samples
+from migician.samples.survey import AREA_EDGES, Figures, survey
 from migician.sources import SOURCES
-from migician.survey import AREA_EDGES, Figures, survey
 from migician.tasks import common_object, difference, free_form, object_tracking, referring_grounding, region_locating
 from migician.tasks.draft import FORMATS, Wordings, image_fields
+from migician.training.check.data import check
 from tests.test_build import MINIATURE
 
 

@@ -15,15 +15,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Answer, Reading, score
 from migician.boxtext import QWEN, STYLES
-from migician.chain import chained, describing, evaluate_chain, locating, target_image
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation import Plan
+from migician.evaluation.ask import Plan
+from migician.evaluation.chain_of_thought import chained, describing, evaluate_chain, locating, target_image
+from migician.evaluation.run_folder import read_run
 from migician.models import Request
-from migician.models.scripted import Scripted
-from migician.runfolder import read_run
-from migician.scoring import Answer, Reading, score
+from migician.models.stand_ins.scripted import Scripted
 
 STRICT = Reading("strict", QWEN)
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"

@@ -13,8 +13,8 @@ from PIL import Image
 from scipy import ndimage
 
 from migician.boxes import Box
-from migician.scenes import Tally
-from migician.sources.changed_region import changed_region
+from migician.sources.formats.changed_region import changed_region
+from migician.sources.scenes import Tally
 
 SIZE = 224
 

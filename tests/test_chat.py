@@ -15,6 +15,7 @@ from PIL import Image
 
 from migician.boxtext import STYLES
 from migician.chat.examples import EXAMPLES, example
+from migician.chat.grounding import Grounding
 from migician.chat.page import serve
 from migician.chat.session import Session, Shelf
 from migician.chat.terminal import converse
@@ -23,8 +24,7 @@ from migician.chat.uploads import Limits, kept, take
 from migician.draw import Mark, draw_boxes
 from migician.errors import UserError
 from migician.models import Request, load_model
-from migician.models.grounding import Grounding
-from migician.models.scripted import Scripted
+from migician.models.stand_ins.scripted import Scripted
 
 IN_SECOND = "In Image-2: <|box_start|>(250,100),(700,900)<|box_end|>"
 

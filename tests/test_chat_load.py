@@ -37,7 +37,7 @@ from chat_client import Running, running, told
 from migician.chat import page
 from migician.chat.page import Server, serve
 from migician.chat.session import Shelf
-from migician.models.scripted import Scripted
+from migician.models.stand_ins.scripted import Scripted
 
 SMALL = Limits(kept_bytes=1_000_000, sent_bytes=300_000, talk_bytes=500_000, body_bytes=200_000, file_bytes=100_000)
 MANY = 200

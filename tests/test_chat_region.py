@@ -12,7 +12,7 @@ from test_chat_page import pictures
 
 from migician.chat.page import serve
 from migician.chat.session import Shelf
-from migician.models.scripted import Scripted
+from migician.models.stand_ins.scripted import Scripted
 
 BOX = "<|box_start|>(250,100),(700,900)<|box_end|>"
 

@@ -25,7 +25,7 @@ from migician.chat.hosts import Hosts
 from migician.chat.page import Server, serve
 from migician.chat.session import Shelf
 from migician.errors import UserError
-from migician.models.scripted import Scripted
+from migician.models.stand_ins.scripted import Scripted
 
 HTTP = httpx.Client(timeout=300)
 REPOSITORY = Path(__file__).resolve().parent.parent

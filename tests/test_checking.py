@@ -13,19 +13,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from migician.build import build
-from migician.checking import Options, check
-from migician.checking import images as images_module
-from migician.checking.findings import KINDS, Findings, shown
-from migician.checking.images import Care, look, look_at_all
-from migician.checking.inputs import Samples
-from migician.checking.reading import Reader
-from migician.checking.report import Report, sentences
+from migician.build.dataset import build
 from migician.cli import app
 from migician.errors import UserError
-from migician.lengths import EstimatedTokens, Resize
 from migician.miniature import make_world
-from migician.mixture import dataset_entry
+from migician.samples.lengths import EstimatedTokens, Resize
+from migician.training.check.data import Options, check
+from migician.training.check.data import images as images_module
+from migician.training.check.data.findings import KINDS, Findings, shown
+from migician.training.check.data.images import Care, look, look_at_all
+from migician.training.check.data.inputs import Samples
+from migician.training.check.data.reading import Reader
+from migician.training.check.data.report import Report, sentences
+from migician.training.mixture import dataset_entry
 from tests.test_build import MINIATURE, WORLD
 
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"

@@ -19,9 +19,9 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 safetensors = pytest.importorskip("safetensors.torch")
 
-from migician.checkpointforms import canonical  # noqa: E402
 from migician.errors import UserError  # noqa: E402
-from migician.merging import merge  # noqa: E402
+from migician.training.checkpoint_forms import canonical  # noqa: E402
+from migician.training.merge import merge  # noqa: E402
 
 EMBEDDINGS = "model.embed_tokens.weight"
 ROPE = {"type": "mrope", "mrope_section": [2, 3, 3]}
@@ -137,7 +137,7 @@ def test_one_model_in_three_forms_merges_to_itself_bit_for_bit(forms: list[Path]
 
 def test_the_merged_model_replies_as_each_of_them(forms: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    from migician.models.qwen2_vl import Migician
+    from migician.models.engines.qwen2_vl import Migician
 
     images = [Image.effect_noise(size, 90).convert("RGB") for size in ((112, 112), (200, 60))]
     merged = [merge([forms[k], forms[k - 1], forms[k - 2]], tmp_path / str(k)) for k in range(3)]
@@ -159,7 +159,7 @@ def test_renames_are_said(forms: list[Path], tmp_path: Path) -> None:
 
 
 def test_other_weights_in_another_form_are_averaged(tiny_folder: Path, tmp_path: Path) -> None:
-    from migician.models.tiny import make_tiny
+    from migician.models.stand_ins.tiny import make_tiny
 
     other = copy(make_tiny(tmp_path / "other", seed=1), tmp_path / "old")
     old_files(other, "chat_template.json")

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from migician.benchmarks.scoring.choices import ChoiceQuestion, is_published_match
+from migician.benchmarks.scoring.option_text import read_option
+from migician.benchmarks.scoring.scoring import Answer, Reading, score
 from migician.boxtext import QWEN
-from migician.choices import ChoiceQuestion, is_published_match
 from migician.cli import app
-from migician.optiontext import read_option
-from migician.scoring import Answer, Reading, score
 
 ORDER = ("the first image", "the second image", "the third image", "the fourth image")
 YES_NO = ("Yes", "No")
@@ -349,7 +349,7 @@ class Bench:
     """As much of a benchmark as scoring needs."""
 
     def __init__(self, questions):
-        from migician.choices import CHOICES
+        from migician.benchmarks.scoring.choices import CHOICES
 
         self.questions, self.scoring = questions, CHOICES
 

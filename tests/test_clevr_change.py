@@ -14,8 +14,8 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Tally
 from migician.sources import clevr_change
+from migician.sources.scenes import Tally
 
 LEFT, RIGHT = [48, 32, 96, 64], [52, 30, 96, 64]
 

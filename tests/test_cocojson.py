@@ -16,9 +16,10 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Scene, Tally, Thing
-from migician.sources import coco, cocojson, jsonstream, objects365, reading
-from migician.sources.reading import CLIPPED, CLIPPING
+from migician.sources import coco, objects365
+from migician.sources.formats import cocojson, jsonstream, reading
+from migician.sources.formats.reading import CLIPPED, CLIPPING
+from migician.sources.scenes import Scene, Tally, Thing
 
 FLAGS = {"iscrowd": "box around a crowd", "isfake": "picture of the object", "isreflected": "reflected object"}
 

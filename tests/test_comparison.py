@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from migician.comparison import compare, comparison_table, significance_table
 from migician.errors import UserError
+from migician.evaluation.comparison import compare, comparison_table, significance_table
 from migician.metrics import bootstrap_differences, difference, estimate, mcnemar
-from migician.recordtable import write_table
+from migician.reports.parquet import write_table
 
 
 @settings(deadline=None)
@@ -101,11 +101,11 @@ def test_the_same_seed_gives_the_same_interval_and_one_cluster_says_nothing():
 
 def test_real_answers_compared(shared, tmp_path):
     """The two released models, by the counts of their own records."""
-    from migician.answers import read_answers
     from migician.benchmarks import mig_bench
+    from migician.benchmarks.scoring.scoring import Reading
     from migician.boxtext import QWEN
-    from migician.report import score_answers
-    from migician.scoring import Reading
+    from migician.evaluation.answer_files import read_answers
+    from migician.evaluation.report import score_answers
 
     bench = mig_bench.load(shared / "data/mig_bench/revised_MIG_bench.json")
     folders = [tmp_path / name for name in ("qwen2_vl", "migician")]
@@ -128,11 +128,11 @@ def test_real_answers_compared(shared, tmp_path):
 
 
 def scored(tmp_path, name, benchmark, data, replies):
-    from migician.answers import read_answers
     from migician.benchmarks import load_benchmark
+    from migician.benchmarks.scoring.scoring import Reading
     from migician.boxtext import QWEN
-    from migician.report import score_answers
-    from migician.scoring import Reading
+    from migician.evaluation.answer_files import read_answers
+    from migician.evaluation.report import score_answers
 
     answers = tmp_path / f"{name}.jsonl"
     answers.write_text("".join(json.dumps({"index": i, "response": one}) + "\n" for i, one in enumerate(replies)))

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.boxes import Box
-from migician.scenes import Frame, ImagePair, Track
-from migician.seeds import dice
+from migician.sampling import dice
+from migician.sources.scenes import Frame, ImagePair, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import FORMATS, Manner, Speaker, Target, Wordings, image_fields
 

@@ -14,11 +14,11 @@ from foreign import dump, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician.converters import groma, llava
-from migician.converters.foreign import ImageFolder, plain
+from migician.build.converters import groma, llava
+from migician.build.converters.foreign import ImageFolder, plain
 from migician.errors import UserError
-from migician.samples import IMAGE_MARK, Sample, read_samples
-from migician.scenes import Tally
+from migician.samples.sample import IMAGE_MARK, Sample, read_samples
+from migician.sources.scenes import Tally
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.boxes import Box
-from migician.boxplaces import NEAR, TRACKING, Copying, Seen, anchor, seen, source_of
 from migician.boxtext import QWEN, parse_boxes
-from migician.build import build
-from migician.checking import Options, check
-from migician.samples import Sample, Turn, read_samples, write_samples
-from migician.scenes import Frame, Track
+from migician.build.dataset import build
+from migician.samples.box_places import NEAR, TRACKING, Copying, Seen, anchor, seen, source_of
+from migician.samples.sample import Sample, Turn, read_samples, write_samples
+from migician.sources.scenes import Frame, Track
+from migician.training.check.data import Options, check
 
 SETTINGS: dict[str, dict[str, Any]] = {"before": {"seconds": [5 / 30, 20 / 30], "copyable": 1, "area": 0}, "now": {}}
 """What tracking asked for up to 2026-11 (5 to 20 frames of 30 a second, any box), and its own settings now."""
@@ -245,8 +245,8 @@ def test_sources(image: str, source: str) -> None:
 
 
 def test_old_indexes_have_the_rate_of_their_source(tmp_path: Path) -> None:
-    from migician.index import make_index, open_index
     from migician.miniature import Amounts, make_world
+    from migician.sources.index import make_index, open_index
 
     root = make_world(tmp_path / "w", 1, Amounts(got10k=2))["got10k"]
     index: Any = make_index("got10k", root, tmp_path / "index")

@@ -16,12 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from migician import benchmarks, models, sources, tasks
-from migician.benchmarks.published_figures import PUBLISHED
+from migician.benchmarks.published.figures import PUBLISHED
 from migician.boxtext import parse_boxes
 from migician.cli import VERBS, app
-from migician.samples import read_samples
-from migician.scenes import Scene
+from migician.samples.sample import read_samples
 from migician.sources import Source
+from migician.sources.scenes import Scene
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "eval/results.md"]

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
-from migician.evaluation import Plan, evaluate
+from migician.evaluation.ask import Plan, evaluate
 from migician.models import Request
-from migician.scoring import Reading
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-Migician = pytest.importorskip("migician.models.qwen2_vl").Migician
+Migician = pytest.importorskip("migician.models.engines.qwen2_vl").Migician
 
 STRICT = Reading("strict", QWEN)
 
@@ -138,10 +138,10 @@ from pathlib import Path
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.evaluation import Plan, evaluate
+from migician.evaluation.ask import Plan, evaluate
 from migician.models import load_model
-from migician.ranks import Ranks
-from migician.scoring import Reading
+from migician.evaluation.ranks import Ranks
+from migician.benchmarks.scoring.scoring import Reading
 import torch
 
 def threads():
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_line_and_no_answer_is_lost(start, whole, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(world, tmp_path):
-    from migician.answerlog import hold
+    from migician.evaluation.answer_log import hold
 
     out = tmp_path / "out"
     words = ["eval", "mig-bench", "--model", "constant", "--data", world / "data.json", "--images", world, "--out", out]

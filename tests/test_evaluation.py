@@ -9,15 +9,15 @@ import sys
 import pytest
 from PIL import Image
 
-from migician.answerlog import hold
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.evaluation import Plan, evaluate
-from migician.faults import BEARING, RunStopped, Tolerance
-from migician.models.scripted import Scripted
-from migician.report import notes
-from migician.scoring import Reading
+from migician.evaluation.answer_log import hold
+from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.report import notes
+from migician.models.faults import BEARING, RunStopped, Tolerance
+from migician.models.stand_ins.scripted import Scripted
 
 STRICT = Reading("strict", QWEN)
 
@@ -96,9 +96,9 @@ KILLED = """
 import os, signal, sys
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
-from migician.evaluation import Plan, evaluate
-from migician.models.scripted import Scripted
-from migician.scoring import Reading
+from migician.evaluation.ask import Plan, evaluate
+from migician.models.stand_ins.scripted import Scripted
+from migician.benchmarks.scoring.scoring import Reading
 data, root, out, log, fatal = sys.argv[1:]
 from pathlib import Path
 def reply(request):
@@ -305,7 +305,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_answers_stay(world, tmp_path, m
         written.append(content)
         return os.writev(handle, [content])
 
-    monkeypatch.setattr("migician.answerlog.os.write", full)
+    monkeypatch.setattr("migician.evaluation.answer_log.os.write", full)
     with pytest.raises(UserError, match="No space left on device. What was answered is kept"):
         run(world, out, Counting())
     monkeypatch.undo()
@@ -326,8 +326,8 @@ def test_damaged_logs_are_named(world, tmp_path):
 
 
 def test_the_best_constant_box_beats_any_other(world, tmp_path):
-    from migician.baseline import constant_answers
-    from migician.scoring import score
+    from migician.benchmarks.scoring.scoring import score
+    from migician.evaluation.baseline import constant_answers
 
     data, _ = world
     bench = mig_bench.load(data)

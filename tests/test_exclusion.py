@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from migician import build as building
-from migician import exclusion
-from migician.build import build
+from migician.benchmarks.contamination.leakage import name_list
+from migician.build import dataset as building
+from migician.build import exclusion
+from migician.build.dataset import build
+from migician.build.exclusion import BY_NAME, BY_PICTURE, MIG_BENCH, Exclude, begin
+from migician.build.rendering import Piece, Rendered, render
 from migician.cli.options import to_exclude
 from migician.errors import UserError
-from migician.exclusion import BY_NAME, BY_PICTURE, MIG_BENCH, Exclude, begin
-from migician.leakage import name_list
 from migician.miniature import Amounts, make_world
-from migician.rendering import Piece, Rendered, render
-from migician.samples import read_samples
+from migician.samples.sample import read_samples
 from tests.test_build import MINIATURE, contents
 
 

@@ -17,13 +17,13 @@ pytest.importorskip("datasets", reason="data extra not installed: bash scripts/s
 import datasets
 from pyarrow import parquet
 
-from migician import export as exporting
-from migician.build import build
+from migician.build.dataset import build
 from migician.cli import app
 from migician.errors import UserError
-from migician.export import export
+from migician.hub import export as exporting
+from migician.hub.export import export
 from migician.miniature import Amounts, make_world
-from migician.mixture import add_dataset
+from migician.training.mixture import add_dataset
 from tests.test_build import MINIATURE
 
 

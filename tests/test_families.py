@@ -19,9 +19,9 @@ from migician.benchmarks import mig_bench
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES, parse_boxes, translate
 from migician.errors import UserError
-from migician.families import QWEN2_VL, Family
 from migician.models import FAMILIES, Request, find_family, load_model
 from migician.models.conversation import conversation
+from migician.models.family import QWEN2_VL, Family
 from migician.models.pictures import load_picture, upright_size
 from migician.models.staged import Staged
 
@@ -213,7 +213,7 @@ def test_a_new_family_is_one_file_and_one_line(
 ) -> None:
     (tmp_path / "newcomer.py").write_text("""
 from migician.boxtext import STYLES
-from migician.families import Family
+from migician.models.family import Family
 
 FAMILY = Family("newcomer", STYLES["list-fraction"], "Write [x1, y1, x2, y2].", None, image_mark="({n}) <image>")
 """)

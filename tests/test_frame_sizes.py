@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from migician.build import build
-from migician.checking import check
+from migician.build.dataset import build
 from migician.errors import UserError
-from migician.index import make_index, open_index
-from migician.scenes import Tally, Track
 from migician.sources import scenes_of
-from migician.sources.reading import OTHER_SIZE, UNREADABLE, size_of
+from migician.sources.formats.reading import OTHER_SIZE, UNREADABLE, size_of
+from migician.sources.index import make_index, open_index
+from migician.sources.scenes import Tally, Track
+from migician.training.check.data import check
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OBJECT = (250, 300, 500, 600)

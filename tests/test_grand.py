@@ -10,8 +10,8 @@ import pytest
 from drafting import drafts
 
 from migician.boxes import Box
-from migician.scenes import Scene, Tally, Thing
-from migician.sources.grand import LEAST_SCORE, read_grand
+from migician.sources.formats.grand import LEAST_SCORE, read_grand
+from migician.sources.scenes import Scene, Tally, Thing
 
 SIZE = (100, 50)
 BOX = [10, 10, 20, 30]

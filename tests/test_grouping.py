@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.boxes import Box
-from migician.index.scenes import Scenes, write_scenes
-from migician.scenes import Scene, Tally, Thing
+from migician.sources.index.scenes import Scenes, write_scenes
+from migician.sources.scenes import Scene, Tally, Thing
 from migician.tasks import common_object, region_locating
 from migician.tasks.grouping import REPEATED, groups, inside, named, standing
 

@@ -10,9 +10,10 @@ from pages import make_runs
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench, mig_bench_one_shot
+from migician.benchmarks.scoring.values import Value, p_text
 from migician.cli import app
 from migician.errors import UserError
-from migician.headings import (
+from migician.evaluation.headings import (
     benchmark_words,
     check_one_measure,
     check_same_questions,
@@ -22,10 +23,9 @@ from migician.headings import (
     title_of,
     unlike,
 )
+from migician.evaluation.report import notes
+from migician.evaluation.run_folder import read_report
 from migician.miniature import Amounts, make_world
-from migician.report import notes
-from migician.runfolder import read_report
-from migician.values import Value, p_text
 
 PLAN = {"wording": "corrected", "batch_size": 32, "max_new_tokens": 128, "tasks": [], "limit": None, "chain": ""}
 MODEL = {"max_pixels": 1003520, "weights_fingerprint": "f"}

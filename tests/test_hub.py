@@ -16,9 +16,9 @@ pytest.importorskip("huggingface_hub", reason="models extra not installed: bash 
 from hub_stand_in import COMMIT
 from mgrounding_hub import STRAY, command, noise, records, run, state, tree, zipped
 
-from migician import downloads
 from migician.errors import UserError
-from migician.hub import DATASETS, fetch, plan
+from migician.hub import transfer
+from migician.hub.released import DATASETS, fetch, plan
 
 
 def test_the_whole_set_is_ready_to_train_on(hub, tmp_path):
@@ -108,7 +108,7 @@ def test_a_file_of_someone_else_is_neither_replaced_nor_removed(hub, tmp_path, p
 
 
 def test_a_disk_that_fills_up_keeps_what_came(hub, tmp_path, monkeypatch):
-    write, told = downloads._Watched.write, []
+    write, told = transfer._Watched.write, []
 
     def full(stream, content):
         told.append(len(content))
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_up_keeps_what_came(hub, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return write(stream, content)
 
-    monkeypatch.setattr(downloads._Watched, "write", full)
+    monkeypatch.setattr(transfer._Watched, "write", full)
     with pytest.raises(UserError, match=r"the download stopped: No space left on device. Run the same command again"):
         run(tmp_path, only=["Difference"])
     (part,) = tmp_path.rglob("*.part")
@@ -293,7 +293,7 @@ def test_mmiu_whose_names_are_in_parquet(hub, tmp_path):
 def test_without_the_client_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match=r"the Hub's client is not installed: pip install"):
-        downloads.list_files("a/b", "main")
+        transfer.list_files("a/b", "main")
 
 
 def test_the_folder_and_the_verb_are_one(tmp_path):

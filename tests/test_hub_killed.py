@@ -55,7 +55,7 @@ def test_killed_while_downloading_it_goes_on_from_there(hub, tmp_path):
 
 SLOW = """
 import sys, time
-from migician import archives
+from migician.hub import archives
 from migician.cli import main
 write = archives._write
 def slowly(*args):

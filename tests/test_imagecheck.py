@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from migician.errors import UserError
-from migician.imagecheck import check_images
+from migician.hub.named_images import check_images
 
 ROWS = [{"images": [f"./D/{number}.jpg"], "x": [{"y": number}]} for number in range(3)]
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Tally
 from migician.sources import imagenet
+from migician.sources.scenes import Tally
 
 FORM = """<annotation>
 	<folder>n01440764</folder>

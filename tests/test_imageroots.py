@@ -15,10 +15,10 @@ from test_faults import command
 pytest.importorskip("datasets", reason="data extra not installed: bash scripts/setup.sh")
 from pyarrow import parquet
 
-from migician.album import draw_sample
+from migician.build.card.album import draw_sample
 from migician.errors import UserError
-from migician.mixture import dataset_entry
-from migician.samples import Sample
+from migician.samples.sample import Sample
+from migician.training.mixture import dataset_entry
 
 SECRET = b"root:x:0:0:none of yours"
 

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from migician.answers import read_answers
 from migician.benchmarks import mig_bench
 from migician.boxes import Box
 from migician.boxtext import STYLES
 from migician.cli import app
 from migician.errors import UserError
-from migician.families import QWEN2_VL
-from migician.models.qwen2_5_vl import FAMILY
-from migician.models.sending import sent_size
+from migician.evaluation.answer_files import read_answers
+from migician.models.engines.sent_images import sent_size
+from migician.models.families.qwen2_5_vl import FAMILY
+from migician.models.family import QWEN2_VL
 
 SIZES = [(1000, 700), (333, 2000), (64, 40), (2000, 1500)]
 """Of the file, upright."""

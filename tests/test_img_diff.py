@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.index import make_index
-from migician.scenes import Tally
 from migician.sources import img_diff
+from migician.sources.index import make_index
+from migician.sources.scenes import Tally
 from migician.tasks import difference
 from migician.tasks.draft import Plan
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from migician.boxes import Box, is_writable
 from migician.errors import Done, UserError
-from migician.index import make_index, open_index
-from migician.index.columns import PathColumn
-from migician.index.pairs import Pairs, write_pairs
-from migician.index.scenes import Scenes, write_scenes
-from migician.index.tracks import Tracks, write_tracks
 from migician.miniature import Amounts, make_world
-from migician.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
 from migician.sources import SOURCES
+from migician.sources.index import make_index, open_index
+from migician.sources.index.columns import PathColumn
+from migician.sources.index.pairs import Pairs, write_pairs
+from migician.sources.index.scenes import Scenes, write_scenes
+from migician.sources.index.tracks import Tracks, write_tracks
+from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
 
 ROOT = Path("/data/source")
 HAIR = 2**-31

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician import jsonrecords
 from migician.errors import UserError
-from migician.jsonrecords import JsonRecords
+from migician.samples import record_file
+from migician.samples.record_file import JsonRecords
 
 # Text that would mislead a scanner: quotes, backslashes, brackets.
 tricky = st.text(st.sampled_from('ab"\\{}[],:\n é'), max_size=12)
@@ -37,7 +37,7 @@ def test_records_are_those_of_the_decoder_whatever_the_blocks(
     file = tmp_path_factory.mktemp("records") / "r.json"
     file.write_text(dumped(records, form))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(jsonrecords, "_BLOCK", block)
+        patched.setattr(record_file, "_BLOCK", block)
         with JsonRecords(file) as found:
             read = [json.loads(record) for record in found]
             assert len(found) == len(read)
@@ -81,7 +81,7 @@ def test_what_is_no_file_of_records(tmp_path: Path, content: bytes, said: str) -
     file.write_bytes(content)
     for block in (1 << 20, 3):
         with pytest.MonkeyPatch.context() as patched, pytest.raises(UserError, match=said) as caught:
-            patched.setattr(jsonrecords, "_BLOCK", block)
+            patched.setattr(record_file, "_BLOCK", block)
             JsonRecords(file)
         assert str(file) in str(caught.value)
 

@@ -9,8 +9,8 @@ from tracks import agrees, boxes, expected, place_frames, rows_of, write
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Tally, Track
 from migician.sources import lasot
+from migician.sources.scenes import Tally, Track
 
 
 class TestLasot:

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from migician.checking import Options, check
 from migician.cli import app
-from migician.datasetinfo import NotRead, layout_beside, layout_of
 from migician.errors import UserError
-from migician.export import export
-from migician.layouts import LayoutReader, Record
-from migician.mixture import Part, add_dataset, dataset_entry, mix
-from migician.pagedataset import write_dataset_page
+from migician.hub.export import export
+from migician.reports.page.dataset import write_dataset_page
+from migician.samples.dataset_info import NotRead, layout_beside, layout_of
+from migician.samples.layouts import LayoutReader, Record
+from migician.training.check.data import Options, check
+from migician.training.mixture import Part, add_dataset, dataset_entry, mix
 
 OWN = dataset_entry("x.json")
 TAGS = OWN["tags"]

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from migician import fingerprints
+from migician.benchmarks.contamination import fingerprints
+from migician.benchmarks.contamination.fingerprints import NEAR, fingerprint, near_pairs, prepare
+from migician.benchmarks.contamination.leakage import Leaks, names_in
 from migician.errors import UserError
-from migician.fingerprints import NEAR, fingerprint, near_pairs, prepare
-from migician.leakage import Leaks, names_in
 
 
 @pytest.fixture(scope="module")

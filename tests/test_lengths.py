@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from migician.errors import UserError
-from migician.lengths import EstimatedTokens, Resize, TokenizerTokens, image_tokens, processor_pixels, rendered
+from migician.samples.lengths import EstimatedTokens, Resize, TokenizerTokens, image_tokens, processor_pixels, rendered
 
 sides = st.integers(1, 5000)
 SIZES = [

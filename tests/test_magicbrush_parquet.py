@@ -14,9 +14,9 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Tally
 from migician.sources import magicbrush
-from migician.sources.magicbrush_parquet import unpack
+from migician.sources.formats.magicbrush_parquet import unpack
+from migician.sources.scenes import Tally
 
 pyarrow = pytest.importorskip("pyarrow", reason="train extra not installed: bash scripts/setup.sh")
 parquet = pytest.importorskip("pyarrow.parquet")

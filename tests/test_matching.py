@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.benchmarks import load_benchmark, mig_bench
+from migician.benchmarks.scoring.matching import Placed, SetQuestion, match
+from migician.benchmarks.scoring.scoring import Answer, Reading, score
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES
 from migician.errors import UserError
-from migician.families import QWEN2_VL
-from migician.matching import Placed, SetQuestion, match
-from migician.models.minicpm_v import FAMILY as MINICPM
-from migician.scoring import Answer, Reading, score
+from migician.models.families.minicpm_v import FAMILY as MINICPM
+from migician.models.family import QWEN2_VL
 
 STRICT = Reading("strict", QWEN)
 
@@ -99,7 +99,7 @@ QUESTION = SetQuestion(
 
 class Bench:
     def __init__(self, *questions):
-        from migician.matching import MATCHING
+        from migician.benchmarks.scoring.matching import MATCHING
 
         self.questions, self.scoring = questions, MATCHING
 

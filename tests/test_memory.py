@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from migician.preflight.cost import QWEN2_VL_7B
-from migician.preflight.learning import Shape, learning_of
-from migician.preflight.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes
-from migician.preflight.settings import DEFAULTS, Settings, Zero
+from migician.training.check.settings.cost import QWEN2_VL_7B
+from migician.training.check.settings.learning import Shape, learning_of
+from migician.training.check.settings.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes
+from migician.training.check.settings.training_yaml import DEFAULTS, Settings, Zero
 
 
 def settings(**given: Any) -> Settings:

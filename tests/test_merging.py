@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch", reason="models extra not installed: bash sc
 save_file = pytest.importorskip("safetensors.torch").save_file
 load_file = pytest.importorskip("safetensors.torch").load_file
 
-from migician import merging  # noqa: E402
 from migician.again import MADE  # noqa: E402
-from migician.checkpoints import INDEX, read_checkpoint  # noqa: E402
 from migician.errors import UserError  # noqa: E402
-from migician.merging import merge  # noqa: E402
+from migician.models.checkpoint import INDEX, read_checkpoint  # noqa: E402
+from migician.training import merge as merging  # noqa: E402
+from migician.training.merge import merge  # noqa: E402
 
 CONFIG = {"model_type": "qwen2_vl", "text_config": {"hidden_size": 4}, "transformers_version": "5.6.0"}
 
@@ -233,7 +233,7 @@ def test_a_failure_on_the_way_leaves_nothing(pair: tuple[Path, Path]) -> None:
 def test_a_killed_merge_leaves_no_half_model_and_can_be_repeated(pair: tuple[Path, Path]) -> None:
     out = pair[0].parent / "out"
     script = (
-        "import os, signal, sys; from migician.merging import merge\n"
+        "import os, signal, sys; from migician.training.merge import merge\n"
         "merge(sys.argv[1:3], sys.argv[3], on_progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
     )
     killed = subprocess.run([sys.executable, "-c", script, *map(str, pair), str(out)], check=False)
@@ -246,7 +246,7 @@ def test_a_killed_merge_leaves_no_half_model_and_can_be_repeated(pair: tuple[Pat
 def test_merged_models_load_in_transformers(tiny_folder: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from migician.models.tiny import make_tiny
+    from migician.models.stand_ins.tiny import make_tiny
 
     other = make_tiny(tmp_path / "other", seed=1)
     out = merge([tiny_folder, other], tmp_path / "out")

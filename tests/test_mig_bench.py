@@ -8,7 +8,7 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.families import QWEN2_VL
+from migician.models.family import QWEN2_VL
 
 ROW = {
     "task": "diff",

@@ -15,14 +15,14 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.build import build
+from migician.build.dataset import build
+from migician.build.recipe import read_recipe
 from migician.errors import UserError
 from migician.miniature import QUICKSTART, Amounts, drawing, make_world, unseen
 from migician.miniature.drawing import Style
-from migician.recipe import read_recipe
-from migician.scenes import ImagePair, Scene, Tally, Track
-from migician.seeds import stream
+from migician.sampling import stream
 from migician.sources import SOURCES
+from migician.sources.scenes import ImagePair, Scene, Tally, Track
 from migician.tasks import TASKS
 
 AMOUNTS = Amounts(got10k=15, coco=60, objects365=15, magicbrush=15, imagenet=20, sa1b=30, held_out=8)
@@ -235,7 +235,7 @@ def test_a_world_is_not_drawn_over_another(world: dict[str, Path]) -> None:
 
 
 def test_free_form_names_the_image(world: dict[str, Path], tmp_path: Path) -> None:
-    from migician.samples import read_samples
+    from migician.samples.sample import read_samples
 
     build(["free_form"], {"coco": world["coco"]}, tmp_path / "d", count=6, config=CONFIG)
     for one in read_samples(tmp_path / "d" / "Free-Form.json"):

@@ -11,13 +11,13 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.build import build
+from migician.build.dataset import build
 from migician.miniature import Amounts, drawing, make_world
 from migician.miniature.drawing import STYLE
-from migician.samples import read_samples
-from migician.scenes import ImagePair, Tally
-from migician.seeds import stream
+from migician.samples.sample import read_samples
+from migician.sampling import stream
 from migician.sources import SOURCES
+from migician.sources.scenes import ImagePair, Tally
 
 COUNT = 24
 PAIRS = ("clevr_change", "img_diff", "magicbrush", "spot_the_diff")

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 
-from migician.build import build
+from migician.build.dataset import build
 from migician.cli import app
 from migician.errors import UserError
-from migician.merging import merge
 from migician.miniature import Amounts, make_world
-from migician.modelcard import write_model_card
-from migician.models.tiny import make_tiny
-from migician.runs import evaluate, score
+from migician.models.stand_ins.tiny import make_tiny
+from migician.reports.model_card import write_model_card
+from migician.reports.runs import evaluate, score
+from migician.training.merge import merge
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from migician.checkpoints import commit_of, read_checkpoint
 from migician.errors import UserError
 from migician.models import CHECKPOINTS, ENGINES, FAMILIES, MODELS, Model, Request, load_model
-from migician.models.tiny import TinyShape
+from migician.models.checkpoint import commit_of, read_checkpoint
+from migician.models.stand_ins.tiny import TinyShape
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-Migician = pytest.importorskip("migician.models.qwen2_vl").Migician
+Migician = pytest.importorskip("migician.models.engines.qwen2_vl").Migician
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -55,8 +55,9 @@ def test_a_request_can_have_its_images_shrunk(model: Any) -> None:
 def test_nothing_heavy_is_imported_until_a_model_is_named(tiny_folder: Path) -> None:
     script = """if True:
         import sys
-        import migician.models, migician.models.grounding, migician.models.scripted, migician.models.constant
-        import migician.draw, migician.merging, migician.checkpoints
+        import migician.models, migician.chat.grounding, migician.models.stand_ins.scripted
+        import migician.models.stand_ins.constant
+        import migician.draw, migician.training.merge, migician.models.checkpoint
         assert not {"torch", "transformers", "safetensors", "huggingface_hub"} & sys.modules.keys()
         sys.modules["torch"] = None  # what Python does for a package that is not installed
         try:
@@ -173,7 +174,7 @@ def test_scripted_answers_from_its_file(tmp_path: Path) -> None:
 
 
 def test_the_tiny_model_repeats_byte_by_byte(tiny_folder: Path, tmp_path: Path) -> None:
-    from migician.models.tiny import make_tiny
+    from migician.models.stand_ins.tiny import make_tiny
 
     again = make_tiny(tmp_path / "again", seed=0)
     names = sorted(file.name for file in tiny_folder.iterdir())
@@ -317,7 +318,7 @@ def test_wrong_options_are_named(tiny_folder: Path, options: dict[str, Any], sai
 
 
 def test_dtype_and_limits_follow_the_memory(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from migician.models import machine
+    from migician.models.engines import machine
 
     checkpoint = read_checkpoint(tiny_folder)
     for memory, dtype, pixels in [
@@ -374,7 +375,7 @@ def test_requests_nobody_can_answer(model: Any, request_: Request, said: str) ->
 
 
 def test_the_patch_embedding_is_the_convolution_it_replaces() -> None:
-    from migician.models.patches import PatchProduct
+    from migician.models.engines.patches import PatchProduct
 
     for bias in (False, True):  # Qwen3-VL's has one
         convolution = torch.nn.Conv3d(3, 16, (2, 14, 14), stride=(2, 14, 14), bias=bias)

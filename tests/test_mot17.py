@@ -9,8 +9,8 @@ from tracks import agrees, boxes, expected, place_frames, rows_of, write
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Tally
 from migician.sources import mot17
+from migician.sources.scenes import Tally
 
 
 class TestMot17:

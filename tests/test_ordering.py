@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician.ordering import Limits, form_batches, share_out
+from migician.evaluation.batches import Limits, form_batches, share_out
 
 
 @dataclass(frozen=True)

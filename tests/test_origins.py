@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from migician.leakage import Leaks, name_list, names_in
+from migician.benchmarks.contamination.leakage import Leaks, name_list, names_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.page import write_page
-from migician.runfolder import read_report
-from migician.runs import compare, open_run
-from migician.watching import write_curve
+from migician.evaluation.run_folder import read_report
+from migician.reports.page.runs import write_page
+from migician.reports.runs import compare, open_run
+from migician.training.watch import write_curve
 
 HELD = {"all": TASKS, "early": TASKS[:2], "late": TASKS[1:], "last": TASKS[2:]}
 LABELS = {"diff": "static difference", "region": "region locating", "reasoning": "reasoning"}

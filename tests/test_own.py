@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from migician.boxes import Box
-from migician.build import build
-from migician.checking import check
+from migician.build.dataset import build
 from migician.errors import UserError
-from migician.index import make_index
-from migician.scenes import Scene, Tally
 from migician.sources import scenes_of
+from migician.sources.index import make_index
+from migician.sources.scenes import Scene, Tally
+from migician.training.check.data import check
 
 SIZE = (200, 100)
 LABELS = ("mug", "kettle", "spoon", "apple", "clock", "shoe")

@@ -10,12 +10,12 @@ from pages import HOSTILE, NAMES, make_dataset, make_images, make_runs
 from PIL import Image
 from typer.testing import CliRunner
 
-from migician.benchmarks.published_figures import published_named
+from migician.benchmarks.published.figures import published_named
 from migician.cli import app
-from migician.comparison import compare
 from migician.errors import UserError
-from migician.page import write_page
-from migician.runfolder import read_report, read_run
+from migician.evaluation.comparison import compare
+from migician.evaluation.run_folder import read_report, read_run
+from migician.reports.page.runs import write_page
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_an_image_is_shown_as_the_model_sees_it(form, tmp_path):
 
 def test_a_dataset_is_shown_as_a_trainer_reads_it(tmp_path):
     """LLaMA-Factory turns no JPEG and Pillow every TIFF; `check` warns of both, and a look shows their boxes."""
-    from migician.pagefiles import Shelf
+    from migician.reports.page.files import Shelf
 
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -183,12 +183,12 @@ def test_faults_are_named(runs, tmp_path):
 
 
 def test_workers_do_not_change_the_page(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("migician.pagefiles._BATCH", 1)
+    monkeypatch.setattr("migician.reports.page.files._BATCH", 1)
     names = [f"./MIG-Bench/images/{at}.png" for at in range(9)]
     for at, name in enumerate(names):
         Image.new("RGB", (30 + at, 20), (20 * at, 0, 0)).save(runs[0].parent / name)
-    from migician.imageroots import ImageRoots
-    from migician.pagefiles import Shelf
+    from migician.build.image_roots import ImageRoots
+    from migician.reports.page.files import Shelf
 
     made = []
     for processes in (1, 2):

@@ -9,9 +9,9 @@ from pages import HOSTILE, NAMES, make_runs
 from typer.testing import CliRunner
 
 from migician.cli import app
-from migician.page import write_page
-from migician.runfolder import read_run
-from migician.runs import open_run
+from migician.evaluation.run_folder import read_run
+from migician.reports.page.runs import write_page
+from migician.reports.runs import open_run
 
 expect = pytest.importorskip("playwright.sync_api", reason="dev extra not installed: bash scripts/setup.sh").expect
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.pagedataset import dataset_files, even_shares, write_dataset_page
+from migician.reports.page.dataset import dataset_files, even_shares, write_dataset_page
 
 
 @pytest.fixture(scope="module")

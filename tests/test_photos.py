@@ -11,9 +11,9 @@ from migician.miniature import Amounts, drawing, make_world
 from migician.miniature.drawing import Drawn, Style
 from migician.miniature.photos import write_imagenet, write_sa1b
 from migician.miniature.saving import TRAIN
-from migician.scenes import Tally
-from migician.seeds import stream
+from migician.sampling import stream
 from migician.sources import imagenet, sa1b
+from migician.sources.scenes import Tally
 
 STYLE = Style(size=168, cell=28, several=(3, 4))
 

@@ -103,7 +103,7 @@ def test_a_crop_of_which_the_disk_takes_a_part_is_refused(tmp_path: Path) -> Non
         import resource, signal, sys
         from pathlib import Path
         from PIL import Image
-        from migician import placing
+        from migician.build import images
         from migician.errors import UserError
         picture, target = Image.effect_noise((400, 400), 60), Path(sys.argv[1])
         placing._save(picture, target)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician.converters.plainpickle import read_plain_pickle
 from migician.errors import UserError
+from migician.sources.formats.plainpickle import read_plain_pickle
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -13,15 +13,15 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from migician.checking import Options
 from migician.cli import app
 from migician.errors import UserError
-from migician.mixture import dataset_entry
-from migician.preflight import Machine, Preflight, preflight
-from migician.preflight.cost import sentences
-from migician.preflight.faults import GONE
-from migician.preflight.parsing import is_installed, parse_settings
-from migician.preflight.settings import DEFAULTS
+from migician.training.check.data import Options
+from migician.training.check.settings import Machine, Preflight, preflight
+from migician.training.check.settings.cost import sentences
+from migician.training.check.settings.faults import GONE
+from migician.training.check.settings.parsing import is_installed, parse_settings
+from migician.training.check.settings.training_yaml import DEFAULTS
+from migician.training.mixture import dataset_entry
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
@@ -230,7 +230,7 @@ def test_without_llamafactory_a_table_of_its_defaults_is_taken(
     stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run(stage).training
-    monkeypatch.setattr("migician.preflight.parsing.is_installed", lambda: False)
+    monkeypatch.setattr("migician.training.check.settings.parsing.is_installed", lambda: False)
     report = run(stage)
     assert kinds(report) == {"keys_unknown"} and not report.count("problem")
     assert report.training == expected

@@ -10,19 +10,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from migician.answers import read_answers
 from migician.benchmarks import mig_bench
-from migician.benchmarks.published_figures import PUBLISHED, TASK_NAMES, caution, published_named
+from migician.benchmarks.published.figures import PUBLISHED, TASK_NAMES, caution, published_named
+from migician.benchmarks.scoring.scoring import Reading, Record, score
+from migician.benchmarks.scoring.values import Value
 from migician.boxtext import QWEN
-from migician.breakdowns import AREA_EDGES, by_box_size, by_images, image_choice
 from migician.cli import app
 from migician.draw import PALETTE
 from migician.errors import UserError
-from migician.figures import bars, radar
-from migician.report import build_report, write_report
-from migician.scoring import Reading, Record, score
-from migician.tables import Table, tables, write_latex, write_markdown, write_text
-from migician.values import Value
+from migician.evaluation.answer_files import read_answers
+from migician.evaluation.breakdowns import AREA_EDGES, by_box_size, by_images, image_choice
+from migician.evaluation.report import build_report, write_report
+from migician.reports.figures import bars, radar
+from migician.reports.tables import Table, tables, write_latex, write_markdown, write_text
 
 
 def record(reply="(1,1),(2,2)", *, target=1, image=None, images=3, task="group_grounding", iou=0.0, truth=(0, 0, 1, 1)):
@@ -319,5 +319,5 @@ def test_a_radar_of_two_tasks_is_refused(tmp_path):
 
 
 def test_scoring_does_not_load_matplotlib():
-    code = "import sys, migician.report, migician.cli; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, migician.evaluation.report, migician.cli; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, constants
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.push import cargo, push
+from migician.hub.push import cargo, push
 from tests.upload_stand_in import Uploads
 
 

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from real_trainings import CASES, Trained, train_all, write_cases
 
-from migician.checking import Options
-from migician.preflight import Machine, preflight
+from migician.training.check.data import Options
+from migician.training.check.settings import Machine, preflight
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 pytestmark = pytest.mark.slow

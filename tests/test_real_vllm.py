@@ -35,7 +35,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from migician.models.tiny import TinyShape, make_tiny
+    from migician.models.stand_ins.tiny import TinyShape, make_tiny
 
     # As wide as the script's, so that replies differ; and never a piece of a character.
     made = load_model(make_tiny(tmp_path_factory.mktemp("wide") / "model", seed=0, shape=TinyShape(spread=0.36)))

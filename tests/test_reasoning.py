@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from drafting import drafts, scene
 
-from migician.balance import FEWEST, Balance, balance_of, warnings
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.scenes import Frame, Track
-from migician.survey import AREA_EDGES
+from migician.build.balance import FEWEST, Balance, balance_of, warnings
+from migician.samples.survey import AREA_EDGES
+from migician.sources.scenes import Frame, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft, Manner, Picture, Target
 from migician.tasks.naming import with_article

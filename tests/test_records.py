@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician import records as module
 from migician.errors import UserError
-from migician.records import record_at, records
+from migician.samples import broken_records as module
+from migician.samples.broken_records import record_at, records
 
 leaves = st.text(max_size=20) | st.integers() | st.none() | st.sampled_from(["}", '"', "\\", "a\\", "],[{", "\n"])
 objects = st.dictionaries(

@@ -12,11 +12,11 @@ from foreign import dump, picture
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.converters import groma, refcoco
-from migician.converters.foreign import ImageFolder
+from migician.build.converters import groma, refcoco
+from migician.build.converters.foreign import ImageFolder
 from migician.errors import UserError
-from migician.samples import Sample
-from migician.scenes import Tally
+from migician.samples.sample import Sample
+from migician.sources.scenes import Tally
 
 
 def ref(number: int, image: int, *sentences: str, split: str = "train") -> dict[str, Any]:

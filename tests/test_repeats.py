@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migician.boxes import Box
-from migician.build import build
-from migician.checking import check
+from migician.build.dataset import build
 from migician.miniature import Amounts, make_world
-from migician.scenes import Frame, ImagePair, Track
+from migician.sources.scenes import Frame, ImagePair, Track
 from migician.tasks.draft import Draft
+from migician.training.check.data import check
 from tests.test_build import MINIATURE
 
 GROUPS = ("free_form", "group_grounding", "group_referring", "common_object")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from migician import build as building
 from migician.again import MADE
-from migician.build import build
+from migician.build import dataset as building
+from migician.build.dataset import build
+from migician.build.rendering import Piece, Rendered, render
 from migician.errors import UserError
-from migician.index import make_index
 from migician.miniature import Amounts, make_world
-from migician.rendering import Piece, Rendered, render
+from migician.sources.index import make_index
 from tests.test_build import MINIATURE, contents
 
 AMOUNTS = Amounts(got10k=30, coco=60, objects365=12, magicbrush=30, imagenet=40, sa1b=60)
@@ -39,7 +39,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from migician import build as building
+from migician.build import dataset as building
 from migician.errors import UserError
 left = int(sys.argv[1])
 real = building.render
@@ -84,8 +84,8 @@ def test_killed_and_asked_again_gives_the_same_bytes(
 # Kills itself when half of the fifth crop is on the disk.
 DYING_IN_A_CROP = """
 import os, signal, sys
-from migician import placing
-from migician.build import build
+from migician.build import images as placing
+from migician.build.dataset import build
 left = 5
 real = placing.writing
 def writing(target, **how):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.resuming import resume_point, saved_in
+from migician.training.resume import resume_point, saved_in
 
 
 def archive(file: Path) -> None:

@@ -20,7 +20,7 @@ from mutations import VALUES, mutations, places
 from spoiled_runs import KINDS, VERBS, attempt, call, make_world, sweep
 
 from migician.errors import UserError
-from migician.runfolder import read_report, read_run
+from migician.evaluation.run_folder import read_report, read_run
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import migician
+from migician.chat.grounding import ground
 from migician.cli import app
-from migician.cocoform import write_coco
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
-from migician.models.grounding import ground
-from migician.models.scripted import Scripted
-from migician.runs import Run, compare, evaluate, open_run, score
+from migician.models.stand_ins.scripted import Scripted
+from migician.reports.coco import write_coco
+from migician.reports.runs import Run, compare, evaluate, open_run, score
 
 HIT, MISS = "(100,200),(500,600)", "(600,700),(900,950)"
 

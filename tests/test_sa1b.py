@@ -12,8 +12,8 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Scene, Tally
 from migician.sources import sa1b
+from migician.sources.scenes import Scene, Tally
 
 
 def write(root: Path, name: str = "sa_1", *masks: list[float], size: tuple[int, int] = (100, 50)) -> None:

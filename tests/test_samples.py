@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician.errors import UserError
-from migician.samples import Sample, Turn, read_samples, sample, write_samples
+from migician.samples.sample import Sample, Turn, read_samples, sample, write_samples
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 samples_ = st.builds(

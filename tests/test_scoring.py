@@ -7,13 +7,13 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from migician.answers import read_answers
 from migician.benchmarks import mig_bench
-from migician.benchmarks.published import find_boxes, stretch_y
+from migician.benchmarks.scoring.published import find_boxes, stretch_y
+from migician.benchmarks.scoring.scoring import Answer, Reading, score
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
-from migician.scoring import Answer, Reading, score
+from migician.evaluation.answer_files import read_answers
 
 STRICT = Reading("strict", QWEN)
 GOLDEN_METRICS = {"IOU@0.3": "acc@0.3", "IOU@0.5": "acc@0.5", "IOU@0.7": "acc@0.7", "AVE_IOU": "mean_iou"}
@@ -293,7 +293,8 @@ def test_runs_over_different_files_are_not_compared(small, tmp_path):
 
 def test_importing_and_scoring_load_no_torch():
     code = (
-        "import sys, migician, migician.cli, migician.report, migician.evaluation, migician.comparison\n"
+        "import sys, migician, migician.cli, migician.evaluation.report, migician.evaluation.ask\n"
+        "import migician.evaluation.comparison\n"
         "heavy = {'torch', 'transformers', 'gradio', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from migician.answers import read_answers
 from migician.benchmarks import load_benchmark, mig_bench
 from migician.cli import app
 from migician.errors import UserError
+from migician.evaluation.answer_files import read_answers
 
 UNIVG = (
     " First output the thinking process in <think> </think> tags and then output the bounding box in <answer> "

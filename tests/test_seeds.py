@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician.seeds import dice
+from migician.sampling import dice
 
 
 def unlikely(counts: list[int], expected: float) -> bool:

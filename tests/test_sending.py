@@ -25,8 +25,8 @@ from scripted_server import Script, served
 
 from migician.errors import UserError
 from migician.models import Request, load_model, seen_sizes
+from migician.models.engines.sent_images import given_pictures, given_sizes, sent_size
 from migician.models.pictures import load_picture, orientation, shrunk, upright_size
-from migician.models.sending import given_pictures, given_sizes, sent_size
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 from shipped_stand_ins import save_stand_in  # noqa: E402
@@ -454,7 +454,7 @@ def test_sizes_without_pixels_are_those_of_the_pictures(
     sizes: list[tuple[int, int]], max_side_px: int | None, most: int | None
 ) -> None:
     def scaling(size: tuple[int, int]) -> tuple[int, int]:
-        from migician.families import QWEN2_VL
+        from migician.models.family import QWEN2_VL
 
         return sent_size(size, QWEN2_VL, most)
 
@@ -469,11 +469,11 @@ def test_sizes_without_pixels_are_those_of_the_pictures(
 def test_boxes_in_pixels_of_foreign_answers_are_those_of_the_upright_image(
     form: str, ending: str, tmp_path: Path
 ) -> None:
-    from migician.answers import read_answers
     from migician.benchmarks import mig_bench
+    from migician.benchmarks.scoring.scoring import Reading
     from migician.boxtext import STYLES
-    from migician.report import score_answers
-    from migician.scoring import Reading
+    from migician.evaluation.answer_files import read_answers
+    from migician.evaluation.report import score_answers
 
     noise(80, 40).save(tmp_path / f"a.{ending}", form, exif=tagged(6))
     row = {"task": "diff", "images": [f"./a.{ending}"], "question": "Where?", "answer": [0.5, 0.25, 1.0, 0.5]}

@@ -15,11 +15,18 @@ from migician.boxes import Box
 from migician.errors import UserError
 from migician.miniature import Amounts, drawing, make_world
 from migician.miniature.drawing import Drawn, Style
-from migician.scenes import Tally, Track
-from migician.seeds import stream
+from migician.sampling import stream
 from migician.sources import SOURCES
-from migician.sources.reading import clipped
-from migician.sources.sequences import clipped_rows, numbered_frames, read_boxes, read_flags, read_rows, sequence_names
+from migician.sources.formats.reading import clipped
+from migician.sources.formats.sequences import (
+    clipped_rows,
+    numbered_frames,
+    read_boxes,
+    read_flags,
+    read_rows,
+    sequence_names,
+)
+from migician.sources.scenes import Tally, Track
 
 numbers = st.one_of(st.floats(), st.floats(-300, 300), st.integers(-300, 300).map(float))
 

@@ -15,17 +15,17 @@ from PIL import Image
 from scripted_server import Script, served
 from serving import transformers_serving
 
-from migician.answers import read_answers
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
+from migician.chat.grounding import ground
 from migician.errors import UserError
-from migician.evaluation import Plan, evaluate
-from migician.families import QWEN2_VL
+from migician.evaluation.answer_files import read_answers
+from migician.evaluation.ask import Plan, evaluate
 from migician.models import Metered, Model, Request, load_model
-from migician.models.grounding import ground
-from migician.models.qwen2_5_vl import FAMILY as QWEN2_5_VL
-from migician.models.sending import data_url, sent_size
-from migician.models.server import ServedModel
-from migician.scoring import Reading
+from migician.models.engines.sent_images import data_url, sent_size
+from migician.models.engines.server import ServedModel
+from migician.models.families.qwen2_5_vl import FAMILY as QWEN2_5_VL
+from migician.models.family import QWEN2_VL
 
 RED, BLUE = Image.new("RGB", (60, 40), "red"), Image.new("RGB", (30, 20), "blue")
 
@@ -227,7 +227,7 @@ def test_boxes_in_pixels_are_scored_by_the_size_the_model_saw(tmp_path: Path, sc
     sizes = {answer.sizes[1] for answer in answers.values() if answer.sizes}
     assert sizes == {(112, 56), (644, 476), (56, 56)}
     # And again from the records alone, without images.
-    from migician.report import score_answers
+    from migician.evaluation.report import score_answers
 
     again = score_answers(
         bench, answers, Reading("strict", model.box_style), tmp_path / "again", images=None, partial=False, spec={}

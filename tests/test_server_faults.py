@@ -15,13 +15,13 @@ from PIL import Image
 from scripted_server import Body, Script, served
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
-from migician.evaluation import Plan, evaluate
-from migician.families import QWEN2_VL
-from migician.faults import BEARING, RunStopped, Tolerance, of_the_setup, setting_not_taken
+from migician.evaluation.ask import Plan, evaluate
 from migician.models import Request
-from migician.models.server import ServedModel
-from migician.scoring import Reading
+from migician.models.engines.server import ServedModel
+from migician.models.family import QWEN2_VL
+from migician.models.faults import BEARING, RunStopped, Tolerance, of_the_setup, setting_not_taken
 
 TASKS = ("diff", "region", "reasoning")
 ROWS = 24

@@ -12,8 +12,8 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Scene, Tally, Track
 from migician.sources import SOURCES, coco, got10k, magicbrush, objects365
+from migician.sources.scenes import Scene, Tally, Track
 
 
 def picture(file: Path, size: tuple[int, int] = (100, 50), colour: tuple[int, int, int] = (90, 90, 90)) -> Path:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.scenes import Tally
 from migician.sources import spot_the_diff
+from migician.sources.scenes import Tally
 from migician.sources.spot_the_diff import says_no_difference
 
 

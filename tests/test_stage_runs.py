@@ -33,10 +33,10 @@ ZERO = "deepspeed=configs/ds_z3.json"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset (stage1, stage2) and a model to start from."""
-    from migician.build import build
+    from migician.build.dataset import build
     from migician.miniature import Amounts, make_world
-    from migician.mixture import write_dataset_info
-    from migician.models.tiny import make_tiny
+    from migician.models.stand_ins.tiny import make_tiny
+    from migician.training.mixture import write_dataset_info
 
     place = tmp_path_factory.mktemp("stages")
     roots = make_world(place / "world", 0, Amounts(got10k=20, coco=40, objects365=0, magicbrush=20, held_out=2))
@@ -112,7 +112,7 @@ def trainers(out: Path) -> dict[int, str]:
 
 
 def whole_steps(out: Path) -> list[int]:
-    from migician.resuming import saved_in
+    from migician.training.resume import saved_in
 
     return sorted(one.step for one in saved_in(out) if not one.fault)
 

@@ -22,13 +22,13 @@ from PIL import Image
 from scripted_server import Body, Script, answer, served, step, text_of
 
 from migician.boxtext import parse_boxes
+from migician.build.exclusion import BY_NAME, MIG_BENCH
+from migician.build.synthesis import Settings, synthesise
+from migician.build.synthesis.pipeline import plan
 from migician.errors import UserError
-from migician.exclusion import BY_NAME, MIG_BENCH
-from migician.samples import read_samples
-from migician.scenes import Scene, Tally
+from migician.samples.sample import read_samples
 from migician.sources import coco
-from migician.synthesis import Settings, synthesise
-from migician.synthesis.pipeline import plan
+from migician.sources.scenes import Scene, Tally
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = {"vision_model": "see", "text_model": "write"}
@@ -356,7 +356,7 @@ class TestPlan:
 
 
 def test_groups_by_clip(photos: Path, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from migician.synthesis import similarity
+    from migician.build.synthesis import similarity
 
     def by_name(images: list[Path], *_: object) -> np.ndarray[Any, Any]:
         angles = np.array([int(image.stem) / 40 for image in images])

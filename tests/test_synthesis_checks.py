@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.models.tiny import SPECIAL_TOKENS
-from migician.scenes import Tally
-from migician.synthesis.checks import Checked, checked_objects, checked_turns, gives_away
-from migician.synthesis.forms import Pair, Pairs, RefinedObject, Refinement, read_form, schema_of
-from migician.synthesis.prompts import Found, questions_prompt, refine_prompt
-from migician.synthesis.untrusted import clean, has_markup
+from migician.build.synthesis.checks import Checked, checked_objects, checked_turns, gives_away
+from migician.build.synthesis.forms import Pair, Pairs, RefinedObject, Refinement, read_form, schema_of
+from migician.build.synthesis.prompts import Found, questions_prompt, refine_prompt
+from migician.build.synthesis.untrusted import clean, has_markup
+from migician.models.stand_ins.tiny import SPECIAL_TOKENS
+from migician.sources.scenes import Tally
 
 DOG, CAT = Checked(0, "the brown dog", Box(0.1, 0.1, 0.5, 0.5), False), Checked(4, "a cat", Box(0.2, 0, 1, 0.9), True)
 BIRD = Checked(2, "the bird in the tree", Box(0.3, 0.3, 0.4, 0.4), False)

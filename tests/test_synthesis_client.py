@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from scripted_server import Script, served
 
-from migician.completions import Refused, _retry_after_s, api_key
+from migician.build.synthesis.cache import Cache, Reply, Request, Shown
+from migician.build.synthesis.client import ChatClient, data_url
 from migician.errors import UserError
-from migician.faults import RunStopped
-from migician.synthesis.cache import Cache, Reply, Request, Shown
-from migician.synthesis.client import ChatClient, data_url
+from migician.models.engines.chat_completions import Refused, _retry_after_s, api_key
+from migician.models.faults import RunStopped
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from migician.boxes import Box
+from migician.build.synthesis.grouping import Group, clip_groups, common_groups, random_groups
 from migician.errors import UserError
-from migician.scenes import Scene, Tally, Thing
-from migician.synthesis.grouping import Group, clip_groups, common_groups, random_groups
+from migician.sources.scenes import Scene, Tally, Thing
 
 
 def scenes(*labels: str) -> list[Scene]:
@@ -141,7 +141,7 @@ class TestVectors:
     def test_rows_are_unit_cached_and_nan_where_unreadable(
         self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from migician.synthesis import similarity
+        from migician.build.synthesis import similarity
 
         monkeypatch.setattr(similarity, "_SHARD", 20)
         files = self.images(tmp_path, 45)
@@ -160,7 +160,7 @@ class TestVectors:
         assert not loads
 
     def test_a_damaged_or_stale_file_is_made_again(self, model: Path, tmp_path: Path) -> None:
-        from migician.synthesis.similarity import clip_vectors
+        from migician.build.synthesis.similarity import clip_vectors
 
         files = self.images(tmp_path, 3)
         first = clip_vectors(files, str(model), tmp_path / "cache")
@@ -171,7 +171,7 @@ class TestVectors:
         assert not np.allclose(first[0], clip_vectors(files, str(model), tmp_path / "cache")[0])
 
     def test_a_folder_of_unreadable_images(self, model: Path, tmp_path: Path) -> None:
-        from migician.synthesis.similarity import clip_vectors
+        from migician.build.synthesis.similarity import clip_vectors
 
         files = [tmp_path / "a.png", tmp_path / "b.png"]
         tally = Tally()
@@ -181,7 +181,7 @@ class TestVectors:
 
     def test_no_such_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
-        from migician.synthesis.similarity import clip_vectors
+        from migician.build.synthesis.similarity import clip_vectors
 
         (tmp_path / "empty").mkdir()
         files = self.images(tmp_path, 1)

@@ -9,9 +9,9 @@ import pytest
 from serving import transformers_serving
 from test_synthesis import instances
 
-from migician.samples import read_samples
-from migician.synthesis import Settings, synthesise
-from migician.synthesis.cache import Cache
+from migician.build.synthesis import Settings, synthesise
+from migician.build.synthesis.cache import Cache
+from migician.samples.sample import read_samples
 
 
 @pytest.fixture(scope="module")

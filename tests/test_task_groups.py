@@ -10,7 +10,7 @@ from drafting import HALF, SIZE, drafts, scene
 from migician.boxes import Box
 from migician.boxtext import QWEN, parse_boxes
 from migician.imagenames import ordinal
-from migician.scenes import Scene, Thing
+from migician.sources.scenes import Scene, Thing
 from migician.tasks.draft import Manner
 from migician.tasks.naming import named_kind
 

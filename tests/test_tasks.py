@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from migician.boxes import Box
 from migician.boxtext import QWEN, parse_boxes
 from migician.imagenames import ordinal
-from migician.samples import sample
-from migician.scenes import Frame, ImagePair, Track
+from migician.samples.sample import sample
+from migician.sources.scenes import Frame, ImagePair, Track
 from migician.tasks import TASKS, group_referring
 from migician.tasks.draft import FORMATS, Manner, Wordings
 
@@ -82,7 +82,7 @@ def test_the_benchmark_s_own_spelling(shared: Path, task: str, name: str) -> Non
 
 
 def test_the_first_format_is_what_evaluation_asks() -> None:
-    from migician.families import QWEN2_VL
+    from migician.models.family import QWEN2_VL
 
     assert FORMATS[0] == QWEN2_VL.format
 

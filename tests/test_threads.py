@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-from migician.models import threads  # noqa: E402
+from migician.models.engines import threads  # noqa: E402
 
 SAYS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
@@ -25,10 +25,10 @@ def python(script: str, **given: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("first", "given", "spins"),
     [
-        ("import migician.models.machine", {}, "0"),
-        ("import migician.cli, migician.models.machine", {}, "0"),
-        ("import migician.models.machine", {"OMP_WAIT_POLICY": "ACTIVE"}, None),
-        ("import migician.models.machine", {"GOMP_SPINCOUNT": "77"}, "77"),
+        ("import migician.models.engines.machine", {}, "0"),
+        ("import migician.cli, migician.models.engines.machine", {}, "0"),
+        ("import migician.models.engines.machine", {"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        ("import migician.models.engines.machine", {"GOMP_SPINCOUNT": "77"}, "77"),
     ],
 )
 def test_threads_wait_without_spinning_unless_said(first: str, given: dict[str, str], spins: str | None) -> None:

@@ -8,8 +8,8 @@ import pytest
 from tracks import HALF_A_PERMILLE, agrees, boxes, expected, place_frames, rows_of, write
 
 from migician.errors import UserError
-from migician.scenes import Tally
 from migician.sources import trackingnet
+from migician.sources.scenes import Tally
 
 
 class TestTrackingNet:

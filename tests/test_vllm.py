@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.faults import RunStopped
 from migician.models import Model, Request, load_model
+from migician.models.faults import RunStopped
 
 IMAGES = (Image.new("RGB", (60, 40), "red"), Image.new("RGB", (90, 60), "blue"))
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_zip import write_split
 
-from migician.archives import unpack
 from migician.errors import UserError
-from migician.volumes import open_zip
+from migician.hub.archives import unpack
+from migician.hub.volumes import open_zip
 
 
 def noise(seed, size):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.watching import candidates, is_finished, score_new, write_curve
+from migician.training.watch import candidates, is_finished, score_new, write_curve
 
 OPTIONS = ["--limit", "2"]
 
@@ -167,7 +167,7 @@ def test_watch_ends_where_the_training_diverged(tmp_path: Path, monkeypatch: pyt
         for step in range(1, 5)
     ]
     (saves / "trainer_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    monkeypatch.setattr("migician.watching.score_new", functools.partial(score_new, run=scorer(calls)))
+    monkeypatch.setattr("migician.training.watch.score_new", functools.partial(score_new, run=scorer(calls)))
     Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
     question = {"task": "diff", "images": ["./MIG-Bench/a.png"], "question": "?", "answer": [0.1, 0.1, 0.5, 0.5]}
     (tmp_path / "MIG-Bench").mkdir()

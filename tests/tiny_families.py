@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from migician.models.tiny import CHAT_TEMPLATE, WORDINGS, _tokenizer
+from migician.models.stand_ins.tiny import CHAT_TEMPLATE, WORDINGS, _tokenizer
 
 TEXT: dict[str, Any] = {
     "hidden_size": 64,

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from migician.boxes import Box
-from migician.scenes import Frame, Track
+from migician.sources.scenes import Frame, Track
 
 HALF_A_PERMILLE = 0.0005
 

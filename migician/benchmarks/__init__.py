@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from migician.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from migician.benchmarks.scoring.scoring import Scoring
     from migician.boxes import Size
-    from migician.families import Family
-    from migician.scoring import Scoring
+    from migician.models.family import Family
 
 BENCHMARKS: dict[str, str] = {
     "mig-bench": "migician.benchmarks.mig_bench",

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from migician.choices import ChoiceBench, ChoiceQuestion
-from migician.converters.foreign import plain
+from migician.benchmarks.scoring.choices import ChoiceBench, ChoiceQuestion
+from migician.build.converters.foreign import plain
 from migician.errors import UserError
 from migician.files import decode, is_file, is_folder, read_bytes
-from migician.samples import IMAGE_MARK
+from migician.samples.sample import IMAGE_MARK
 
 PARTS: dict[str, tuple[str, ...]] = {
     "multi_image_instruction.json": (

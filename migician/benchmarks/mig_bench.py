@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from migician.benchmarks.scoring.scoring import BOXES, Scoring
 from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import UserError
-from migician.families import QWEN2_VL, Family
 from migician.files import decode, read_bytes
 from migician.imagenames import asked_image
-from migician.scoring import BOXES, Scoring
+from migician.models.family import QWEN2_VL, Family
 
 Kind = Literal["original", "revised"]
 _LONGEST_SOURCE = 60

@@ -15,12 +15,12 @@ from typing import Any
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.mig_bench import MigBench
+from migician.benchmarks.scoring.matching import MATCHING, Placed, SetQuestion
+from migician.benchmarks.scoring.scoring import Scoring
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.families import Family
 from migician.imagenames import image_names
-from migician.matching import MATCHING, Placed, SetQuestion
-from migician.scoring import Scoring
+from migician.models.family import Family
 
 POLLED = ("common_object", "object_tracking", "multi_view")
 """Tasks that ask for one object in one image after another."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from migician.choices import ChoiceBench, ChoiceQuestion
-from migician.converters.foreign import plain
+from migician.benchmarks.scoring.choices import ChoiceBench, ChoiceQuestion
+from migician.build.converters.foreign import plain
 from migician.errors import UserError
 from migician.files import conform, decode, read_bytes
 

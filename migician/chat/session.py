@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from migician.boxes import Box
+from migician.chat.grounding import Chat, Grounding
 from migician.chat.uploads import LIMITS, Limits, Picture, Upload, check_count, take
 from migician.errors import UserError
 from migician.models import Model, load_model, seen_sizes
-from migician.models.grounding import Chat, Grounding
 
 REGION = "Image, left, top, right, bottom in thousandths, such as 1: 250, 100, 700, 900"
 

@@ -9,11 +9,11 @@ from typing import TextIO
 
 import msgspec
 
+from migician.chat.grounding import Grounding
 from migician.chat.session import Session
 from migician.chat.transcript import boxes_told
 from migician.errors import UserError
 from migician.models import Model
-from migician.models.grounding import Grounding
 from migician.printable import printable
 
 HELP = """/image PATH            add an image

@@ -7,14 +7,14 @@ from html import escape
 
 from PIL import Image
 
+from migician.chat.grounding import WITHOUT_BOX, Grounding
 from migician.chat.uploads import thumbnail
 from migician.draw import ON_ALL, draw_boxes
-from migician.models.grounding import WITHOUT_BOX, Grounding
-from migician.samples import IMAGE_MARK
+from migician.samples.sample import IMAGE_MARK
 
 
 def strip(addresses: Sequence[str]) -> str:
-    """All images of the conversation, each with its name; `look.HEAD` lets one draw a region on them."""
+    """All images of the conversation, each with its name; `style.HEAD` lets one draw a region on them."""
     if not addresses:
         return '<p class="mg-empty">No images yet: add some, or begin with an example below.</p>'
     figures = [

@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from migician.chat.examples import EXAMPLES, example
-from migician.chat.look import CSS, CURSOR, HEAD, MOVE_CURSOR
 from migician.chat.session import REGION, Session, Shelf, insert
+from migician.chat.style import CSS, CURSOR, HEAD, MOVE_CURSOR
 from migician.chat.transcript import answered, growing, line, strip, transcript
 from migician.chat.uploads import LIMITS, kept
 from migician.chat.visitors import Visitor, Visitors

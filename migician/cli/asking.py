@@ -25,13 +25,13 @@ from migician.cli.options import (
     YStretch,
 )
 from migician.cli.terminal import note, say, show
-from migician.faults import BEARING, Tolerance
 from migician.models import Metered
+from migician.models.faults import BEARING, Tolerance
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
     from migician.benchmarks import Benchmark
-    from migician.families import Family
+    from migician.models.family import Family
 
 
 def evaluate(
@@ -92,12 +92,12 @@ def evaluate(
     """Ask a model every question and report; the same command again resumes where it stopped."""
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.images import check_readable
-    from migician.chain import evaluate_chain, rehearse
-    from migician.evaluation import Plan, choose
-    from migician.evaluation import evaluate as run
+    from migician.benchmarks.scoring.scoring import Reading
+    from migician.evaluation.ask import Plan, choose
+    from migician.evaluation.ask import evaluate as run
+    from migician.evaluation.chain_of_thought import evaluate_chain, rehearse
+    from migician.evaluation.ranks import Ranks
     from migician.models import find_family, load_model
-    from migician.ranks import Ranks
-    from migician.scoring import Reading
 
     bench = load_benchmark(benchmark, data)
     asked_as = find_family(model, family, revision)

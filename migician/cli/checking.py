@@ -58,10 +58,10 @@ def check(
     """
     import msgspec
 
-    from migician.checking import Options
-    from migician.checking import check as check_data
-    from migician.checking.report import Report, sentences, tables
-    from migician.lengths import Resize, processor_pixels
+    from migician.samples.lengths import Resize, processor_pixels
+    from migician.training.check.data import Options
+    from migician.training.check.data import check as check_data
+    from migician.training.check.data.report import Report, sentences, tables
 
     fewest, most = (
         processor_pixels(tokenizer) if tokenizer else (Resize().processor_min_pixels, Resize().processor_max_pixels)
@@ -78,9 +78,9 @@ def check(
     )
     report: Report
     if path.suffix in (".yaml", ".yml"):
-        from migician.preflight import preflight
-        from migician.preflight.cost import sentences as what_it_takes
-        from migician.preflight.machine import machine_of
+        from migician.training.check.settings import preflight
+        from migician.training.check.settings.cost import sentences as what_it_takes
+        from migician.training.check.settings.machine import machine_of
 
         machine, assumed = machine_of(gpus, gpu_memory, gpu)
         report = preflight(path, machine, options, changed or ())

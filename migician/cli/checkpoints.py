@@ -20,8 +20,8 @@ def tiny(
     force: Force = False,
 ) -> None:
     """Make a tiny Qwen2-VL with random weights, to train without a download."""
-    from migician.models.tiny import make_tiny
-    from migician.samples import read_samples
+    from migician.models.stand_ins.tiny import make_tiny
+    from migician.samples.sample import read_samples
 
     words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
     if not words:
@@ -46,8 +46,8 @@ def merge(
     force: Force = False,
 ) -> None:
     """Average checkpoints, or merge a LoRA adapter into its base, a piece of a tensor at a time."""
-    from migician.adapters import is_adapter, merge_adapter
-    from migician.merging import merge as average
+    from migician.training.adapters import is_adapter, merge_adapter
+    from migician.training.merge import merge as average
 
     adapters = [one for one in checkpoints if is_adapter(one)]
     if adapters and len(checkpoints) > 1:
@@ -71,7 +71,7 @@ def setting(
     changed: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE instead of what the YAML says.")] = None,
 ) -> None:
     """Print one setting of a training YAML, for scripts."""
-    from migician.preflight.settings import read_given
+    from migician.training.check.settings.training_yaml import read_given
 
     value = read_given(config, changed or ()).get(key)
     say("" if value is None else str(value))
@@ -85,7 +85,7 @@ def resume(
     ] = None,
 ) -> None:
     """Print what LLaMA-Factory must be told to go on exactly, a setting a line; nothing where it begins anew."""
-    from migician.resuming import resume_point, saved_in
+    from migician.training.resume import resume_point, saved_in
 
     for saved in saved_in(output_dir):
         if not saved.fault:
@@ -97,7 +97,7 @@ def resume(
         return
     overrides = list(whole.overrides)
     if whole.dealt_anew(processes):
-        from migician.universal import universal_config
+        from migician.training.universal_checkpoint import universal_config
 
         if deepspeed is None:
             raise UserError(f"{whole.folder}: is converted for any number of processes: name the --deepspeed file too")

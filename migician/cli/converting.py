@@ -13,8 +13,8 @@ from migician.cli.terminal import note
 from migician.errors import Done, UserError, unknown
 
 if TYPE_CHECKING:
-    from migician.samples import Sample
-    from migician.scenes import Tally
+    from migician.samples.sample import Sample
+    from migician.sources.scenes import Tally
 
 
 def convert(
@@ -33,11 +33,11 @@ def convert(
     force: Force = False,
 ) -> None:
     """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct into samples, for the mixes."""
-    from migician.converters import CONVERTERS, refcoco
-    from migician.converters.foreign import ImageFolder
-    from migician.mixture import add_dataset, entries_beside
-    from migician.samples import write_samples
-    from migician.scenes import Tally
+    from migician.build.converters import CONVERTERS, refcoco
+    from migician.build.converters.foreign import ImageFolder
+    from migician.samples.sample import write_samples
+    from migician.sources.scenes import Tally
+    from migician.training.mixture import add_dataset, entries_beside
 
     if dataset not in CONVERTERS:
         raise UserError(unknown("dataset", dataset, CONVERTERS))

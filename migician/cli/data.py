@@ -24,7 +24,7 @@ from migician.cli.terminal import note
 from migician.errors import Done, UserError
 
 if TYPE_CHECKING:
-    from migician.mixture import Part
+    from migician.training.mixture import Part
 
 
 def build(
@@ -50,7 +50,7 @@ def build(
     keep_mig_bench: KeepMigBench = False,
 ) -> None:
     """Build an MGrounding-style dataset from source datasets in their native formats, without MIG-Bench's images."""
-    from migician.build import build as build_dataset
+    from migician.build.dataset import build as build_dataset
 
     roots = sources_of(source, images)
     built = build_dataset(
@@ -84,7 +84,7 @@ def index(
     force: Force = False,
 ) -> None:
     """Read a source once, for any number of builds: give --source NAME=THIS-FOLDER to build."""
-    from migician.index import make_index
+    from migician.sources.index import make_index
 
     ((name, root),) = sources_of([source], images, "index").items()
     made = make_index(name, root, out, split=split, images=images, force=force)
@@ -104,9 +104,9 @@ def mix(
     force: Force = False,
 ) -> None:
     """Mix files of samples by share, for LLaMA-Factory."""
-    from migician.mixrecipe import parts_of, read_mix_recipe
-    from migician.mixture import add_dataset, entries_beside
-    from migician.mixture import mix as mix_files
+    from migician.training.mix_recipe import parts_of, read_mix_recipe
+    from migician.training.mixture import add_dataset, entries_beside
+    from migician.training.mixture import mix as mix_files
 
     if bool(part) == bool(config):
         raise UserError("give either --part FILE=WEIGHT, once for each file, or --config FILE")
@@ -131,7 +131,7 @@ def mix(
 
 def _given_parts(given: list[str]) -> dict[str, Part]:
     """Parts by the stem of their file, or by the whole path where two files have one stem."""
-    from migician.mixture import Part
+    from migician.training.mixture import Part
 
     parts: dict[str, Part] = {}
     for file, weight in (named(one, "--part") for one in given):

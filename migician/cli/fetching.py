@@ -24,9 +24,9 @@ def fetch(
     ] = False,
 ) -> None:
     """Download a released dataset, check it, unpack it; the same command goes on where it stopped."""
-    from migician.archives import gigabytes
-    from migician.hub import fetch as fetch_planned
-    from migician.hub import plan
+    from migician.hub.archives import gigabytes
+    from migician.hub.released import fetch as fetch_planned
+    from migician.hub.released import plan
 
     planned = plan(dataset, to, only or [], revision, keep_archives, force=force)
     if dry_run:

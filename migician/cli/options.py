@@ -16,7 +16,7 @@ from migician.errors import UserError
 from migician.models import FAMILIES
 
 if TYPE_CHECKING:
-    from migician.exclusion import Exclude
+    from migician.build.exclusion import Exclude
 
 CORES = len(os.sched_getaffinity(0))
 """That this process may use."""
@@ -91,7 +91,7 @@ Roots = Annotated[
 
 def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool) -> Exclude | None:
     """What the three options above say; raises `UserError` where they contradict each other."""
-    from migician.exclusion import Exclude
+    from migician.build.exclusion import Exclude
 
     if not keep:
         return Exclude(mig_bench, mig_bench_images)

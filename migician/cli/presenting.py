@@ -14,7 +14,7 @@ from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
 
 if TYPE_CHECKING:
-    from migician.benchmarks.published_figures import Published
+    from migician.benchmarks.published.figures import Published
 
 Folders = Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")]
 PublishedNames = Annotated[
@@ -68,7 +68,7 @@ def report(
 
 def _is_dataset(path: Path) -> bool:
     """Whether a path is a dataset, and not a run, finished or not."""
-    from migician.pagedataset import dataset_files
+    from migician.reports.page.dataset import dataset_files
 
     if path.is_file():
         return True
@@ -84,7 +84,7 @@ def _report_dataset(
     seed: int,
     workers: int,
 ) -> None:
-    from migician.pagedataset import COUNT, write_dataset_page
+    from migician.reports.page.dataset import COUNT, write_dataset_page
 
     # Not into the dataset, which may be published as it is.
     folder = out or path.resolve().with_name(f"{path.resolve().stem}-page")
@@ -103,11 +103,11 @@ def _report_runs(
     workers: int,
     parquet: Path | None,
 ) -> None:
-    from migician.answerlog import images_of
-    from migician.headings import check_same_questions
-    from migician.page import write_page
-    from migician.recordtable import write_table
-    from migician.report import side_by_side
+    from migician.evaluation.answer_log import images_of
+    from migician.evaluation.headings import check_same_questions
+    from migician.evaluation.report import side_by_side
+    from migician.reports.page.runs import write_page
+    from migician.reports.parquet import write_table
 
     reports = _runs(folders)
     if parquet is not None:
@@ -130,7 +130,7 @@ def table(
     published: PublishedNames = "",
 ) -> None:
     """Tables over one or several runs: per task, by box size and number of images, image choice."""
-    from migician.tables import WRITERS, tables
+    from migician.reports.tables import WRITERS, tables
 
     found = tables(_runs(folders), _published(published))
     say("\n".join(map(WRITERS[form.value], found)).rstrip("\n"))
@@ -142,7 +142,7 @@ def plot(
     published: PublishedNames = "",
 ) -> None:
     """A radar and a bar picture of one or several runs."""
-    from migician.figures import PICTURES
+    from migician.reports.figures import PICTURES
 
     runs, beside = _runs(folders), _published(published)
     for name, draw in PICTURES.items():
@@ -154,7 +154,7 @@ def plot(
 
 def _runs(folders: list[Path]) -> dict[str, Any]:
     """The reports by the names of their folders, or by their paths where two have one name."""
-    from migician.runfolder import read_report
+    from migician.evaluation.run_folder import read_report
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -163,6 +163,6 @@ def _runs(folders: list[Path]) -> dict[str, Any]:
 
 
 def _published(names: str) -> list[Published]:
-    from migician.benchmarks.published_figures import published_named
+    from migician.benchmarks.published.figures import published_named
 
     return published_named([name.strip() for name in names.split(",") if name.strip()])

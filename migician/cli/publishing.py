@@ -50,8 +50,8 @@ def export(
             f"{dataset} is a run: --coco writes its boxes in COCO's form, and migician report {dataset} --parquet FILE "
             "its records"
         )
-    from migician.archives import gigabytes
-    from migician.export import export as export_dataset
+    from migician.hub.archives import gigabytes
+    from migician.hub.export import export as export_dataset
 
     done = export_dataset(dataset, to, images=not no_images, media_dir=media_dir, roots=roots or (), force=force)
     for name, count in done.samples.items():
@@ -62,7 +62,7 @@ def export(
 def _export_run(
     run: Path, to: Path, images: Path | None, roots: Sequence[Path], of_datasets: bool, force: bool
 ) -> None:
-    from migician.cocoform import write_coco
+    from migician.reports.coco import write_coco
 
     if of_datasets:
         raise UserError("--no-images and --media-dir are for datasets; with --coco, give --images")
@@ -90,7 +90,7 @@ def card(
     force: Force = False,
 ) -> None:
     """Write the card of a model for the Hub, its figures taken from reports of these very weights."""
-    from migician.modelcard import write_model_card
+    from migician.reports.model_card import write_model_card
 
     written = write_model_card(model, reports or (), datasets=datasets or (), base=base, licence=licence, force=force)
     note(f"written: {written}")
@@ -103,9 +103,9 @@ def push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go; do nothing.")] = False,
 ) -> None:
     """Upload a dataset to the Hub; the same command goes on after an interruption."""
-    from migician.archives import gigabytes
-    from migician.push import MANY, cargo
-    from migician.push import push as push_dataset
+    from migician.hub.archives import gigabytes
+    from migician.hub.push import MANY, cargo
+    from migician.hub.push import push as push_dataset
 
     load = cargo(dataset, private=private)
     if dry_run:

@@ -46,7 +46,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score answers that exist already: no model, no torch."""
-    from migician.answers import score_file
+    from migician.evaluation.answer_files import score_file
 
     report = score_file(
         benchmark,
@@ -72,11 +72,11 @@ def baseline(
     as_json: AsJson = False,
 ) -> None:
     """Score the best constant answer of each task, fitted on the questions themselves: the floor for any model."""
-    from migician.baseline import constant_answers
     from migician.benchmarks import load_benchmark
+    from migician.benchmarks.scoring.scoring import Reading
     from migician.boxtext import QWEN
-    from migician.report import score_answers
-    from migician.scoring import Reading
+    from migician.evaluation.baseline import constant_answers
+    from migician.evaluation.report import score_answers
 
     bench = load_benchmark(benchmark, data)
     what = "box" if bench.scoring.has_boxes else "option"
@@ -95,8 +95,8 @@ def compare(
     """The paired difference of two runs, second minus first, with its interval."""
     import msgspec
 
-    from migician.comparison import compare as compare_reports
-    from migician.comparison import comparison_table, significance_table
+    from migician.evaluation.comparison import compare as compare_reports
+    from migician.evaluation.comparison import comparison_table, significance_table
 
     comparison = compare_reports(first, second)
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"

@@ -59,11 +59,11 @@ def synthesise(
     force: Force = False,
 ) -> None:
     """Have models write free-form questions across images; every box comes from an annotation."""
-    from migician.completions import api_key
-    from migician.synthesis import Settings
-    from migician.synthesis import synthesise as write_samples
-    from migician.synthesis.pipeline import plan
-    from migician.synthesis.requests import CLIP_MODEL
+    from migician.build.synthesis import Settings
+    from migician.build.synthesis import synthesise as write_samples
+    from migician.build.synthesis.pipeline import plan
+    from migician.build.synthesis.requests import CLIP_MODEL
+    from migician.models.engines.chat_completions import api_key
 
     roots = sources_of(source, images)
     if clip_model and grouping is not GroupingName.clip:

@@ -13,7 +13,7 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     """Print a report as a table or as JSON, and what there is to say of it."""
     import msgspec
 
-    from migician.report import Kept, notes, table
+    from migician.evaluation.report import Kept, notes, table
 
     if as_json:
         say(msgspec.json.encode(report).decode())

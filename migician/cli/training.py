@@ -31,7 +31,7 @@ def progress(
     With --follow the status is 0 where the training is finished, and 1 where it ended before. Whether it runs is seen
     by the lock of scripts/stage.sh.
     """
-    from migician.training_log import is_held, progress_line, read_check, read_log
+    from migician.training.log import is_held, progress_line, read_check, read_log
 
     told, seen, waiting, due = "", False, False, 0.0
     while True:
@@ -67,8 +67,8 @@ def curves(
     out: Annotated[Path, typer.Option("--out", help="The picture to write, a PNG.")],
 ) -> None:
     """Draw the losses of trainings, as logged and smoothed."""
-    from migician.curves import loss_curves
-    from migician.training_log import diverged_at, read_log
+    from migician.training.log import diverged_at, read_log
+    from migician.training.loss_curves import loss_curves
 
     logs = {folder.resolve().name: read_log(folder) for folder in output_dirs}
     with writing(out) as stream:
@@ -96,8 +96,8 @@ def watch(
     """
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.images import resolve_images
-    from migician.training_log import diverged_at, read_log
-    from migician.watching import PICTURE, TABLE, is_finished, score_new
+    from migician.training.log import diverged_at, read_log
+    from migician.training.watch import PICTURE, TABLE, is_finished, score_new
 
     # What would fail at every checkpoint is said before the first is there.
     resolve_images(load_benchmark("mig-bench", data).questions[0], images)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from migician.miniature import drawing
 from migician.miniature.drawing import STYLE, PixelBox, Style
 from migician.miniature.saving import TRAIN, each, save_jpeg, save_png, write_json
-from migician.seeds import stream
+from migician.sampling import stream
 
 CANVAS = (480, 320)
 """Size of all images of CLEVR-Change. The drawn picture lies on a table of one grey."""

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from migician.miniature import drawing
 from migician.miniature.drawing import STYLE, Drawn, Style
 from migician.miniature.saving import TRAIN, each, save_jpeg, write_json, write_lines, xywh
-from migician.seeds import stream
+from migician.sampling import stream
 
 
 def write_coco(root: Path, count: int, seed: int, style: Style = STYLE) -> None:

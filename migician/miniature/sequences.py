@@ -10,7 +10,7 @@ from PIL import Image
 from migician.miniature import drawing
 from migician.miniature.drawing import STYLE, Style
 from migician.miniature.saving import TRAIN, each, save_jpeg, write_lines, xywh
-from migician.seeds import stream
+from migician.sampling import stream
 
 
 def write_got10k(root: Path, count: int, seed: int, style: Style = STYLE) -> None:

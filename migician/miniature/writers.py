@@ -10,7 +10,7 @@ from migician.again import making
 from migician.miniature import held_out, pairs, photos, sequences
 from migician.miniature.drawing import STYLE, Style
 from migician.miniature.saving import TEST
-from migician.seeds import stream
+from migician.sampling import stream
 
 
 @dataclass(frozen=True, slots=True)

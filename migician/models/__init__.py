@@ -19,13 +19,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from migician.boxes import Size
 from migician.boxtext import BoxStyle
-from migician.checkpoints import locate, read_config
 from migician.errors import UserError, closest, unknown
-from migician.families import Family
 from migician.files import status
+from migician.models.checkpoint import locate, read_config
+from migician.models.family import Family
 from migician.models.pictures import ImageInput
 
-if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `threads`
+if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `engines.threads`
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -102,14 +102,14 @@ class Metered(Protocol):
 
 
 MODELS: dict[str, str] = {
-    "constant": "migician.models.constant:load",
-    "scripted": "migician.models.scripted:load",
+    "constant": "migician.models.stand_ins.constant:load",
+    "scripted": "migician.models.stand_ins.scripted:load",
 }
 """Models without weights: name -> "module:function", called with what follows a colon ("constant:250,250,750,750")."""
 
 ENGINES: dict[str, str] = {
-    "server": "migician.models.server:load",
-    "vllm": "migician.models.vllm:load",
+    "server": "migician.models.engines.server:load",
+    "vllm": "migician.models.engines.vllm:load",
 }
 """Other ways to run weights: name -> "module:function", called with what follows a colon, the family, and options."""
 
@@ -132,17 +132,17 @@ CHECKPOINTS: dict[str, str] = {
 """Released weights by a short name: name -> Hub id."""
 
 FAMILIES: dict[str, str] = {
-    "qwen2_vl": "migician.families:QWEN2_VL",
-    "univg_r1": "migician.families:UNIVG_R1",
-    "qwen2_5_vl": "migician.models.qwen2_5_vl:FAMILY",
-    "qwen3_vl": "migician.models.qwen3_vl:FAMILY",
-    "llava_onevision": "migician.models.llava_onevision:FAMILY",
-    "internvl": "migician.models.internvl:FAMILY",
-    "idefics2": "migician.models.mantis:FAMILY",
-    "internvl_chat": "migician.models.internvl2:FAMILY",
-    "minicpmv": "migician.models.minicpm_v:FAMILY",
-    "mplugowl3": "migician.models.mplug_owl3:FAMILY",
-    "cogvlm": "migician.models.cogvlm:FAMILY",
+    "qwen2_vl": "migician.models.family:QWEN2_VL",
+    "univg_r1": "migician.models.family:UNIVG_R1",
+    "qwen2_5_vl": "migician.models.families.qwen2_5_vl:FAMILY",
+    "qwen3_vl": "migician.models.families.qwen3_vl:FAMILY",
+    "llava_onevision": "migician.models.families.llava_onevision:FAMILY",
+    "internvl": "migician.models.families.internvl:FAMILY",
+    "idefics2": "migician.models.families.mantis:FAMILY",
+    "internvl_chat": "migician.models.families.internvl2:FAMILY",
+    "minicpmv": "migician.models.families.minicpm_v:FAMILY",
+    "mplugowl3": "migician.models.families.mplug_owl3:FAMILY",
+    "cogvlm": "migician.models.families.cogvlm:FAMILY",
 }
 """What a checkpoint is: `model_type` of its config.json, or a name where that is shared -> "module:constant"."""
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from migician.families import Family
 from migician.models import Request
-from migician.samples import IMAGE_MARK
+from migician.models.family import Family
+from migician.samples.sample import IMAGE_MARK
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from typing import Protocol
 
 from migician.errors import UserError
 from migician.files import is_file, is_folder, status
-from migician.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.sources import (
     clevr_change,
     coco,
@@ -29,6 +28,7 @@ from migician.sources import (
     spot_the_diff,
     trackingnet,
 )
+from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 
 
 class Read(Protocol):

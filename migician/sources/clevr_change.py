@@ -19,9 +19,9 @@ import msgspec
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.files import is_file, read_json
-from migician.scenes import ImagePair, Tally
-from migician.sources.pairs import data_folder
-from migician.sources.reading import Listing, clipped, size_of
+from migician.sources.formats.pairs import data_folder
+from migician.sources.formats.reading import Listing, clipped, size_of
+from migician.sources.scenes import ImagePair, Tally
 
 SIZE = (480, 320)
 """Of all images as released. Boxes are in its pixels, so they would be wrong on resized images."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from migician.scenes import Scene, Tally
-from migician.sources.cocojson import read_instances
-from migician.sources.reading import Listing
+from migician.sources.formats.cocojson import read_instances
+from migician.sources.formats.reading import Listing
+from migician.sources.scenes import Scene, Tally
 
 
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:

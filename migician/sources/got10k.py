@@ -13,9 +13,9 @@ from pathlib import Path
 
 from migician.errors import UserError
 from migician.files import is_file, is_folder
-from migician.scenes import Tally, Track
-from migician.sources.reading import text_lines
-from migician.sources.sequences import annotated, numbered_frames, read_boxes, read_flags, sequence_names
+from migician.sources.formats.reading import text_lines
+from migician.sources.formats.sequences import annotated, numbered_frames, read_boxes, read_flags, sequence_names
+from migician.sources.scenes import Tally, Track
 
 FPS = 10.0
 """Frames in a second where meta_info.ini does not say; as released it says `anno_fps: 10Hz`."""

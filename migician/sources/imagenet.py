@@ -21,8 +21,8 @@ from xml.etree import ElementTree
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
 from migician.files import is_file, is_folder, whole
-from migician.scenes import Scene, Tally, Thing
-from migician.sources.reading import clipped, size_of, text_lines, text_of
+from migician.sources.formats.reading import clipped, size_of, text_lines, text_of
+from migician.sources.scenes import Scene, Tally, Thing
 
 _Object = tuple[str, int, int, int, int]
 """wnid, xmin, ymin, xmax, ymax."""

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.files import is_file, read_json
-from migician.scenes import ImagePair, Tally
-from migician.sources.pairs import pixels, relative
-from migician.sources.reading import Listing
+from migician.sources.formats.pairs import pixels, relative
+from migician.sources.formats.reading import Listing
+from migician.sources.scenes import ImagePair, Tally
 
 _KINDS = {"replacement": "filtered_new_edit_data", "removal": "inpaint"}
 """The two halves of the dataset, and the folder that the paths of each begin with."""

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from migician.errors import UserError, unknown
 from migician.files import is_file, is_folder
-from migician.scenes import Tally, Track
-from migician.sources.sequences import (
+from migician.sources.formats.sequences import (
     NumberedFrames,
     annotated,
     numbered_frames,
@@ -26,6 +25,7 @@ from migician.sources.sequences import (
     read_flags,
     sequence_names,
 )
+from migician.sources.scenes import Tally, Track
 
 FPS = 30.0
 """Frames in a second, by the authors: 2,512 frames a sequence are 83 seconds (arXiv 1809.07845, table 1)."""

@@ -19,9 +19,9 @@ from PIL import Image
 from migician.boxes import Box
 from migician.errors import UserError
 from migician.files import is_file, read_json
-from migician.scenes import ImagePair, Tally
-from migician.sources.pairs import box_of, extent, patches, pixels, relative
-from migician.sources.reading import Listing
+from migician.sources.formats.pairs import box_of, extent, patches, pixels, relative
+from migician.sources.formats.reading import Listing
+from migician.sources.scenes import ImagePair, Tally
 
 _WHITE = 250
 _SPECK = 0.02
@@ -54,7 +54,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
     if not is_file(file) and any((root / "data").glob("*.parquet")):
         raise UserError(
             f"{root}: holds MagicBrush as parquet, with the images inside; unpack it first: "
-            f"python -m migician.sources.magicbrush_parquet {root} {split} {root}"
+            f"python -m migician.sources.formats.magicbrush_parquet {root} {split} {root}"
         )
     sessions = read_json(file, dict[str, list[_Turn]], "MagicBrush sessions")
     listing = Listing()

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
-from migician.scenes import Frame, Tally, Track
-from migician.sources.reading import text_lines
-from migician.sources.sequences import NumberedFrames, clipped_rows, numbered_frames, read_rows
+from migician.sources.formats.reading import text_lines
+from migician.sources.formats.sequences import NumberedFrames, clipped_rows, numbered_frames, read_rows
+from migician.sources.scenes import Frame, Tally, Track
 
 MIN_VISIBILITY = 0.25
 """Boxes enclose the whole body, also what is hidden: below a quarter, most of a box shows something else. Such a

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from migician.errors import UserError
-from migician.scenes import Scene, Tally
-from migician.sources.cocojson import read_instances
-from migician.sources.reading import Listing
+from migician.sources.formats.cocojson import read_instances
+from migician.sources.formats.reading import Listing
+from migician.sources.scenes import Scene, Tally
 
 _FILES = ("zhiyuan_objv2_{split}.json", "objects365_{split}.json")
 _SPELLING = {

@@ -19,11 +19,11 @@ import msgspec
 from migician.boxes import Box, Size
 from migician.errors import UserError
 from migician.files import decode
-from migician.scenes import Scene, Tally, Thing
-from migician.sources.cocojson import read_instances
-from migician.sources.pairs import relative
-from migician.sources.phrases import key_words, kind_of, nouns
-from migician.sources.reading import UNREADABLE, Listing, clipped, size_of
+from migician.sources.formats.cocojson import read_instances
+from migician.sources.formats.pairs import relative
+from migician.sources.formats.phrases import key_words, kind_of, nouns
+from migician.sources.formats.reading import UNREADABLE, Listing, clipped, size_of
+from migician.sources.scenes import Scene, Tally, Thing
 
 
 class _Object(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@
     all in one of these folders is read too.
     {"image": {"image_id": 10215304, "width": 1545, "height": 1500, "file_name": "sa_10215304.jpg"},
      "annotations": [{"bbox": [737.0, 776.0, 16.0, 16.0], "area": 235, ...}, ...]}
-    GranD/sa_10215304.json, or one folder deeper (GranD/part_1/...): see `grand`.
+    GranD/sa_10215304.json, or one folder deeper (GranD/part_1/...): see `formats.grand`.
 
 A bbox of SA-1B is x, y, w, h, where w and h are last pixel minus first (measured on decoded masks):
 the mask is one pixel wider and higher.
@@ -21,9 +21,9 @@ import msgspec
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
 from migician.files import is_file, is_folder, read_json
-from migician.scenes import Scene, Tally, Thing
-from migician.sources.grand import read_grand
-from migician.sources.reading import clipped, size_of
+from migician.sources.formats.grand import read_grand
+from migician.sources.formats.reading import clipped, size_of
+from migician.sources.scenes import Scene, Tally, Thing
 
 
 class _Image(msgspec.Struct, frozen=True):

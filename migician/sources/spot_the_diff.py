@@ -17,10 +17,10 @@ import msgspec
 
 from migician.errors import UserError
 from migician.files import read_json
-from migician.scenes import ImagePair, Tally
-from migician.sources.changed_region import changed_region
-from migician.sources.pairs import data_folder, pixels, relative
-from migician.sources.reading import Listing
+from migician.sources.formats.changed_region import changed_region
+from migician.sources.formats.pairs import data_folder, pixels, relative
+from migician.sources.formats.reading import Listing
+from migician.sources.scenes import ImagePair, Tally
 
 # With the slips of annotators: "differnces", "there is know different".
 _DIFFERENT = r"(?:dif+[a-z]{0,3}n[a-z]*|chang(?:e|es|ed|ing))"

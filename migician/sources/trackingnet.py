@@ -15,9 +15,9 @@ import numpy as np
 
 from migician.errors import UserError
 from migician.files import is_file
-from migician.scenes import Tally, Track
-from migician.sources.reading import text_lines
-from migician.sources.sequences import annotated, numbered_frames, read_boxes
+from migician.sources.formats.reading import text_lines
+from migician.sources.formats.sequences import annotated, numbered_frames, read_boxes
+from migician.sources.scenes import Tally, Track
 
 FPS = 30.0
 """Frames in a second: a person drew one box a second (arXiv 1803.10794, section 3), and the sequences have multiples

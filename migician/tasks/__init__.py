@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from migician.scenes import AnyScene, ImagePair, Scene, Tally, Track
+from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.tasks import (
     common_object,
     difference,

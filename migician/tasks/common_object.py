@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.index.scenes import ALONE, Scenes
-from migician.scenes import Tally
-from migician.seeds import dice, stream
+from migician.sampling import dice, stream
+from migician.sources.index.scenes import ALONE, Scenes
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

@@ -15,9 +15,9 @@ from typing import Annotated
 import msgspec
 
 from migician.boxes import Box, is_writable
-from migician.index.pairs import Pair, Pairs
-from migician.scenes import Tally
-from migician.seeds import dice, stream
+from migician.sampling import dice, stream
+from migician.sources.index.pairs import Pair, Pairs
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

@@ -11,9 +11,9 @@ import msgspec
 from migician.boxes import Box, Size
 from migician.boxtext import QWEN
 from migician.imagenames import ordinal
-from migician.index.scenes import Scenes
-from migician.samples import IMAGE_MARK
-from migician.seeds import Dice
+from migician.samples.sample import IMAGE_MARK
+from migician.sampling import Dice
+from migician.sources.index.scenes import Scenes
 
 _Option = TypeVar("_Option")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from migician.index.scenes import Scenes
-from migician.scenes import Tally
-from migician.seeds import dice
+from migician.sampling import dice
+from migician.sources.index.scenes import Scenes
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from migician.boxtext import reference
-from migician.index.scenes import Scenes
-from migician.scenes import Tally
-from migician.seeds import dice
+from migician.sampling import dice
+from migician.sources.index.scenes import Scenes
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from migician.boxtext import QWEN
-from migician.index.scenes import Scenes
-from migician.seeds import dice
+from migician.sampling import dice
+from migician.sources.index.scenes import Scenes
 from migician.tasks.draft import Draft, Manner, Plan, Share, Speaker, Target, image_fields, picture
 from migician.tasks.group_grounding import Groups, called, described
 from migician.tasks.group_grounding import plan as plan

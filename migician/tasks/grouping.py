@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.index.scenes import ALONE, Scenes
-from migician.scenes import Tally
-from migician.seeds import stream
+from migician.sampling import stream
+from migician.sources.index.scenes import ALONE, Scenes
+from migician.sources.scenes import Tally
 from migician.tasks.draft import Plan
 
 REPEATED = "group made before"

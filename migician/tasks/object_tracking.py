@@ -22,9 +22,9 @@ import msgspec
 
 from migician.boxes import Box
 from migician.boxtext import QWEN
-from migician.index.tracks import Tracks
-from migician.scenes import Tally
-from migician.seeds import dice, stream
+from migician.sampling import dice, stream
+from migician.sources.index.tracks import Tracks
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from migician.boxes import Box
 from migician.imagenames import ordinal
-from migician.index.scenes import Scenes
+from migician.sources.index.scenes import Scenes
 from migician.tasks.naming import with_article
 
 _LISTED = 3

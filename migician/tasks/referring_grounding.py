@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
-from migician.index.scenes import ALONE, Scenes
-from migician.scenes import Tally
-from migician.seeds import dice, stream
+from migician.sampling import dice, stream
+from migician.sources.index.scenes import ALONE, Scenes
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migician.boxes import Box, Size, iou_pairs, writable
-from migician.index.columns import fractions
-from migician.index.scenes import Scenes
-from migician.scenes import Tally
-from migician.seeds import dice, stream
+from migician.sampling import dice, stream
+from migician.sources.index.columns import fractions
+from migician.sources.index.scenes import Scenes
+from migician.sources.scenes import Tally
 from migician.tasks.draft import (
     Count,
     Draft,

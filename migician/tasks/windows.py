@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from migician.index.columns import SCALE
-from migician.index.tracks import Tracks
-from migician.seeds import Dice
+from migician.sampling import Dice
+from migician.sources.index.columns import SCALE
+from migician.sources.index.tracks import Tracks
 
 Kind = Literal["any", "far", "near"]
 """Which boxes may be asked for."""

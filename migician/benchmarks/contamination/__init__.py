@@ -1,0 +1,1 @@
+"""Which images a benchmark uses, so that no training set holds one."""

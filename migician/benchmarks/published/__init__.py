@@ -1,0 +1,1 @@
+"""What papers ask and report on MIG-Bench."""

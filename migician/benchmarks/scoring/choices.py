@@ -1,0 +1,172 @@
+"""Multiple choice: a question with options, the option a reply chooses, and whether it is the right one.
+
+What a benchmark of this kind has to write is a `load` that gives a `ChoiceBench`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from migician.benchmarks.scoring.option_text import read_option
+from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
+from migician.boxes import Size
+from migician.metrics import Measure
+from migician.models.family import Family
+
+ChoiceOutcome = Literal["correct", "wrong_choice", "undecided", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceQuestion:
+    """One question and its options."""
+
+    index: int
+    task: str
+    images: tuple[str, ...]
+    text: str
+    options: tuple[str, ...]
+    """Their texts, in the order shown; empty where the file does not tell them apart."""
+    gold: str | None
+    """The right answer as the file writes it: a letter, or an option's text."""
+    answer: int | None
+    """The option (0-based) that `gold` is; None where it is none of them."""
+    lettered: bool = True
+    """Whether the options are shown with letters."""
+    context: str = ""
+    """What the file gives beside the question."""
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether no reply can be right."""
+        return self.answer is None
+
+
+class ChoiceRecord(msgspec.Struct, frozen=True):
+    """One scored reply to a multiple-choice question, whole."""
+
+    index: Count
+    task: str
+    question: str
+    images: tuple[str, ...]
+    options: tuple[str, ...]
+    gold: str | None
+    answer: Count | None
+    reply: str | None
+    settled: list[Count]
+    """The options that the reply settles on: one where it decides; empty under `published`, which asks for none."""
+    outcome: ChoiceOutcome
+    error: str | None = None
+    seconds: float | None = None
+    reasoning: str | None = None
+    """As in `Answer`."""
+
+    def __post_init__(self) -> None:
+        chosen = self.settled if self.answer is None else [self.answer, *self.settled]
+        if chosen and max(chosen) >= len(self.options):
+            raise ValueError(f"option {max(chosen)} of {len(self.options)}")
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether the right option was chosen."""
+        return self.outcome == "correct"
+
+
+def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, size_of: SizeOf) -> ChoiceRecord:
+    settled: tuple[int, ...] = ()
+    outcome: ChoiceOutcome
+    if answer.response is None:
+        outcome = "failed"
+    elif reading.protocol == "published":
+        outcome = "correct" if is_published_match(answer.response, question.gold) else "wrong_choice"
+    else:
+        settled = read_option(answer.response, question.options, question.lettered)
+        outcome = "undecided" if len(settled) != 1 else "correct" if settled[0] == question.answer else "wrong_choice"
+    return ChoiceRecord(
+        index=question.index,
+        task=question.task,
+        question=question.text,
+        images=question.images,
+        options=question.options,
+        gold=question.gold,
+        answer=question.answer,
+        reply=answer.response,
+        settled=list(settled),
+        outcome=outcome,
+        error=answer.error,
+        seconds=answer.seconds,
+        reasoning=answer.reasoning,
+    )
+
+
+def is_published_match(reply: str, gold: str | None) -> bool:
+    """Whether the published script counts `reply` as right: the gold answer, without blanks and points at its
+    ends, stands anywhere in it; so "A" is in "Answer: B". Without a gold answer nothing is right.
+
+    Source: eval/MIG_bench_eval.py of thunlp/Migician.
+    """
+    wanted = (gold or "").strip().strip(".")
+    return bool(wanted) and wanted in reply
+
+
+def _measures(records: Sequence[ChoiceRecord]) -> dict[str, Measure]:
+    return {"accuracy": (np.array([float(record.is_correct) for record in records]), None)}
+
+
+def _chance(record: ChoiceRecord) -> float:
+    return 1 / len(record.options) if record.options and record.answer is not None else 0.0
+
+
+def _show(record: ChoiceRecord) -> Shown:
+    right = "none" if record.answer is None else record.options[record.answer]
+    chosen = " | ".join(record.options[option] for option in record.settled)
+    return Shown(answer=f"{right}; of {' | '.join(record.options)}", remark=f"chose {chosen}" if chosen else "")
+
+
+CHOICES = Scoring(
+    name="choices",
+    record=ChoiceRecord,
+    outcomes=("correct", "wrong_choice", "undecided", "failed"),
+    score_one=_score_choice,
+    measures=_measures,
+    show=_show,
+    has_boxes=False,
+    chance=_chance,
+)
+"""Of questions with options: accuracy, beside what guessing would give."""
+
+
+@dataclass(frozen=True)
+class ChoiceBench:
+    """One file of multiple-choice questions."""
+
+    name: str
+    path: Path
+    sha256: str
+    questions: Sequence[ChoiceQuestion]
+    ask: Callable[[ChoiceQuestion, str], str]
+    """(question, wording) -> what a model is asked."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What the report must say of the file."""
+    max_side_px: int | None = None
+    max_new_tokens: int = 128
+    scoring: Scoring = CHOICES
+
+    @property
+    def malformed(self) -> list[int]:
+        """Questions that no reply can get right, as the file has them."""
+        return [question.index for question in self.questions if question.is_malformed]
+
+    def prompt(self, question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+        """What a model is asked: the same of every family, but for what the published script adds for some."""
+        end = family.published_choice_ends.get(self.name, "") if wording == "published" else ""
+        return self.ask(question, wording) + end
+
+    def facts(self) -> Mapping[str, Any]:
+        """See `told`."""
+        return self.told

@@ -1,0 +1,1 @@
+"""From sources and tasks to a dataset on disk."""

@@ -1,0 +1,271 @@
+"""The README of a dataset: what the Hub and `datasets` read of it, and what a person does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from migician.build.balance import FEWEST, area_words
+from migician.files import conform, read_json
+from migician.sources import SOURCES
+
+HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
+Stored = Literal["files", "embedded", "named"]
+"""How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+class _Part(msgspec.Struct):
+    task: str = ""
+    source: str = ""
+    asked: int | None = None
+    made: int = 0
+    left_out: dict[str, int] = {}
+    refused: dict[str, int] = {}
+
+
+class _Card(msgspec.Struct):
+    name: str = ""
+    samples: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    seed: int = 0
+    stored: Stored | None = None
+    links: dict[str, str] = {}
+    mig_bench: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    parts: list[_Part] = []
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card.json that a build left in a folder; None where there is none.
+
+    Builds of earlier versions may lack fields; `UserError` for one of another type.
+    """
+    file = folder / "card.json"
+    if not file.exists():
+        return None
+    what = "a card of this version (build it again)"
+    card = read_json(file, dict[str, Any], what)
+    known = conform(card, _Card, file, what)
+    parts = card.get("parts", [])
+    return card | {"parts": [msgspec.to_builtins(one) | part for one, part in zip(known.parts, parts, strict=True)]}
+
+
+def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
+    """The text of README.md about a dataset, of the content of its card.json.
+
+    `configs` gives, by the name that `datasets.load_dataset(folder, name)` is to take, the files of samples (a path or
+    a pattern below the folder); "default" is what it takes without one.
+    """
+    parts = card["parts"]
+    opening = (
+        f"# {card['name']}, built by migician\n\n"
+        f"{card['samples']:,} samples, seed {card['seed']}: multi-image grounding in the record format of "
+        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes are in thousandths of their image's width "
+        f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
+        "JSON file as built."
+    )
+    sections = [opening, _loading(configs), _parts(parts), _short(card), _look(card), _balance(card), _copying(card)]
+    sections.append(card["mig_bench"]["sentence"])
+    sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
+    return _front_matter(card["samples"], configs) + _joined(sections)
+
+
+_CITATION = """
+```bibtex
+@article{li2025migician,
+  title = {Migician: Revealing the Magic of Free-Form Multi-Image Grounding in Multimodal Large Language Models},
+  author = {Li, You and others},
+  year = {2025},
+  journal = {arXiv preprint arXiv:2501.05767}
+}
+```"""
+
+
+def citation(what: str) -> str:
+    """The section that names the paper; `what` begins the sentence."""
+    return f"## Cite\n\n{what} the paper of Migician, MGrounding-630k and MIG-Bench (ACL 2025):\n{_CITATION}"
+
+
+def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:
+    """As `readme`, about a dataset without a card: all that is known is how to load it."""
+    return _front_matter(samples, configs) + _joined([f"# {name}\n\n{samples:,} samples.", _loading(configs)])
+
+
+def _joined(sections: list[str]) -> str:
+    return "\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+_IMAGES: dict[Stored, str] = {
+    "files": "Paths of images are relative to the dataset's own folder.",
+    "embedded": "The images are in the records.",
+    "named": "The images are not here: a path names the family, the source, and the file below that source's folder.",
+}
+
+
+def _front_matter(samples: int, configs: Mapping[str, str]) -> str:
+    """What the Hub reads: https://huggingface.co/docs/hub/datasets-cards."""
+    size = next((name for limit, name in _SIZES if samples < limit), "10M<n<100M")
+    fields: dict[str, Any] = {
+        "license": "other",
+        "license_name": "terms-of-the-source-datasets",
+        "language": ["en"],
+        "task_categories": ["image-text-to-text", "visual-question-answering"],
+        "tags": ["multi-image-grounding", "visual-grounding", "bounding-boxes"],
+        "size_categories": [size],
+    }
+    if configs:
+        fields["configs"] = [
+            {"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in configs.items()
+        ]
+    return "---\n" + yaml.safe_dump(fields, sort_keys=False) + "---"
+
+
+def _loading(configs: Mapping[str, str]) -> str:
+    if not configs:
+        return ""
+    named = [name for name in configs if name != "default"]
+    lines = ["```python", "from datasets import load_dataset", ""]
+    lines += ['everything = load_dataset("PATH-OR-REPOSITORY", split="train")'] if "default" in configs else []
+    lines += [f'one_family = load_dataset("PATH-OR-REPOSITORY", "{named[0]}", split="train")'] if named else []
+    return "\n".join([*lines, "```"])
+
+
+def _parts(parts: list[dict[str, Any]]) -> str:
+    lines = ["## Samples", "", "| family | source | asked for | made |", "|---|---|---|---|"]
+    for part in parts:
+        asked = "all" if part["asked"] is None else f"{part['asked']:,}"
+        lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
+    return "\n".join(lines)
+
+
+def _short(card: Mapping[str, Any]) -> str:
+    """Why there are fewer samples than were asked for."""
+    short = [f"- {line}" for line in card.get("short", [])]
+    return "\n".join(["Fewer than were asked for:", "", *short]) if short else ""
+
+
+def _balance(card: Mapping[str, Any]) -> str:
+    """What the answers point to, by task."""
+    balances: Mapping[str, Any] = card.get("balance", {})
+    if not balances:
+        return ""
+    lines = [
+        "## Balance of the answers",
+        "",
+        "Which image the boxes are in, by the images of a sample; how many have their centre in the middle ninth of "
+        "their image; the size and the label that most of them have.",
+        "",
+        "| family | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task, one in balances.items():
+        boxes = max(1, sum(one["areas"]))
+        asked = "; ".join(f"of {images}: {_shares(counts)}" for images, counts in one["asked"].items())
+        area = one["areas"].index(max(one["areas"]))
+        size = f"{one['areas'][area] / boxes:.0%} {area_words(area)}"
+        label = next(
+            (f"{count / boxes:.0%} {label}, {one['kinds']:,} in all" for label, count in one["labels"].items()), ""
+        )
+        reasoned = f"{one['reasoned'] / max(1, one['answers']):.0%}"
+        middle = f"{one['ninths'][4] / boxes:.0%}"
+        lines.append(f"| {task} | {one['answers']:,} | {reasoned} | {asked} | {middle} | {size} | {label} |")
+    lines += ["", *(f"- **{warning}**" for warning in card["warnings"])]
+    if not card["warnings"]:
+        lines.append(f"Nothing leans to one side, as far as {FEWEST} boxes and more of a family can tell.")
+    return "\n".join(lines)
+
+
+def _shares(counts: list[int]) -> str:
+    return ", ".join(f"{count / max(1, sum(counts)):.0%}" for count in counts)
+
+
+def _copying(card: Mapping[str, Any]) -> str:
+    """How many answers are right if the box in their question is copied, by source; cards of older builds lack it."""
+    found = {
+        source: one
+        for figures in card.get("figures", {}).values()
+        for source, one in figures.get("copying", {}).items()
+    }
+    if not found:
+        return ""
+    lines = [
+        "## Answers that could be copied",
+        "",
+        "Where a question gives a box in one image and asks for one in another: answers whose IoU with the given box "
+        "is 0.5 or more, so that copying it would be right. In MIG-Bench's tracking these are 12.9%.",
+        "",
+        "| source | answers | copyable | shuffled samples |",
+        "|---|---|---|---|",
+    ]
+    for source, one in found.items():
+        share = one["copyable"] / one["answers"]
+        lines.append(f"| {source} | {one['answers']:,} | {share:.1%} | {one['shuffled']:,} |")
+    if any(one["shuffled"] for one in found.values()):
+        lines += ["", 'In shuffled samples "the first image" is the first in time, wherever it stands in the list.']
+    return "\n".join(lines)
+
+
+def _look(card: Mapping[str, Any]) -> str:
+    text = (
+        f"![Samples by family, images and questions a sample, and sizes of boxes]({HISTOGRAMS})\n\n"
+        "Boxes are those of questions and answers, by the share of the image that they cover."
+    )
+    shown = card["look"]
+    if card["stored"] == "named":
+        return text
+    if shown["samples"]:
+        text += (
+            f"\n\n![{shown['samples']} samples with their boxes]({SAMPLES})\n\n"
+            "A number in brackets stands for the coordinates of the box drawn with it: blue where the question gives "
+            "it, orange where it is the answer. Coordinates are left where no text says which image they are in."
+        )
+    if shown["unreadable"]:
+        text += f"\n\n{shown['unreadable']:,} samples are not shown, as an image of theirs could not be opened."
+    return text
+
+
+def _refusals(parts: list[dict[str, Any]]) -> str:
+    rows = [
+        f"| {part['task']} | {part['source']} | {step} | {reason} | {count:,} |"
+        for part in parts
+        for step, counts in (("reading", part["left_out"]), ("choosing", part["refused"]))
+        for reason, count in sorted(counts.items())
+    ]
+    if not rows:
+        return ""
+    head = [
+        "## What was left out",
+        "",
+        "When the source was read, and when scenes and samples were chosen from it.",
+        "",
+    ]
+    return "\n".join([*head, "| family | source | at | reason | count |", "|---|---|---|---|---|", *rows])
+
+
+def _made(card: Mapping[str, Any]) -> str:
+    made = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    if any(part["task"] == "synthesis" for part in card["parts"]):
+        told = "`card.json` names the models and their settings, `provenance.jsonl` the replies behind each sample."
+    else:
+        told = (
+            "`card.json` has the recipe, with every setting that is not a builder's own. Saved as a file (JSON is "
+            "YAML), it makes the same samples from the same sources again, byte for byte, with these versions:\n\n"
+            "```bash\nmigician build all --config RECIPE --source NAME=ROOT ... --out FOLDER\n```"
+        )
+    return f"## How it was made\n\nWith {made}. {told}"
+
+
+def _terms(parts: list[dict[str, Any]]) -> str:
+    lines = ["## Terms", "", "Images and annotations keep the terms of their sources:", ""]
+    sources = dict.fromkeys(part["source"] for part in parts)
+    lines += [f"- {SOURCES[source].folder}: {SOURCES[source].terms}" for source in sources if source in SOURCES]
+    if any(part["task"] == "synthesis" for part in parts):
+        lines.append("- Questions and answers were written by the models that `card.json` names, and keep their terms.")
+    return "\n".join(lines)

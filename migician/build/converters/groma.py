@@ -1,0 +1,153 @@
+"""Groma-Instruct: conversations about one image of Visual Genome whose answers are tied to regions.
+
+One JSON list, `groma_instruct.json`, of {"file_name": "2364297.jpg", "width": 500, "height": 375, "boxes":
+[[x, y, w, h], ...], "conversation": [{"from": "human", "value": "Who is it?"}, {"from": "gpt", "value":
+"<p>A man</p> <roi><ground_box></roi> waves.", "box_inds": [0]}]}. Boxes are in pixels; `box_inds` says, for each
+`<ground_box>` in order, which one it is. Source: groma/data/datasets/groma.py of FoundationVision/Groma at cf01ed8;
+the released file itself was not seen, so what departs from this is counted and left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from migician.boxes import Box, is_size, is_writable
+from migician.boxtext import QWEN, reference
+from migician.build.converters.foreign import ImageFolder, plain
+from migician.build.converters.llava import record_files
+from migician.errors import NOT_JSON, UserError
+from migician.samples.record_file import JsonRecords
+from migician.samples.sample import IMAGE_MARK, Sample, sample
+from migician.sampling import stream
+from migician.sources.formats.reading import clipped
+from migician.sources.scenes import Tally
+
+_GROUNDED = re.compile(r"<p>([^<>]*)</p>\s*<roi>((?:\s*<ground_box>)+)\s*</roi>")
+_PHRASE = re.compile(r"<p>([^<>]*)</p>")
+_BOX = "<ground_box>"
+_TAG = re.compile(r"</?(?:p|roi|ground_box|refer_box|refer_feat|region|img|sep|r[0-9]{1,2})>|\[grounding\]")
+"""What is left of Groma's own tokens after reading is not understood."""
+
+
+class _Said(msgspec.Struct, frozen=True):
+    value: str
+    box_inds: list[int] | None = None
+
+
+class _Record(msgspec.Struct, frozen=True):
+    file_name: str
+    width: int
+    height: int
+    boxes: list[tuple[float, float, float, float]]
+    conversation: list[_Said]
+
+
+class _Refused(Exception):
+    """A record that is left out; the text is the reason."""
+
+
+def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -> Iterator[Sample]:
+    """The samples of one file, or of all .json and .jsonl files below a folder in the order of their names.
+
+    Phrases become references followed by their boxes. Groma's model is told to ground by a token; here the
+    first question says so in one of several wordings, where an answer has boxes. Counted and left out:
+    records with a missing image, a turn without its answer or without text, region tokens in a question
+    or out of place, or a box that is not there or has no area. Raises `UserError` naming the file and the
+    record that cannot be read, and a file without one record of this form.
+    """
+    decoder = msgspec.json.Decoder(_Record)
+    for file, name in record_files(source):
+        with JsonRecords(file) as records:
+            formed = 0
+            for position, content in enumerate(records):
+                try:
+                    record = decoder.decode(content)
+                except msgspec.ValidationError:
+                    tally.add("record of another form")
+                    continue
+                except NOT_JSON as error:
+                    raise UserError(f"{file}: record {position} is not JSON: {error}") from None
+                formed += 1
+                try:
+                    turns = _turns(record, tally, seed, f"{name}-{position}")
+                except _Refused as refusal:
+                    tally.add(str(refusal))
+                    continue
+                path = images.find([record.file_name, *_visual_genome(record.file_name)], tally)
+                if path:
+                    yield sample(f"{name}-{position}", [path], turns, "groma")
+            if len(records) and not formed:
+                raise UserError(f"{file}: none of its {len(records)} records has the form of Groma-Instruct")
+    images.refuse_if_empty()
+
+
+def _visual_genome(file_name: str) -> list[str]:
+    """Visual Genome's images come in two archives."""
+    return [f"VG_100K/{file_name}", f"VG_100K_2/{file_name}"]
+
+
+def _turns(record: _Record, tally: Tally, seed: int, id: str) -> list[tuple[str, str]]:
+    """The questions and answers of a record; raises `_Refused` with the reason."""
+    said = record.conversation
+    if not said or len(said) % 2:
+        raise _Refused("question without an answer")
+    if not is_size((record.width, record.height)):
+        raise _Refused("image without a size")
+    questions = [plain(one.value).strip() for one in said[::2]]
+    if any(_TAG.search(question) for question in questions):
+        raise _Refused("region token in a question")
+    answers = [_answer(one, record, tally) for one in said[1::2]]
+    if not all([*questions, *answers]):
+        raise _Refused("turn without text")
+    if any(one.box_inds for one in said[1::2]):
+        rng = stream(seed, "groma", id)
+        questions[0] += " " + REQUESTS[int(rng.integers(len(REQUESTS)))]
+    questions[0] = f"{IMAGE_MARK}\n{questions[0]}"
+    return list(zip(questions, answers, strict=True))
+
+
+def _answer(said: _Said, record: _Record, tally: Tally) -> str:
+    """An answer with its boxes written out."""
+    text = plain(said.value)
+    chosen = said.box_inds or []
+    if text.count(_BOX) != len(chosen):
+        raise _Refused("region tokens and boxes differ in number")
+    boxes = iter([_written(record, index, tally) for index in chosen])
+
+    def grounded(found: re.Match[str]) -> str:
+        marks = "".join(next(boxes) for _ in range(found[2].count(_BOX)))
+        return reference(" ".join(found[1].split())) + marks
+
+    text = _PHRASE.sub(lambda found: " ".join(found[1].split()), _GROUNDED.sub(grounded, text))
+    if _TAG.search(text):
+        raise _Refused("region token out of place")
+    return text.strip()
+
+
+def _written(record: _Record, index: int, tally: Tally) -> str:
+    if not 0 <= index < len(record.boxes):
+        raise _Refused("region token for a box that is not there")
+    box = clipped(Box.from_xywh_pixels(*record.boxes[index], (record.width, record.height)), tally)
+    if box is None or not is_writable(box):
+        raise _Refused("answer with a box that cannot be written")
+    return QWEN.write(box)
+
+
+REQUESTS = (
+    "Give a bounding box for each thing you name.",
+    "Ground your answer: put boxes behind what you mention.",
+    "Mark the objects of your answer with boxes.",
+    "Show with bounding boxes what you speak of.",
+    "Say where each thing is, too.",
+    "Answer with grounded phrases.",
+    "Add the coordinates of the objects.",
+    "Tie your words to regions of the image.",
+    "Include the box of every object in your answer.",
+    "As you answer, box what you refer to.",
+    "Point to each thing with its box.",
+    "Answer, and locate what you mention.",
+)

@@ -1,0 +1,120 @@
+"""Keeps MIG-Bench's images out of what is built: by name always, by what they show where the benchmark is at hand.
+
+A sample is asked about when its pictures are known and before they are made, so that no builder has to think
+of it and no image is opened but those of samples. One that is refused is counted, and another takes its place.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from migician.benchmarks.contamination.leakage import Leaks, name_list
+from migician.errors import UserError
+
+BY_NAME = "image that MIG-Bench uses"
+BY_PICTURE = "image that looks like one that MIG-Bench uses"
+_REMEMBERED = 1 << 15
+"""Images at most: some megabytes of paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """MIG-Bench as far as it is at hand; what comes with this package is enough to know its images by name."""
+
+    mig_bench: Path | None = None
+    """Its JSON file: for `images`, or where it is none of the two versions that this package knows."""
+    images: Path | None = None
+    """The folder that holds MIG-Bench/: each image of a sample is decoded and compared with those in it."""
+    state: str = ""
+    """What both held when a build began (see `begin`), so that no process takes them for what they were before."""
+
+    def __post_init__(self) -> None:
+        if self.images and not self.mig_bench:
+            raise UserError(f"{self.images}: MIG-Bench's images are of use only with the JSON file that names them")
+
+
+MIG_BENCH = Exclude()
+"""Its images by name, as this package knows them: what is left out unless something else is asked for."""
+
+
+class Excluded(msgspec.Struct, frozen=True):
+    """What a dataset was kept free of, for its card; decides over the bytes."""
+
+    left_out: bool = False
+    """Whether samples with images of MIG-Bench were."""
+    lists: dict[str, str] = {}
+    """The sha256 of each of its files whose images are known by name, by the file's name."""
+    pictures: int = 0
+    """Images of MIG-Bench that others were compared with."""
+    by_name_only: int = 0
+    """Images of MIG-Bench that they could not be compared with: not there, unreadable, or too flat to be told."""
+    fingerprints_sha256: str = ""
+
+    def sentence(self) -> str:
+        """All of it for a reader."""
+        if not self.left_out:
+            return (
+                "**Images that MIG-Bench uses were not left out, as was asked for: "
+                "a score on MIG-Bench of a model trained on this says nothing.**"
+            )
+        known = f"known by name, from {', '.join(f'{name} ({sha256[:12]})' for name, sha256 in self.lists.items())}"
+        if self.pictures:
+            known += f", or by likeness to one of {self.pictures:,} images ({self.by_name_only:,} by name only)"
+        return f"Samples with an image that MIG-Bench uses were left out: {known}."
+
+
+def begin(exclude: Exclude | None) -> tuple[Exclude | None, Excluded]:
+    """`exclude` for `refusal`, on this machine and others, and what it comes to; None for neither by name nor picture.
+
+    Takes the fingerprints of MIG-Bench's images where they are not stored yet. Raises `UserError` for a
+    file that is not MIG-Bench's, and where none of the images is there.
+    """
+    if exclude is None:
+        return None, Excluded()
+    lists = {name: file.sha256 for name, file in name_list().files.items()}
+    if exclude.mig_bench is None:
+        return exclude, Excluded(True, lists)
+    leaks = Leaks.read(exclude.mig_bench, exclude.images)
+    sha256 = hashlib.sha256(exclude.mig_bench.read_bytes()).hexdigest()
+    if sha256 not in lists.values():
+        lists[f"{exclude.mig_bench.name} as given"] = sha256
+    if exclude.images is None:
+        about = Excluded(True, lists)
+    else:
+        prints = hashlib.sha256(msgspec.json.encode(leaks.fingerprints, order="sorted")).hexdigest()
+        about = Excluded(True, lists, len(leaks.fingerprints), leaks.missing + leaks.flat, prints)
+    images = exclude.images and exclude.images.resolve()
+    return Exclude(exclude.mig_bench.resolve(), images, f"{sha256} {about.fingerprints_sha256}"), about
+
+
+@functools.lru_cache(maxsize=2)
+def refuser(exclude: Exclude | None) -> Callable[[Sequence[str]], str]:
+    """What says of a sample's images, paths of files, why it is not made: one is MIG-Bench's; empty where none is.
+
+    Both ways of knowing an image are remembered: an image may be in many samples, and decoding is dear.
+    """
+    if exclude is None:
+        return lambda images: ""
+    leaks = _leaks(exclude)
+    by_name = functools.lru_cache(maxsize=_REMEMBERED)(leaks.of)
+    by_picture = functools.lru_cache(maxsize=_REMEMBERED)(leaks.shown_in) if leaks.fingerprints else None
+
+    def refusal(images: Sequence[str]) -> str:
+        if any(map(by_name, images)):
+            return BY_NAME
+        return BY_PICTURE if by_picture and any(map(by_picture, images)) else ""
+
+    return refusal
+
+
+def _leaks(exclude: Exclude) -> Leaks:
+    """Other processes find the fingerprints where the first has stored them."""
+    if exclude.mig_bench is None:
+        return Leaks.listed()
+    return Leaks.read(exclude.mig_bench, exclude.images).with_listed()

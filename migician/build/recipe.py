@@ -1,0 +1,182 @@
+"""What a build is made of: tasks, the sources of each, how many samples, and the builders' settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.errors import UserError, closest, unknown
+from migician.files import read_yaml
+from migician.sources import SOURCES, misplaced
+from migician.tasks import TASKS
+from migician.tasks.draft import Count
+from migician.training.mixture import shares
+
+
+class TaskRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One task family."""
+
+    sources: dict[str, Count | None]
+    """How many samples from each; None for as many as there are."""
+    settings: dict[str, Any] = {}
+    """What differs from the builder's `Settings`."""
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A dataset."""
+
+    tasks: dict[str, TaskRecipe]
+    seed: int = 0
+    split: str = "train"
+    """Of the sources."""
+
+
+def read_recipe(file: Path) -> Recipe:
+    """The recipe in a YAML file; raises `UserError` listing all that is wrong in it at once."""
+    try:
+        recipe = msgspec.convert(read_yaml(file), Recipe)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{file}: {error}{_suggestion(str(error), Recipe)}") from None
+    found = problems(recipe)
+    if found:
+        raise UserError(f"{file}: {'; '.join(found)}")
+    return recipe
+
+
+def problems(recipe: Recipe) -> list[str]:
+    """All that is wrong with a recipe: unknown names, sources that do not fit a task, settings out of range."""
+    found = []
+    for name, task in recipe.tasks.items():
+        if name not in TASKS:
+            found.append(unknown("task", name, TASKS))
+            continue
+        for source in task.sources:
+            if source not in SOURCES:
+                found.append(unknown("source", source, SOURCES))
+            elif SOURCES[source].gives is not TASKS[name].takes:
+                found.append(f"task {name!r} cannot use source {source!r}. It can use: {', '.join(fitting(name))}")
+        try:
+            settings_of(name, task)
+        except msgspec.ValidationError as error:
+            found.append(f"settings of {name}: {error}{_suggestion(str(error), TASKS[name].settings)}")
+    return found
+
+
+def chosen(
+    tasks: Sequence[str],
+    sources: Mapping[str, Path],
+    count: int | None,
+    seed: int | None,
+    config: Path | None,
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Recipe:
+    """The recipe that `dataset.build` is asked for; raises `UserError` for what does not fit together."""
+    names = None if "all" in tasks else list(dict.fromkeys(tasks))
+    bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
+    bad += [unknown("source", name, SOURCES) for name in sources if name not in SOURCES]
+    bad += [fault for name, root in sources.items() if name in SOURCES and (fault := misplaced(name, Path(root)))]
+    if count is not None and count < 1:
+        bad.append(f"count must be 1 or more, not {count}")
+    if bad:
+        raise UserError("; ".join(bad))
+    if config is not None:
+        recipe = adjusted(read_recipe(config), names, count, seed)
+    else:
+        recipe = adjusted(plain_recipe(names or TASKS, sources, count), None, None, seed)
+    bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
+    if bad:
+        raise UserError("; ".join(bad))
+    return _with_settings(recipe, settings)
+
+
+def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str]:
+    """What a task still needs, in at most one sentence."""
+    if name not in recipe.tasks:
+        usable = fitting(name)
+        return [f"task {name!r} needs one of these sources: {', '.join(usable)}. Give --source {usable[0]}=ROOT"]
+    lacking = [source for source in recipe.tasks[name].sources if source not in sources]
+    return [f"task {name!r} needs source {', '.join(lacking)}: give --source {lacking[0]}=ROOT"] if lacking else []
+
+
+def plain_recipe(tasks: Iterable[str], sources: Iterable[str], count: int | None) -> Recipe:
+    """Every task of `tasks` from every fitting source of `sources`, `count` samples a task shared evenly."""
+    given = list(sources)
+    parts = {}
+    for task in tasks:
+        usable = [source for source in given if SOURCES[source].gives is TASKS[task].takes]
+        if usable:
+            parts[task] = _recounted(TaskRecipe(dict.fromkeys(usable)), count)
+    return Recipe(parts)
+
+
+def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
+    """`recipe` with only `tasks`, `count` samples a task in the recipe's proportions, and another seed.
+
+    None leaves a part as it is. A source of which the recipe takes all has the mean share of the others. Raises
+    `UserError` for a task that the recipe does not have.
+    """
+    names = list(recipe.tasks) if tasks is None else list(tasks)
+    for name in names:
+        if name not in recipe.tasks:
+            raise UserError(f"the recipe does not have task {name!r}. It has: {', '.join(recipe.tasks)}")
+    kept = {name: _recounted(recipe.tasks[name], count) for name in names}
+    return Recipe(kept, recipe.seed if seed is None else seed, recipe.split)
+
+
+def _with_settings(recipe: Recipe, changed: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """`recipe` with other settings for some tasks, all of which it must have."""
+    for name in changed:
+        if name not in recipe.tasks:
+            raise UserError(f"settings for {name} are given, which is not built. Built are: {', '.join(recipe.tasks)}")
+    tasks = {
+        name: TaskRecipe(task.sources, {**task.settings, **changed.get(name, {})})
+        for name, task in recipe.tasks.items()
+    }
+    recipe = Recipe(tasks, recipe.seed, recipe.split)
+    if found := problems(recipe):
+        raise UserError("; ".join(found))
+    return recipe
+
+
+def settings_of(name: str, task: TaskRecipe) -> Any:
+    """The builder's settings; raises `msgspec.ValidationError` for what it does not know or allow."""
+    return msgspec.convert(task.settings, TASKS[name].settings)
+
+
+def fitting(task: str) -> list[str]:
+    """The sources that a task can use."""
+    return [name for name, source in SOURCES.items() if source.gives is TASKS[task].takes]
+
+
+def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
+    if count is None:
+        return task
+    # A source of which all was wanted gets as much as one source gets on average.
+    known = [amount for amount in task.sources.values() if amount is not None]
+    mean = sum(known) / len(known) if known else 1
+    weights = {source: mean if amount is None else amount for source, amount in task.sources.items()}
+    amounts = shares(weights, count)
+    return TaskRecipe({source: amount for source, amount in amounts.items() if amount}, task.settings)
+
+
+def _suggestion(message: str, type_: type[msgspec.Struct]) -> str:
+    """What may have been meant by the unknown field of an error message, if it is about one."""
+    field = re.search(r"unknown field `([^`]*)`", message)
+    if not field:
+        return ""
+    names = [*_fields(type_)]
+    known = f" Known: {', '.join(names)}"
+    return f".{closest(field[1], names) or known}"
+
+
+def _fields(type_: type[msgspec.Struct]) -> Iterable[str]:
+    for field in msgspec.structs.fields(type_):
+        yield field.name
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _fields(field.type)
+        if type_ is Recipe and field.name == "tasks":
+            yield from _fields(TaskRecipe)

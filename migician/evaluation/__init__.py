@@ -1,0 +1,1 @@
+"""From a benchmark and a model to records and a report, stopped and resumed at will."""

@@ -1,0 +1,338 @@
+"""Ask -> reply -> record: run a model over a benchmark, stop and go on at will, report.
+
+A run's folder holds `run.json` (what was asked of whom), `answers.jsonl` (one line a reply,
+written as it comes) and, at the end, `records.jsonl` and `report.json`. The same command again
+goes on where the last one stopped. Batches are formed before anything is asked and written in one
+piece, so a run that was killed gives the report of one that was not. Started with torchrun, the
+processes divide the batches among them, and the report is that of one process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.benchmarks import Benchmark, Question
+from migician.benchmarks.images import resolve_images
+from migician.benchmarks.scoring.scoring import Reading
+from migician.boxes import Size
+from migician.errors import UserError
+from migician.evaluation.answer_log import Logged, answers_file, append, collect, hold
+from migician.evaluation.asked_images import ImageFile, known_again, looking
+from migician.evaluation.asker import Asker, Replies
+from migician.evaluation.batches import Limits, form_batches, share_out
+from migician.evaluation.ranks import Ranks
+from migician.evaluation.report import Report, score_answers
+from migician.models import Model, Request, seen_sizes
+from migician.models.faults import BEARING, Guard, Tolerance
+from migician.models.pictures import shrunk
+from migician.models.staged import Independent, Staged
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which questions are asked, and how; part of a run's identity."""
+
+    wording: str = "corrected"
+    batch_size: int = 1
+    max_new_tokens: int = 128
+    tasks: tuple[str, ...] = ()
+    """Only these tasks; empty for all."""
+    limit: int | None = None
+    """Only so many questions of each task, the first ones."""
+    chain: str = ""
+    """The chain of thought that the questions are part of (see `chain_of_thought`); empty for none."""
+
+
+_READING = ("protocol", "y_stretch", "style")
+"""What a report says of how replies were read; the rest of a run's settings `run.json` tells."""
+ALONE = Ranks()
+"""One process, as without torchrun."""
+_LETTERS_A_TOKEN = 4
+
+Progress = Callable[[int, int], None]
+"""Called with (questions done, questions in all)."""
+
+
+def choose(bench: Benchmark, plan: Plan) -> list[Any]:
+    """The questions of a plan, in the order of the file; raises `UserError` for a task the file does not have."""
+    known = list(dict.fromkeys(question.task for question in bench.questions))
+    unknown = [task for task in plan.tasks if task not in known]
+    if unknown:
+        raise UserError(f"task {unknown[0]!r} is not in {bench.path}. Its tasks: {', '.join(known)}")
+    taken: dict[str, int] = {}
+    chosen = []
+    for question in bench.questions:
+        if plan.tasks and question.task not in plan.tasks:
+            continue
+        taken[question.task] = taken.get(question.task, 0) + 1
+        if plan.limit is None or taken[question.task] <= plan.limit:
+            chosen.append(question)
+    return chosen
+
+
+def evaluate(
+    bench: Benchmark,
+    model: Model,
+    images: Path,
+    out: Path,
+    *,
+    reading: Reading,
+    plan: Plan,
+    tolerance: Tolerance = BEARING,
+    by_content: bool = False,
+    ranks: Ranks = ALONE,
+    progress: Progress = lambda done, total: None,
+    force: bool = False,
+) -> Report:
+    """Ask `model` every question of the plan that `out` has no answer to, then score and report.
+
+    Where `out` has this very report already, nothing is written, and it is given as `Kept`; with `force` what `out`
+    holds is thrown away first, answers and all. `ranks` is this process among several that were started for the same
+    run; each of them gets the report. Raises `UserError` if an image is missing, if `out` holds another run or is in
+    use, and if an image is another than when `out` was asked about it (`by_content`: see `asked_images`). An
+    image that turns out to be unreadable, and whatever else a single question brings about in the
+    model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
+    the fault is not a question's (see `migician.models.faults`).
+    """
+    asked = ask(
+        bench,
+        model,
+        images,
+        out,
+        plan=plan,
+        tolerance=tolerance,
+        by_content=by_content,
+        ranks=ranks,
+        progress=progress,
+        force=force,
+    )
+    return ranks.first(lambda: asked.score(bench, reading, out, images))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """All answers of a run, and what a report must say of how they came about."""
+
+    answers: dict[int, Logged]
+    spec: dict[str, Any]
+
+    def score(self, bench: Benchmark, reading: Reading, out: Path, images: Path) -> Report:
+        """The report over the answers, written into `out`, in place of one that was read alike."""
+        partial = len(self.answers) < len(bench.questions)
+        return score_answers(
+            bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec, same=_READING
+        )
+
+
+def ask(
+    bench: Benchmark,
+    model: Model,
+    images: Path,
+    out: Path,
+    *,
+    plan: Plan,
+    tolerance: Tolerance = BEARING,
+    by_content: bool = False,
+    ranks: Ranks = ALONE,
+    progress: Progress = lambda done, total: None,
+    force: bool = False,
+) -> Asked:
+    """Ask `model` every question of the plan that `out` has no answer to; see `evaluate`."""
+    questions = choose(bench, plan)
+    paths = {question.index: resolve_images(question, images) for question in questions}
+    identity = {
+        "benchmark": bench.name,
+        "data_sha256": bench.sha256,
+        "max_side_px": bench.max_side_px,
+        "model": model.describe(),
+        "plan": msgspec.to_builtins(plan),
+    }
+    tokens = _lengths(model, questions, paths, plan, bench.max_side_px)
+    limits = Limits(plan.batch_size, model.room_tokens if isinstance(model, Staged) else None)
+    batches = form_batches(questions, tokens, limits)
+    if isinstance(model, Independent):
+        batches = [[question] for batch in batches for question in batch]
+    rows = [[question.index for question in batch] for batch in batches]
+    look = looking(by_content)
+    with ExitStack() as held:
+
+        def admit(before: dict[int, Logged]) -> dict[int, Logged]:
+            _refuse_foreign(before, questions, out)
+            staying = {row: answer for row, answer in before.items() if not tolerance.retries(answer.fault)}
+            return {**before, **known_again(staying, paths, look, by_content=by_content)}
+
+        def open_folder() -> dict[int, str | None]:
+            """What is answered already: the reason for each that failed, None for the others."""
+            held.enter_context(hold(out, identity, images, force=force))
+            return {row: answer.fault for row, answer in collect(out, rows, admit).items()}
+
+        def gathered() -> Asked:
+            answers = collect(out, rows)
+            _refuse_missing(answers, questions, out)
+            faults = [answer.fault for answer in answers.values()]
+            guard = Guard(tolerance, len(questions), (), is_proven=False)
+            if faults and not guard.admit(faults):
+                raise guard.none_answered()
+            guard.check()
+            return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
+
+        before = ranks.first(open_folder)
+        done = {row for row, fault in before.items() if not tolerance.retries(fault)}
+        failed = [fault for row in done if (fault := before[row]) is not None]
+        guard = Guard(tolerance, len(questions), failed, is_proven=any(fault is None for fault in before.values()))
+        guard.check()
+        rest = [left for batch in batches if (left := [one for one in batch if one.index not in done])]
+        costs = [len(batch) * max(tokens[question.index] for question in batch) for batch in rest]
+        mine = share_out(rest, costs, ranks.count)[ranks.rank]
+        answered, total = len(done), len(done) + sum(map(len, mine))
+        progress(answered, total)
+        sizes = {
+            question.index: seen_sizes(model, paths[question.index], bench.max_side_px)
+            for batch in mine
+            for question in batch
+        }
+        files = {path: look(path) for batch in mine for question in batch for path in paths[question.index]}
+        requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
+        unbooked: list[Logged] = []
+        with closing(Asker(model).ask(requests)) as coming:
+            for replies in coming:
+                batch = mine[replies.batch]
+                unbooked += _answers(batch, replies, sizes, paths, files)
+                answered += len(batch)
+                if guard.admit([reply.fault for reply in replies.replies]):
+                    append(answers_file(out, ranks.rank), unbooked)
+                    unbooked.clear()
+                    guard.check()
+                progress(answered, total)
+        if unbooked:
+            if ranks.count == 1:
+                raise guard.none_answered()
+            append(answers_file(out, ranks.rank), unbooked)  # other processes may have been answered
+        return ranks.first(gathered)
+
+
+def _lengths(
+    model: Model,
+    questions: Sequence[Question],
+    paths: Mapping[int, Sequence[Path]],
+    plan: Plan,
+    max_side_px: int | None,
+) -> dict[int, int]:
+    """About how many tokens each question and its reply take, by row; all alike for a model that does not tell."""
+    if not isinstance(model, Staged):
+        return dict.fromkeys((question.index for question in questions), 1)
+    files = {path for question in questions for path in paths[question.index]}
+    images = {path: model.image_tokens(_size(path, max_side_px)) for path in files}
+    return {
+        question.index: sum(images[path] for path in paths[question.index])
+        + len(question.text) // _LETTERS_A_TOKEN
+        + plan.max_new_tokens
+        for question in questions
+    }
+
+
+def _size(path: Path, max_side_px: int | None) -> Size:
+    """Width and height, before any turning, which costs no tokens; (0, 0) where the file cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return shrunk(image.size, max_side_px)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0, 0
+
+
+Sizes = Mapping[int, Sequence[Size] | None]
+"""Those of each question's images as the model sees them, by row; None for models that do not count pixels."""
+
+
+def _request(
+    bench: Benchmark, model: Model, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes, plan: Plan
+) -> Request:
+    prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
+    return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
+
+
+def _answers(
+    batch: Sequence[Question],
+    replies: Replies,
+    sizes: Sizes,
+    paths: Mapping[int, Sequence[Path]],
+    files: Mapping[Path, ImageFile],
+) -> list[Logged]:
+    """What is kept of a batch; its counts stand in its first line."""
+    seconds = round(replies.model_seconds / len(batch), 4)
+    return [
+        Logged(
+            question.index,
+            reply.text,
+            question.task,
+            reply.fault,
+            seconds,
+            _as_tuple(sizes[question.index]),
+            reply.reasoning,
+            dropped=reply.dropped or None,
+            work=None if at else replies.work,
+            outside_seconds=None if at else round(replies.outside_seconds, 4),
+            image_files=tuple(files[path] for path in paths[question.index]),
+        )
+        for at, (question, reply) in enumerate(zip(batch, replies.replies, strict=True))
+    ]
+
+
+def _as_tuple(sizes: Sequence[Size] | None) -> tuple[Size, ...] | None:
+    return None if sizes is None else tuple(sizes)
+
+
+def _work(
+    answers: Mapping[int, Logged], questions: Sequence[Question], batches: Sequence[Sequence[Question]]
+) -> dict[str, int]:
+    """What the questions are made of, and how often the model did what; over all processes and starts."""
+    tuples = {question.images for question in questions}
+    counted: Counter[str] = Counter()
+    for answer in answers.values():
+        counted.update(answer.work or {})
+    return {
+        "questions": len(questions),
+        "image_slots": sum(len(question.images) for question in questions),
+        "image_tuples": len(tuples),
+        "distinct_images": len({image for images in tuples for image in images}),
+        "batches": len(batches),
+        **counted,
+    }
+
+
+def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
+    """Time in the model, and time it stood still between batches, over processes and starts; what a server refused."""
+    dropped = sorted({name for answer in answers.values() for name in answer.dropped or ()})
+    return {
+        "model_seconds": round(sum(answer.seconds or 0 for answer in answers.values()), 3),
+        "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
+        **({"dropped_parameters": dropped} if dropped else {}),
+    }
+
+
+def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
+    """Raise `UserError` for an answer that another question was given, as far as it tells."""
+    for question in questions:
+        answer = answers.get(question.index)
+        if answer is None:
+            continue
+        counts = {len(told) for told in (question.images, answer.sizes, answer.image_files) if told is not None}
+        if answer.task not in (None, question.task) or len(counts) > 1:
+            raise UserError(
+                f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
+                "to ask again, or choose another --out"
+            )
+
+
+def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
+    if missing := len(questions) - len(answers):
+        raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")

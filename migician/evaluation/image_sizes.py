@@ -1,0 +1,77 @@
+"""How large the images are that a reply counts pixels of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from migician.benchmarks import Benchmark
+from migician.benchmarks.images import resolve_images
+from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
+from migician.boxes import Size
+from migician.errors import UserError
+from migician.samples.lengths import cells
+
+_LEAST_PIXELS = 56 * 56
+"""Of Qwen2.5-VL's own processor."""
+
+
+def sizes_for(
+    bench: Benchmark,
+    answers: Mapping[int, Answer],
+    reading: Reading,
+    *,
+    images: Path | None,
+    max_pixels: int | None = None,
+) -> SizeOf:
+    """What gives the size of an image to a style that counts pixels, where an answer does not say it.
+
+    A style of pixels of the file asks the file below `images`, upright. One of pixels of a resized image needs
+    `max_pixels` too, the model's setting, from which its own rule gives the size. Raises `UserError` where what is
+    needed is missing, and for a `max_pixels` that nothing asks for.
+    """
+    style = reading.style
+    counts = bench.scoring.has_boxes and reading.protocol == "strict" and style.scale == "pixel"
+    if max_pixels is not None and not (counts and style.resized_to):
+        raise UserError(
+            "--max-pixels says how images were resized, for styles that count those pixels, such as qwen2.5-vl"
+        )
+    silent = [answer.index for answer in answers.values() if answer.response is not None and answer.sizes is None]
+    if not counts or not silent:
+        return lambda question, image: None
+    if style.resized_to and max_pixels is None:
+        raise UserError(
+            f"box style {style.name} counts pixels of the image as the model resized it, and {len(silent)} answers do "
+            f"not say that size (first: index {silent[0]}). Add `sizes` to them, or --max-pixels N (as the model had "
+            "it; 12845056 if nobody set it) with --images"
+        )
+    if images is None:
+        raise UserError(f"box style {style.name} counts pixels: say where the images are with --images")
+    return _Files(images, style.resized_to, max_pixels)
+
+
+class _Files:
+    """Sizes of images in their files, looked up once each."""
+
+    def __init__(self, root: Path, side: int | None, max_pixels: int | None) -> None:
+        self._root, self._side, self._max_pixels = root, side, max_pixels
+        self._known: dict[Path, Size] = {}
+
+    def __call__(self, question: Any, image: int) -> Size:
+        path = resolve_images(question, self._root)[image]
+        if path not in self._known:
+            self._known[path] = self._read(path, question.index)
+        return self._known[path]
+
+    def _read(self, path: Path, row: int) -> Size:
+        from migician.models.pictures import upright_size
+
+        try:
+            width, height = upright_size(path)
+        except (OSError, UserError):
+            raise UserError(f"row {row}: {path} cannot be read as an image") from None
+        if self._side is None or self._max_pixels is None:
+            return width, height
+        columns, rows = cells(width, height, _LEAST_PIXELS, self._max_pixels, self._side)
+        return columns * self._side, rows * self._side

@@ -1,0 +1,344 @@
+"""Records -> report: per task and averaged, each figure with its n and its interval."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from migician.again import first_difference
+from migician.benchmarks import Benchmark
+from migician.benchmarks.scoring.scoring import NO_ANSWER, Answer, Reading, Scoring, score, scoring_named, write_records
+from migician.benchmarks.scoring.values import Value, value_of
+from migician.errors import UserError, writing
+from migician.evaluation.breakdowns import breakdowns
+from migician.evaluation.headings import check_one_measure, is_released, mark, title, title_of, unreplied
+from migician.evaluation.image_sizes import sizes_for
+from migician.files import read_json
+from migician.metrics import Estimate, estimate
+from migician.models.faults import commonest
+from migician.provenance import provenance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+Report = dict[str, Any]
+"""The content of `report.json`; percentages are 0..100."""
+
+
+def score_answers(
+    bench: Benchmark,
+    answers: Mapping[int, Answer],
+    reading: Reading,
+    out: Path,
+    *,
+    images: Path | None,
+    partial: bool,
+    spec: Mapping[str, Any],
+    max_pixels: int | None = None,
+    force: bool = False,
+    same: Sequence[str] = (),
+) -> Report:
+    """Score answers and write `report.json` and `records.jsonl` into `out`; gives the report.
+
+    A report that is there and says the same but for `WHEN` stays, and is given as `Kept`. Another one is replaced only
+    with `force`, or where it agrees in all that `same` names; else `UserError` says what differs first.
+    For `images` and `max_pixels` see `migician.evaluation.image_sizes.sizes_for`.
+    """
+    size_of = sizes_for(bench, answers, reading, images=images, max_pixels=max_pixels)
+    records = score(bench, answers, reading, partial=partial, size_of=size_of)
+    protocol: dict[str, Any] = {"protocol": reading.protocol}
+    if bench.scoring.has_boxes:
+        protocol["y_stretch"] = reading.y_stretch
+        protocol["style"] = reading.style.name if reading.protocol == "strict" else None
+    if max_pixels is not None:
+        protocol["max_pixels"] = max_pixels
+    report = build_report(bench, records, protocol=protocol, **spec, **provenance())
+    if not force and (kept := _kept(out, report, records, same)):
+        return kept
+    write_report(out, report, records)
+    return report
+
+
+class Kept(Report):
+    """A report that was there already, and says what would have been written."""
+
+
+WHEN = ("versions", "commit", "hardware", "date")
+"""What a report says of when and where it was made, which is not what it reports."""
+
+
+def _kept(out: Path, report: Report, records: Sequence[Any], same: Sequence[str]) -> Kept | None:
+    """The report in `out` if it is this one; None where there is none, or one that may be replaced."""
+    file = out / "report.json"
+    if not file.exists():
+        return None
+    otherwise = "--force replaces it, or choose another --out"
+    before = read_json(file, dict[str, Any], "a report", otherwise)
+    now = msgspec.json.decode(msgspec.json.encode(report))
+    names = [name for name in dict.fromkeys((*now, *before)) if name not in WHEN]
+    differing = [name for name in names if before.get(name) != now.get(name)]
+    if decisive := [name for name in differing if not same or name in same]:
+        name = decisive[0]
+        what = f"{name}{first_difference(before.get(name), now.get(name))}"
+        raise UserError(f"{file}: holds another report: {what:.200}. {otherwise[0].upper()}{otherwise[1:]}")
+    if differing or not _has_records(out / "records.jsonl", records):
+        return None
+    return Kept(report | {name: before.get(name) for name in WHEN})
+
+
+def _has_records(file: Path, records: Sequence[Any]) -> bool:
+    content = io.BytesIO()
+    write_records(content, records)
+    return file.is_file() and file.read_bytes() == content.getvalue()
+
+
+class Rows:
+    """Records as columns."""
+
+    def __init__(self, records: Sequence[Any], scoring: Scoring) -> None:
+        self.tasks = np.array([record.task for record in records])
+        self.clusters = _cluster_labels(records)
+        self.outcomes = np.array([record.outcome for record in records])
+        self.measures = {
+            name: (np.asarray(values), np.ones(len(records)) if sizes is None else np.asarray(sizes))
+            for name, (values, sizes) in scoring.measures(records).items()
+        }
+        self.chances = np.array([scoring.chance(record) for record in records]) if scoring.chance else None
+
+    def figures(self, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
+        """Each metric over some rows, in percent, with its interval; `macro` averages over the tasks."""
+        groups = self.tasks[chosen] if macro else None
+        clusters = self.clusters[chosen]
+        estimates = {
+            name: estimate(values[chosen], clusters, groups, sizes[chosen])
+            for name, (values, sizes) in self.measures.items()
+        }
+        figures = {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
+        if self.chances is not None:
+            figures["chance"] = 100 * estimate(self.chances[chosen], clusters, groups).value
+        return figures
+
+    def task_names(self) -> list[str]:
+        """The tasks, in order of first appearance."""
+        return list(dict.fromkeys(self.tasks.tolist()))
+
+
+def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str, Any], **spec: Any) -> Report:
+    """The report over `records`, in the order of `DESIGN`: benchmark, protocol, per task, averages.
+
+    `average` is the unweighted mean over the tasks that have rows, `micro` the mean over rows;
+    `without_malformed` leaves out the rows whose truth is impossible. `spec` is kept as it
+    is: model, prompts, versions, times.
+    """
+    if not records:
+        raise UserError(f"{bench.path}: nothing was scored: there is no answer to any of its questions")
+    scoring = bench.scoring
+    rows = Rows(records, scoring)
+    everything = np.ones(len(records), dtype=bool)
+    impossible = set(bench.malformed)
+    sound = np.array([record.index not in impossible for record in records])
+    per_task = {}
+    for task in rows.task_names():
+        chosen = rows.tasks == task
+        counts = Counter(rows.outcomes[chosen].tolist())
+        per_task[task] = {
+            **rows.figures(chosen),
+            "outcomes": {name: counts[name] for name in scoring.outcomes if counts[name]},
+            **scoring.counts([record for record in records if record.task == task]),
+        }
+    kind = {} if scoring.name == "boxes" else {"scoring": scoring.name}
+    return {
+        "benchmark": bench.name,
+        **kind,
+        **protocol,
+        "data": bench.path.name or bench.path.resolve().name,
+        "data_sha256": bench.sha256,
+        **bench.facts(),
+        "n": len(records),
+        "rows_in_file": len(bench.questions),
+        **_which_rows(bench, records),
+        "unanswered": sum(record.error == NO_ANSWER for record in records),
+        "per_task": per_task,
+        **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
+        "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
+        "micro": rows.figures(everything),
+        "without_malformed": {
+            "average": rows.figures(sound, macro=True),
+            "micro": rows.figures(sound),
+        }
+        if sound.any()
+        else None,
+        "malformed_rows": list(bench.malformed),
+        **_failures(records),
+        **spec,
+    }
+
+
+def _which_rows(bench: Benchmark, records: Sequence[Any]) -> dict[str, str]:
+    """What tells some rows of a file from as many others; nothing where all were scored."""
+    if len(records) == len(bench.questions):
+        return {}
+    rows = msgspec.json.encode([record.index for record in records])
+    return {"rows_sha256": hashlib.sha256(rows).hexdigest()}
+
+
+def _failures(records: Sequence[Any]) -> dict[str, Any]:
+    """How many questions the model failed on, and the three commonest reasons; nothing where it failed on none."""
+    reasons = [one.error or "no reason was given" for one in records if one.reply is None and one.error != NO_ANSWER]
+    if not reasons:
+        return {}
+    given = [{"reason": reason, "n": count} for reason, count in commonest(reasons)]
+    return {"failures": {"n": len(reasons), "reasons": given}}
+
+
+def scoring_of(report: Report) -> Scoring:
+    """How the records beside a report were scored."""
+    return scoring_named(report.get("scoring", "boxes"))
+
+
+def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
+    """Write `report.json` and `records.jsonl` into `out`, each whole or not at all."""
+    with writing(out / "records.jsonl") as stream:
+        write_records(stream, records)
+    with writing(out / "report.json") as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+
+
+def table(report: Report) -> Table:
+    """The report as a table for the terminal: each figure with its 95% interval."""
+    result = _figure_table(report, title(report), ["task", "n"])
+    for task, figures in report["per_task"].items():
+        result.add_row(task, str(figures["n"]), *_cells(figures))
+    for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
+        result.add_row(label, str(report[key]["n"]), *_cells(report[key]), style="bold")
+    return result
+
+
+def side_by_side(reports: Mapping[str, Report]) -> Table:
+    """Several reports over one benchmark as one table, by name: task by task, a row for each.
+
+    Where they are not like for like, the title says so and heads each run with its own words. Raises `UserError` for
+    reports of different benchmarks.
+    """
+    check_one_measure(reports)
+    heading = "\n".join(filter(None, [title_of(reports), mark(reports), unreplied(reports)]))
+    result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
+    tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
+    parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}, None) for task in tasks]
+    averages = {name: report["average"] for name, report in reports.items()}
+    for label, rows, style in [*parts, ("average", averages, "bold")]:
+        there = {name: figures for name, figures in rows.items() if figures is not None}
+        counts = [str(figures["n"]) for figures in there.values()]
+        for position, (name, figures) in enumerate(there.items()):
+            n = "" if position and len(set(counts)) == 1 else counts[position]
+            result.add_row("" if position else label, n, name, *_cells(figures), style=style)
+        result.add_section()
+    return result
+
+
+def _figure_table(report: Report, heading: str, leading: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    result = Table(
+        title=f"{heading}\npercent, with 95% intervals",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+    )
+    for name in leading:
+        result.add_column(name, justify="right" if name == "n" else "left")
+    for name in metric_names(report["average"]):
+        result.add_column(HEADINGS.get(name, name), justify="right")
+    if "chance" in report["average"]:
+        result.add_column("chance", justify="right")
+    return result
+
+
+def metric_names(figures: Mapping[str, Any]) -> list[str]:
+    """The metrics that some figures of a report hold."""
+    return list(figures["interval"])
+
+
+def _cells(figures: Mapping[str, Any]) -> list[str]:
+    """Each metric as "63.37 (61.1-65.6)", in percent; last the level of chance, if known."""
+    chance = [Value(figures["chance"]).text] if "chance" in figures else []
+    return [*(str(value_of(figures, name)) for name in metric_names(figures)), *chance]
+
+
+HEADINGS = {
+    "acc@0.3": "Acc@0.3",
+    "acc@0.5": "Acc@0.5",
+    "acc@0.7": "Acc@0.7",
+    "mean_iou": "mean IoU",
+    "accuracy": "Accuracy",
+    "precision@0.5": "Precision@0.5",
+    "recall@0.5": "Recall@0.5",
+    "f1@0.5": "F1@0.5",
+}
+
+
+def notes(report: Report) -> list[str]:
+    """What a reader of the figures must know, a sentence each."""
+    told = []
+    if not is_released(report):
+        own = f" ({report['file_declared_as']})" if report.get("file_declared_as") else ""
+        told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
+    if report["protocol"] == "univg-r1" and report.get("file_kind") != "revised":
+        told.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
+    if report.get("unanswered"):
+        told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
+    elif report["n"] < report["rows_in_file"]:
+        told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
+    if failures := report.get("failures"):
+        reasons = "; ".join(f"{one['reason']} ({one['n']})" for one in failures["reasons"])
+        told.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
+    if report.get("dropped_parameters"):
+        told.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
+    if report.get("malformed_rows"):
+        sound, name = report.get("without_malformed"), headline_metric(report["average"])
+        without = Value(sound["average"][name]).text if sound else "none"
+        told.append(
+            f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
+            f"without them {without})"
+        )
+    if report.get("duplicate_rows"):
+        told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
+    outcomes: Counter[str] = Counter()
+    for figures in report["per_task"].values():
+        outcomes.update(figures.get("outcomes", {}))
+    told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
+    if several := sum(figures.get("several", 0) for figures in report["per_task"].values()):
+        told.append(f"{several} of these replies hold several boxes")
+    return told
+
+
+def headline_metric(figures: Mapping[str, Any]) -> str:
+    """The metric that a report is quoted by."""
+    names = metric_names(figures)
+    return next((name for name in ("acc@0.5", "f1@0.5") if name in names), names[0])
+
+
+def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
+    """n, clusters and the intervals in percent, as they stand in a report."""
+    some = next(iter(estimates.values()))
+    return {
+        "n": some.n,
+        "clusters": some.clusters,
+        "interval": {name: [100 * one.low, 100 * one.high] for name, one in estimates.items()},
+    }
+
+
+def _cluster_labels(records: Sequence[Any]) -> NDArray[np.intp]:
+    """One number for each tuple of images, (N,)."""
+    seen: dict[tuple[str, ...], int] = {}
+    return np.array([seen.setdefault(record.images, len(seen)) for record in records], dtype=np.intp)

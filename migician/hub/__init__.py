@@ -1,0 +1,1 @@
+"""Datasets from the Hub and to it."""

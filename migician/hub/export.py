@@ -1,0 +1,243 @@
+"""A dataset as parquet, its images in the records: what the Hub shows, and `datasets` reads without the image files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.again import making, stamp
+from migician.build.card.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
+from migician.build.dataset import NAME
+from migician.build.image_roots import ImageRoots, dataset_roots, read_image
+from migician.errors import NOT_JSON, UserError, writing
+from migician.files import is_file, is_folder
+from migician.progress import progress_bar
+from migician.samples.broken_records import records
+from migician.samples.dataset_info import INFO
+from migician.samples.layouts import LayoutReader
+from migician.samples.sample import Sample
+from migician.training.check.data.findings import Findings
+from migician.training.check.data.inputs import Inputs, Samples, inputs_of
+
+SHARD = 500 << 20
+"""Bytes from which a file is closed and the next begun."""
+GROUP = 32 << 20
+"""Bytes of records and images that are held, and written as one group of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished export."""
+
+    folder: Path
+    samples: Mapping[str, int]
+    """By the name of the file they came from, which is the name that `datasets.load_dataset` takes."""
+    shards: int
+    size: int
+    """In bytes."""
+
+
+def export(
+    dataset: str | Path,
+    to: str | Path,
+    *,
+    images: bool = True,
+    media_dir: str | Path | None = None,
+    roots: Iterable[str | Path] = (),
+    force: bool = False,
+) -> Exported:
+    """Write the samples of `dataset` as parquet files into the folder `to`, which appears whole or not at all.
+
+    `dataset` is a folder with a dataset_info.json, that file itself, or a JSON file of samples; `media_dir` is where
+    the paths of images begin, if not in that folder. Rows are the records; in place of each path stands the image as
+    `datasets.Image` stores it, with the file's own bytes and the path, unless `images` is False. An id becomes text.
+    Of a file that merges the others nothing is written. Memory holds one group of rows. Images are taken from the
+    dataset's folder, from `media_dir`, from the roots of sources that the card names, and from `roots`, wherever links
+    lead; so are the files of samples that a dataset_info.json names.
+
+    Raises `Done` where `to` is this export already, and `UserError` naming the record that is no sample, the image that
+    is not there, is none, or lies elsewhere, or a `to` that holds anything else; another export is replaced with
+    `force`.
+    """
+    target = Path(to)
+    inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
+    settings = {
+        "dataset": stamp(dataset, but=target),
+        "media_dir": str(inputs.media_dir.resolve()),
+        "images": "embedded" if images else "named",
+    }
+    allowed = dataset_roots(Path(dataset), [inputs.media_dir], map(Path, roots))
+    files = _separate(inputs)
+    allowed.check((one.file for one in files.values() if one.file != Path(dataset)), Path(dataset))
+    with making(target, settings, force=force) as folder:
+        tables = _tables(files, folder, inputs.media_dir, allowed if images else None)
+        samples = {table.name: table.rows for table in tables if table.rows}
+        if not samples:
+            raise UserError(f"{dataset}: holds no sample")
+        _describe(Path(dataset), folder, samples, "embedded" if images else "named", allowed)
+        shards = list(folder.rglob("*.parquet"))
+        size = sum(file.stat().st_size for file in shards)
+    return Exported(target, samples, len(shards), size)
+
+
+def _separate(inputs: Inputs) -> dict[str, Samples]:
+    """The files of samples by name, without the one that has them all again."""
+    files = {one.file.stem: one for one in inputs.files}
+    if len(files) > 1:
+        files.pop(NAME, None)
+    if not files:
+        raise UserError(f"{inputs.media_dir}: its dataset_info.json names no file of samples that is there")
+    return files
+
+
+def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, allowed: ImageRoots | None) -> list[_Table]:
+    """`allowed` are the roots of images, None where they stay outside."""
+    tables = []
+    for name, samples in files.items():
+        file = samples.file
+        reader = LayoutReader(samples.layout, file.stem)
+        table = _Table(name, folder / name, _schema(allowed is not None))
+        with progress_bar(f"{name} to parquet") as report, table.writing():
+            for number, (offset, record) in enumerate(records(file)):
+                try:
+                    sample = reader.sample(record, number)
+                except NOT_JSON as error:
+                    raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
+                row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
+                held = len(record)
+                if allowed:
+                    row["images"] = [
+                        {"bytes": _content(media_dir, image, file, sample, allowed), "path": image}
+                        for image in sample.images
+                    ]
+                    held += sum(len(image["bytes"]) for image in row["images"])
+                table.add(row, held)
+                report(table.rows, None)
+        tables.append(table)
+    return tables
+
+
+def _content(media_dir: Path, image: str, file: Path, sample: Sample, allowed: ImageRoots) -> bytes:
+    where = f"{file}: sample {sample.id!r}: image"
+    # What others wrote must not bring in files that are none of the dataset's.
+    if Path(image).is_absolute() or ".." in Path(image).parts:
+        raise UserError(f"{where} {image!r} leads out of the folder of the images; fix it")
+    real = allowed.real(media_dir / image)
+    if isinstance(real, str):
+        raise UserError(f"{where} {image!r} {real}")
+    try:
+        return read_image(real)
+    except (OSError, UserError) as error:
+        raise UserError(
+            f"{where} {media_dir / image} cannot be read: {getattr(error, 'strerror', None) or error}. Name "
+            "the folder that paths begin in with --media-dir, leave images out with --no-images, or list all such with "
+            "migician check"
+        ) from None
+
+
+def _picture(file: Path, allowed: ImageRoots) -> bytes:
+    """A picture beside a card."""
+    real = allowed.real(file)
+    if isinstance(real, str):
+        raise UserError(f"{file}: {real}")
+    try:
+        return read_image(real)
+    except UserError as error:
+        raise UserError(f"{file}: {error}; remove it, or build the dataset again") from None
+
+
+def _schema(images: bool) -> Any:
+    """Of the rows; it says to `datasets` what is an image."""
+    try:
+        from datasets import Features, Image, Value
+    except ImportError:
+        raise UserError("parquet needs `datasets`: pip install 'migician[data]'") from None
+    text = Value("string")
+    turns = [{"from": text, "value": text}]
+    return Features(
+        {"id": text, "images": [Image() if images else text], "conversations": turns, "type": text}
+    ).arrow_schema
+
+
+def _arrow() -> Any:
+    importlib.import_module("pyarrow.parquet")
+    return importlib.import_module("pyarrow")
+
+
+@dataclass(slots=True)
+class _Table:
+    """The rows of one file of samples, in shards."""
+
+    name: str
+    folder: Path
+    schema: Any
+    rows: int = 0
+    _shards: int = 0
+    _group: list[dict[str, Any]] = field(default_factory=list)
+    _held: int = 0
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _stream: Any = None
+    _writer: Any = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """What was added in the block is written when it ends."""
+        with self._open:
+            yield
+            self._flush()
+
+    def add(self, row: dict[str, Any], held: int) -> None:
+        """One more row, of so many bytes."""
+        self._group.append(row)
+        self._held += held
+        self.rows += 1
+        if self._held >= GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._group:
+            return
+        if self._writer is None:
+            self._begin()
+        self._writer.write_table(_arrow().Table.from_pylist(self._group, schema=self.schema))
+        self._group.clear()
+        self._held = 0
+        if self._stream.tell() >= SHARD:
+            self._open.close()
+            self._writer = None
+
+    def _begin(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"train-{self._shards:05d}.parquet"
+        self._shards += 1
+        self._stream = self._open.enter_context(file.open("wb"))
+        self._writer = self._open.enter_context(_arrow().parquet.ParquetWriter(self._stream, self.schema))
+
+
+def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: Stored, allowed: ImageRoots) -> None:
+    """README.md, and with it what the dataset has of a card."""
+    configs = {name: f"{name}/*.parquet" for name in samples}
+    configs = {"default": "*/*.parquet", **configs} if configs else {}
+    home = dataset if is_folder(dataset) else dataset.parent
+    text = bare_readme(home.resolve().name, sum(samples.values()), configs)
+    # Of one file of several the card does not tell.
+    card = read_card(home) if is_folder(dataset) or dataset.name == INFO else None
+    if card is not None:
+        try:
+            card |= {"stored": stored, "links": {}}
+            text = readme(card, configs)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{home / 'card.json'}: not a card of this version ({error!r}); build it again") from None
+        with writing(folder / "card.json") as stream:
+            stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+        for picture in (HISTOGRAMS, SAMPLES):
+            if is_file(home / picture) and (stored == "embedded" or picture != SAMPLES):
+                (folder / picture).write_bytes(_picture(home / picture, allowed))
+    with writing(folder / "README.md") as stream:
+        stream.write(text.encode())

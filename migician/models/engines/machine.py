@@ -1,0 +1,130 @@
+"""What this machine runs a checkpoint on: device, precision, attention, and room for pixels."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from migician.errors import UserError
+from migician.models.checkpoint import Checkpoint
+from migician.models.engines.threads import settle
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
+# Room beside the weights -> pixels of one image. A 7B model needs about 2 GB for six images of
+# 768 x 768; the steps below are that estimate with as much again in reserve.
+_PIXELS = ((4e9, 768 * 768), (2e9, 560 * 560), (0, 392 * 392))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The choices for one checkpoint."""
+
+    device: str
+    """As torch spells it, or "auto": spread over all GPUs."""
+    dtype: torch.dtype
+    attention: str
+    room_bytes: float
+    """Memory of the device, all in all, less the weights. Not what is free now: equal runs get equal limits."""
+    notes: tuple[str, ...] = ()
+    """Choices that would surprise, and why."""
+
+    @classmethod
+    def choose(cls, checkpoint: Checkpoint, *, device: str | None, dtype: str | None, attention: str | None) -> Machine:
+        """What was asked for, and the best of what is here for the rest; `UserError` for what is not here."""
+        device = device or _best_device()
+        memory = _memory_bytes(device)
+        notes: tuple[str, ...] = ()
+        if dtype is None:
+            kind, notes = _best_dtype(device, checkpoint, memory)
+        elif dtype in _DTYPES:
+            kind = _DTYPES[dtype]
+        else:
+            raise UserError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
+        chosen = _attention(attention, device, kind)
+        if device == "cpu":
+            notes = (*notes, *settle(checkpoint.n_parameters))
+        return cls(device, kind, chosen, memory - checkpoint.n_parameters * kind.itemsize, notes)
+
+    @property
+    def device_map(self) -> str | dict[str, str]:
+        """For `from_pretrained`: the weights go to their device at once, not through the CPU's memory."""
+        return "auto" if self.device == "auto" else {"": self.device}
+
+    def load(self, kind: Any, folder: Path) -> Any:
+        """The model in `folder` by a class of transformers, on this device; `UserError` for one that is not whole."""
+        model, told = kind.from_pretrained(
+            folder,
+            dtype=self.dtype,
+            attn_implementation=self.attention,
+            device_map=self.device_map,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        # transformers only warns, and goes on with random weights in their place.
+        if lacking := sorted(told["missing_keys"]):
+            raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
+        return model.eval()
+
+    def affordable_pixels(self, most: int) -> int:
+        """Pixels of one image, at most `most`, that leave room for half a dozen of them."""
+        return min(most, next(pixels for room, pixels in _PIXELS if self.room_bytes >= room or room == 0))
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        # One process of several on this machine: torchrun says which, and each takes a GPU of its own.
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _memory_bytes(device: str) -> float:
+    kind = device.partition(":")[0]
+    if kind in ("cuda", "auto"):
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise UserError(f"device {device!r}: torch sees no GPU here; leave device out, or say device='cpu'")
+        if kind == "auto":
+            return sum(float(torch.cuda.get_device_properties(index).total_memory) for index in range(count))
+        index = torch.device(device).index or 0
+        if index >= count:
+            raise UserError(f"device {device!r}: torch sees {count} GPU here, counted from cuda:0")
+        return float(torch.cuda.get_device_properties(index).total_memory)
+    if kind not in ("cpu", "mps"):
+        raise UserError(f"device {device!r}: expected cuda, cuda:N, mps, cpu or auto")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {device!r}: there is no Apple GPU here")
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _best_dtype(device: str, checkpoint: Checkpoint, memory: float) -> tuple[torch.dtype, tuple[str, ...]]:
+    if device.startswith(("cuda", "auto")):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, ()
+        return torch.float16, ("float16 for this GPU has no bfloat16",)
+    if device.startswith("mps"):
+        return torch.bfloat16, ()
+    # Half precision is slow on most CPUs, so it is only taken to fit.
+    needed = 4.0 * checkpoint.n_parameters
+    if needed > 0.6 * memory:
+        return torch.bfloat16, (f"bfloat16 for float32 takes {needed / 1e9:.0f} of {memory / 1e9:.0f} GB",)
+    return torch.float32, ()
+
+
+def _attention(asked: str | None, device: str, dtype: torch.dtype) -> str:
+    if asked is not None and asked not in _ATTENTIONS:
+        raise UserError(f"attention {asked!r}: expected one of {', '.join(_ATTENTIONS)}")
+    installed = importlib.util.find_spec("flash_attn") is not None
+    possible = installed and device.startswith(("cuda", "auto")) and dtype != torch.float32
+    if asked == "flash_attention_2" and not possible:
+        why = (
+            "it needs a GPU and half precision" if installed else "pip install 'migician[gpu]' on a machine with a GPU"
+        )
+        raise UserError(f"attention 'flash_attention_2' is not possible here: {why}; or leave attention out")
+    return asked or ("flash_attention_2" if possible else "sdpa")

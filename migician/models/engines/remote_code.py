@@ -1,0 +1,143 @@
+"""Families whose weights come with the code that runs them.
+
+That code is the authors', written for older versions of transformers; here it has only been run
+as stand-ins that honour the calls its model cards document. A family's `ask` makes the call, as
+`(model, tokenizer, turns, pictures, most new tokens) -> reply`. Code is loaded from one folder, never
+from a second place that the folder points to, and its sha256 stands in the report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from migician.boxtext import BoxStyle
+from migician.errors import UserError
+from migician.files import read_object
+from migician.models import Request, missing_extra
+from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
+from migician.models.conversation import conversation
+from migician.models.engines.sent_images import given_pictures, processor_says, sent_limits, sent_size
+from migician.models.family import Family
+
+try:
+    import torch
+    import transformers
+    from transformers import AutoTokenizer
+
+    from migician.models.engines.machine import Machine
+except ModuleNotFoundError as error:
+    raise UserError(missing_extra(error)) from None
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model that runs by its own code, one request at a time, greedily."""
+
+    name: str
+    family: Family
+    model: Any
+    tokenizer: Any
+    checkpoint: Checkpoint
+    max_pixels: int | None = None
+    notes: tuple[str, ...] = ()
+    """What was chosen for this machine and would not be expected."""
+
+    @property
+    def box_style(self) -> BoxStyle:
+        """The family's."""
+        return self.family.style
+
+    def answer(self, requests: Sequence[Request]) -> list[str]:
+        """One reply for each request, as the model's own code gives it; see `Model.answer`."""
+        return [self._answer(request) for request in requests]
+
+    def describe(self) -> dict[str, Any]:
+        """Weights, code, precision, image limits, decoding and versions, for a report."""
+        return {
+            "name": self.name,
+            "family": self.family.name,
+            "revision": commit_of(self.checkpoint.folder),
+            "weights_fingerprint": self.checkpoint.fingerprint(),
+            "code_sha256": _code_digest(self.checkpoint.folder),
+            "parameters": self.checkpoint.n_parameters,
+            "device": self.model.device.type,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attention": getattr(self.model.config, "_attn_implementation", None),
+            **sent_limits(self.family, self.max_pixels),
+            "image_processor": processor_says(self.checkpoint.folder),
+            "decoding": {"method": "greedy"},
+            "box_style": self.box_style.name,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        }
+
+    def _answer(self, request: Request) -> str:
+        most = self.family.most_images
+        if most is not None and len(request.images) > most:
+            raise UserError(f"{self.family.name} sees {most} image at a time; this request has {len(request.images)}")
+        turns = conversation(request, self.family)
+        pictures = given_pictures(request, partial(sent_size, family=self.family, max_pixels=self.max_pixels))
+        if self.family.ask is None:
+            raise ValueError(f"{self.family.name} ships no code")
+        with torch.inference_mode():
+            return self.family.ask(self.model, self.tokenizer, turns, pictures, request.max_new_tokens)
+
+
+def load(
+    reference: str,
+    family: Family,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    max_pixels: int | None = None,
+    revision: str | None = None,
+) -> ShippedModel:
+    """Weights and code of a folder, or of one commit on the Hub.
+
+    Its code scales images as it likes; before that, larger ones are shrunk to `max_pixels`. `load_model` has asked for
+    trust before. Raises `UserError` where the folder's configs point to code elsewhere, which no revision pins, and
+    where its code does not run here.
+    """
+    folder = locate(reference, revision, [*WANTED, "*.py"])
+    _refuse_foreign_code(folder)
+    checkpoint = read_checkpoint(folder)
+    machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=None)
+    if machine.device == "auto":
+        raise UserError(f"{family.name} runs its own code on one device: give it, such as cuda:0")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True, local_files_only=True)
+        model = getattr(transformers, family.auto_class).from_pretrained(
+            folder, trust_remote_code=True, local_files_only=True, use_safetensors=True, dtype=machine.dtype
+        )
+    except (ImportError, AttributeError, TypeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{folder}: its code or tokenizer does not load under transformers {transformers.__version__} "
+            f"({reason:.160}); its model card names the version it was written for"
+        ) from None
+    name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
+    return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint, max_pixels, machine.notes)
+
+
+def _refuse_foreign_code(folder: Path) -> None:
+    for file in sorted(folder.glob("*config.json")):
+        places = read_object(file).get("auto_map") or {}
+        for place in places.values() if isinstance(places, dict) else ():
+            for one in place if isinstance(place, list) else [place]:
+                if "--" in str(one):
+                    raise UserError(
+                        f"{file}: takes code from {str(one).partition('--')[0]}, which the revision does not pin: "
+                        "copy that code into a local folder, and name it there"
+                    )
+
+
+def _code_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""One file for each model family: how it is asked, and how it writes boxes."""

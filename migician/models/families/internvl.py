@@ -1,0 +1,18 @@
+"""InternVL through transformers' own class: checkpoints whose name ends in -hf (InternVL2.5, InternVL3).
+
+The released InternVL2 ships its code instead, see `internvl2.py`; spelling and marks are the same.
+The chat template ends each image's line itself.
+"""
+
+from __future__ import annotations
+
+from migician.boxtext import STYLES
+from migician.models.family import Family
+
+FAMILY = Family(
+    name="internvl",
+    style=STYLES["internvl"],
+    format="Format:<box>[[x1,y1,x2,y2]]</box>. Don't generate additional words.",
+    published_format="Format:<box>[[x1,y1,x2,y2]]</box>. Don't generate addtional words.",
+    image_mark="Image-{n}: <image>",
+)

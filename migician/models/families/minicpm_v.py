@@ -1,0 +1,47 @@
+"""MiniCPM-V 2.6, by the code it ships: `model.chat(image=None, msgs=..., tokenizer=...)`.
+
+Source of the call: the model card of openbmb/MiniCPM-V-2_6. Left to itself it samples, and without
+sampling it searches 3 beams with a penalty on repeated tokens, digits included; all three are set
+to plain greedy here. Images are cut into slices as its own config says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from migician.boxtext import STYLES
+from migician.models.family import Family
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from migician.models.conversation import Turn
+
+
+def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+    messages = [
+        {"role": turn.role, "content": [part if isinstance(part, str) else pictures[part] for part in turn.parts]}
+        for turn in turns
+    ]
+    reply: str = model.chat(
+        image=None,
+        msgs=messages,
+        tokenizer=tokenizer,
+        sampling=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        max_new_tokens=new_tokens,
+    )
+    return reply
+
+
+FAMILY = Family(
+    name="minicpmv",
+    style=STYLES["minicpm"],
+    format="Format:<box>x1 y1 x2 y2</box>. Don't generate additional words.",
+    published_format="Format:<box>x1 y1 x2 y2</box>. Don't generate addtional words.",
+    published_choice_ends={"mmiu": "\nPlease only answer with the single letter."},
+    ask=_ask,
+    loader="migician.models.engines.remote_code:load",
+)

@@ -1,0 +1,21 @@
+"""Qwen2.5-VL, through transformers' own class.
+
+It writes boxes in absolute pixels of the image as its processor resized it (Qwen2.5-VL technical
+report, arXiv 2502.13923, and its cookbook's `bbox_2d`), so a number means nothing without the size
+the model saw: `seen_sizes` of the runner gives it, and it is stored with each answer. It places text and images as
+Qwen2-VL does, so the same runner serves both.
+"""
+
+from __future__ import annotations
+
+from migician.boxtext import STYLES
+from migician.models.family import TOKENS, Family
+
+FAMILY = Family(
+    name="qwen2_5_vl",
+    style=STYLES["qwen2.5-vl"],
+    format='Format:{"bbox_2d": [x1, y1, x2, y2]}. Don\'t generate additional words.',
+    published_format=None,
+    tags=TOKENS,
+    loader="migician.models.engines.qwen2_vl:load",
+)

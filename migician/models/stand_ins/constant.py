@@ -1,0 +1,43 @@
+"""The baseline that looks at nothing: the same box for every question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from migician.boxes import Box
+from migician.boxtext import QWEN
+from migician.errors import UserError
+from migician.models import Request
+from migician.models.family import QWEN2_VL
+
+
+class ConstantBox:
+    """Answers every request with one box, in Qwen2-VL's spelling."""
+
+    family = QWEN2_VL
+    box_style = QWEN
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.name = "constant:" + ",".join(map(str, box.to_permille()))
+
+    def answer(self, requests: Sequence[Request]) -> list[str]:
+        """The box, once for each request."""
+        return [self.box_style.write(self.box)] * len(requests)
+
+    def describe(self) -> dict[str, Any]:
+        """The box, in thousandths of the image."""
+        return {"name": self.name, "family": "constant", "box_permille": list(self.box.to_permille())}
+
+
+def load(argument: str) -> ConstantBox:
+    """The baseline for "x1,y1,x2,y2" in thousandths; without them the middle half, 250,250,750,750."""
+    try:
+        x1, y1, x2, y2 = (int(part) for part in (argument or "250,250,750,750").split(","))
+    except ValueError:
+        x1 = y1 = x2 = y2 = 0
+    box = Box.from_permille(x1, y1, x2, y2)
+    if not box.is_proper:
+        raise UserError(f"constant:{argument}: expected x1,y1,x2,y2 in thousandths, such as constant:250,250,750,750")
+    return ConstantBox(box)

@@ -1,0 +1,64 @@
+"""A model that answers from a script: for tests, dry runs, and replies made elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migician.boxtext import QWEN, BoxStyle
+from migician.errors import UserError
+from migician.files import read_lines
+from migician.models import Request
+from migician.models.family import QWEN2_VL
+
+
+class Scripted:
+    """Answers with what `reply` gives for each request."""
+
+    family = QWEN2_VL
+
+    def __init__(
+        self, reply: Callable[[Request], str], name: str = "scripted", box_style: BoxStyle = QWEN, script: str = ""
+    ) -> None:
+        self.name = name
+        self.box_style = box_style
+        self._reply = reply
+        self._script = script
+
+    def answer(self, requests: Sequence[Request]) -> list[str]:
+        """The scripted replies, one a request."""
+        return [self._reply(request) for request in requests]
+
+    def describe(self) -> dict[str, Any]:
+        """The name, and the sha256 of the script where there is one."""
+        return {"name": self.name, "family": "scripted", "script_sha256": self._script or None}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of a script: the reply to every request with this prompt."""
+
+    prompt: str
+    reply: str
+
+
+def load(argument: str) -> Scripted:
+    """The model that answers from a JSONL file of {"prompt": ..., "reply": ...}, found by the whole prompt.
+
+    Raises `UserError` for an unreadable script, and when asked what it does not hold.
+    """
+    file = Path(argument)
+    lines = read_lines(file, Line, '{"prompt": ..., "reply": ...}')
+    replies = {line.prompt: line.reply for line in lines}
+    if not replies:
+        raise UserError(f'{file}: holds no line of {{"prompt": ..., "reply": ...}}')
+
+    def reply(request: Request) -> str:
+        if request.prompt not in replies:
+            raise UserError(f"{file}: holds no reply to {request.prompt!r:.120}")
+        return replies[request.prompt]
+
+    return Scripted(reply, f"scripted:{file.name}", script=hashlib.sha256(file.read_bytes()).hexdigest())

@@ -1,0 +1,1 @@
+"""Runs to look at: tables, pictures, pages and files for other tools."""

@@ -1,0 +1,1 @@
+"""Pages that need no server: over runs, and over a dataset."""

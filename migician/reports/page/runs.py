@@ -1,0 +1,252 @@
+"""The page over one or several runs: every figure, and every question with the boxes drawn over its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from migician.benchmarks.published.figures import PUBLISHED, Published, caution
+from migician.benchmarks.scoring.scoring import Drawn, Shown
+from migician.benchmarks.scoring.values import Value, iou_text, p_text, value_of
+from migician.build.image_roots import ImageRoots
+from migician.draw import PALETTE, TRUTH
+from migician.errors import UserError
+from migician.evaluation.comparison import compare
+from migician.evaluation.headings import check_same_questions, headed, mark, title_of
+from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, notes, scoring_of
+from migician.evaluation.run_folder import read_run
+from migician.reports.page.files import Shelf, page_in, write_index
+from migician.reports.tables import Cell, Table, name_of_task, remarks, tables, task_order
+
+BESIDE = ("migician", "qwen2-vl-7b")
+"""The paper's own figures that stand beside runs over a released MIG-Bench file."""
+_COLOURS = [colour for colour in PALETTE if colour != TRUTH]
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def write_page(
+    folders: Sequence[Path],
+    names: Sequence[str],
+    images: Path,
+    out: Path,
+    *,
+    roots: Sequence[Path] = (),
+    published: Sequence[Published] | None = None,
+    processes: int = 1,
+) -> Path:
+    """Write `out/index.html` and `out/images/` over runs of the same benchmark file and rows; gives the page's path.
+
+    `images` is the folder the benchmark's images lie below; each is stored once, at most 640 pixels
+    long, and what an earlier page left there is used again. `published` are the paper's rows to set
+    beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown, or that a link
+    brings in from outside of `images` and `roots`, leaves a gap, and the page says so; raises `UserError` if none of
+    them is there.
+    """
+    if len(folders) > len(_LETTERS):
+        raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
+    runs = [_Run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    reports = {run.name: run.report for run in runs}
+    if len(reports) < len(runs):
+        raise ValueError(f"runs need names of their own: {', '.join(names)}")
+    check_same_questions(reports)
+    names = list(headed(reports).values())
+    for run in runs:
+        if run.records.keys() != runs[0].records.keys():
+            raise UserError(f"{run.folder} and {runs[0].folder} do not hold the same rows: score both in full")
+    if published is None:
+        released = all(run.report.get("file_released_as") for run in runs)
+        published = [PUBLISHED[name] for name in BESIDE] if released else []
+    shelf = Shelf(ImageRoots([images], [images, *roots]).find)
+    tasks = task_order(reports)
+    samples = _samples(runs, tasks, shelf)
+    with page_in(out):
+        shown, faults = shelf.fill(out / "images", processes)
+        if shown and not any(image[0] for image in shown):
+            raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
+        first = runs[0]
+        content = {
+            "kind": "runs",
+            "title": title_of(reports),
+            "facts": _facts(first.report),
+            "looks": [
+                {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
+                *({"name": name, "look": "run", **look} for name, look in zip(names, _looks(len(runs)), strict=True)),
+            ],
+            "tasks": [[task, name_of_task(task)] for task in tasks],
+            "outcomes": list(first.scoring.outcomes),
+            "scores": _scores(reports, published, tasks),
+            "cautions": [line for line in (mark(reports), *(caution(reports, one) for one in published)) if line],
+            "counts": _counts(runs, tasks),
+            "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
+            "tables": [
+                _all_metrics(dict(zip(names, reports.values(), strict=True)), tasks),
+                *map(_written, tables(reports, published)[1:]),
+            ],
+            "notes": [
+                *remarks(reports, published),
+                *(f"{run.name}: {one}" for run in runs for one in notes(run.report)),
+            ],
+            "faults": faults,
+            "images": shown,
+            "samples": samples,
+        }
+        return write_index(out, content)
+
+
+class _Run:
+    """One run's report and records, with the name it goes by."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.report, self.records = read_run(folder)
+        self.scoring = scoring_of(self.report)
+        records = list(self.records.values())
+        measures = self.scoring.measures(records)
+        self.ious: dict[int, float] = {}
+        """By index: the mean IoU of a record, where its scoring knows one."""
+        if "mean_iou" in measures:
+            values, sizes = measures["mean_iou"]
+            share = np.asarray(values) / np.maximum(np.ones(len(records)) if sizes is None else np.asarray(sizes), 1)
+            self.ious = {record.index: float(one) for record, one in zip(records, share, strict=True)}
+
+
+def _looks(count: int) -> list[dict[str, str]]:
+    return [
+        {"colour": _COLOURS[place % len(_COLOURS)], "letter": _LETTERS[place] if count > 1 else ""}
+        for place in range(count)
+    ]
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    """Which runs are compared: each pair of a few, else each with the first."""
+    return list(combinations(range(count), 2)) if count <= 3 else [(0, place) for place in range(1, count)]
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """What stands under the title."""
+    given = [
+        ("questions", f"{report['n']:,}"),
+        ("date", str(report.get("date", ""))[:10]),
+        ("file", f"sha256 {report['data_sha256'][:12]}"),
+    ]
+    return [(name, value) for name, value in given if value]
+
+
+def _samples(runs: Sequence[_Run], tasks: Sequence[str], shelf: Shelf) -> list[dict[str, Any]]:
+    """Every question as the page has it, in the order of the file; see `assets/gallery.js`."""
+    return [_sample(record, runs, tasks.index(record.task), shelf) for record in runs[0].records.values()]
+
+
+def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[str, Any]:
+    shown = runs[0].scoring.show(record)
+    marks = _marks(0, shown.truths)
+    texts: list[Any] = [["question", record.question]]
+    if shown.answer:
+        texts.append(["right answer", shown.answer])
+    outcomes, ious = [], []
+    for place, run in enumerate(runs):
+        own = run.records[record.index]
+        fit = run.scoring.show(own)
+        marks += _marks(1 + place, fit.boxes)
+        texts.append([place, own.reply, _fit(own, fit)])
+        outcomes.append(run.scoring.outcomes.index(own.outcome))
+        iou = run.ious.get(record.index)
+        ious.append(None if iou is None else [iou, iou_text(iou)])
+    return {
+        "id": record.index,
+        "task": task,
+        "images": [shelf.number(name) for name in record.images],
+        "marks": marks,
+        "texts": texts,
+        "outcomes": outcomes,
+        "ious": ious,
+    }
+
+
+def _marks(look: int, drawn: Sequence[Drawn]) -> list[list[Any]]:
+    """[look, image (0-based) or None for all, x1, y1, x2, y2 as fractions] of each box that is in an image."""
+    return [
+        [look, images[0] if len(images) == 1 else None, *(round(side, 5) for side in box)]
+        for images, box in drawn
+        if images
+    ]
+
+
+def _fit(record: Any, shown: Shown) -> str:
+    return ", ".join(part for part in (shown.remark, record.error or "") if part)
+
+
+def _scores(reports: Mapping[str, Report], published: Sequence[Published], tasks: Sequence[str]) -> dict[str, Any]:
+    """The headline figure of each task, a value with its interval for each run, without for each published row."""
+    some = next(iter(reports.values()))
+    metric = headline_metric(some["average"])
+    rows = []
+    for place, task in enumerate(tasks):
+        theirs = [_cell(Value(one.per_task[task])) if task in one.per_task else None for one in published]
+        cells = [_cell(value_of(one["per_task"][task], metric)) for one in reports.values()]
+        rows.append({"task": place, "n": some["per_task"][task]["n"], "cells": [*cells, *theirs]})
+    cells = [_cell(value_of(one["average"], metric)) for one in reports.values()]
+    cells += [_cell(Value(one.average)) for one in published]
+    rows.append({"task": None, "n": some["n"], "cells": cells})
+    return {"metric": HEADINGS.get(metric, metric), "published": [one.name for one in published], "rows": rows}
+
+
+def _cell(value: Value) -> dict[str, Any]:
+    """A figure as the page has it: where it is drawn, the ends of its interval too, and the texts it is shown as."""
+    return {"at": [value.value, *(value.span or ())], "text": value.text, "interval": value.interval}
+
+
+def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int]]]:
+    """How often each outcome is, by task, run and outcome."""
+    return [
+        [[run.report["per_task"][task]["outcomes"].get(name, 0) for name in run.scoring.outcomes] for run in runs]
+        for task in tasks
+    ]
+
+
+def _comparison(runs: Sequence[_Run], left: int, right: int, tasks: Sequence[str]) -> dict[str, Any]:
+    """The paired difference of two runs in the headline figure, `right` minus `left`."""
+    found = compare(runs[left].folder, runs[right].folder)
+    metric = headline_metric(found["average"])
+    rows: list[dict[str, Any]] = []
+    parts = [(place, found["per_task"][task]) for place, task in enumerate(tasks)]
+    for place, figures in [*parts, (None, found["average"])]:
+        test = figures["mcnemar"]
+        only = [test["first_only"], test["second_only"]]
+        cell = _cell(value_of(figures, metric, signed=True))
+        rows.append({"task": place, "n": figures["n"], "cell": cell, "only": only, "p": p_text(test["p"])})
+    return {
+        "first": left,
+        "second": right,
+        "metric": HEADINGS.get(metric, metric),
+        "rows": rows,
+        "caution": mark({runs[at].name: runs[at].report for at in (left, right)}),
+    }
+
+
+def _all_metrics(reports: Mapping[str, Report], tasks: Sequence[str]) -> dict[str, Any]:
+    metrics = metric_names(next(iter(reports.values()))["average"])
+    rows: list[list[Cell]] = []
+    for task in tasks:
+        for name, report in reports.items():
+            own = report["per_task"][task]
+            values = [value_of(own, metric) for metric in metrics]
+            rows.append([name_of_task(task), name, str(own["n"]), *values])
+    columns = ["task", "run", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
+    return _written(Table("Every metric by task", columns, rows, len(metrics) + 1))
+
+
+def _written(table: Table) -> dict[str, Any]:
+    """A table as the page has it."""
+    return {
+        "title": table.title,
+        "columns": list(table.columns),
+        "numbers": table.numbers,
+        "rows": [[_cell(cell) if isinstance(cell, Value) else cell for cell in row] for row in table.rows],
+        "remarks": list(table.remarks),
+    }

@@ -1,0 +1,1 @@
+"""The MGrounding record and files of them: the one currency between data and training."""

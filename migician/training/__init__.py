@@ -1,0 +1,1 @@
+"""From datasets to a trained checkpoint: mix, check, watch, resume, merge."""

@@ -1,0 +1,1 @@
+"""All that is wrong with a dataset or a training YAML, before a GPU-hour is spent on it."""

@@ -1,0 +1,255 @@
+"""`migician check`: all that is wrong with a dataset, before a GPU-hour is spent on it.
+
+    inputs    what there is at a path: a dataset folder, a file of samples
+    reading   one pass over the records: structure, repeats, text lengths
+    images    each distinct image once, in several processes
+    report    counts, places and cures, as tables or JSON
+
+A new kind of fault is one line in `findings.KINDS` and the place that finds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from migician.models.both_views import ROTATED, THIN, stretched
+from migician.progress import progress_bar
+from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens
+from migician.training.check.data.annotated_sizes import crop_fault, frame_faults
+from migician.training.check.data.findings import Findings
+from migician.training.check.data.images import Care, Look, look_at_all
+from migician.training.check.data.inputs import Inputs, inputs_of
+from migician.training.check.data.reading import Read, Reader
+from migician.training.check.data.report import FileCount, ImageCount, Leakage, Lengths, Report, SourceCopying, TooLong
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from migician.benchmarks.contamination.leakage import Leaks
+
+_EDGES = (0, 256, 512, 1024, 2048, 4096, 6000, 8192, 16384)
+"""Of the histogram; 6000 and 8192 are the published `cutoff_len` of the two stages."""
+_LONGEST_RATIO = 200
+_TINY_PX = 28
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to check."""
+
+    media_dir: Path | None = None
+    """Where the paths of images begin; the folder of the file without it."""
+    quick: bool = False
+    """Only headers of images."""
+    workers: int = 1
+    """Processes that decode images."""
+    mig_bench: Path | None = None
+    """MIG-Bench's JSON file, to name its images that are found; without it they are known by name all the same."""
+    mig_bench_images: Path | None = None
+    """Its root, to look for them under other names too."""
+    tokenizer: Path | None = None
+    """Folder of a checkpoint; without it text lengths are estimated."""
+    cutoff_len: int | None = None
+    resize: Resize = field(default_factory=Resize)
+    preprocessing_workers: int = 1
+    """LLaMA-Factory's `preprocessing_num_workers`: each prepares a part of a file."""
+
+
+def check(path: str | Path, options: Options | None = None) -> Report:
+    """All that is wrong with what `path` names: a dataset folder, its dataset_info.json, or one file of samples.
+
+    Raises `UserError` only where there is nothing to check, or an option names what is not there.
+    """
+    options = options or Options()
+    findings = Findings()
+    inputs = inputs_of(Path(path), options.media_dir, findings)
+    return check_inputs(str(path), inputs, findings, options)[0]
+
+
+def check_inputs(
+    path: str, inputs: Inputs, findings: Findings, options: Options
+) -> tuple[Report, list[NDArray[np.int64]]]:
+    """All that is wrong with these files of samples, beside what `findings` holds already.
+
+    And the tokens of each record of each file; the mean where they are not known.
+    """
+    began = time.monotonic()
+    leaks = _leaks(options)
+    text_tokens: TextTokens = TokenizerTokens(options.tokenizer) if options.tokenizer else EstimatedTokens()
+    reader = Reader(findings, text_tokens, options.preprocessing_workers)
+    for samples in inputs.files:
+        reader.add(samples)
+    read = reader.read
+    sizes, images = _images(read, inputs.media_dir, options, leaks, findings)
+    totals, lengths = _lengths(read, sizes, text_tokens.exact, options, findings)
+    files = [FileCount(str(file), *counts) for file, counts in zip(read.files, read.counts, strict=True)]
+    leakage = None
+    if options.mig_bench:
+        known_by, compared = leaks.telling(), len(leaks.fingerprints)
+        leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
+    seconds = time.monotonic() - began
+    report = Report(
+        path,
+        str(inputs.media_dir),
+        files,
+        read.samples,
+        images,
+        leakage,
+        lengths,
+        findings.listed(),
+        round(seconds, 2),
+        [SourceCopying(name, *msgspec.structs.astuple(one)) for name, one in sorted(read.copying.items())],
+    )
+    return report, list(_by_file(read, totals, lengths))
+
+
+def _by_file(read: Read, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
+    """The tokens of every record of each file; those of a record that an earlier file has are not known here."""
+    of, at = np.frombuffer(read.file_of, np.uint32), np.frombuffer(read.record_of, np.uint64).astype(np.int64)
+    ends = np.searchsorted(of, np.arange(len(read.counts) + 1))
+    for (records, _), start, end in zip(read.counts, ends[:-1], ends[1:], strict=True):
+        tokens = np.full(records, round(lengths.mean) if lengths else 0, np.int64)
+        tokens[at[start:end]] = totals[start:end]
+        yield tokens
+
+
+def _leaks(options: Options) -> Leaks:
+    from migician.benchmarks.contamination.leakage import Leaks
+
+    if options.mig_bench is None:
+        return Leaks.listed()
+    return Leaks.read(options.mig_bench, None if options.quick else options.mig_bench_images).with_listed()
+
+
+def _images(
+    read: Read, media_dir: Path, options: Options, leaks: Leaks, findings: Findings
+) -> tuple[NDArray[np.int64], ImageCount]:
+    """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
+    names = list(read.image_numbers)
+    sizes = np.zeros((len(names), 2), np.int64)
+    inside = []
+    for number, name in enumerate(names):
+        if _leads_out(name):
+            findings.add("path", partial(read.place, read.first_use[number], name))
+        else:
+            inside.append(name)
+        used = leaks.of(name)
+        if used:
+            findings.add("leak_name", partial(read.place, read.first_use[number], f"{name} is {used}"))
+    care = Care(options.quick, bool(leaks.fingerprints))
+    prints: dict[int, int] = {}
+    began = time.monotonic()
+    with progress_bar("images") as report:
+        looks = look_at_all(media_dir, inside, care, options.workers)
+        for done, (name, one) in enumerate(zip(inside, looks, strict=True)):
+            number = read.image_numbers[name]
+            sizes[number] = one.width, one.height
+            if one.fingerprint is not None:
+                prints[number] = one.fingerprint
+            for kind, value in _image_faults(name, one, options.resize):
+                findings.add(kind, partial(read.place, read.first_use[number], value))
+            report(done + 1, len(inside))
+    for sample, value in frame_faults(read, sizes):
+        findings.add("annotated_size", partial(read.place, sample, value))
+    seconds = time.monotonic() - began
+    if prints:
+        _shown_leaks(read, media_dir, names, prints, leaks, findings)
+    return sizes, ImageCount(len(names), len(inside), not options.quick, round(seconds, 3))
+
+
+def _leads_out(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or name[1:3] in (":\\", ":/")
+
+
+def _image_faults(name: str, look: Look, resize: Resize) -> Iterator[tuple[str, str]]:
+    if look.fault:
+        yield look.fault, f"{name}: {look.value}" if look.value else name
+    if not (look.width and look.height):
+        return
+    size = f"{name}: {look.width} x {look.height}"
+    if max(look.width, look.height) > _LONGEST_RATIO * min(look.width, look.height):
+        yield "narrow", size
+    if stretched((look.width, look.height), resize) != (look.width, look.height):
+        asked = cells(look.width, look.height, resize.processor_min_pixels, resize.processor_max_pixels)
+        trained = _tokens(look.width, look.height, resize)
+        yield THIN, f"{size}, {trained} tokens in training, {asked[0] * asked[1]} in evaluation"
+    elif min(look.width, look.height) < _TINY_PX:
+        yield "tiny", size
+    if fault := crop_fault(name, (look.width, look.height)):
+        yield "annotated_size", fault
+    if look.apart:
+        yield look.apart, f"{name}: orientation {look.rotation}" if look.apart == ROTATED else size
+
+
+def _shown_leaks(
+    read: Read, media_dir: Path, names: list[str], prints: dict[int, int], leaks: Leaks, findings: Findings
+) -> None:
+    """Find images of the benchmark by what they show, those that their names gave away left out."""
+    numbers = [number for number in prints if not leaks.of(names[number])]
+    near = leaks.near(np.array([prints[number] for number in numbers], np.uint64))
+    for position, candidates in near.items():
+        number = numbers[position]
+        used = leaks.confirmed(media_dir / names[number], candidates)
+        if used:
+            findings.add("leak_picture", partial(read.place, read.first_use[number], f"{names[number]} is {used}"))
+
+
+def _lengths(
+    read: Read, sizes: NDArray[np.int64], exact: bool, options: Options, findings: Findings
+) -> tuple[NDArray[np.int64], Lengths | None]:
+    """Tokens of every sample, and what there is to say of those whose images all have a size."""
+    if not read.samples:
+        return np.empty(0, np.int64), None
+    of_image = np.array([_tokens(width, height, options.resize) for width, height in sizes.tolist()], np.int64)
+    used = of_image[np.frombuffer(read.images_of, np.uint32)] if len(read.images_of) else np.empty(0, np.int64)
+    ends = np.frombuffer(read.image_ends, np.uint64).astype(np.int64)
+    # A text holds one token of each image already.
+    in_images = np.diff(np.concatenate([[0], np.cumsum(used - 1)])[np.concatenate([[0], ends])])
+    unknown = np.diff(np.concatenate([[0], np.cumsum(used == 0)])[np.concatenate([[0], ends])])
+    totals = np.frombuffer(read.text_tokens, np.uint32).astype(np.int64) + in_images
+    known = totals[unknown == 0]
+    too_long = []
+    if options.cutoff_len is not None:
+        for sample in np.flatnonzero((totals > options.cutoff_len) & (unknown == 0)).tolist():
+            tokens = int(totals[sample])
+            findings.add("too_long", partial(read.place, sample, f"{tokens} tokens"))
+            file = str(read.files[read.file_of[sample]])
+            too_long.append(TooLong(file, read.record_of[sample], tokens))
+    counts = np.histogram(known, [*_EDGES, np.iinfo(np.int64).max])[0].tolist()
+    histogram = list(zip(_EDGES, [*_EDGES[1:], None], counts, strict=True))
+    median, p99, longest = np.percentile(known, [50, 99, 100], method="higher").tolist() if len(known) else (0, 0, 0)
+    mean = float(known.mean()) if len(known) else 0.0
+    mean_images = float(np.diff(ends, prepend=0)[unknown == 0].mean()) if len(known) else 0.0
+    mean_in_images = float(in_images[unknown == 0].mean()) + mean_images if len(known) else 0.0
+    return totals, Lengths(
+        exact,
+        len(known),
+        options.cutoff_len,
+        mean,
+        mean_in_images,
+        median,
+        p99,
+        longest,
+        histogram,
+        too_long,
+        mean_images,
+    )
+
+
+def _tokens(width: int, height: int, resize: Resize) -> int:
+    """Of one image, 0 where it has no size or LLaMA-Factory could not scale it."""
+    if not (width and height):
+        return 0
+    try:
+        return image_tokens((width, height), resize)
+    except ValueError:
+        return 0

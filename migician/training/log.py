@@ -1,0 +1,207 @@
+"""How far a training is and how fast: from LLaMA-Factory's trainer_log.jsonl and what `migician check` found before it.
+
+LLaMA-Factory's own speed and time left are wrong after a resume: it divides all steps, those before it too, by the
+time since. Here a speed is what two lines of one launch differ by.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from migician.errors import NOT_JSON, UserError
+from migician.files import read_json
+from migician.training.check.settings.cost import Training, peak_of
+
+LOG, CHECK = "trainer_log.jsonl", "check.json"
+"""In the output_dir of a training; the second is what `migician check --out` wrote."""
+_WINDOW = 20
+"""Logged lines that a speed is taken over: LLaMA-Factory logs whole seconds only."""
+
+
+_Step = Annotated[int, Meta(ge=1, le=2**53)]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_LONGEST_S = 10**13
+"""More than any training takes, and no more than a time may have."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One logged step."""
+
+    current_steps: _Step
+    total_steps: _Step
+    elapsed_time: str
+    """Since the launch, [D days, ]H:MM:SS."""
+    loss: float | None = None
+    lr: float | None = None
+    total_tokens: _Count | None = None
+    """Since the first launch, where `include_num_input_tokens_seen` is set."""
+    launch: int = 0
+    """How many launches came before this one."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is no longer a number.
+
+        By default (`logging_nan_inf_filter`) transformers leaves such losses out of the mean that it logs, which is
+        exactly 0 where there is nothing else.
+        """
+        return self.loss is not None and (self.loss == 0 or not math.isfinite(self.loss))
+
+    @property
+    def elapsed_s(self) -> int:
+        """Seconds since the launch; raises `ValueError` where the text is no such time."""
+        days, _, clock = self.elapsed_time.rpartition(", ")
+        hours, minutes, seconds = (int(part) for part in clock.split(":"))
+        elapsed = (int(days.split()[0]) if days else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
+        if not 0 <= elapsed <= _LONGEST_S:
+            raise ValueError(f"{elapsed} seconds")
+        return elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a training goes; None where it cannot be said."""
+
+    steps: float
+    """Per second, as all of them."""
+    tokens: float | None
+    samples: float | None
+    images: float | None
+    mfu: float | None
+    """Model FLOPs utilisation, 0..1: what the samples need over what the GPUs could do; recomputation not counted."""
+    left_s: float
+
+
+def read_log(output_dir: str | Path) -> list[Line]:
+    """The logged steps with a loss, in order, each once.
+
+    A training that was killed and resumed logs some steps twice: the later ones hold, so that the log is that of a
+    run never stopped. A last line that is half-written is left out. Empty where there is no log yet.
+    Raises `UserError` for a log that cannot be read.
+    """
+    file = Path(output_dir) / LOG
+    try:
+        raw = file.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    kept: list[Line] = []
+    launch, before = 0, 0
+    for text in raw:
+        try:
+            line = msgspec.convert(json.loads(text), Line)  # msgspec's own JSON knows no NaN
+            elapsed = line.elapsed_s
+        except (*NOT_JSON, ValueError):
+            # Of a run that was killed while it wrote, this may be any line that a launch ended with.
+            continue
+        if line.loss is None:
+            continue
+        again = bool(kept) and line.current_steps <= kept[-1].current_steps
+        launch += again or elapsed < before
+        before = elapsed
+        while kept and kept[-1].current_steps >= line.current_steps:
+            kept.pop()
+        kept.append(msgspec.structs.replace(line, launch=launch))
+    return kept
+
+
+def diverged_at(lines: Sequence[Line]) -> int | None:
+    """The first logged step from which on no loss is a number; None where the last one is."""
+    first = None
+    for line in reversed(lines):
+        if not line.diverged:
+            break
+        first = line.current_steps
+    return first
+
+
+def read_check(output_dir: str | Path) -> Training | None:
+    """What `migician check` found this training to take; None where it was not kept."""
+    file = Path(output_dir) / CHECK
+    if not file.exists():
+        return None
+    return read_json(file, _Checked, "what migician check --out writes", "Remove it").training
+
+
+class _Checked(msgspec.Struct):
+    training: Training
+
+
+def is_held(output_dir: str | Path) -> bool:
+    """Whether what scripts/stage.sh or scripts/quickstart.sh started still runs in it: either locks a file there.
+
+    Disks without locks do not show it, and some not to another machine: a free lock says something only where it was
+    seen held.
+    """
+    import fcntl  # late: Windows has none
+
+    folder = Path(output_dir)
+    for file in (*folder.glob(".lock-*"), folder.parent / ".lock"):
+        try:
+            with file.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def pace(lines: list[Line], training: Training | None = None) -> Pace | None:
+    """How fast the last lines went; None for fewer than two of one launch, a second apart.
+
+    Tokens are those that were counted, where they were; samples, images and MFU need `training`. Its means stand for
+    the samples of these lines.
+    """
+    recent = [line for line in lines[-_WINDOW:] if line.launch == lines[-1].launch]
+    if len(recent) < 2 or recent[-1].elapsed_s == recent[0].elapsed_s:
+        return None
+    first, last = recent[0], recent[-1]
+    seconds = last.elapsed_s - first.elapsed_s
+    steps = (last.current_steps - first.current_steps) / seconds
+    tokens = samples = images = mfu = None
+    if training and training.samples_a_step:
+        samples = steps * training.samples_a_step
+        tokens = samples * training.tokens_a_sample
+        images = samples * training.images_a_sample
+        peak = peak_of(training.gpu)
+        mfu = samples * training.flop_a_sample / (peak * training.gpus) if peak else None
+    if first.total_tokens is not None and last.total_tokens is not None:
+        tokens = (last.total_tokens - first.total_tokens) / seconds
+    return Pace(steps, tokens, samples, images, mfu, (last.total_steps - last.current_steps) / steps)
+
+
+def progress_line(lines: list[Line], training: Training | None = None) -> str:
+    """Where a training is, in a line; empty where nothing is logged yet."""
+    return ", ".join(_parts(lines, training))
+
+
+def _parts(lines: list[Line], training: Training | None) -> Iterator[str]:
+    if not lines:
+        return
+    last = lines[-1]
+    yield f"step {last.current_steps:,} of {last.total_steps:,}"
+    since = diverged_at(lines)
+    if since is None:
+        yield f"loss {last.loss:.4f}"
+    else:
+        yield f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate"
+    now = pace(lines, training)
+    if now is None:
+        return
+    for value, unit in ((now.tokens, "tokens/s"), (now.samples, "samples/s"), (now.images, "images/s")):
+        if value is not None:
+            yield f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}"
+    if training:
+        yield f"MFU {now.mfu:.1%}" if now.mfu is not None else "MFU none (no GPU of a known peak)"
+    yield f"{timedelta(seconds=round(min(now.left_s, _LONGEST_S)))} left"

@@ -1,0 +1,82 @@
+"""The losses of trainings as a picture: each as logged and smoothed, one panel a training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from migician.draw import PALETTE
+from migician.errors import UserError
+from migician.plotting import FAINT, GRID, canvas, png
+from migician.training.log import Line, diverged_at
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SPAN = 0.01
+"""Of a whole training: after so many steps a loss counts half in the smoothed one."""
+_COLOURS = 64
+
+
+def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list[float]:
+    """An exponential mean that forgets with the steps gone, not with the lines logged; `span` in steps.
+
+    The start is not drawn to zero: the mean is over what there is so far.
+
+    >>> smoothed([1, 2, 3], [4.0, 4.0, 4.0], 10)
+    [4.0, 4.0, 4.0]
+    """
+    kept = weight = 0.0
+    before = steps[0] if steps else 0
+    result = []
+    for step, value in zip(steps, values, strict=True):
+        fade = 0.5 ** ((step - before) / max(span, 1e-9))
+        kept, weight, before = fade * kept + value, fade * weight + 1.0, step
+        result.append(kept / weight)
+    return result
+
+
+def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
+    """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the order given.
+
+    Where a training resumed after a stop, a thin line stands; from where on no loss is a number, the panel is shaded
+    and says so. Raises `UserError` for a log without a loss.
+    """
+    for name, lines in logs.items():
+        if not lines:
+            raise UserError(f"{name}: no loss is logged there yet")
+    with canvas(1.0 + 6.0 * len(logs), 4.4) as figure:
+        panels = figure.subplots(1, len(logs), squeeze=False, sharey=True)[0]
+        figure.subplots_adjust(left=0.9 / figure.get_figwidth(), right=0.98, bottom=0.13, top=0.88, wspace=0.06)
+        for place, (axes, (name, lines)) in enumerate(zip(panels, logs.items(), strict=True)):
+            _panel(axes, name, lines, PALETTE[place % len(PALETTE)])
+        panels[0].set_ylabel("loss")
+        return png(figure, colours=_COLOURS)
+
+
+def _panel(axes: Axes, name: str, lines: Sequence[Line], colour: str) -> None:
+    sound = [line for line in lines if not line.diverged]
+    steps = [line.current_steps for line in sound]
+    losses = [line.loss for line in sound if line.loss is not None]
+    few = {"marker": ".", "markersize": 4} if len(steps) < 60 else {}
+    axes.plot(steps, losses, color=colour, alpha=0.35, linewidth=1, label="as logged", **few)  # type: ignore[arg-type]
+    since = diverged_at(lines)
+    if sound:
+        even = smoothed(steps, losses, _SPAN * lines[-1].total_steps)
+        now = f", now {even[-1]:.3f}" if since is None else ""
+        axes.plot(steps, even, color=colour, linewidth=2, label=f"smoothed{now}")
+    for before, after in itertools.pairwise(lines):
+        if after.launch != before.launch:
+            axes.axvline((before.current_steps + after.current_steps) / 2, color=FAINT, linewidth=0.8, linestyle=":")
+    if since is not None:
+        axes.axvspan(since, lines[-1].total_steps, color=GRID, label=f"diverged: no loss since step {since:,}")
+    axes.set_title(name if since is None else f"{name}: diverged")
+    axes.set_xlabel("step")
+    axes.set_xlim(0, lines[-1].total_steps)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.grid(True, color=GRID)
+    axes.set_axisbelow(True)
+    axes.tick_params("both", length=0, labelsize=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(loc="upper right", frameon=False)

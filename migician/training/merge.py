@@ -1,0 +1,254 @@
+"""The average of checkpoints, shard by shard, in memory that does not grow with the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migician.again import making
+from migician.errors import UserError
+from migician.files import is_file
+from migician.models.checkpoint import INDEX, ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint
+from migician.training.checkpoint_forms import (
+    as_named,
+    config_differences,
+    file_differences,
+    is_tied_in_part,
+    tied_faults,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+# Elements averaged at a time: 4 MB as float32, which a core's caches mostly hold. The memory of a merge is a handful of
+# such pieces, however large the model and its largest tensor.
+PIECE = 1024 * 1024
+_THREADS = 4
+"""At most; they read, average and write pieces in any order, each at its own place."""
+
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+)
+"""What is copied from A. The list is closed, so no trainer or optimizer state slips in."""
+
+TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def merge(
+    checkpoints: Sequence[str | Path],
+    out: str | Path,
+    weights: Sequence[float] | None = None,
+    *,
+    force: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_renamed: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write the weighted average of two or more checkpoints to the new folder `out` and give its path.
+
+    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1.
+    Without them all weigh the same: of two, the average the paper ends with (stage 1 and stage 2;
+    arXiv 2501.05767). Sums are made in float32 (float64 where the tensors are float32) and rounded once to
+    the tensors' own dtype; tensors that are not floating point must be equal. Checkpoints are folders
+    or Hub ids, in one file or several, cut alike or not; the result is cut like the first, and takes
+    tokenizer, processor and other small files from it. `merge.json` in it says what it was made from. Versions of
+    transformers name tensors and settings otherwise: the result has the form of the first, and what others call
+    otherwise is said in `merge.json`, and to `on_renamed`.
+
+    `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
+    appears whole or not at all. Raises `Done` where `out` is this average already, and `UserError`, before anything is
+    written, where the checkpoints do not fit together, `out` holds anything else (another merge is replaced with
+    `force`) or the disk is too small; and naming the tensor where a value is not finite.
+    """
+    shares = _shares(len(checkpoints), weights)
+    target = Path(out)
+    first, *read = (read_checkpoint(locate(one)) for one in checkpoints)
+    others: list[Checkpoint] = []
+    renamed: list[str] = []
+    for fault in (fault for one in (first, *read) for fault in tied_faults(one)):
+        raise UserError(fault)
+    for one in read:
+        other, told = as_named(one, first)
+        problems = differences(first, other)
+        if problems:
+            shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+            raise UserError(
+                f"{first.folder} (A) and {other.folder} (B) cannot be averaged: {shown}. Average stages that were "
+                "trained from one base, with its tokenizer"
+            )
+        others.append(other)
+        renamed += told
+    sources = [
+        {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
+        for one, share in zip([first, *read], shares, strict=True)
+    ]
+    if any(one.folder.resolve() == target.resolve() for one in (first, *read)):
+        raise UserError(f"{target}: is one of the checkpoints to be averaged; choose another folder")
+    made = {"formula": "sum of weight * checkpoint", "checkpoints": sources}
+    with making(target, made, force=force, mark="merge.json") as partial:
+        check_space(partial, first.n_bytes)
+        _write([first, *others], shares, partial, on_progress)
+        if is_tied_in_part(first):
+            config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
+            (partial / "config.json").write_text(config + "\n", encoding="utf-8")
+            renamed.append(f"tie_word_embeddings of {first.folder} is said where transformers 5 looks for it")
+        content = json.dumps(made | {"renamed": renamed}, indent=2)
+        (partial / "merge.json").write_text(content + "\n", encoding="utf-8")
+    for line in renamed:
+        on_renamed(line)
+    return target
+
+
+def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    if count < 2:
+        raise UserError(f"{count} checkpoint: an average needs two or more")
+    shares = [1 / count] * count if weights is None else list(weights)
+    if len(shares) != count:
+        raise UserError(f"{len(shares)} weights for {count} checkpoints: give one for each")
+    if not all(0.0 <= share <= 1.0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+        raise UserError(
+            f"weights {', '.join(f'{share:g}' for share in shares)}: expected shares of 0 to 1 that sum to 1"
+        )
+    return shares
+
+
+def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
+    """What keeps two checkpoints from being averaged: tensors, config and tokenizer; empty if nothing does."""
+    found = [f"tensor {name} is only in A" for name in sorted(a.tensors.keys() - b.tensors.keys())]
+    found += [f"tensor {name} is only in B" for name in sorted(b.tensors.keys() - a.tensors.keys())]
+    for name, one in sorted(a.tensors.items()):
+        other = b.tensors.get(name, one)
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            kinds = [f"{tensor.dtype} {list(tensor.shape)}" for tensor in (one, other)]
+            fix = f"; save B again as {one.dtype}" if one.dtype != other.dtype else ""
+            found.append(f"tensor {name} is {kinds[0]} in A and {kinds[1]} in B{fix}")
+    found += config_differences(a, b)
+    found += file_differences(a.folder, b.folder)
+    return found
+
+
+def check_space(folder: Path, n_bytes: int) -> None:
+    """Raise `UserError` where the disk of `folder` cannot take a model of so many bytes."""
+    free, needed = shutil.disk_usage(folder).free, int(n_bytes * 1.01) + 64 * 1024 * 1024
+    if free < needed:
+        raise UserError(f"{folder.parent}: {free / 1e9:.1f} GB free, the merged model needs {needed / 1e9:.1f} GB")
+
+
+def _write(
+    checkpoints: Sequence[Checkpoint],
+    shares: Sequence[float],
+    folder: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    first = checkpoints[0]
+    done, total = 0, first.n_bytes
+    threads = min(_THREADS, len(os.sched_getaffinity(0)))
+    for shard in first.shards:
+        with (folder / shard.name).open("wb") as stream, ThreadPoolExecutor(threads) as pool:
+            # Same tensors, same dtypes: the header of the first's shard, byte for byte, is the header of the result's.
+            stream.write(header_bytes(shard))
+            stream.flush()
+            for written in pool.map(lambda piece: piece.average(shares, stream.fileno()), _pieces(checkpoints, shard)):
+                done += written
+                if on_progress is not None:
+                    on_progress(done, total)
+            os.fsync(stream.fileno())
+    for name in (*COMPANIONS, INDEX):
+        if is_file(first.folder / name):
+            shutil.copyfile(first.folder / name, folder / name)
+
+
+def header_bytes(file: Path) -> bytes:
+    """The header of a safetensors file, its length included."""
+    with file.open("rb") as stream:
+        length = stream.read(8)
+        return length + stream.read(int.from_bytes(length, "little"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of one tensor, in all checkpoints."""
+
+    tensors: list[Tensor]
+    start: int
+    n_bytes: int
+
+    def average(self, shares: Sequence[float], sink: int) -> int:
+        """Write its average to its place in the file `sink`; gives its bytes."""
+        first = self.tensors[0]
+        parts = [read_part(tensor, self.start, self.n_bytes) for tensor in self.tensors]
+        if first.dtype in TORCH_NAMES:
+            made = _averaged(parts, self.tensors, shares)
+        elif all(part == parts[0] for part in parts):
+            made = memoryview(parts[0])
+        else:
+            raise UserError(
+                f"tensor {first.name} ({first.dtype}) differs, and only F64, F32, F16 and BF16 can be averaged"
+            )
+        written = 0
+        while written < self.n_bytes:
+            written += os.pwrite(sink, made[written:], first.begin + self.start + written)
+        return written
+
+
+def _pieces(checkpoints: Sequence[Checkpoint], shard: Path) -> Iterator[_Piece]:
+    """All tensors of one file of the first checkpoint, in its order."""
+    inside = (one for one in checkpoints[0].tensors.values() if one.file == shard)
+    for tensor in sorted(inside, key=lambda one: one.begin):
+        same = [one.tensors[tensor.name] for one in checkpoints]
+        step = PIECE * ITEM_BYTES[tensor.dtype]
+        for start in range(0, tensor.n_bytes, step):
+            yield _Piece(same, start, min(step, tensor.n_bytes - start))
+
+
+def read_part(tensor: Tensor, start: int, length: int) -> bytearray:
+    """`length` bytes of a tensor from `start` on; a raw read may give less at once."""
+    part = bytearray(length)
+    view, done = memoryview(part), 0
+    with tensor.file.open("rb", buffering=0) as file:
+        file.seek(tensor.begin + start)
+        while done < length:
+            count = file.readinto(view[done:])
+            if not count:
+                raise UserError(f"{tensor.file}: was changed while it was read")
+            done += count
+    return part
+
+
+def _averaged(parts: Sequence[bytearray], tensors: Sequence[Tensor], shares: Sequence[float]) -> memoryview:
+    import torch
+
+    kind: torch.dtype = getattr(torch, TORCH_NAMES[tensors[0].dtype])
+    wide = torch.float32 if ITEM_BYTES[tensors[0].dtype] == 2 else torch.float64
+    values = [torch.frombuffer(part, dtype=kind) for part in parts]
+    total = values[0].to(wide).mul_(shares[0])
+    for more, share in zip(values[1:], shares[1:], strict=True):
+        total.add_(more.to(wide), alpha=share)
+    # What is not finite in one checkpoint is not finite in the sum, even with a weight of 0.
+    if not math.isfinite(total.sum().item()):
+        for tensor, one in zip(tensors, values, strict=True):
+            if not bool(one.isfinite().all()):
+                raise UserError(
+                    f"{tensor.file}: tensor {tensor.name} holds NaN or infinite values; that training diverged"
+                )
+    made: memoryview = total.to(kind).view(torch.uint8).numpy().data
+    return made

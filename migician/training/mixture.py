@@ -1,0 +1,245 @@
+"""Files of samples for LLaMA-Factory: its `dataset_info.json`, and mixes of several files by share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from migician.errors import NOT_JSON, UserError, writing
+from migician.files import HALF, is_file, read_json
+from migician.samples.dataset_info import INFO, layout_beside
+from migician.samples.layouts import LayoutReader, Record
+from migician.samples.record_file import JsonRecords
+from migician.samples.sample import Sample
+from migician.sampling import stream
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a mix and its weight; weights need not sum to 1."""
+
+    file: Path
+    weight: float
+    repeat: bool = False
+    """Whether samples may come more than once, where the file has fewer than its share."""
+
+
+def dataset_entry(file_name: str) -> dict[str, Any]:
+    """How LLaMA-Factory 0.9 is told to read a JSON file of samples (data/README.md of hiyouga/LLaMA-Factory)."""
+    return {
+        "file_name": file_name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "images": "images"},
+        "tags": {
+            "role_tag": "from",
+            "content_tag": "value",
+            "user_tag": "human",
+            "assistant_tag": "gpt",
+            "system_tag": "system",
+            "observation_tag": "observation",
+            "function_tag": "function_call",
+        },
+    }
+
+
+def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> Path:
+    """Write `folder/dataset_info.json` for datasets by name, and give its path.
+
+    Files are named relative to `folder`, which becomes `dataset_dir` in the training YAML,
+    where they lie in it. Raises `UserError` for a file that is not there.
+    """
+    target = Path(folder) / INFO
+    entries = {}
+    for name, file in files.items():
+        path = Path(folder) / file
+        if not is_file(path):
+            raise UserError(f"{path}: no such file, so dataset {name!r} cannot be described")
+        entries[name] = dataset_entry(str(file))
+    with writing(target) as stream_:
+        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    return target
+
+
+def add_dataset(file: str | Path) -> Path:
+    """Name one file of samples, by its stem, in the `dataset_info.json` beside it, and give that path."""
+    path = Path(file)
+    target = path.parent / INFO
+    entries = entries_beside(path)
+    entries[path.stem] = dataset_entry(path.name)
+    with writing(target) as stream_:
+        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    return target
+
+
+def entries_beside(file: str | Path) -> dict[str, Any]:
+    """What the `dataset_info.json` beside a file says, which may be still to be written.
+
+    Raises `UserError` where it is none, and for a file that it cannot name. Whoever is going to add to it asks before
+    the work begins.
+    """
+    if HALF.search(Path(file).name):
+        raise UserError(f"{file}: its name is not UTF-8, so {INFO} cannot hold it; choose another")
+    target = Path(file).parent / INFO
+    return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
+
+
+def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """`total` split into whole numbers in proportion to `weights`, summing to `total` exactly.
+
+    >>> shares({"stage-1": 0.27, "free-form": 0.49}, 100)
+    {'stage-1': 36, 'free-form': 64}
+    """
+    everything = sum(weights.values())
+    if everything <= 0 or min(weights.values()) < 0:
+        raise ValueError(f"weights must be 0 or more and not all 0, not {dict(weights)}")
+    exact = {name: total * weight / everything for name, weight in weights.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    # The largest remainders are rounded up; the order given breaks ties.
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def mix(
+    parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0, *, force: bool = False
+) -> dict[str, int]:
+    """Write `count` samples from several files, shuffled, to `out`; gives how many came from each part.
+
+    Samples are drawn without repetition, except from parts that allow it, and copied byte for byte. Only what
+    `datasets` could not load beside the rest is changed: a number for an id becomes text, images become a list, and
+    a field that not every part has, other than those of `Sample`, is taken out. Records of another layout, as the
+    dataset_info.json beside their file or their own fields tell it, are written as samples. `out` is a JSON list, or
+    JSON lines where its name ends in `.jsonl`: `datasets` streams lines, but holds the whole of a list in memory.
+    Same parts, count and seed, same bytes. Memory does not grow with the size of records, only with their number.
+    Raises `Done` where `out` is this mix already, and `UserError` naming the file and the place of what is no sample,
+    the files that have too few, and an `out` that is another file and is not to be replaced (`force`).
+    """
+    counts = shares({name: part.weight for name, part in parts.items()}, count)
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(JsonRecords(part.file)) for name, part in parts.items()}
+        _refuse_small(parts, files, counts, count)
+        sources = [_Source(files[name]) for name in parts]
+        drawn = [_draw(len(files[name]), counts[name], stream(seed, "mix", name)) for name in parts]
+        source_of = np.repeat(np.arange(len(drawn)), [len(one) for one in drawn])
+        position_of = np.concatenate(drawn)
+        order = stream(seed, "mix").permutation(len(position_of))
+        with writing(out, force=force) as target:
+            records = _in_order(sources, source_of[order], position_of[order])
+            for line in _lines(records, as_list=Path(out).suffix != ".jsonl"):
+                target.write(line)
+    return counts
+
+
+def _refuse_small(
+    parts: Mapping[str, Part], files: Mapping[str, JsonRecords], counts: Mapping[str, int], count: int
+) -> None:
+    """Raises `UserError` naming every part that cannot give its share."""
+    short = []
+    for name, part in parts.items():
+        has = len(files[name])
+        if has == 0 < counts[name] or (has < counts[name] and not part.repeat):
+            most = int(count * has / counts[name])
+            short.append(
+                f"{part.file}: the mix needs {counts[name]} samples of {name!r} and the file has {has}; "
+                f"mix at most {most} in all, or build more"
+            )
+    if short:
+        raise UserError("; ".join(short))
+
+
+def _draw(available: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which of `available` records make up `count`, none more than once oftener than any other."""
+    rounds = max(1, math.ceil(count / available)) if available else 0
+    drawn = [rng.permutation(available) for _ in range(rounds)]
+    return np.concatenate([*drawn, np.empty(0, np.int64)])[:count].astype(np.int64)
+
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Source:
+    """One file of a mix, and its records as a mix writes them."""
+
+    def __init__(self, records: JsonRecords) -> None:
+        self.records = records
+        self._reader = LayoutReader(layout_beside(records.file), records.file.stem)
+
+    def first_fields(self) -> set[str] | None:
+        """The fields of its first record, of other layouts only those that stay; None where it is empty."""
+        if not len(self.records):
+            return None
+        self._read(0)
+        return set(_FIELDS.decode(self._reader.content)) if self._reader.layout.is_own else set()
+
+    def take(self, position: int, columns: frozenset[str]) -> bytes:
+        """A record with no other fields than `columns`; raises `UserError` where it is no sample."""
+        content = self.records[position]
+        images = None
+        if not self._reader.is_plain(content):
+            images = self._read(position).images
+            content = self._reader.content
+            if not self._reader.layout.is_own:
+                sample = self._reader.sample(content, position)
+                return msgspec.json.encode(msgspec.structs.replace(sample, id=str(sample.id)))
+        fields = _FIELDS.decode(content)
+        id_is_number = "id" in fields and bytes(fields["id"])[:1] not in (b'"', b"n")
+        has_list = images is None or bytes(fields.get("images", b""))[:1] == b"["
+        if fields.keys() <= columns and not id_is_number and has_list:
+            return content
+        if id_is_number:
+            fields["id"] = msgspec.Raw(b'"' + bytes(fields["id"]) + b'"')
+        if not has_list:
+            fields["images"] = msgspec.Raw(msgspec.json.encode(images))
+        return msgspec.json.encode({name: value for name, value in fields.items() if name in columns})
+
+    def _read(self, position: int) -> Record:
+        try:
+            record = self._reader.read(self.records[position], position)
+            self._reader.refuse_strangers(record)
+        except NOT_JSON as error:
+            raise UserError(f"{self.records.file}: record {position} is not a sample: {error}") from None
+        if not isinstance(record.id, str | int | float | None):
+            raise UserError(
+                f"{self.records.file}: record {position} is not a sample: its id is {record.id!r:.40}, not text"
+            )
+        if record.tools:
+            raise UserError(f"{self.records.file}: record {position} has tools, which a mix has no column for; drop it")
+        return record
+
+
+def _columns(sources: list[_Source]) -> frozenset[str]:
+    """The fields that a mix may have: those of a sample, and what the first records of all sources share.
+
+    `datasets` reads a file in pieces and stops at a field that the first piece did not have.
+    """
+    first = [fields for source in sources if (fields := source.first_fields()) is not None]
+    return frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
+
+
+def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of: NDArray[np.int64]) -> Iterator[bytes]:
+    """The records at some positions of some sources, each checked."""
+    columns = _columns(sources)
+    for number, position in zip(source_of.tolist(), position_of.tolist(), strict=True):
+        yield sources[number].take(position, columns)
+
+
+def _lines(records: Iterator[bytes], *, as_list: bool) -> Iterator[bytes]:
+    if not as_list:
+        for record in records:
+            # A record of several lines is put on one: no line's end in JSON is part of a text.
+            yield (msgspec.json.format(record, indent=-1) if b"\n" in record else record) + b"\n"
+        return
+    opening = b"[\n"
+    for record in records:
+        yield opening + record
+        opening = b",\n"
+    yield b"[]\n" if opening == b"[\n" else b"\n]\n"

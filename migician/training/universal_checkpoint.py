@@ -1,0 +1,64 @@
+"""LLaMA-Factory on another number of processes: torchrun -m migician.training.universal_checkpoint YAML [key=value ...]
+
+DeepSpeed 0.19.8 reads a ZeRO-3 checkpoint that its ds_to_universal converted into any number of processes, but gives
+all pieces of the optimizer one and the same step counter: with G pieces it then counts G for each step, and Adam's
+bias correction runs ahead. Here each piece gets a counter of its own, and then LLaMA-Factory runs as ever.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from migician.errors import UserError, writing
+from migician.files import read_object
+
+
+def universal_config(file: Path, out: Path) -> Path:
+    """A DeepSpeed file as `file`, but one that loads a universal checkpoint; written to `out`.
+
+    Raises `UserError` for a file that is no JSON object.
+    """
+    content = read_object(file)
+    before = content.get("checkpoint", {})
+    if "zero_optimization" not in content or not isinstance(before, dict):
+        raise UserError(f"{file}: not a DeepSpeed file: expected 'zero_optimization' and no odd 'checkpoint'")
+    content["checkpoint"] = {**before, "load_universal": True}
+    with writing(out) as stream:
+        stream.write(json.dumps(content, indent=2).encode() + b"\n")
+    return out
+
+
+def part_counters(state: dict[Any, dict[str, Any]]) -> None:
+    """Give each piece of an optimizer's state a step counter of its own.
+
+    >>> import torch
+    >>> shared = torch.tensor(4.0)
+    >>> state = {0: {"step": shared}, 1: {"step": shared}}
+    >>> part_counters(state)
+    >>> _ = [one["step"].add_(1) for one in state.values()]
+    >>> [one["step"].item() for one in state.values()]
+    [5.0, 5.0]
+    """
+    for one in state.values():
+        if hasattr(one.get("step"), "clone"):
+            one["step"] = one["step"].clone()
+
+
+def _mend() -> None:
+    optimizer = importlib.import_module("deepspeed.runtime.zero.stage3").DeepSpeedZeroOptimizer_Stage3
+    name = "load_hp_checkpoint_state_from_checkpoint_dir_stage3"
+    load = getattr(optimizer, name)
+
+    def mended(self: Any, folder: str) -> None:
+        load(self, folder)
+        part_counters(self.optimizer.state)
+
+    setattr(optimizer, name, mended)
+
+
+if __name__ == "__main__":
+    _mend()
+    importlib.import_module("llamafactory.train.tuner").run_exp()

@@ -1,0 +1,227 @@
+"""Score the checkpoints of a training on a fixed slice of a benchmark, in processes of their own, as they appear."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from migician.benchmarks.scoring.values import Value
+from migician.draw import PALETTE
+from migician.errors import UserError, writing
+from migician.evaluation.headings import title, unlike
+from migician.evaluation.report import HEADINGS, Report, headline_metric
+from migician.evaluation.run_folder import read_report
+from migician.files import is_file, read_object, read_text
+from migician.models.checkpoint import read_checkpoint
+from migician.plotting import GRID, canvas, png
+from migician.training.adapters import is_adapter, merge_adapter, read_adapter
+from migician.training.log import read_log
+from migician.training.resume import saved_in
+
+TABLE, PICTURE = "checkpoints.csv", "checkpoints.png"
+_FINISHED = "train_results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that a training left."""
+
+    folder: Path
+    name: str
+    """`checkpoint-N`, or `final` for what the output folder itself holds at the end."""
+    step: int
+
+
+def candidates(output_dir: str | Path) -> list[Candidate]:
+    """The whole checkpoints of a training, oldest first, and at the end its result.
+
+    One that is still being written is not among them: what LLaMA-Factory saves last, the processor, is there in each.
+    """
+    folder = Path(output_dir)
+    found = [
+        Candidate(one.folder, one.folder.name, one.step)
+        for one in reversed(saved_in(folder))
+        if not one.fault and _has_processor(one.folder)
+    ]
+    if is_finished(folder) and _has_processor(folder):
+        found.append(Candidate(folder, "final", max((one.step for one in found), default=0)))
+    return found
+
+
+def _has_processor(folder: Path) -> bool:
+    return any(is_file(folder / name) for name in ("processor_config.json", "preprocessor_config.json"))
+
+
+class _State(msgspec.Struct):
+    global_step: int
+
+
+def is_finished(output_dir: str | Path) -> bool:
+    """Whether a training is done, so that no more checkpoints come.
+
+    One that was extended has its earlier end's files still, and checkpoints or logged steps beyond them.
+    """
+    folder = Path(output_dir)
+    if not is_file(folder / _FINISHED):
+        return False
+    try:
+        end = read_object(folder / "trainer_state.json", _State).global_step
+    except UserError:
+        return True
+    lines = read_log(folder)
+    return max([end, *(one.step for one in saved_in(folder)), *(line.current_steps for line in lines[-1:])]) == end
+
+
+def eval_command(candidate: Candidate, out: Path, options: Sequence[str]) -> list[str]:
+    """What scores one checkpoint: `migician eval mig-bench` with `options`, into a folder of its name in `out`."""
+    words = [sys.executable, "-m", "migician.cli", "eval", "mig-bench", "--model", str(candidate.folder)]
+    return [*words, "--out", str(out / candidate.name), *options]
+
+
+def score_new(
+    output_dir: Path,
+    out: Path,
+    options: Sequence[str],
+    skip: set[str],
+    run: Callable[[list[str]], int] = subprocess.call,
+    before: int | None = None,
+) -> list[str]:
+    """Score each whole checkpoint without a report in `out`, those in `skip` left out; gives the names that failed.
+
+    With `before` only those of earlier steps. A report of other weights, such as of a result that was trained further
+    since, is moved aside. After each score, table and curve in `out` are written again. `run` is given a command and
+    gives its status.
+    """
+    wanted = [one for one in candidates(output_dir) if one.name not in skip and (before is None or one.step < before)]
+    for one in wanted:
+        _move_older(one, out)
+    failed = []
+    for one in wanted:
+        if is_file(out / one.name / "report.json"):
+            continue
+        if _score(one, out, options, run):
+            failed.append(one.name)
+        else:
+            _kept(one, out).write_text(_weights(one.folder) + "\n", encoding="utf-8")
+            write_curve(output_dir, out)
+    return failed
+
+
+def _score(one: Candidate, out: Path, options: Sequence[str], run: Callable[[list[str]], int]) -> int:
+    """The status of the evaluation; an adapter is merged into its base first, in a folder that goes afterwards."""
+    if not is_adapter(one.folder):
+        return run(eval_command(one, out, options))
+    whole = out / f".{one.name}.model"
+    shutil.rmtree(whole, ignore_errors=True)
+    try:
+        return run(eval_command(replace(one, folder=merge_adapter(one.folder, whole)), out, options))
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
+
+
+def _kept(one: Candidate, out: Path) -> Path:
+    return out / one.name / "weights.txt"
+
+
+def _weights(folder: Path) -> str:
+    """The fingerprint of what was trained; empty while it cannot be read."""
+    try:
+        return (read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)).fingerprint()
+    except UserError:
+        return ""
+
+
+def _move_older(one: Candidate, out: Path) -> None:
+    """Move a report aside that is of other weights than those of the candidate now."""
+    if not is_file(out / one.name / "report.json"):
+        return
+    if _kept(one, out).is_file():
+        scored = read_text(_kept(one, out)).strip()
+    else:
+        scored = (read_report(out / one.name).get("model") or {}).get("weights_fingerprint") or ""
+    now = _weights(one.folder)
+    if scored and now and scored != now:
+        aside = out / f"{one.name}.{scored[:12]}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (out / one.name).rename(aside)
+
+
+def write_curve(output_dir: Path, out: Path) -> None:
+    """`checkpoints.csv` and `checkpoints.png` in `out`, from the reports that are there.
+
+    Raises `UserError` where they were not made from the same questions.
+    """
+    scored = [
+        (one, read_report(out / one.name)) for one in _known(output_dir, out) if is_file(out / one.name / "report.json")
+    ]
+    if not scored:
+        return
+    first = scored[0][1]
+    for one, report in scored:
+        for what, words in unlike({one.name: report, scored[0][0].name: first}).items():
+            differ = ", ".join(f"{said} ({name})" for name, said in words.items())
+            raise UserError(
+                f"{out / one.name}: another {what} than {scored[0][0].name}: {differ}. Checkpoints are compared on the "
+                "same questions, asked and scored alike; give another --out"
+            )
+    metric = headline_metric(first["average"])
+    tasks = list(first["per_task"])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["checkpoint", "step", "n", metric, "low", "high", *tasks])
+    for one, report in scored:
+        figures = [report["average"][metric], *report["average"]["interval"][metric]]
+        figures += [report["per_task"][task][metric] for task in tasks]
+        table.writerow([one.name, one.step, report["n"], *(Value(value).text for value in figures)])
+    with writing(out / TABLE) as stream:
+        stream.write(text.getvalue().encode())
+    with writing(out / PICTURE) as stream:
+        stream.write(_curve([(one.step, report) for one, report in scored], metric))
+
+
+def _known(output_dir: Path, out: Path) -> list[Candidate]:
+    """The checkpoints that were scored, those too that the training has removed since."""
+    there = {one.name: one for one in candidates(output_dir)}
+    for folder in out.glob("checkpoint-*"):
+        step = folder.name.removeprefix("checkpoint-")
+        if step.isdigit():
+            there.setdefault(folder.name, Candidate(output_dir / folder.name, folder.name, int(step)))
+    # The result comes last, and is of the last step.
+    ordered = sorted((one for one in there.values() if one.name != "final"), key=lambda one: one.step)
+    final = there.get("final")
+    last = max((one.step for one in ordered), default=0)
+    return [*ordered, Candidate(final.folder, "final", last)] if final else ordered
+
+
+def _curve(scored: Sequence[tuple[int, Report]], metric: str) -> bytes:
+    """A PNG: the average of each checkpoint with its 95% interval, over the steps."""
+    steps = [step for step, _ in scored]
+    values = [report["average"][metric] for _, report in scored]
+    spans = [report["average"]["interval"][metric] for _, report in scored]
+    errors = [[value - low for value, (low, _) in zip(values, spans, strict=True)]]
+    errors.append([high - value for value, (_, high) in zip(values, spans, strict=True)])
+    with canvas(7.0, 4.2) as figure:
+        axes = figure.add_axes((0.1, 0.13, 0.87, 0.74))
+        axes.errorbar(steps, values, errors, color=PALETTE[0], marker="o", linewidth=2, elinewidth=1.1, capsize=3)
+        first = scored[0][1]
+        axes.set_title(
+            f"average {HEADINGS.get(metric, metric)} by step, {first['n']:,} questions, 95% intervals\n{title(first)}",
+            size=10,
+        )
+        axes.set_xlabel("step")
+        axes.set_ylim(0, 100)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.grid(True, color=GRID)
+        axes.set_axisbelow(True)
+        axes.tick_params("both", length=0, labelsize=9)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        return png(figure, colours=64)
