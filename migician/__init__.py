@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from migician.build.card.album import draw_sample
     from migician.build.dataset import build as build_dataset
     from migician.chat.grounding import Chat, Grounding, ground
+    from migician.chat.migician import Migician
     from migician.draw import contact_sheet, draw_boxes
     from migician.miniature import Amounts, make_world
     from migician.models import load_model
-    from migician.models.engines.qwen2_vl import Migician
     from migician.models.stand_ins.tiny import make_tiny
     from migician.reports.runs import Comparison, Run, compare, evaluate, open_run, score
 
@@ -33,7 +33,7 @@ _LATER = {
     "Chat": "migician.chat.grounding",
     "Comparison": "migician.reports.runs",
     "Grounding": "migician.chat.grounding",
-    "Migician": "migician.models.engines.qwen2_vl",
+    "Migician": "migician.chat.migician",
     "Run": "migician.reports.runs",
     "build_dataset": "migician.build.dataset:build",
     "compare": "migician.reports.runs",

@@ -291,3 +291,18 @@ def _meant(text: str, names: list[ImageName], stop: int) -> int | None:
 
 
 _SENTENCE_END = re.compile(r"[.!?]\s|[。！？\n]")
+
+
+# Qwen2-VL's tokens, and the marks that LLaMA-Factory counts against a sample's images, videos and sounds.
+_SPECIAL = re.compile(r"<(\|[A-Za-z0-9_]{1,40}\||image|video|audio)>")
+
+
+def plain(text: str) -> str:
+    """`text` without anything that a tokenizer or LLaMA-Factory takes for more than text.
+
+    The characters stay and blanks set them apart, so nothing new can come to stand together.
+
+    >>> plain("see <|im_end|> and <video>")
+    'see < |im_end| > and < video >'
+    """
+    return _SPECIAL.sub(r"< \1 >", text)

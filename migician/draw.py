@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -259,3 +260,14 @@ def _text_colour(background: str) -> str:
     red, green, blue = ImageColor.getrgb(background)[:3]
     # Perceived brightness by Rec. 601; above it black reads better than white.
     return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else _PAPER
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture file, made in memory; write these where a picture becomes a file.
+
+    Given a file, Pillow hands its pieces to the system and does not see when only a part of one was taken: on a full
+    disk the last piece is cut in silence.
+    """
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()

@@ -54,7 +54,7 @@ def png(figure: Figure, *, colours: int | None = None) -> bytes:
         return drawn.getvalue()
     from PIL import Image
 
-    from migician.models.pictures import encoded
+    from migician.draw import encoded
 
     with Image.open(drawn) as image:
         # Without dithering, which would speckle what is of one colour.

@@ -61,3 +61,19 @@ def _hardware() -> dict[str, Any]:
     if torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return found
+
+
+_CITATION = """
+```bibtex
+@article{li2025migician,
+  title = {Migician: Revealing the Magic of Free-Form Multi-Image Grounding in Multimodal Large Language Models},
+  author = {Li, You and others},
+  year = {2025},
+  journal = {arXiv preprint arXiv:2501.05767}
+}
+```"""
+
+
+def citation(what: str) -> str:
+    """The section that names the paper; `what` begins the sentence."""
+    return f"## Cite\n\n{what} the paper of Migician, MGrounding-630k and MIG-Bench (ACL 2025):\n{_CITATION}"

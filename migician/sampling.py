@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -92,3 +92,21 @@ def derived(seed: int, *key: str | int) -> int:
 def _sequence(seed: int, key: tuple[str | int, ...]) -> np.random.SeedSequence:
     words = tuple(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key)
     return np.random.SeedSequence(seed, spawn_key=words)
+
+
+def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """`total` split into whole numbers in proportion to `weights`, summing to `total` exactly.
+
+    >>> shares({"stage-1": 0.27, "free-form": 0.49}, 100)
+    {'stage-1': 36, 'free-form': 64}
+    """
+    everything = sum(weights.values())
+    if everything <= 0 or min(weights.values()) < 0:
+        raise ValueError(f"weights must be 0 or more and not all 0, not {dict(weights)}")
+    exact = {name: total * weight / everything for name, weight in weights.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    # The largest remainders are rounded up; the order given breaks ties.
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts

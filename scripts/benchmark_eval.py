@@ -29,12 +29,14 @@ from PIL import Image
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.boxes import Question
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
+from migician.chat.migician import Migician
 from migician.evaluation.ask import Plan, evaluate
 from migician.models.checkpoint import read_checkpoint
 from migician.models.engines.patches import use_product
-from migician.models.engines.qwen2_vl import Migician, _processor
+from migician.models.engines.qwen2_vl import _processor
 from migician.models.pictures import load_pictures
 from migician.models.stand_ins.tiny import WORDINGS, make_tiny
 
@@ -242,9 +244,9 @@ def measured(way: str, questions: int, device: str, work: Callable[[], Any]) -> 
     return Measured(questions, seconds, cpu, most / 2**30, result)
 
 
-def ask(question: mig_bench.Question, folder: Path, plan: Plan) -> Any:
+def ask(question: Question, folder: Path, plan: Plan) -> Any:
     from migician.benchmarks.images import resolve_images
-    from migician.models import Request
+    from migician.models.protocol import Request
 
     paths = tuple(resolve_images(question, folder))
     return Request(paths, mig_bench.prompt(question, plan.wording), plan.max_new_tokens)

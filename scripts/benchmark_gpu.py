@@ -34,8 +34,8 @@ from benchmark_gpu_training import Kind, Trainer
 from benchmark_train import draw_mixture, patches
 
 from migician.benchmarks import mig_bench
+from migician.chat.migician import Migician
 from migician.evaluation.ask import Plan
-from migician.models.engines.qwen2_vl import Migician
 from migician.models.engines.shared_prefix import Pictures
 
 LARGE = {"qwen2-vl-7b": ("qwen2-vl-7b", "qwen2-vl-2b"), "tiny": ("tiny", "tiny")}

@@ -27,8 +27,8 @@ from benchmark_gpu_training import with_convolution
 from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
+from migician.chat.migician import Migician
 from migician.evaluation.ask import Plan, evaluate
-from migician.models.engines.qwen2_vl import Migician
 from migician.models.engines.shared_prefix import FOLDED
 
 

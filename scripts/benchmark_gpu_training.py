@@ -16,9 +16,9 @@ from benchmark_gpu_profile import profiler, top_kernels
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from migician.models import Request
-from migician.models.engines.qwen2_vl import Migician
+from migician.chat.migician import Migician
 from migician.models.engines.shared_prefix import mrope_positions
+from migician.models.protocol import Request
 from migician.training.check.settings.cost import operations_of, peak_of
 from migician.training.check.settings.learning import Shape, learning_of
 from migician.training.check.settings.memory import GB, Load, Need, Numbers, memory_need

@@ -32,10 +32,10 @@ from PIL import Image
 
 from migician.models.engines.patches import PatchProduct
 from migician.models.stand_ins.tiny import WORDINGS, make_tiny
+from migician.samples.dataset_info import write_dataset_info
 from migician.training.check.settings.cost import PUBLISHED, operations_of, peak_of
 from migician.training.check.settings.learning import Shape
 from migician.training.log import read_check, read_log
-from migician.training.mixture import write_dataset_info
 
 ROOT = Path(__file__).resolve().parent.parent
 # Images a sample: the six multi-image families hold 2 to 6, the single-image parts of the mix 1.

@@ -12,10 +12,12 @@ from PIL import Image
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.images import resolve_images
-from migician.benchmarks.scoring.scoring import Answer, Reading, score
+from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxes import Box
 from migician.draw import contact_sheet, prediction, truth
-from migician.models import Request, load_model
+from migician.evaluation.records import score
+from migician.models import load_model
+from migician.models.protocol import Request
 
 
 def main() -> None:

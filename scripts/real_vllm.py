@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from migician.models import Request
-    from migician.models.engines.qwen2_vl import Migician
+    from migician.chat.migician import Migician
+    from migician.models.protocol import Request
 
 TIE = 1e-4
 """Logits nearer to each other than this are equal within the error of float32; benchmark_eval.py's."""
@@ -86,9 +86,9 @@ def compare(folder: Path, names: Sequence[str]) -> int:
     """Print the comparison; gives the exit status."""
     from migician.benchmarks import mig_bench
     from migician.benchmarks.images import resolve_images
+    from migician.chat.migician import Migician
     from migician.evaluation.ask import Plan
-    from migician.models import Request
-    from migician.models.engines.qwen2_vl import Migician
+    from migician.models.protocol import Request
 
     world = folder / "world"
     questions = {one.index: one for one in mig_bench.load(world / "MIG-Bench" / "MIG_data.json").questions}

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.published.figures import published_named
-from migician.benchmarks.scoring.scoring import Reading, Record, score
+from migician.benchmarks.scoring.boxes import Record
+from migician.benchmarks.scoring.scoring import Reading
 from migician.benchmarks.scoring.values import value_of
 from migician.boxtext import QWEN
 from migician.errors import writing
 from migician.evaluation.answer_files import read_answers
+from migician.evaluation.records import score
 from migician.evaluation.report import HEADINGS, build_report
 from migician.metrics import METRICS
 from migician.reports.figures import PICTURES

@@ -18,7 +18,7 @@ from test_refcoco import dataset, ref
 from test_resuming import checkpoint
 from test_training_log import logged
 
-from migician.training.mixture import dataset_entry
+from migician.samples.dataset_info import dataset_entry
 
 NAMES = ("MIG-Bench/images/a.png", "MIG-Bench/images/b.png")
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"

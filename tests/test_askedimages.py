@@ -20,8 +20,8 @@ from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation.ask import Plan, evaluate
-from migician.models import Request
 from migician.models.faults import Tolerance
+from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"

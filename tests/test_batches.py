@@ -10,9 +10,8 @@ import pytest
 from migician.boxtext import QWEN
 from migician.errors import UserError
 from migician.evaluation.asker import Asker
-from migician.models import Request
 from migician.models.family import QWEN2_VL
-from migician.models.staged import Staged
+from migician.models.protocol import Request, Staged
 
 
 class OutOfMemoryError(RuntimeError):

@@ -20,11 +20,11 @@ from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation.ask import Plan, evaluate
-from migician.models import Request
 from migician.models.families.internvl2 import FAMILY as INTERNVL2
 from migician.models.families.minicpm_v import FAMILY as MINICPM_V
 from migician.models.family import QWEN2_VL
 from migician.models.pictures import load_pictures
+from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
 STRICT = Reading("strict", QWEN)
@@ -336,7 +336,8 @@ from pathlib import Path
 
 import msgspec
 
-from migician.benchmarks.scoring.choices import ChoiceBench, ChoiceQuestion
+from migician.benchmarks.scoring.choices import ChoiceQuestion
+from migician.benchmarks.choice_bench import ChoiceBench
 
 
 def load(path):

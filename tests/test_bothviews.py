@@ -15,9 +15,9 @@ from migician.boxes import Size
 from migician.build.dataset import build
 from migician.models.both_views import alike, seen_apart, stretched
 from migician.models.pictures import load_picture
+from migician.samples.dataset_info import dataset_entry
 from migician.samples.lengths import Resize, cells, image_tokens
 from migician.training.check.data import Options, check
-from migician.training.mixture import dataset_entry
 
 SIZE = (64, 48)
 NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 4), dtype=np.uint8)

@@ -19,9 +19,11 @@ from migician.build.dataset import Built, build
 from migician.build.recipe import Recipe, TaskRecipe, adjusted, read_recipe
 from migician.errors import UserError
 from migician.miniature import Amounts, make_world
+from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import read_samples, sample, write_samples
+from migician.sampling import shares
 from migician.sources import SOURCES
-from migician.training.mixture import Part, mix, shares, write_dataset_info
+from migician.training.mixture import Part, mix
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MINIATURE = REPOSITORY / "configs" / "miniature.yaml"

@@ -15,14 +15,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.scoring.scoring import Answer, Reading, score
+from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxtext import QWEN, STYLES
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation.ask import Plan
 from migician.evaluation.chain_of_thought import chained, describing, evaluate_chain, locating, target_image
+from migician.evaluation.records import score
 from migician.evaluation.run_folder import read_run
-from migician.models import Request
+from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
 STRICT = Reading("strict", QWEN)

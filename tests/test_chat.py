@@ -23,7 +23,8 @@ from migician.chat.transcript import answered, boxes_drawn, transcript
 from migician.chat.uploads import Limits, kept, take
 from migician.draw import Mark, draw_boxes
 from migician.errors import UserError
-from migician.models import Request, load_model
+from migician.models import load_model
+from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
 IN_SECOND = "In Image-2: <|box_start|>(250,100),(700,900)<|box_end|>"

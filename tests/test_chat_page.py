@@ -27,7 +27,7 @@ from chat_client import Running, running, told
 
 from migician.chat.page import serve
 from migician.chat.session import Shelf
-from migician.models import Request
+from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
 QUESTION, REGION = "Where is it?", "What is the region <|box_start|>(250,100),(700,900)<|box_end|> of Image-2"

@@ -17,15 +17,14 @@ from migician.build.dataset import build
 from migician.cli import app
 from migician.errors import UserError
 from migician.miniature import make_world
+from migician.samples.dataset_info import Samples, dataset_entry
 from migician.samples.lengths import EstimatedTokens, Resize
 from migician.training.check.data import Options, check
 from migician.training.check.data import images as images_module
 from migician.training.check.data.findings import KINDS, Findings, shown
 from migician.training.check.data.images import Care, look, look_at_all
-from migician.training.check.data.inputs import Samples
 from migician.training.check.data.reading import Reader
 from migician.training.check.data.report import Report, sentences
-from migician.training.mixture import dataset_entry
 from tests.test_build import MINIATURE, WORLD
 
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"

@@ -137,7 +137,7 @@ def test_one_model_in_three_forms_merges_to_itself_bit_for_bit(forms: list[Path]
 
 def test_the_merged_model_replies_as_each_of_them(forms: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    from migician.models.engines.qwen2_vl import Migician
+    from migician.chat.migician import Migician
 
     images = [Image.effect_noise(size, 90).convert("RGB") for size in ((112, 112), (200, 60))]
     merged = [merge([forms[k], forms[k - 1], forms[k - 2]], tmp_path / str(k)) for k in range(3)]

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from migician.benchmarks.scoring.choices import ChoiceQuestion, is_published_match
 from migician.benchmarks.scoring.option_text import read_option
-from migician.benchmarks.scoring.scoring import Answer, Reading, score
+from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxtext import QWEN
 from migician.cli import app
+from migician.evaluation.records import score
 
 ORDER = ("the first image", "the second image", "the third image", "the fourth image")
 YES_NO = ("Yes", "No")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from migician.errors import UserError
-from migician.evaluation.comparison import compare, comparison_table, significance_table
+from migician.evaluation.comparison import compare
 from migician.metrics import bootstrap_differences, difference, estimate, mcnemar
 from migician.reports.parquet import write_table
+from migician.reports.terminal_tables import comparison_table, significance_table
 
 
 @settings(deadline=None)

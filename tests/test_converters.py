@@ -14,8 +14,9 @@ from foreign import dump, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migician.boxtext import plain
 from migician.build.converters import groma, llava
-from migician.build.converters.foreign import ImageFolder, plain
+from migician.build.converters.foreign import ImageFolder
 from migician.errors import UserError
 from migician.samples.sample import IMAGE_MARK, Sample, read_samples
 from migician.sources.scenes import Tally

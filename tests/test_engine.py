@@ -18,10 +18,10 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.evaluation.ask import Plan, evaluate
-from migician.models import Request
+from migician.models.protocol import Request
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-Migician = pytest.importorskip("migician.models.engines.qwen2_vl").Migician
+Migician = pytest.importorskip("migician.chat.migician").Migician
 
 STRICT = Reading("strict", QWEN)
 

@@ -326,8 +326,8 @@ def test_damaged_logs_are_named(world, tmp_path):
 
 
 def test_the_best_constant_box_beats_any_other(world, tmp_path):
-    from migician.benchmarks.scoring.scoring import score
     from migician.evaluation.baseline import constant_answers
+    from migician.evaluation.records import score
 
     data, _ = world
     bench = mig_bench.load(data)

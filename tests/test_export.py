@@ -23,7 +23,7 @@ from migician.errors import UserError
 from migician.hub import export as exporting
 from migician.hub.export import export
 from migician.miniature import Amounts, make_world
-from migician.training.mixture import add_dataset
+from migician.samples.dataset_info import add_dataset
 from tests.test_build import MINIATURE
 
 

@@ -16,14 +16,15 @@ import pytest
 from PIL import Image
 
 from migician.benchmarks import mig_bench
+from migician.benchmarks.scoring.boxes import Question
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES, parse_boxes, translate
 from migician.errors import UserError
-from migician.models import FAMILIES, Request, find_family, load_model
+from migician.models import FAMILIES, find_family, load_model
 from migician.models.conversation import conversation
 from migician.models.family import QWEN2_VL, Family
 from migician.models.pictures import load_picture, upright_size
-from migician.models.staged import Staged
+from migician.models.protocol import Request, Staged
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 from tiny_families import MAKERS, save_tiny  # noqa: E402
@@ -45,8 +46,8 @@ TRACKED = (
 )
 
 
-def question(text: str, *, need_format: bool = True) -> mig_bench.Question:
-    return mig_bench.Question(0, "t", ("a.png", "b.png"), text, Box(0, 0, 1, 1), None, need_format)
+def question(text: str, *, need_format: bool = True) -> Question:
+    return Question(0, "t", ("a.png", "b.png"), text, Box(0, 0, 1, 1), None, need_format)
 
 
 # ---- what is declared ----

@@ -20,8 +20,8 @@ torch = pytest.importorskip("torch", reason="models extra not installed: bash sc
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
 from transformers import modeling_flash_attention_utils as flash  # noqa: E402
 
-from migician.models import Request  # noqa: E402
-from migician.models.engines.qwen2_vl import Migician  # noqa: E402
+from migician.chat.migician import Migician  # noqa: E402
+from migician.models.protocol import Request  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

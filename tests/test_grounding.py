@@ -16,7 +16,7 @@ from migician.chat.grounding import Chat, ground
 from migician.chat.transcript import boxes_told
 from migician.draw import PREDICTION, Mark
 from migician.errors import UserError
-from migician.models import Request
+from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
 IMAGES = tuple(Image.effect_noise(size, 90).convert("RGB") for size in ((112, 112), (200, 60), (90, 300)))
@@ -25,7 +25,7 @@ IMAGES = tuple(Image.effect_noise(size, 90).convert("RGB") for size in ((112, 11
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path) -> Any:
     torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-    from migician.models.engines.qwen2_vl import Migician
+    from migician.chat.migician import Migician
 
     torch.set_num_threads(1)
     return Migician.from_pretrained(tiny_folder, device="cpu")

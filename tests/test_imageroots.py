@@ -17,8 +17,8 @@ from pyarrow import parquet
 
 from migician.build.card.album import draw_sample
 from migician.errors import UserError
+from migician.samples.dataset_info import dataset_entry
 from migician.samples.sample import Sample
-from migician.training.mixture import dataset_entry
 
 SECRET = b"root:x:0:0:none of yours"
 

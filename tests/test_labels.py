@@ -13,7 +13,7 @@ import yaml
 from conftest import REPOSITORY
 from PIL import Image
 
-from migician.training.mixture import dataset_entry
+from migician.samples.dataset_info import dataset_entry
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 torch = pytest.importorskip("torch", reason="train extra not installed: bash scripts/setup.sh")

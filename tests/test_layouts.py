@@ -16,10 +16,10 @@ from migician.cli import app
 from migician.errors import UserError
 from migician.hub.export import export
 from migician.reports.page.dataset import write_dataset_page
-from migician.samples.dataset_info import NotRead, layout_beside, layout_of
+from migician.samples.dataset_info import NotRead, add_dataset, dataset_entry, layout_beside, layout_of
 from migician.samples.layouts import LayoutReader, Record
 from migician.training.check.data import Options, check
-from migician.training.mixture import Part, add_dataset, dataset_entry, mix
+from migician.training.mixture import Part, mix
 
 OWN = dataset_entry("x.json")
 TAGS = OWN["tags"]

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from migician.benchmarks import load_benchmark, mig_bench
 from migician.benchmarks.scoring.matching import Placed, SetQuestion, match
-from migician.benchmarks.scoring.scoring import Answer, Reading, score
+from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES
 from migician.errors import UserError
+from migician.evaluation.records import score
 from migician.models.families.minicpm_v import FAMILY as MINICPM
 from migician.models.family import QWEN2_VL
 

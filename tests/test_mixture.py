@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician.errors import Done, UserError
-from migician.training.mix_recipe import parts_of, read_mix_recipe
-from migician.training.mixture import Part, add_dataset, mix, shares
+from migician.samples.dataset_info import add_dataset
+from migician.sampling import shares
+from migician.training.mixture import Part, mix, parts_of, read_mix_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 TURNS = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": 'There, "so"\n\\.'}]

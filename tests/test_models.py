@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 
 from migician.errors import UserError
-from migician.models import CHECKPOINTS, ENGINES, FAMILIES, MODELS, Model, Request, load_model
+from migician.models import CHECKPOINTS, ENGINES, FAMILIES, MODELS, load_model
 from migician.models.checkpoint import commit_of, read_checkpoint
+from migician.models.protocol import Model, Request
 from migician.models.stand_ins.tiny import TinyShape
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-Migician = pytest.importorskip("migician.models.engines.qwen2_vl").Migician
+Migician = pytest.importorskip("migician.chat.migician").Migician
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.scoring.scoring import Record
+from migician.benchmarks.scoring.boxes import Record
 from migician.build.recipe import read_recipe
 from migician.errors import UserError
 from migician.evaluation.run_folder import read_report
@@ -18,7 +18,7 @@ from migician.hub.released import _read_state
 from migician.models.stand_ins import scripted
 from migician.samples.lengths import processor_pixels
 from migician.samples.sample import read_samples
-from migician.training.mix_recipe import read_mix_recipe
+from migician.training.mixture import read_mix_recipe
 
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "samples": ("a.json", read_samples),

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
+from migician.samples.dataset_info import dataset_entry
 from migician.training.check.data import Options
 from migician.training.check.settings import Machine, Preflight, preflight
 from migician.training.check.settings.cost import sentences
 from migician.training.check.settings.faults import GONE
 from migician.training.check.settings.parsing import is_installed, parse_settings
 from migician.training.check.settings.training_yaml import DEFAULTS
-from migician.training.mixture import dataset_entry
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"

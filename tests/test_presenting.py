@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.published.figures import PUBLISHED, TASK_NAMES, caution, published_named
-from migician.benchmarks.scoring.scoring import Reading, Record, score
+from migician.benchmarks.scoring.boxes import Record
+from migician.benchmarks.scoring.scoring import Reading
 from migician.benchmarks.scoring.values import Value
 from migician.boxtext import QWEN
 from migician.cli import app
@@ -20,6 +21,7 @@ from migician.draw import PALETTE
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
 from migician.evaluation.breakdowns import AREA_EDGES, by_box_size, by_images, image_choice
+from migician.evaluation.records import score
 from migician.evaluation.report import build_report, write_report
 from migician.reports.figures import bars, radar
 from migician.reports.tables import Table, tables, write_latex, write_markdown, write_text

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from migician.models import Request, load_model
+from migician.models import load_model
+from migician.models.protocol import Request
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")

@@ -16,6 +16,7 @@ from migician.build.converters import groma, refcoco
 from migician.build.converters.foreign import ImageFolder
 from migician.errors import UserError
 from migician.samples.sample import Sample
+from migician.sources.refcoco import PARTITIONS
 from migician.sources.scenes import Tally
 
 
@@ -37,7 +38,7 @@ def ref(number: int, image: int, *sentences: str, split: str = "train") -> dict[
 
 
 def dataset(root: Path, name: str, refs: list[dict[str, Any]], boxes: dict[int, list[float]], **more: Any) -> None:
-    partition = refcoco.PARTITIONS[name]
+    partition = PARTITIONS[name]
     (root / name).mkdir(parents=True, exist_ok=True)
     (root / name / f"refs({partition}).p").write_bytes(pickle.dumps(refs, 0))
     ids = sorted({one["image_id"] for one in refs})

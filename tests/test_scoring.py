@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.published import find_boxes, stretch_y
-from migician.benchmarks.scoring.scoring import Answer, Reading, score
+from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
+from migician.evaluation.records import score
 
 STRICT = Reading("strict", QWEN)
 GOLDEN_METRICS = {"IOU@0.3": "acc@0.3", "IOU@0.5": "acc@0.5", "IOU@0.7": "acc@0.7", "AVE_IOU": "mean_iou"}

@@ -24,9 +24,10 @@ from PIL import Image, ImageOps, PngImagePlugin
 from scripted_server import Script, served
 
 from migician.errors import UserError
-from migician.models import Request, load_model, seen_sizes
+from migician.models import load_model, seen_sizes
 from migician.models.engines.sent_images import given_pictures, given_sizes, sent_size
 from migician.models.pictures import load_picture, orientation, shrunk, upright_size
+from migician.models.protocol import Request
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 from shipped_stand_ins import save_stand_in  # noqa: E402

@@ -21,11 +21,12 @@ from migician.chat.grounding import ground
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
 from migician.evaluation.ask import Plan, evaluate
-from migician.models import Metered, Model, Request, load_model
+from migician.models import load_model
 from migician.models.engines.sent_images import data_url, sent_size
 from migician.models.engines.server import ServedModel
 from migician.models.families.qwen2_5_vl import FAMILY as QWEN2_5_VL
 from migician.models.family import QWEN2_VL
+from migician.models.protocol import Metered, Model, Request
 
 RED, BLUE = Image.new("RGB", (60, 40), "red"), Image.new("RGB", (30, 20), "blue")
 

@@ -18,10 +18,10 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.evaluation.ask import Plan, evaluate
-from migician.models import Request
 from migician.models.engines.server import ServedModel
 from migician.models.family import QWEN2_VL
 from migician.models.faults import BEARING, RunStopped, Tolerance, of_the_setup, setting_not_taken
+from migician.models.protocol import Request
 
 TASKS = ("diff", "region", "reasoning")
 ROWS = 24

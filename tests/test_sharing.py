@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from migician.errors import UserError
-from migician.models import Request
+from migician.models.protocol import Request
 from migician.models.stand_ins.tiny import TinyShape, make_tiny
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 transformers = pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
-Migician = pytest.importorskip("migician.models.engines.qwen2_vl").Migician
+Migician = pytest.importorskip("migician.chat.migician").Migician
 sharing = pytest.importorskip("migician.models.engines.shared_prefix")
 from tiny_families import save_tiny  # noqa: E402
 

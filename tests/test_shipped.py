@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from migician.errors import UserError
-from migician.models import Request, load_model
+from migician.models import load_model
+from migician.models.protocol import Request
 
 pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 from shipped_stand_ins import CODE, save_stand_in  # noqa: E402

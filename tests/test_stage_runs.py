@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from migician.build.dataset import build
     from migician.miniature import Amounts, make_world
     from migician.models.stand_ins.tiny import make_tiny
-    from migician.training.mixture import write_dataset_info
+    from migician.samples.dataset_info import write_dataset_info
 
     place = tmp_path_factory.mktemp("stages")
     roots = make_world(place / "world", 0, Amounts(got10k=20, coco=40, objects365=0, magicbrush=20, held_out=2))

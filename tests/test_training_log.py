@@ -22,13 +22,13 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
+from migician.samples.dataset_info import dataset_entry
 from migician.training.check.data import Options
 from migician.training.check.settings import Machine, preflight
 from migician.training.check.settings.cost import PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, Training, operations_of
 from migician.training.check.settings.projection import Assumptions, project
 from migician.training.log import diverged_at, pace, progress_line, read_check, read_log
 from migician.training.loss_curves import loss_curves, smoothed
-from migician.training.mixture import dataset_entry
 
 SECONDS_A_STEP = 10
 

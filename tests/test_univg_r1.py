@@ -7,12 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.scoring.scoring import Answer, Reading, reading_named, score
+from migician.benchmarks.scoring.scoring import Answer, Reading, reading_named
 from migician.benchmarks.scoring.univg_r1 import as_box, find_boxes, overlap, stretch_y
 from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
+from migician.evaluation.records import score
 
 TRUTH = (100, 100, 500, 500)
 UNREAD = "garbled"

@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.models import Model, Request, load_model
+from migician.models import load_model
 from migician.models.faults import RunStopped
+from migician.models.protocol import Model, Request
 
 IMAGES = (Image.new("RGB", (60, 40), "red"), Image.new("RGB", (90, 60), "blue"))
 

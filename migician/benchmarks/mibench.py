@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from migician.benchmarks.scoring.choices import ChoiceBench, ChoiceQuestion
-from migician.build.converters.foreign import plain
+from migician.benchmarks.choice_bench import ChoiceBench
+from migician.benchmarks.scoring.choices import ChoiceQuestion
+from migician.boxtext import plain
 from migician.errors import UserError
 from migician.files import decode, is_file, is_folder, read_bytes
 from migician.samples.sample import IMAGE_MARK

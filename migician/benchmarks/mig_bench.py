@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from migician.benchmarks.scoring.scoring import BOXES, Scoring
+from migician.benchmarks.scoring.boxes import BOXES, Question
+from migician.benchmarks.scoring.scoring import Scoring
 from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import UserError
@@ -46,26 +47,6 @@ class Row(msgspec.Struct, frozen=True):
     need_format: bool = True
     source: str = ""
     """In a file of one's own: what it is, as the miniature world says it. Released files have no such field."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One row, ready to be asked and scored."""
-
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
-    truth: Box
-    """As written in the file, malformed or not."""
-    target: int | None
-    """The image (0-based) that the true box is in; None where the file does not tell."""
-    need_format: bool
-
-    @property
-    def is_malformed(self) -> bool:
-        """Whether the file's own box is impossible."""
-        return not self.truth.is_proper
 
 
 @dataclass(frozen=True, slots=True)

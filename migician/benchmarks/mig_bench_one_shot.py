@@ -15,6 +15,7 @@ from typing import Any
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.mig_bench import MigBench
+from migician.benchmarks.scoring.boxes import Question
 from migician.benchmarks.scoring.matching import MATCHING, Placed, SetQuestion
 from migician.benchmarks.scoring.scoring import Scoring
 from migician.boxes import Size
@@ -82,7 +83,7 @@ class OneShot:
 def load(path: str | Path) -> OneShot:
     """The one-shot form of a MIG-Bench file; raises `UserError` as `mig_bench.load` does, and where nothing is left."""
     polling = mig_bench.load(path)
-    groups: dict[tuple[str, tuple[str, ...], str], list[mig_bench.Question]] = {}
+    groups: dict[tuple[str, tuple[str, ...], str], list[Question]] = {}
     left_out: dict[str, int] = {}
     for question in polling.questions:
         stem = _stem(question)
@@ -96,7 +97,7 @@ def load(path: str | Path) -> OneShot:
     return OneShot(polling, merged, left_out)
 
 
-def _stem(question: mig_bench.Question) -> str | None:
+def _stem(question: Question) -> str | None:
     """What rows about the same object share: the text with "{images}" for the asked image; None for other rows."""
     if question.target is None:
         return None
@@ -111,7 +112,7 @@ def _stem(question: mig_bench.Question) -> str | None:
     return f"{before.removesuffix('the ')}{{images}}{text[end:]}"
 
 
-def _merged(index: int, stem: str, rows: list[mig_bench.Question]) -> SetQuestion:
+def _merged(index: int, stem: str, rows: list[Question]) -> SetQuestion:
     # Two of the file's rows are there twice; a box asked for once is there once.
     truths = sorted({(row.target, row.truth.as_tuple()): row for row in rows if row.target is not None}.items())
     placed = tuple(Placed(image, row.truth) for (image, _), row in truths if image is not None)

@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
-from migician.benchmarks.scoring.choices import ChoiceBench, ChoiceQuestion
-from migician.build.converters.foreign import plain
+from migician.benchmarks.choice_bench import ChoiceBench
+from migician.benchmarks.scoring.choices import ChoiceQuestion
+from migician.boxtext import plain
 from migician.errors import UserError
 from migician.files import conform, decode, read_bytes
 

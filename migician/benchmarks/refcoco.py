@@ -3,7 +3,7 @@
 Two forms. A file of JSON lines, as several model families publish for their own evaluation: {"image":
 "train2014/COCO_train2014_000000581857.jpg", "sent": "woman in white shirt", "bbox": [x1, y1, x2, y2] in pixels,
 "width": 640, "height": 427}, and optionally "task": "refcoco_testA". Or the folder of one dataset as its authors
-publish it, with refs(unc).p (refs(umd).p for RefCOCOg) and instances.json: see `migician.build.converters.refcoco`.
+publish it, with refs(unc).p (refs(umd).p for RefCOCOg) and instances.json: see `migician.sources.refcoco`.
 Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and each sentence a question.
 """
 
@@ -17,15 +17,15 @@ from typing import Any
 
 import msgspec
 
-from migician.benchmarks.mig_bench import Question, prompt
-from migician.benchmarks.scoring.scoring import BOXES, Scoring
+from migician.benchmarks.mig_bench import prompt
+from migician.benchmarks.scoring.boxes import BOXES, Question
+from migician.benchmarks.scoring.scoring import Scoring
 from migician.boxes import Box, Size, is_size
-from migician.boxtext import reference
-from migician.build.converters.foreign import plain
-from migician.build.converters.refcoco import PARTITIONS, read_held_out
+from migician.boxtext import plain, reference
 from migician.errors import UserError
 from migician.files import decode, is_file, is_folder, read_bytes
 from migician.models.family import Family
+from migician.sources.refcoco import PARTITIONS, read_held_out
 
 PROMPT = "Give the bounding box of {phrase}."
 

@@ -34,16 +34,16 @@ from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
 from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
 from migician.progress import Report, progress_bar
+from migician.samples.dataset_info import write_dataset_info
+from migician.samples.sample import NAME
 from migician.sampling import derived
 from migician.sources import SOURCES
 from migician.sources.index import Index, is_index, open_index, write_index
 from migician.sources.scenes import ImagePair, Scene, Tally, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Plan
-from migician.training.mixture import write_dataset_info
 from migician.workers import Processes, Workers, here, on_ray
 
-NAME = "MGrounding-630k"
 _ITEMS: dict[Any, str] = {Scene: "images", ImagePair: "pairs", Track: "sequences"}
 """What a source has, in words."""
 _PIECE = 256

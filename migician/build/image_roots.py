@@ -18,8 +18,8 @@ from PIL import Image
 from migician.benchmarks.images import find_image
 from migician.build.card.readme import read_card
 from migician.errors import UserError
+from migician.models.pictures import FORMATS
 from migician.samples.dataset_info import home_of
-from migician.training.check.data.images import FORMATS
 
 
 class ImageRoots:

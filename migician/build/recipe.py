@@ -11,10 +11,10 @@ import msgspec
 
 from migician.errors import UserError, closest, unknown
 from migician.files import read_yaml
+from migician.sampling import shares
 from migician.sources import SOURCES, misplaced
 from migician.tasks import TASKS
 from migician.tasks.draft import Count
-from migician.training.mixture import shares
 
 
 class TaskRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

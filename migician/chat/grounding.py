@@ -15,11 +15,12 @@ from PIL import Image
 
 from migician.boxes import Box, Size
 from migician.boxtext import Status, parse_boxes
-from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet
+from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet, encoded
 from migician.errors import UserError, writing
 from migician.imagenames import asked_image, images_of_box
-from migician.models import Model, Request, Speaking, seen_sizes
-from migician.models.pictures import ImageInputs, as_list, encoded, load_pictures
+from migician.models import seen_sizes
+from migician.models.pictures import ImageInputs, as_list, load_pictures
+from migician.models.protocol import Model, Request, Speaking
 from migician.samples.sample import IMAGE_MARK
 
 

@@ -13,7 +13,8 @@ from migician.boxes import Box
 from migician.chat.grounding import Chat, Grounding
 from migician.chat.uploads import LIMITS, Limits, Picture, Upload, check_count, take
 from migician.errors import UserError
-from migician.models import Model, load_model, seen_sizes
+from migician.models import load_model, seen_sizes
+from migician.models.protocol import Model
 
 REGION = "Image, left, top, right, bottom in thousandths, such as 1: 250, 100, 700, 900"
 

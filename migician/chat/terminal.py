@@ -13,7 +13,7 @@ from migician.chat.grounding import Grounding
 from migician.chat.session import Session
 from migician.chat.transcript import boxes_told
 from migician.errors import UserError
-from migician.models import Model
+from migician.models.protocol import Model
 from migician.printable import printable
 
 HELP = """/image PATH            add an image

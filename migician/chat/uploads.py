@@ -10,8 +10,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from migician.draw import encoded
 from migician.errors import UserError
-from migician.models.pictures import encoded, load_picture
+from migician.models.pictures import load_picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; Pillow's other readers have seen fewer hostile files, and some start programs."""

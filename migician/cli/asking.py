@@ -25,8 +25,8 @@ from migician.cli.options import (
     YStretch,
 )
 from migician.cli.terminal import note, say, show
-from migician.models import Metered
 from migician.models.faults import BEARING, Tolerance
+from migician.models.protocol import Metered
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:

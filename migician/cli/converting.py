@@ -35,9 +35,9 @@ def convert(
     """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct into samples, for the mixes."""
     from migician.build.converters import CONVERTERS, refcoco
     from migician.build.converters.foreign import ImageFolder
+    from migician.samples.dataset_info import add_dataset, entries_beside
     from migician.samples.sample import write_samples
     from migician.sources.scenes import Tally
-    from migician.training.mixture import add_dataset, entries_beside
 
     if dataset not in CONVERTERS:
         raise UserError(unknown("dataset", dataset, CONVERTERS))

@@ -104,9 +104,9 @@ def mix(
     force: Force = False,
 ) -> None:
     """Mix files of samples by share, for LLaMA-Factory."""
-    from migician.training.mix_recipe import parts_of, read_mix_recipe
-    from migician.training.mixture import add_dataset, entries_beside
+    from migician.samples.dataset_info import add_dataset, entries_beside
     from migician.training.mixture import mix as mix_files
+    from migician.training.mixture import parts_of, read_mix_recipe
 
     if bool(part) == bool(config):
         raise UserError("give either --part FILE=WEIGHT, once for each file, or --config FILE")

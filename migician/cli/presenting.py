@@ -105,9 +105,9 @@ def _report_runs(
 ) -> None:
     from migician.evaluation.answer_log import images_of
     from migician.evaluation.headings import check_same_questions
-    from migician.evaluation.report import side_by_side
     from migician.reports.page.runs import write_page
     from migician.reports.parquet import write_table
+    from migician.reports.terminal_tables import side_by_side
 
     reports = _runs(folders)
     if parquet is not None:

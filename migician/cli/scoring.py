@@ -96,7 +96,7 @@ def compare(
     import msgspec
 
     from migician.evaluation.comparison import compare as compare_reports
-    from migician.evaluation.comparison import comparison_table, significance_table
+    from migician.reports.terminal_tables import comparison_table, significance_table
 
     comparison = compare_reports(first, second)
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"

@@ -13,7 +13,8 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     """Print a report as a table or as JSON, and what there is to say of it."""
     import msgspec
 
-    from migician.evaluation.report import Kept, notes, table
+    from migician.evaluation.report import Kept, notes
+    from migician.reports.terminal_tables import table
 
     if as_json:
         say(msgspec.json.encode(report).decode())

@@ -19,8 +19,18 @@ from msgspec import Meta
 from migician.again import first_difference
 from migician.benchmarks.scoring.scoring import Answer, Count
 from migician.errors import NOT_JSON, UserError, alone, made, writing
-from migician.evaluation.asked_images import ImageFile
 from migician.files import decode, read_bytes
+
+
+class ImageFile(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """One image file as it was when a run began."""
+
+    size: Count
+    """In bytes."""
+    mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    sha256: str | None = None
+    """None where content was never compared."""
+
 
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 _Pixels = Annotated[int, Meta(ge=0, le=10**6)]

@@ -23,16 +23,16 @@ from migician.benchmarks.images import resolve_images
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.evaluation.answer_log import Logged, answers_file, append, collect, hold
-from migician.evaluation.asked_images import ImageFile, known_again, looking
+from migician.evaluation.answer_log import ImageFile, Logged, answers_file, append, collect, hold
+from migician.evaluation.asked_images import known_again, looking
 from migician.evaluation.asker import Asker, Replies
 from migician.evaluation.batches import Limits, form_batches, share_out
 from migician.evaluation.ranks import Ranks
 from migician.evaluation.report import Report, score_answers
-from migician.models import Model, Request, seen_sizes
+from migician.models import seen_sizes
 from migician.models.faults import BEARING, Guard, Tolerance
 from migician.models.pictures import shrunk
-from migician.models.staged import Independent, Staged
+from migician.models.protocol import Independent, Model, Request, Staged
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,26 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import Protocol
 
 import msgspec
-from msgspec import Meta
 
-from migician.benchmarks.scoring.scoring import Count
 from migician.errors import UserError
-
-if TYPE_CHECKING:
-    from migician.evaluation.answer_log import Logged
-
-
-class ImageFile(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """One image file as it was when a run began."""
-
-    size: Count
-    """In bytes."""
-    mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-    sha256: str | None = None
-    """None where content was never compared."""
+from migician.evaluation.answer_log import ImageFile, Logged
 
 
 class Look(Protocol):

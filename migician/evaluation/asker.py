@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from migician.errors import UserError
-from migician.models import Model, Reply, Request
 from migician.models.faults import RunStopped, beyond_the_engine, fault_of
-from migician.models.staged import Independent, Staged
+from migician.models.protocol import Independent, Model, Reply, Request, Staged
 
 # What a request can bring about. RuntimeError is torch's own class for what goes wrong in a model.
 _FAULTS = (UserError, RuntimeError, ValueError, OSError, MemoryError)

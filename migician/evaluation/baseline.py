@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.scoring.scoring import CORRECT_IOU, Answer
+from migician.benchmarks.scoring.boxes import CORRECT_IOU
+from migician.benchmarks.scoring.scoring import Answer
 from migician.boxes import Box, iou_matrix
 from migician.boxtext import QWEN
 

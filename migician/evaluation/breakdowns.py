@@ -20,7 +20,7 @@ from migician.metrics import estimate, metric_columns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from migician.benchmarks.scoring.scoring import Record
+    from migician.benchmarks.scoring.boxes import Record
 
 Figures = dict[str, Any]
 """n, clusters, some metrics in percent, and "interval": the 95% interval of each."""

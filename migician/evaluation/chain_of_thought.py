@@ -18,19 +18,20 @@ from typing import Any, Literal
 import msgspec
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.mig_bench import MigBench, Question
+from migician.benchmarks.mig_bench import MigBench
 from migician.benchmarks.published import prompts
-from migician.benchmarks.scoring.scoring import BOXES, Answer, Reading, Record, SizeOf
+from migician.benchmarks.scoring.boxes import BOXES, Question, Record
+from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
 from migician.boxes import Size
-from migician.build.converters.foreign import plain
+from migician.boxtext import plain
 from migician.errors import UserError
 from migician.evaluation.ask import ALONE, Plan, Progress, ask
 from migician.evaluation.ranks import Ranks
 from migician.evaluation.report import Report
 from migician.imagenames import asked_image, clear_names, image_names, ordinal
-from migician.models import Model
 from migician.models.family import Family
 from migician.models.faults import BEARING, Tolerance
+from migician.models.protocol import Model
 
 Mode = Literal["single", "multi"]
 

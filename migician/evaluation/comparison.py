@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from migician.benchmarks.scoring.values import p_text, value_of
 from migician.errors import UserError
 from migician.evaluation.headings import check_same_questions, mark, own_words, title_of, unreplied
-from migician.evaluation.report import HEADINGS, Report, Rows, headline_metric, metric_names, scoring_of, spread
+from migician.evaluation.report import Report, Rows, scoring_of, spread
 from migician.evaluation.run_folder import read_run
 from migician.metrics import bootstrap_differences, difference, mcnemar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.table import Table
 SEED = 0
 """Of the bootstrap: the same two runs always give the same intervals."""
 
@@ -57,49 +54,6 @@ def compare(first: Path, second: Path) -> Report:
         "per_task": {task: _differences(left, right, left.tasks == task) for task in left.task_names()},
         "average": _differences(left, right, everything, macro=True),
     }
-
-
-def comparison_table(comparison: Report) -> Table:
-    """A comparison as a table for the terminal: second minus first, with its 95% interval."""
-    names = metric_names(comparison["average"])
-    sides = [comparison[side] for side in ("second", "first")]
-    heads = [f"{one['name']} ({one['words']})" if one["words"] else one["name"] for one in sides]
-    told = [f"{' minus '.join(heads)}, percentage points", comparison["scored"]]
-    told += [comparison["not_like_for_like"], comparison["without_reply"]]
-    result = _table("\n".join(filter(None, told)), [HEADINGS.get(name, name) for name in names])
-    for task, figures, style in _rows(comparison):
-        values = (str(value_of(figures, name, signed=True)) for name in names)
-        result.add_row(task, str(figures["n"]), *values, style=style)
-    return result
-
-
-def significance_table(comparison: Report) -> Table:
-    """The headline figure again with its bootstrap interval, and McNemar's test, as a table for the terminal."""
-    name = headline_metric(comparison["average"])
-    heading = f"{HEADINGS.get(name, name)}, paired bootstrap"
-    result = _table("What the difference rests on", [heading, "right: first only", "second only", "McNemar's p"])
-    for task, figures, style in _rows(comparison):
-        test = figures["mcnemar"]
-        counts = (str(test["first_only"]), str(test["second_only"]), p_text(test["p"]))
-        difference = value_of(figures, name, signed=True, interval="bootstrap")
-        result.add_row(task, str(figures["n"]), str(difference), *counts, style=style)
-    return result
-
-
-def _table(title: str, headings: Sequence[str]) -> Table:
-    from rich.table import Table
-
-    result = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    result.add_column("task")
-    for heading in ("n", *headings):
-        result.add_column(heading, justify="right")
-    return result
-
-
-def _rows(comparison: Report) -> list[tuple[str, dict[str, Any], str | None]]:
-    """(task, figures, style) of each row."""
-    tasks = [(task, figures, None) for task, figures in comparison["per_task"].items()]
-    return [*tasks, ("average of the tasks", comparison["average"], "bold")]
 
 
 def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:

@@ -14,12 +14,13 @@ import numpy as np
 
 from migician.again import first_difference
 from migician.benchmarks import Benchmark
-from migician.benchmarks.scoring.scoring import NO_ANSWER, Answer, Reading, Scoring, score, scoring_named, write_records
-from migician.benchmarks.scoring.values import Value, value_of
+from migician.benchmarks.scoring.scoring import Answer, Reading, Scoring, scoring_named
+from migician.benchmarks.scoring.values import Value
 from migician.errors import UserError, writing
 from migician.evaluation.breakdowns import breakdowns
-from migician.evaluation.headings import check_one_measure, is_released, mark, title, title_of, unreplied
+from migician.evaluation.headings import is_released
 from migician.evaluation.image_sizes import sizes_for
+from migician.evaluation.records import NO_ANSWER, score, write_records
 from migician.files import read_json
 from migician.metrics import Estimate, estimate
 from migician.models.faults import commonest
@@ -27,7 +28,6 @@ from migician.provenance import provenance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.table import Table
 
 Report = dict[str, Any]
 """The content of `report.json`; percentages are 0..100."""
@@ -212,67 +212,9 @@ def write_report(out: Path, report: Report, records: Sequence[Any]) -> None:
         stream.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
-def table(report: Report) -> Table:
-    """The report as a table for the terminal: each figure with its 95% interval."""
-    result = _figure_table(report, title(report), ["task", "n"])
-    for task, figures in report["per_task"].items():
-        result.add_row(task, str(figures["n"]), *_cells(figures))
-    for label, key in ((f"average of {report['average']['tasks']} tasks", "average"), ("over all rows", "micro")):
-        result.add_row(label, str(report[key]["n"]), *_cells(report[key]), style="bold")
-    return result
-
-
-def side_by_side(reports: Mapping[str, Report]) -> Table:
-    """Several reports over one benchmark as one table, by name: task by task, a row for each.
-
-    Where they are not like for like, the title says so and heads each run with its own words. Raises `UserError` for
-    reports of different benchmarks.
-    """
-    check_one_measure(reports)
-    heading = "\n".join(filter(None, [title_of(reports), mark(reports), unreplied(reports)]))
-    result = _figure_table(next(iter(reports.values())), heading, ["task", "n", "model"])
-    tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
-    parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}, None) for task in tasks]
-    averages = {name: report["average"] for name, report in reports.items()}
-    for label, rows, style in [*parts, ("average", averages, "bold")]:
-        there = {name: figures for name, figures in rows.items() if figures is not None}
-        counts = [str(figures["n"]) for figures in there.values()]
-        for position, (name, figures) in enumerate(there.items()):
-            n = "" if position and len(set(counts)) == 1 else counts[position]
-            result.add_row("" if position else label, n, name, *_cells(figures), style=style)
-        result.add_section()
-    return result
-
-
-def _figure_table(report: Report, heading: str, leading: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    result = Table(
-        title=f"{heading}\npercent, with 95% intervals",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-    )
-    for name in leading:
-        result.add_column(name, justify="right" if name == "n" else "left")
-    for name in metric_names(report["average"]):
-        result.add_column(HEADINGS.get(name, name), justify="right")
-    if "chance" in report["average"]:
-        result.add_column("chance", justify="right")
-    return result
-
-
 def metric_names(figures: Mapping[str, Any]) -> list[str]:
     """The metrics that some figures of a report hold."""
     return list(figures["interval"])
-
-
-def _cells(figures: Mapping[str, Any]) -> list[str]:
-    """Each metric as "63.37 (61.1-65.6)", in percent; last the level of chance, if known."""
-    chance = [Value(figures["chance"]).text] if "chance" in figures else []
-    return [*(str(value_of(figures, name)) for name in metric_names(figures)), *chance]
 
 
 HEADINGS = {

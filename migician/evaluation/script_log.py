@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.mig_bench import Question
+from migician.benchmarks.scoring.boxes import Question
 from migician.errors import UserError
 from migician.evaluation.answer_rows import Row
 

@@ -13,17 +13,14 @@ import msgspec
 
 from migician.again import making, stamp
 from migician.build.card.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
-from migician.build.dataset import NAME
 from migician.build.image_roots import ImageRoots, dataset_roots, read_image
 from migician.errors import NOT_JSON, UserError, writing
 from migician.files import is_file, is_folder
 from migician.progress import progress_bar
 from migician.samples.broken_records import records
-from migician.samples.dataset_info import INFO
+from migician.samples.dataset_info import INFO, Inputs, Samples, inputs_of
 from migician.samples.layouts import LayoutReader
-from migician.samples.sample import Sample
-from migician.training.check.data.findings import Findings
-from migician.training.check.data.inputs import Inputs, Samples, inputs_of
+from migician.samples.sample import NAME, Sample
 
 SHARD = 500 << 20
 """Bytes from which a file is closed and the next begun."""
@@ -66,7 +63,7 @@ def export(
     `force`.
     """
     target = Path(to)
-    inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None, Findings())
+    inputs = inputs_of(Path(dataset), Path(media_dir) if media_dir else None)
     settings = {
         "dataset": stamp(dataset, but=target),
         "media_dir": str(inputs.media_dir.resolve()),

@@ -326,7 +326,7 @@ def _write_state(planned: Plan) -> None:
 def _describe(planned: Plan, checked: ImageCheck, say: Callable[[str], None]) -> None:
     """Write dataset_info.json for the data files found; one that was changed since is left as it is."""
     from migician.hub.transfer import digest
-    from migician.training.mixture import write_dataset_info
+    from migician.samples.dataset_info import write_dataset_info
 
     file = planned.folder / "dataset_info.json"
     if file.exists() and digest(file) != planned.state.dataset_info:

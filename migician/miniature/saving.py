@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 from PIL import Image
 
+from migician.draw import encoded
 from migician.miniature.drawing import Drawn
-from migician.models.pictures import encoded
 
 _Written = TypeVar("_Written")
 TRAIN, TEST = "train", "held-out"

@@ -1,7 +1,6 @@
-"""What a model is to this project, and every model by name.
+"""Every model by name; what a model is stands in `protocol`.
 
-A model answers requests a batch at a time; `Model` is all that evaluation, grounding and chat
-know of it. To add a family: a file that declares it, and one line in `FAMILIES`. Importing this loads
+To add a family: a file that declares it, and one line in `FAMILIES`. Importing this loads
 no torch; a model's own imports come when it is named.
 """
 
@@ -13,92 +12,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from migician.boxes import Size
-from migician.boxtext import BoxStyle
 from migician.errors import UserError, closest, unknown
 from migician.files import status
 from migician.models.checkpoint import locate, read_config
 from migician.models.family import Family
 from migician.models.pictures import ImageInput
+from migician.models.protocol import Model
 
 if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `engines.threads`
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question about some images."""
-
-    images: tuple[ImageInput, ...]
-    """In the order in which the texts speak of them."""
-    prompt: str
-    """Where it holds `<image>` marks, the images stand there; without any, all stand before the text."""
-    max_new_tokens: int = 128
-    history: tuple[tuple[str, str], ...] = ()
-    """Earlier (question, reply) pairs of the same conversation; their `<image>` marks count first."""
-    max_side_px: int | None = None
-    """Images that do not fit a square of this side are shrunk until they do; None to leave them."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What became of one request: a text, or why there is none."""
-
-    text: str | None
-    fault: str | None = None
-    """The request's own: an image that cannot be read, a text too long, a reply withheld."""
-    reasoning: str | None = None
-    """What a thinking model wrote before its answer, where a server sends it apart."""
-    dropped: tuple[str, ...] = ()
-    """Parameters that a server does not take and that were left out."""
-
-
-@runtime_checkable
-class Model(Protocol):
-    """Anything that answers requests."""
-
-    name: str
-    family: Family
-    """How it is asked, and how it spells boxes."""
-
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's; its replies are read in this style only."""
-        ...
-
-    def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One whole reply for each request, box tokens kept.
-
-        Raises `UserError` for a request nobody could answer, and of these `RunStopped` where the fault is not the
-        request's: no other would be answered either.
-        """
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What a report must say of this model, as JSON: weights, precision, limits, decoding. Equal in every run."""
-        ...
-
-
-@runtime_checkable
-class Speaking(Protocol):
-    """A model whose reply can be read while it grows."""
-
-    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
-        """What `answer` gives for one request; `heard` gets the reply so far, and may raise to stop."""
-        ...
-
-
-@runtime_checkable
-class Metered(Protocol):
-    """A model that is paid for by the token."""
-
-    def spent(self) -> str:
-        """One line: what was asked of it so far, and what that cost."""
-        ...
 
 
 MODELS: dict[str, str] = {

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from migician.models import Request
 from migician.models.family import Family
+from migician.models.protocol import Request
 from migician.samples.sample import IMAGE_MARK
 
 

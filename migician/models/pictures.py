@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from migician.boxes import Size
 from migician.errors import UserError
+
+# What training data is made of. Not all that Pillow knows: reading EPS starts another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
 
 ImageInput = str | Path | Image.Image | NDArray[Any]
 """One image: a path, a PIL image, or an array (height, width), (height, width, 1 | 3 | 4) of uint8."""
@@ -139,17 +142,6 @@ def _from_array(array: NDArray[Any], called: str) -> Image.Image:
         raise UserError(f"{told}; expected (height, width) or (height, width, 1, 3 or 4)")
     flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
-
-
-def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    """The bytes of a picture file, made in memory; write these where a picture becomes a file.
-
-    Given a file, Pillow hands its pieces to the system and does not see when only a part of one was taken: on a full
-    disk the last piece is cut in silence.
-    """
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def upright(opened: Image.Image) -> Size:

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from migician.benchmarks.scoring.values import value_of
-from migician.build.card.readme import citation, read_card
+from migician.build.card.readme import read_card
 from migician.errors import UserError, writing
 from migician.evaluation.headings import benchmark_words, is_released, mark, title
 from migician.evaluation.report import HEADINGS, Report, metric_names
@@ -21,6 +21,7 @@ from migician.files import is_file, read_object
 from migician.models import find_family
 from migician.models.checkpoint import Checkpoint, read_checkpoint
 from migician.models.family import Family
+from migician.provenance import citation
 from migician.reports.tables import one_run, write_markdown
 from migician.sources import SOURCES
 from migician.training.adapters import is_adapter, read_adapter

@@ -24,9 +24,10 @@ from migician.evaluation.answer_log import images_of
 from migician.evaluation.headings import headed, mark, title, title_of, unreplied
 from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, scoring_of
 from migician.evaluation.run_folder import read_run
-from migician.models import Model, load_model
+from migician.models import load_model
 from migician.models.faults import BEARING, Tolerance
 from migician.models.pictures import load_picture
+from migician.models.protocol import Model
 from migician.reports.tables import Cell, Table, name_of_task, one_run, write_markdown
 
 

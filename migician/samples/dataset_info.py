@@ -5,13 +5,16 @@ Source: data/parser.py and data/loader.py of LLaMA-Factory 0.9.5, and data/READM
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from migician.errors import UserError
-from migician.files import is_file, is_folder, read_json, status
+from migician.errors import UserError, writing
+from migician.files import HALF, is_file, is_folder, read_json, status
 from migician.samples.layouts import Layout
 
 INFO = "dataset_info.json"
@@ -164,3 +167,148 @@ def _entry_beside(file: Path) -> tuple[Path | None, dict[str, Any]]:
             if folder / str(content.get("file_name")) in (file, file.parent):
                 return folder, content
     return None, {}
+
+
+def dataset_entry(file_name: str) -> dict[str, Any]:
+    """How LLaMA-Factory 0.9 is told to read a JSON file of samples (data/README.md of hiyouga/LLaMA-Factory)."""
+    return {
+        "file_name": file_name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "images": "images"},
+        "tags": {
+            "role_tag": "from",
+            "content_tag": "value",
+            "user_tag": "human",
+            "assistant_tag": "gpt",
+            "system_tag": "system",
+            "observation_tag": "observation",
+            "function_tag": "function_call",
+        },
+    }
+
+
+def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> Path:
+    """Write `folder/dataset_info.json` for datasets by name, and give its path.
+
+    Files are named relative to `folder`, which becomes `dataset_dir` in the training YAML,
+    where they lie in it. Raises `UserError` for a file that is not there.
+    """
+    target = Path(folder) / INFO
+    entries = {}
+    for name, file in files.items():
+        path = Path(folder) / file
+        if not is_file(path):
+            raise UserError(f"{path}: no such file, so dataset {name!r} cannot be described")
+        entries[name] = dataset_entry(str(file))
+    with writing(target) as stream_:
+        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    return target
+
+
+def add_dataset(file: str | Path) -> Path:
+    """Name one file of samples, by its stem, in the `dataset_info.json` beside it, and give that path."""
+    path = Path(file)
+    target = path.parent / INFO
+    entries = entries_beside(path)
+    entries[path.stem] = dataset_entry(path.name)
+    with writing(target) as stream_:
+        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    return target
+
+
+def entries_beside(file: str | Path) -> dict[str, Any]:
+    """What the `dataset_info.json` beside a file says, which may be still to be written.
+
+    Raises `UserError` where it is none, and for a file that it cannot name. Whoever is going to add to it asks before
+    the work begins.
+    """
+    if HALF.search(Path(file).name):
+        raise UserError(f"{file}: its name is not UTF-8, so {INFO} cannot hold it; choose another")
+    target = Path(file).parent / INFO
+    return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
+
+
+_SAMPLES = (".json", ".jsonl")
+
+
+Report = Callable[[str, Path, str], None]
+"""(kind of fault, a key of a check's `KINDS`; the dataset_info.json it is in; what it says there)."""
+
+
+def unreported(kind: str, file: Path, value: str) -> None:
+    """What cannot be read is left out in silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One file of samples."""
+
+    file: Path
+    layout: Layout | None = None
+    """As its entry in dataset_info.json says; None where there is none, and its first record tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All there is to check."""
+
+    files: tuple[Samples, ...]
+    media_dir: Path
+    """What the paths of images are relative to; LLaMA-Factory's setting of this name."""
+
+
+def inputs_of(path: Path, media_dir: Path | None, report: Report = unreported) -> Inputs:
+    """What `path` names; raises `UserError` where it is nothing that can be checked.
+
+    A new kind of thing to check is one function and one line in `_READERS`.
+    """
+    if status(path) is None:
+        raise UserError(f"{path}: no such file or folder")
+    for fits, read in _READERS:
+        if fits(path):
+            return Inputs(tuple(read(path, report)), media_dir or (path if path.is_dir() else path.parent))
+    raise UserError(f"{path}: neither a folder with {INFO} nor a file of samples ({', '.join(_SAMPLES)})")
+
+
+def _folder(path: Path, report: Report) -> Iterator[Samples]:
+    info = path / INFO
+    if not info.is_file():
+        raise UserError(f"{path}: holds no {INFO}; name a JSON file of samples in it, or build it with: migician build")
+    yield from _described(info, report)
+
+
+def _described(info: Path, report: Report) -> Iterator[Samples]:
+    """The files that a dataset_info.json names; what cannot be checked is reported."""
+    for files in dataset_files(info).values():
+        yield from files(report)
+
+
+def dataset_files(info: Path) -> dict[str, Callable[[Report], Iterator[Samples]]]:
+    """By name of a dataset in a dataset_info.json, what lists its files; raises `UserError` for another form."""
+    return {name: partial(_entry, info, name, entry) for name, entry in read_info(info).items()}
+
+
+def _entry(info: Path, name: str, content: dict[str, Any], report: Report) -> Iterator[Samples]:
+    try:
+        layout = layout_of(content)
+        files = files_of(info, content)
+    except UserError as error:
+        report("info", info, f"{name}: {error}")
+    except NotRead as reason:
+        value = f"{name} {reason}: {msgspec.json.encode(content).decode()}"
+        report("not_checked", info, value)
+    else:
+        for file in files:
+            yield Samples(file, layout)
+
+
+def _file(path: Path, report: Report) -> Iterator[Samples]:
+    yield Samples(path, layout_beside(path))
+
+
+_READERS: list[tuple[Callable[[Path], bool], Callable[[Path, Report], Iterator[Samples]]]] = [
+    (Path.is_dir, _folder),
+    (lambda path: path.name == INFO, _described),
+    (lambda path: path.suffix in _SAMPLES, _file),
+]
+"""What a path may be, first that fits: how to know it, how to list its files."""

@@ -11,6 +11,9 @@ import msgspec
 from migician.errors import writing
 from migician.files import read_json
 
+NAME = "MGrounding-630k"
+
+
 IMAGE_MARK = "<image>"
 
 

@@ -1,4 +1,4 @@
-"""Files of samples for LLaMA-Factory: its `dataset_info.json`, and mixes of several files by share."""
+"""Mixes of several files of samples by share, and the YAML that describes one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import HALF, is_file, read_json
-from migician.samples.dataset_info import INFO, layout_beside
+from migician.files import conform, is_file, read_yaml
+from migician.samples.dataset_info import layout_beside
 from migician.samples.layouts import LayoutReader, Record
 from migician.samples.record_file import JsonRecords
 from migician.samples.sample import Sample
-from migician.sampling import stream
+from migician.sampling import shares, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,83 +30,6 @@ class Part:
     weight: float
     repeat: bool = False
     """Whether samples may come more than once, where the file has fewer than its share."""
-
-
-def dataset_entry(file_name: str) -> dict[str, Any]:
-    """How LLaMA-Factory 0.9 is told to read a JSON file of samples (data/README.md of hiyouga/LLaMA-Factory)."""
-    return {
-        "file_name": file_name,
-        "formatting": "sharegpt",
-        "columns": {"messages": "conversations", "images": "images"},
-        "tags": {
-            "role_tag": "from",
-            "content_tag": "value",
-            "user_tag": "human",
-            "assistant_tag": "gpt",
-            "system_tag": "system",
-            "observation_tag": "observation",
-            "function_tag": "function_call",
-        },
-    }
-
-
-def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> Path:
-    """Write `folder/dataset_info.json` for datasets by name, and give its path.
-
-    Files are named relative to `folder`, which becomes `dataset_dir` in the training YAML,
-    where they lie in it. Raises `UserError` for a file that is not there.
-    """
-    target = Path(folder) / INFO
-    entries = {}
-    for name, file in files.items():
-        path = Path(folder) / file
-        if not is_file(path):
-            raise UserError(f"{path}: no such file, so dataset {name!r} cannot be described")
-        entries[name] = dataset_entry(str(file))
-    with writing(target) as stream_:
-        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
-    return target
-
-
-def add_dataset(file: str | Path) -> Path:
-    """Name one file of samples, by its stem, in the `dataset_info.json` beside it, and give that path."""
-    path = Path(file)
-    target = path.parent / INFO
-    entries = entries_beside(path)
-    entries[path.stem] = dataset_entry(path.name)
-    with writing(target) as stream_:
-        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
-    return target
-
-
-def entries_beside(file: str | Path) -> dict[str, Any]:
-    """What the `dataset_info.json` beside a file says, which may be still to be written.
-
-    Raises `UserError` where it is none, and for a file that it cannot name. Whoever is going to add to it asks before
-    the work begins.
-    """
-    if HALF.search(Path(file).name):
-        raise UserError(f"{file}: its name is not UTF-8, so {INFO} cannot hold it; choose another")
-    target = Path(file).parent / INFO
-    return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
-
-
-def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
-    """`total` split into whole numbers in proportion to `weights`, summing to `total` exactly.
-
-    >>> shares({"stage-1": 0.27, "free-form": 0.49}, 100)
-    {'stage-1': 36, 'free-form': 64}
-    """
-    everything = sum(weights.values())
-    if everything <= 0 or min(weights.values()) < 0:
-        raise ValueError(f"weights must be 0 or more and not all 0, not {dict(weights)}")
-    exact = {name: total * weight / everything for name, weight in weights.items()}
-    counts = {name: int(value) for name, value in exact.items()}
-    # The largest remainders are rounded up; the order given breaks ties.
-    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
 
 
 def mix(
@@ -243,3 +166,54 @@ def _lines(records: Iterator[bytes], *, as_list: bool) -> Iterator[bytes]:
         yield opening + record
         opening = b",\n"
     yield b"[]\n" if opening == b"[\n" else b"\n]\n"
+
+
+Weight = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class MixPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One kind of data in a mix."""
+
+    share: Weight
+    """Of the whole mix, in proportion to the other parts."""
+    files: Annotated[dict[str, Weight], msgspec.Meta(min_length=1)]
+    """Files of samples, and how much of the part each gives in proportion to the others."""
+    repeat: bool = False
+    """Whether samples may come more than once."""
+
+
+class MixRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mix."""
+
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    parts: Annotated[dict[str, MixPart], msgspec.Meta(min_length=1)]
+    seed: int = 0
+
+
+def read_mix_recipe(file: str | Path) -> MixRecipe:
+    """The mix described in a YAML file; raises `UserError` naming the file and what is wrong in it."""
+    path = Path(file)
+    return conform(read_yaml(path), MixRecipe, path)
+
+
+def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
+    """The files of a mix of `count` samples, each weighted by the whole number of samples it gives.
+
+    Rounded a part at a time, so that every part is exact in count before its files share it. Paths are
+    taken from the current folder, as in LLaMA-Factory's YAML. Raises `UserError` listing all files that
+    are missing, or that two parts have.
+    """
+    counts = shares({name: part.share for name, part in recipe.parts.items()}, count)
+    parts: dict[str, Part] = {}
+    bad = []
+    for name, part in recipe.parts.items():
+        for file, amount in shares(part.files, counts[name]).items():
+            path = Path(file)
+            if file in parts:
+                bad.append(f"{file} is in more than one part")
+            elif not is_file(path):
+                bad.append(f"{file} of part {name!r}: no such file")
+            parts[file] = Part(path, amount, part.repeat)
+    if bad:
+        raise UserError("; ".join(bad))
+    return parts

@@ -14,7 +14,7 @@ from migician.errors import UserError
 from migician.imagenames import ordinal
 
 if TYPE_CHECKING:
-    from migician.benchmarks.mig_bench import Question
+    from migician.benchmarks.scoring.boxes import Question
 
 _REF = "<|object_ref_start|>{words}<|object_ref_end|>"
 

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from migician.benchmarks.scoring.scoring import CORRECT_IOU, Answer, Count, Drawn, Reading, Scoring, Shown, SizeOf
+from migician.benchmarks.scoring.boxes import CORRECT_IOU
+from migician.benchmarks.scoring.scoring import Answer, Count, Drawn, Reading, Scoring, Shown, SizeOf
 from migician.boxes import Box
 from migician.boxtext import BoxStyle, Mention, parse_boxes
 from migician.imagenames import images_of_box

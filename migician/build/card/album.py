@@ -14,9 +14,9 @@ from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, parse_boxes
 from migician.build.image_roots import ImageRoots, dataset_roots
 from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
 from migician.errors import UserError
+from migician.models.pictures import FORMATS
 from migician.samples.box_places import anchor, places
 from migician.samples.sample import IMAGE_MARK, Sample
-from migician.training.check.data.images import FORMATS
 
 ANSWER, GIVEN = PREDICTION, PALETTE[1]
 _COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12

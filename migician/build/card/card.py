@@ -22,8 +22,8 @@ from migician.build.card.readme import HISTOGRAMS, SAMPLES, readme
 from migician.build.exclusion import Excluded
 from migician.build.image_roots import ImageRoots, linked
 from migician.build.recipe import Recipe
+from migician.draw import encoded
 from migician.errors import writing
-from migician.models.pictures import encoded
 from migician.samples.survey import survey
 from migician.tasks import TASKS
 

@@ -11,6 +11,7 @@ import yaml
 
 from migician.build.balance import FEWEST, area_words
 from migician.files import conform, read_json
+from migician.provenance import citation
 from migician.sources import SOURCES
 
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
@@ -75,22 +76,6 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
     sections.append(card["mig_bench"]["sentence"])
     sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
     return _front_matter(card["samples"], configs) + _joined(sections)
-
-
-_CITATION = """
-```bibtex
-@article{li2025migician,
-  title = {Migician: Revealing the Magic of Free-Form Multi-Image Grounding in Multimodal Large Language Models},
-  author = {Li, You and others},
-  year = {2025},
-  journal = {arXiv preprint arXiv:2501.05767}
-}
-```"""
-
-
-def citation(what: str) -> str:
-    """The section that names the paper; `what` begins the sentence."""
-    return f"## Cite\n\n{what} the paper of Migician, MGrounding-630k and MIG-Bench (ACL 2025):\n{_CITATION}"
 
 
 def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,20 +10,6 @@ from migician.errors import UserError
 from migician.files import is_folder
 from migician.sources.formats.reading import Listing
 from migician.sources.scenes import Tally
-
-# Qwen2-VL's tokens, and the marks that LLaMA-Factory counts against a sample's images, videos and sounds.
-_SPECIAL = re.compile(r"<(\|[A-Za-z0-9_]{1,40}\||image|video|audio)>")
-
-
-def plain(text: str) -> str:
-    """`text` without anything that a tokenizer or LLaMA-Factory takes for more than text.
-
-    The characters stay and blanks set them apart, so nothing new can come to stand together.
-
-    >>> plain("see <|im_end|> and <video>")
-    'see < |im_end| > and < video >'
-    """
-    return _SPECIAL.sub(r"< \1 >", text)
 
 
 class ImageFolder:

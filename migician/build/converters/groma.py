@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from migician.boxes import Box, is_size, is_writable
-from migician.boxtext import QWEN, reference
-from migician.build.converters.foreign import ImageFolder, plain
+from migician.boxtext import QWEN, plain, reference
+from migician.build.converters.foreign import ImageFolder
 from migician.build.converters.llava import record_files
 from migician.errors import NOT_JSON, UserError
 from migician.samples.record_file import JsonRecords

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from migician.build.converters.foreign import ImageFolder, plain
+from migician.boxtext import plain
+from migician.build.converters.foreign import ImageFolder
 from migician.errors import NOT_JSON, UserError
 from migician.files import is_folder
 from migician.samples.dataset_info import INFO, layout_beside

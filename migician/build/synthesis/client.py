@@ -11,9 +11,9 @@ from typing import Any, Self
 from PIL import Image
 
 from migician.build.synthesis.cache import Cache, Reply, Request
+from migician.draw import encoded
 from migician.errors import UserError
 from migician.models.engines.chat_completions import Completions, Refused
-from migician.models.pictures import encoded
 
 
 class ChatClient:

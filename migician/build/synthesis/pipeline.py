@@ -22,7 +22,7 @@ import msgspec
 
 from migician.again import check_new, making, stamp
 from migician.build.card.card import Part, Told, write_card
-from migician.build.dataset import NAME, Built
+from migician.build.dataset import Built
 from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin, refuser
 from migician.build.images import Placer
 from migician.build.recipe import Recipe, TaskRecipe
@@ -34,12 +34,12 @@ from migician.build.synthesis.prompts import Found
 from migician.build.synthesis.requests import Requests, Settings, asked_objects
 from migician.errors import UserError, unknown, writing
 from migician.progress import Report, progress_bar
-from migician.samples.sample import Sample, sample, write_samples
-from migician.sampling import derived
+from migician.samples.dataset_info import write_dataset_info
+from migician.samples.sample import NAME, Sample, sample, write_samples
+from migician.sampling import derived, shares
 from migician.sources import SOURCES, misplaced, scenes_of
 from migician.sources.scenes import Scene, Tally
 from migician.tasks import TASKS
-from migician.training.mixture import shares, write_dataset_info
 
 _TASK = TASKS["free_form"]
 

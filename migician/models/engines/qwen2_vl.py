@@ -9,19 +9,19 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START, BoxStyle
-from migician.chat.grounding import Chat, Grounding, ground
 from migician.errors import UserError
-from migician.models import Request, missing_extra, refuse_unknown
+from migician.models import missing_extra, refuse_unknown
 from migician.models.checkpoint import Checkpoint, commit_of, locate, read_checkpoint
 from migician.models.conversation import chat_messages, conversation
 from migician.models.engines.sent_images import given_picture, given_sizes, resize_limits, resized
 from migician.models.families.qwen2_5_vl import FAMILY as QWEN2_5_VL
 from migician.models.family import QWEN2_VL, Family
-from migician.models.pictures import ImageInput, ImageInputs
+from migician.models.pictures import ImageInput
+from migician.models.protocol import Request
 from migician.samples.sample import IMAGE_MARK
 
 try:
@@ -64,15 +64,8 @@ _KINDS: dict[str, tuple[Any, Any, Family]] = {
 """What is run here, by the `model_type` of its config.json: both place text and images in the same way."""
 
 
-class Migician:
-    """A Qwen2-VL or Qwen2.5-VL checkpoint that grounds, chats and answers benchmark questions.
-
-    >>> model = Migician.from_pretrained("Michael4933/Migician")   # doctest: +SKIP
-    >>> found = model.ground(["a.jpg", "b.jpg"], "Find the dog of Image-1 in Image-2.")   # doctest: +SKIP
-    >>> found.boxes[0].image, found.boxes[0].pixels   # doctest: +SKIP
-    (1, (202, 28, 489, 480))
-    >>> found.picture   # doctest: +SKIP
-    """
+class Qwen2VL:
+    """A Qwen2-VL or Qwen2.5-VL checkpoint that answers requests."""
 
     def __init__(
         self,
@@ -115,7 +108,7 @@ class Migician:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         revision: str | None = None,
-    ) -> Migician:
+    ) -> Self:
         """The model of a folder or a Hub id, with what suits this machine unless told otherwise.
 
         `dtype`: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU that has it,
@@ -220,14 +213,6 @@ class Migician:
         text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
-    def ground(self, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
-        """Find what `query` describes: boxes with their images, the reply, a picture; see `grounding.ground`."""
-        return ground(self, images, query, max_new_tokens=max_new_tokens)
-
-    def chat(self, images: ImageInputs = ()) -> Chat:
-        """A conversation about `images`: `chat.say("...")` gives what `ground` gives, and remembers; see `Chat`."""
-        return Chat(self, images)
-
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
         return {
@@ -258,7 +243,7 @@ class Migician:
             f"{size.shortest_edge}..{size.longest_edge} px an image",
             *self.notes,
         ]
-        return f"Migician({', '.join(parts)})"
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def _picture(self, image: ImageInput, key: Hashable, called: str, max_side_px: int | None) -> Picture:
         """One image as patches, or as it was kept from an earlier batch."""
@@ -307,10 +292,10 @@ class Prepared:
     """The most of each reply, in the order of the requests."""
 
 
-def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Migician:
+def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Qwen2VL:
     """The loader behind `load_model`: `reference` is a folder or a Hub id; UniVG-R1 is asked otherwise, not run so."""
-    refuse_unknown(reference, Migician.from_pretrained, options)
-    model = Migician.from_pretrained(reference, **options)
+    refuse_unknown(reference, Qwen2VL.from_pretrained, options)
+    model = Qwen2VL.from_pretrained(reference, **options)
     model.family = family
     return model
 

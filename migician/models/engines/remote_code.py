@@ -18,11 +18,12 @@ from typing import Any
 from migician.boxtext import BoxStyle
 from migician.errors import UserError
 from migician.files import read_object
-from migician.models import Request, missing_extra
+from migician.models import missing_extra
 from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
 from migician.models.conversation import conversation
 from migician.models.engines.sent_images import given_pictures, processor_says, sent_limits, sent_size
 from migician.models.family import Family
+from migician.models.protocol import Request
 
 try:
     import torch

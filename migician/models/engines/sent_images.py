@@ -16,10 +16,11 @@ from typing import Any
 from PIL import Image
 
 from migician.boxes import Size
+from migician.draw import encoded
 from migician.files import decoded, is_file
-from migician.models import Request
 from migician.models.family import Family
-from migician.models.pictures import ImageInput, encoded, load_picture, orientation, shrunk, upright_size
+from migician.models.pictures import ImageInput, load_picture, orientation, shrunk, upright_size
+from migician.models.protocol import Request
 from migician.samples.lengths import cells
 
 Scaling = Callable[[Size], Size]

@@ -22,13 +22,13 @@ import msgspec
 from migician.boxes import Size
 from migician.boxtext import BoxStyle
 from migician.errors import UserError
-from migician.models import Reply, Request
 from migician.models.conversation import chat_messages, conversation
 from migician.models.engines.chat_completions import Completion, Completions, Refused, api_key
 from migician.models.engines.sent_images import data_url, given_sizes, sent_limits, sent_size
 from migician.models.family import Family
 from migician.models.faults import RunStopped, fault_of
 from migician.models.pictures import ImageInput
+from migician.models.protocol import Reply, Request
 
 _GRACE_S = 5.0
 """How long requests under way may take once the run has stopped."""

@@ -13,7 +13,7 @@ from typing import Any
 from migician.boxes import Size
 from migician.boxtext import BoxStyle
 from migician.errors import UserError
-from migician.models import Request, missing_extra
+from migician.models import missing_extra
 from migician.models.checkpoint import Checkpoint, commit_of, locate, read_checkpoint
 from migician.models.conversation import Turn, conversation
 from migician.models.engines.sent_images import (
@@ -27,6 +27,7 @@ from migician.models.engines.sent_images import (
 )
 from migician.models.family import Family
 from migician.models.pictures import ImageInput
+from migician.models.protocol import Request
 
 try:
     import torch

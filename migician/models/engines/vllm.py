@@ -18,13 +18,13 @@ from typing import Any
 from migician.boxes import Size
 from migician.boxtext import BoxStyle
 from migician.errors import UserError
-from migician.models import Request
 from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
 from migician.models.conversation import chat_messages, conversation
 from migician.models.engines.sent_images import given_pictures, given_sizes, processor_says, sent_limits, sent_size
 from migician.models.family import Family
 from migician.models.faults import RunStopped
 from migician.models.pictures import ImageInput
+from migician.models.protocol import Request
 
 _DEAD_ENGINE = "EngineDeadError"
 """The class's name in vLLM: the engine's own process has ended and answers nothing any more."""

@@ -8,8 +8,8 @@ from typing import Any
 from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.models import Request
 from migician.models.family import QWEN2_VL
+from migician.models.protocol import Request
 
 
 class ConstantBox:

@@ -12,8 +12,8 @@ import msgspec
 from migician.boxtext import QWEN, BoxStyle
 from migician.errors import UserError
 from migician.files import read_lines
-from migician.models import Request
 from migician.models.family import QWEN2_VL
+from migician.models.protocol import Request
 
 
 class Scripted:

@@ -15,20 +15,17 @@ import numpy as np
 from migician.boxes import Box
 from migician.build.card.album import ANSWER, GIVEN, BoxNumbers
 from migician.build.card.readme import read_card
-from migician.build.dataset import NAME
 from migician.build.image_roots import dataset_roots
 from migician.errors import NOT_JSON, UserError
 from migician.files import is_file, is_folder
 from migician.progress import progress_bar
 from migician.reports.page.files import Shelf, page_in, write_index
 from migician.samples.broken_records import records
-from migician.samples.dataset_info import INFO, layout_beside
+from migician.samples.dataset_info import INFO, inputs_of, layout_beside
 from migician.samples.layouts import LayoutReader
-from migician.samples.sample import Sample
+from migician.samples.sample import NAME, Sample
 from migician.samples.survey import AREA_EDGES, areas_of
 from migician.sampling import stream
-from migician.training.check.data.findings import Findings
-from migician.training.check.data.inputs import inputs_of
 
 COUNT = 1000
 """Samples on a page, unless told otherwise."""
@@ -110,7 +107,7 @@ def dataset_files(path: Path) -> list[Path]:
         found = sorted([*path.glob("*.json"), *path.glob("*.jsonl"), *path.glob("*/*.json")])
         files = [file for file in found if file.name != _CARD]
     else:
-        files = [one.file for one in inputs_of(path, None, Findings()).files]
+        files = [one.file for one in inputs_of(path, None).files]
     return [file for file in files if file.stem != NAME] or files
 
 

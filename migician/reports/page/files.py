@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from migician.draw import encoded
 from migician.errors import UserError, made, writing
-from migician.models.pictures import encoded, load_picture, read_size, shrunk, upright
+from migician.models.pictures import FORMATS, load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
-from migician.training.check.data.images import FORMATS
 from migician.workers import Processes, Workers, here
 
 LONGEST_PX = 640

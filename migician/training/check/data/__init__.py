@@ -22,11 +22,11 @@ import numpy as np
 
 from migician.models.both_views import ROTATED, THIN, stretched
 from migician.progress import progress_bar
+from migician.samples.dataset_info import Inputs, inputs_of
 from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens
 from migician.training.check.data.annotated_sizes import crop_fault, frame_faults
 from migician.training.check.data.findings import Findings
 from migician.training.check.data.images import Care, Look, look_at_all
-from migician.training.check.data.inputs import Inputs, inputs_of
 from migician.training.check.data.reading import Read, Reader
 from migician.training.check.data.report import FileCount, ImageCount, Leakage, Lengths, Report, SourceCopying, TooLong
 
@@ -70,7 +70,7 @@ def check(path: str | Path, options: Options | None = None) -> Report:
     """
     options = options or Options()
     findings = Findings()
-    inputs = inputs_of(Path(path), options.media_dir, findings)
+    inputs = inputs_of(Path(path), options.media_dir, findings.in_file)
     return check_inputs(str(path), inputs, findings, options)[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -161,6 +162,10 @@ class Findings:
             found = place() if callable(place) else place
             found.value = shown(found.value)
             kept.append(found)
+
+    def in_file(self, kind: str, file: Path, value: str) -> None:
+        """One more of `kind` in a file as a whole."""
+        self.add(kind, Place(str(file), value=value))
 
     def listed(self) -> list[Finding]:
         """Problems first, each in the order of `KINDS`."""

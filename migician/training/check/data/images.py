@@ -18,10 +18,8 @@ from migician.benchmarks.contamination.fingerprints import fingerprint, prepare
 from migician.errors import UserError
 from migician.files import status
 from migician.models.both_views import ROTATED, seen_apart
-from migician.models.pictures import orientation, read_size
+from migician.models.pictures import FORMATS, orientation, read_size
 
-# What training data is made of. Not all that Pillow knows: reading EPS starts another program.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _BATCH = 64
 
 

@@ -23,10 +23,10 @@ import numpy as np
 
 from migician.errors import UserError, closest
 from migician.files import is_file, read_json
+from migician.samples.dataset_info import Inputs, Samples, dataset_files
 from migician.samples.lengths import Resize, TokenizerTokens, processor_pixels
 from migician.training.check.data import Options, check_inputs
 from migician.training.check.data.findings import Findings, Place
-from migician.training.check.data.inputs import Inputs, Samples, dataset_files
 from migician.training.check.data.report import Report
 from migician.training.check.settings.cost import Machine, Training, checkpoint_faults, cost_of, memory_fault
 from migician.training.check.settings.counting import Dataset, count
@@ -130,7 +130,7 @@ def _datasets(settings: Settings, findings: Findings) -> Iterator[_Set]:
         entries, drawn = {}, {}
     for name in names:
         if name in entries:
-            yield _Set(tuple(entries[name](findings)), drawn[name].num_samples)
+            yield _Set(tuple(entries[name](findings.in_file)), drawn[name].num_samples)
             continue
         if entries:
             value = f"{name!r} is not in {settings.info}. Known: {', '.join(entries)}.{closest(name, entries)}"
