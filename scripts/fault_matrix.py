@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+TESTS = REPOSITORY / "tests"
+sys.path[:0] = [str(REPOSITORY), str(TESTS), *(str(one) for one in sorted(TESTS.iterdir()) if one.is_dir())]
 
 from border_tries import source_tries, verb_tries  # noqa: E402
 from fault_world import make_world  # noqa: E402

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 case "${1:-}" in '' | *[!0-9]*) echo "fuzz.sh: say for how many minutes: bash scripts/fuzz.sh 30" >&2; exit 2 ;; esac
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 HYPOTHESIS_SEARCH=1
-mapfile -t files < <(grep -l '^from hypothesis' tests/test_*.py)
+mapfile -t files < <(grep -rl --include='test_*.py' '^from hypothesis' tests)
 cores=$(nproc) end=$((SECONDS + 60 * $1)) rounds=0
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT

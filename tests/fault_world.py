@@ -15,7 +15,7 @@ from hub_stand_in import COMMIT
 from native import NATIVES
 from PIL import Image
 from test_refcoco import dataset, ref
-from test_resuming import checkpoint
+from test_resume_training import checkpoint
 from test_training_log import logged
 
 from migician.samples.dataset_info import dataset_entry

@@ -2,7 +2,7 @@
 
 LLaMA-Factory takes turns under any names, instructions with an answer, and images as a list, as one string, or none.
 Whatever reads records reads them here, in the one form that the rest of the package knows: `Record`. What stops
-LLaMA-Factory 0.9.5 (data/converter.py) raises here too; tests/test_layouts.py holds both against each other.
+LLaMA-Factory 0.9.5 (data/converter.py) raises here too; tests/samples/test_layouts.py holds both against each other.
 """
 
 from __future__ import annotations

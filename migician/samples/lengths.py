@@ -1,7 +1,7 @@
 """How many tokens a sample is for Qwen2-VL under LLaMA-Factory, without a model.
 
 Follows what LLaMA-Factory 0.9.5 does with template `qwen2_vl` (data/mm_plugin.py, data/template.py)
-and then transformers' Qwen2-VL image processor; tests/test_lengths.py holds both against the
+and then transformers' Qwen2-VL image processor; tests/samples/test_lengths.py holds both against the
 originals, image by image and sample by sample.
 """
 

@@ -2,7 +2,7 @@
 
 Datasets write labels as they like: "Leather Shoes", "cell_phone", "sandal_(type_of_shoe)", "Picture/Frame", "tv". A few
 rules make English of them, and the tables below hold what no rule knows. Read on the lists of COCO, both versions of
-Objects365, ImageNet, LaSOT and TrackingNet; `tests/labels.tsv` has every phrase.
+Objects365, ImageNet, LaSOT and TrackingNet; `tests/tasks/labels.tsv` has every phrase.
 """
 
 from __future__ import annotations

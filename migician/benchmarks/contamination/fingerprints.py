@@ -2,7 +2,7 @@
 
 A bit is the sign of one of the 64 lowest frequencies of the picture's brightness (discrete cosine
 transform of 32 x 32 means, without the mean itself). Measured on 25 photos of COCO, SA-1B, MOT17
-and CLEVR-Change (tests/test_leakage.py): JPEG at quality 20 or 50, half and quarter size, another
+and CLEVR-Change (tests/benchmarks/test_leakage.py): JPEG at quality 20 or 50, half and quarter size, another
 aspect ratio change at most 3 bits; two different photos differ in 32 of 64 on the average (standard deviation 4.3,
 as 55 independent bits would) and in no pair by less than 17. Against sign-of-difference and
 median-of-DCT forms of the same length this had the smallest changes and the smallest deviation.

@@ -1,7 +1,7 @@
 """Examples, steps, warm-up and checkpoints of a training, counted as LLaMA-Factory 0.9.5 and transformers count them.
 
 Rows are numbers here, and each setting does to them what it does there: `num_samples`, `max_samples`, mixing, the split
-of `val_size`, packing. tests/test_real_trainings.py holds the counts against trainings that were really run.
+of `val_size`, packing. tests/training/test_real_trainings.py holds the counts against trainings that were really run.
 """
 
 from __future__ import annotations

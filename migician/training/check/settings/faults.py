@@ -176,7 +176,7 @@ def _resume_faults(settings: Settings) -> Iterator[Fault]:
     asked = settings.text("resume_from_checkpoint")
     resumes = bool(asked) or (found and not settings.flag("overwrite_output_dir"))
     same = asked and settings.text("model_name_or_path") == asked
-    # An adapter is loaded whole; see tests/test_lora_runs.py.
+    # An adapter is loaded whole; see tests/training/test_lora_runs.py.
     if resumes and not settings.text("deepspeed") and not same and settings.method != "lora":
         yield "resume_lossy", f"from {asked or out}"
     if found and settings.flag("overwrite_output_dir") and settings.text("deepspeed"):

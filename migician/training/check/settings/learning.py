@@ -1,7 +1,7 @@
 """Which parameters of a Qwen2-VL learn, and which an adapter adds: LLaMA-Factory's rules on their names.
 
-Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5; tests/test_real_trainings.py holds the
-counts against its own.
+Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5;
+tests/training/test_real_trainings.py holds the counts against its own.
 """
 
 from __future__ import annotations

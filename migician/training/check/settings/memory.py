@@ -1,7 +1,7 @@
 """How much memory the training of a Qwen2-VL needs on each GPU, from its config and settings alone.
 
 An estimate from arithmetic: what must be held at the worst moment of a step, for the longest batch.
-tests/test_memory.py holds it against what torch allocates.
+tests/training/test_memory.py holds it against what torch allocates.
 """
 
 from __future__ import annotations
