@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 from foreign import picture
 from hub_stand_in import COMMIT
-from native import NATIVES
 from PIL import Image
 from test_refcoco import dataset, ref
 from test_resume_training import checkpoint
@@ -21,6 +20,8 @@ from test_training_log import logged
 from migician.samples.dataset_info import dataset_entry
 
 NAMES = ("MIG-Bench/images/a.png", "MIG-Bench/images/b.png")
+_FORMAT = "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words."
+"""What Qwen2-VL is asked for behind a question."""
 BOX = "<|box_start|>(100,100),(500,500)<|box_end|>"
 
 CONTENTS: dict[str, bytes] = {
@@ -59,7 +60,7 @@ def _sample(number: int) -> dict[str, Any]:
 
 
 def _bench(root: Path) -> None:
-    tasks = ("diff", "diff", "region", "region")
+    tasks = ("diff", "diff", "region", "reasoning")  # a radar takes three
     question = "Find it in the second image."
     rows = [
         {"task": task, "images": list(NAMES), "question": f"{question} {at}", "answer": [0.1, 0.1, 0.5, 0.5]}
@@ -67,14 +68,15 @@ def _bench(root: Path) -> None:
     ]
     _write(root / "MIG_data.json", _json(rows))
     _write(root / "answers.jsonl", _lines(*({"index": at, "response": BOX} for at in range(len(rows)))))
-    _write(root / "script.jsonl", _lines(*({"prompt": row["question"], "reply": BOX} for row in rows)))
+    asked = [f"{row['question']} {_FORMAT}" for row in rows]
+    _write(root / "script.jsonl", _lines(*({"prompt": one, "reply": BOX} for one in asked)))
     choice = {"task": "t", "input_image_path": list(NAMES), "question": "Which?", "options": "A: a\nB: b"}
     _write(root / "mmiu.json", _json([{**choice, "context": "Select: A: a\nB: b", "output": "A"}]))
-    asked = {"task": "subtle_difference", "image": list(NAMES), "question": "Which?", "options": ["a", "b"]}
-    _write(root / "mibench.json", _json([{**asked, "answer": "a"}]))
+    differs = {"task": "subtle_difference", "image": list(NAMES), "question": "Which?", "options": ["a", "b"]}
+    _write(root / "mibench.json", _json([{**differs, "answer": "a"}]))
     row = {"image": NAMES[0], "sent": "the dog", "bbox": [1, 1, 20, 20], "width": 64, "height": 48}
     _write(root / "refcoco.jsonl", _lines(row))
-    shot = {**rows[0], "images": [*NAMES, *NAMES]}
+    shot = {**rows[0], "task": "common_object", "images": [*NAMES, *NAMES]}
     _write(root / "one-shot.json", _json([shot]))
     for name in NAMES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,9 @@ def _dataset(folder: Path) -> None:
     _write(folder / "dataset_info.json", _json({"set": dataset_entry("set.json")}))
     part = {"task": "difference", "source": "coco", "asked": 2, "made": 2, "left_out": {}, "refused": {}}
     card = {"name": "d", "samples": 2, "seed": 0, "parts": [part], "stored": "embedded"}
-    _write(folder / "card.json", _json({**card, "mig_bench": {"sentence": "Left out."}}))
+    more = {"versions": {}, "warnings": [], "look": {"samples": 0, "unreadable": 0}, "links": {}}
+    _write(folder / "card.json", _json({**card, **more, "mig_bench": {"sentence": "Left out."}}))
+    _write(folder / "README.md", b"# d\n")
     for name in NAMES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 48), "red").save(folder / name)
@@ -144,6 +148,30 @@ def _foreign(home: Path) -> None:
     _write(home / "groma.json", _json([record]))
 
 
+def _coco(root: Path) -> None:
+    """As many dogs as a group takes, each beside another animal."""
+    images: list[dict[str, Any]] = [{"id": at, "file_name": f"{at}.jpg", "width": 100, "height": 50} for at in range(8)]
+    boxes = [
+        {
+            "id": 2 * at + kind,
+            "image_id": at,
+            "category_id": kind * (at + 1),
+            "bbox": [10 + 40 * kind, 5, 30, 20],
+            "iscrowd": 0,
+        }
+        for at in range(8)
+        for kind in (0, 1)
+    ]
+    names = ("dog", "cat", "cow", "pig", "hen", "fox", "bear", "goat", "sheep")
+    kinds = [{"id": number, "name": name} for number, name in enumerate(names)]
+    _write(
+        root / "annotations/instances_train2017.json",
+        _json({"images": images, "annotations": boxes, "categories": kinds}),
+    )
+    for image in images:
+        picture(root / "train2017" / image["file_name"], (100, 50))
+
+
 def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     """One of each by name; `command` runs a verb, as the run is an evaluation's own."""
     _bench(home)
@@ -158,10 +186,11 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     _foreign(home)
     state = {"dataset": "mgrounding-630k", "repository": "Michael4933/MGrounding-630k", "revision": COMMIT}
     _write(home / "fetched/MGrounding-630k/fetched.json", _json({**state, "date": "", "files": {}}))
-    refs = [ref(1, 1, "left man"), ref(2, 1, "cup", split="val")]
+    refs = [ref(1, 1, "left man"), ref(2, 2, "cup", split="val")]
     dataset(home / "refer", "refcoco", refs, {1: [10, 10, 20, 20], 2: [50, 0, 50, 25]})
-    picture(home / "train2014/COCO_train2014_000000000001.jpg")
-    NATIVES["coco"].write(home / "coco")
+    for number in (1, 2):
+        picture(home / f"train2014/COCO_train2014_{number:012d}.jpg")
+    _coco(home / "coco")
     command("index", f"coco={home / 'coco'}", "--out", home / "coco-index")
     files = {
         "bench": "MIG_data.json",

@@ -33,6 +33,9 @@ class Line:
     otherwise: dict[str, int] = field(default_factory=dict)
     """Pattern of "THING: what it is instead" -> the status where that is no fault of the call; the first that fits."""
 
+    sound: int = 0
+    """The status where nothing is spoiled."""
+
     @property
     def things(self) -> list[str]:
         """What stands in braces, each once."""
@@ -97,6 +100,7 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line(
             "{stage} --workers 1 --set deepspeed={zero}",
             otherwise={'stage: {"a": 1}': LISTED, "zero": LISTED},
+            sound=LISTED,  # no GPU is here
         ),
     ),
     "export": (
@@ -108,9 +112,9 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("{samples} --media-dir {data} --to {out}"),
         Line("{run} --coco --images {images} --to {out}", {"run": RUN}),
         Line("{run} --coco --to {out}", {"run": ("run.json",)}),
-        Line("{choices} --coco --images {images} --to {out}"),
+        Line("{choices} --coco --images {images} --to {out}", sound=2),  # options are no boxes
     ),
-    "push": (Line("{data} --repo user/name --dry-run", {"data": ("card.json",)}),),
+    "push": (Line("{data} --repo user/name --dry-run", {"data": ("card.json",)}, {"data: card.json: missing": 0}),),
     "resume": (
         Line(
             "{saves} --processes 4 --deepspeed {zero}",
@@ -148,7 +152,7 @@ LINES: dict[str, tuple[Line, ...]] = {
     "setting": (Line("{stage} output_dir", otherwise={'stage: {"a": 1}': 0}),),
     "eval": (
         Line("mig-bench --model scripted:{script} --data {bench} --images {images} --out {out}"),
-        Line("mig-bench --model {model} --data {bench} --images {images} --out {out}", {"model": WEIGHTS}),
+        Line("mig-bench --model {model} --data {bench} --images {images} --out {out}", {"model": WEIGHTS}, sound=2),
         *(
             Line(f"{name} --model constant:1,1,2,2 --data {{{file}}} --images {{images}} --out {{out}}")
             for name, file in (
@@ -180,7 +184,7 @@ LINES: dict[str, tuple[Line, ...]] = {
     "table": (Line("{run}", {"run": RUN[:1]}),),
     "plot": (Line("{run} {run} --out {out}", {"run": RUN[:1]}),),
     "chat": (
-        Line("--model {model} --terminal", {"model": WEIGHTS}),
+        Line("--model {model} --terminal", {"model": WEIGHTS}, sound=2),  # four weights are no model
         Line("{image} --model constant:1,1,2,2 --terminal"),
     ),
     "miniature": (Line("--out {out}"),),
@@ -269,6 +273,29 @@ def _place(places: dict[str, Path], thing: re.Match[str]) -> str:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_world(tmp_path_factory.mktemp("faults") / "world", command)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_a_sound_line_does_its_work(
+    verb: str,
+    world: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Else whatever is spoiled in it would fail, too, and nothing be tried."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
+    if verb == "fetch":
+        request.getfixturevalue("hub")
+    for line in LINES[verb]:
+        outs = {thing: tmp_path / f"x{thing[3:]}" for thing in line.things if thing.startswith("out")}
+        words = [re.sub(r"\{(.*?)\}", partial(_place, {**world, **outs}), word) for word in line.words.split()]
+        before = tree(world["images"])
+        ended = command(verb, *words)
+        assert ended.status == line.sound, (line.words, ended.error)
+        for path in [*tmp_path.iterdir(), *(tree(world["images"]).keys() - before.keys())]:
+            remove(path)
 
 
 def test_every_verb_is_tried() -> None:
