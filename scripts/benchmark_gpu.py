@@ -124,7 +124,7 @@ class Run:
         self.dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
         self.figures: dict[str, Any] = {}
         self._asker: Migician | None = None
-        self._bench: mig_bench.Benchmark | None = None
+        self._bench: mig_bench.MigBench | None = None
 
     def part(self, name: str, seconds: float, work: Callable[[Run], None]) -> None:
         """Do one part, unless the time is up; a fault in it is said, and the next part is done all the same."""
@@ -148,7 +148,7 @@ class Run:
             self.options.json.write_text(json.dumps(self.figures, indent=1))
 
     @property
-    def bench(self) -> mig_bench.Benchmark:
+    def bench(self) -> mig_bench.MigBench:
         """Drawn when it is first asked for."""
         if self._bench is None:
             began = time.perf_counter()
