@@ -210,7 +210,7 @@ def test_the_list_is_what_its_script_makes_of_the_real_files(files: list[Path], 
     script = REPOSITORY / "scripts" / "mig_bench_images.py"
     subprocess.run([sys.executable, script, *files, "--out", tmp_path / "list.json"], check=True, capture_output=True)
     made = (tmp_path / "list.json").read_bytes()
-    assert made == (REPOSITORY / "migician" / "benchmarks" / "mig_bench_images.json").read_bytes()
+    assert made == (REPOSITORY / "migician" / "benchmarks" / "contamination" / "mig_bench_images.json").read_bytes()
 
 
 def test_the_list_is_sound() -> None:

@@ -106,13 +106,13 @@ def test_a_crop_of_which_the_disk_takes_a_part_is_refused(tmp_path: Path) -> Non
         from migician.build import images
         from migician.errors import UserError
         picture, target = Image.effect_noise((400, 400), 60), Path(sys.argv[1])
-        placing._save(picture, target)
+        images._save(picture, target)
         whole = target.stat().st_size
         target.unlink()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (whole - 100, resource.RLIM_INFINITY))
         try:
-            placing._save(picture, target)
+            images._save(picture, target)
         except UserError as error:
             print(error)
     """
