@@ -93,22 +93,22 @@ def begin(exclude: Exclude | None) -> tuple[Exclude | None, Excluded]:
     return Exclude(exclude.mig_bench.resolve(), images, f"{sha256} {about.fingerprints_sha256}"), about
 
 
-@functools.lru_cache(maxsize=2)
-def refuser(exclude: Exclude | None) -> Callable[[Sequence[str]], str]:
-    """What says of a sample's images, paths of files, why it is not made: one is MIG-Bench's; empty where none is.
+@functools.lru_cache(maxsize=4)
+def refuser(exclude: Exclude | None, root: str = "") -> Callable[[Sequence[str]], str]:
+    """What says of a sample's images, which `root` stands before, why it is not made; empty where it may be.
 
     Both ways of knowing an image are remembered: an image may be in many samples, and decoding is dear.
     """
     if exclude is None:
         return lambda images: ""
     leaks = _leaks(exclude)
-    by_name = functools.lru_cache(maxsize=_REMEMBERED)(leaks.of)
-    by_picture = functools.lru_cache(maxsize=_REMEMBERED)(leaks.shown_in) if leaks.fingerprints else None
+    by_name = functools.lru_cache(_REMEMBERED)(lambda image: leaks.of(root + image))
+    by_picture = functools.lru_cache(_REMEMBERED)(lambda image: leaks.shown_in(root + image))
 
     def refusal(images: Sequence[str]) -> str:
         if any(map(by_name, images)):
             return BY_NAME
-        return BY_PICTURE if by_picture and any(map(by_picture, images)) else ""
+        return BY_PICTURE if leaks.fingerprints and any(map(by_picture, images)) else ""
 
     return refusal
 

@@ -74,7 +74,7 @@ def render(piece: Piece) -> Rendered:
     job, task = piece.job, TASKS[piece.job.task]
     index, settings = _opened(job.index), msgspec.convert(job.settings, task.settings)
     placer = _placer(index.root, job.data, job.place, job.collect, task.takes is Track)
-    refusal, inside = refuser(job.exclude), f"{index.root}/"
+    refusal = refuser(job.exclude, f"{index.root}/")
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     kept: list[Draft] = []
@@ -85,7 +85,7 @@ def render(piece: Piece) -> Rendered:
         if isinstance(draft, str):
             refused[draft] = refused.get(draft, 0) + 1
             continue
-        placed = refusal([inside + picture.image for picture in draft.pictures]) or placer.place_all(draft)
+        placed = refusal([picture.image for picture in draft.pictures]) or placer.place_all(draft)
         if isinstance(placed, str):
             refused[placed] = refused.get(placed, 0) + 1
         else:
