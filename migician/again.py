@@ -33,17 +33,17 @@ def stamp(path: str | Path, but: Path | None = None) -> dict[str, Any]:
         return {"path": str(place.resolve()), "bytes": about.st_size, "changed": about.st_mtime_ns}
     if not is_folder(place):
         return {"path": str(path)}
-    root, left_out = place.resolve(), but and but.resolve()
+    root, left_out = str(place.resolve()), but and str(but.resolve())
     digest, count = hashlib.sha256(), 0
-    for where, folders, files in os.walk(root):
-        folder = Path(where)
-        folders[:] = sorted(one for one in folders if one[0] != "." and folder / one != left_out)
-        for file in (folder / name for name in sorted(files) if name[0] != "."):
-            about = file.lstat()
-            told = f"{file.relative_to(root)}\0{about.st_size}\0{about.st_mtime_ns}\n"
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - as texts throughout: as paths a million files cost 17 s, not 6
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(one for one in folders if one[0] != "." and os.path.join(folder, one) != left_out)  # noqa: PTH118
+        for file in (os.path.join(folder, name) for name in sorted(files) if name[0] != "."):  # noqa: PTH118
+            about = os.lstat(file)
+            told = f"{file[start:]}\0{about.st_size}\0{about.st_mtime_ns}\n"
             digest.update(os.fsencode(told))
             count += 1
-    return {"path": str(root), "files": count, "sha256": digest.hexdigest()}
+    return {"path": root, "files": count, "sha256": digest.hexdigest()}
 
 
 def check_new(target: Path, settings: Mapping[str, Any], *, force: bool, mark: str = "") -> None:
