@@ -5,7 +5,7 @@ python scripts/benchmark_eval.py --folder /tmp/bench --shape qwen2-vl-7b --devic
 
 Draws a benchmark of MIG-Bench's shape (4,295 questions over 1,974 tuples of 5,887 images; that of --data where
 given), asks a randomly initialised model all of it as `migician eval` does, then asks the same model in the plain
-loop: one question at a time, its images read and encoded anew, through transformers' `generate`. Replies are
+loop: one question at a time, its images read and encoded again, through transformers' `generate`. Replies are
 compared; one that differs is listed with how far its token was before the other. The floor is arithmetic and bytes
 of the shared way at what this device reaches in one large matrix product and one large copy.
 """
@@ -253,7 +253,7 @@ def ask(question: Question, folder: Path, plan: Plan) -> Any:
 
 
 def ask_plainly(model: Migician, request: Any, **options: Any) -> Any:
-    """The reply as the published loop makes it: read, process and encode all anew, then `generate`."""
+    """The reply as the published loop makes it: read, process and encode all again, then `generate`."""
     inputs = model.processor(
         text=[model.prompt_text(request)], images=load_pictures(request.images), return_tensors="pt"
     )

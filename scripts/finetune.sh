@@ -15,7 +15,7 @@
 #   --bench-images DIR  the folder that holds MIG-Bench/      (.)
 #   --dry-run           print the commands, run nothing
 #
-# Safe to run again: what is finished is skipped, an unfinished stage goes on from its last whole checkpoint. It ends what
+# Safe to run again: what is finished is skipped, an unfinished stage resumes from its last whole checkpoint. It ends what
 # it runs with itself; where some of that still runs after kill -9, the next start names it and does nothing. On several
 # machines run the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT set (Slurm:
 # scripts/finetune.slurm), on a disk that all of them share; merging and scoring is done by machine 0. Other variables:

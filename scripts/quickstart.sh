@@ -4,8 +4,8 @@
 #
 #   bash scripts/quickstart.sh [folder]        default folder: outputs/quickstart
 #
-# Takes 20 to 35 minutes with the installation. Run again, it goes on where it stopped:
-# a step whose result is there is skipped. To start anew, remove the folder. It ends what it
+# Takes 20 to 35 minutes with the installation. Run again, it resumes where it stopped:
+# a step whose result is there is skipped. To start over, remove the folder. It ends what it
 # started with itself; where some of it still runs after a kill, it names that and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
