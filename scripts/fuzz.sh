@@ -10,9 +10,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in '' | *[!0-9]*) echo "fuzz.sh: say for how many minutes: bash scripts/fuzz.sh 30" >&2; exit 2 ;; esac
 bash scripts/setup.sh
+cores=$(nproc) # before OMP_NUM_THREADS is set: nproc obeys it
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 HYPOTHESIS_SEARCH=1
 mapfile -t files < <(grep -rl --include='test_*.py' '^from hypothesis' tests)
-cores=$(nproc) end=$((SECONDS + 60 * $1)) rounds=0
+end=$((SECONDS + 60 * $1)) rounds=0
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 while [ $SECONDS -lt $end ]; do
