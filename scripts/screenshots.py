@@ -1,4 +1,4 @@
-"""Take the pictures of pages in docs/ again, from what the quickstart left: report-page.png, dataset-page.png, chat.png.
+"""Take the pictures of pages in docs/ from what the quickstart left: report-page.png, dataset-page.png, chat.png.
 
 python scripts/screenshots.py --quickstart outputs/quickstart
 python scripts/screenshots.py --only report-page --out /tmp/pictures
