@@ -147,8 +147,8 @@ import torch
 def threads():
     return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
 
-# Registered first, so the last to be run.
-atexit.register(lambda: print(f"of gloo at exit: {sum('gloo' in name for name in threads())}", file=sys.stderr))
+# Registered first, so the last to be run; in one piece, as two processes write it.
+atexit.register(lambda: os.write(2, b"of gloo at exit: %d\\n" % sum("gloo" in name for name in threads())))
 torch.set_num_threads(1)
 folder, world, out, log, fatal, room = sys.argv[1:]
 ranks = Ranks.meet()
