@@ -29,7 +29,7 @@ def test_same_key_same_choices(seed: int, key: str, sides: int) -> None:
 
 @pytest.mark.parametrize("sides", [2, 3, 7, 20, 97])
 def test_choices_are_even_at_every_depth(sides: int) -> None:
-    # The number is used up and made anew on the way: no place in the row may favour a side.
+    # The number is used up and made again on the way: no place in the row may favour a side.
     for draws in (1, 70, 200):
         drawn = [[one.randrange(sides) for _ in range(draws)][-1] for one in (dice(9, key) for key in range(4000))]
         counts = Counter(drawn)

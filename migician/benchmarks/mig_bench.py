@@ -157,7 +157,7 @@ def prompt(
 ) -> str:
     """What a model of `family` is asked: the question in its spelling, then how to write the box.
 
-    The published script adds its sentence to every row; "corrected" mends the slips of that
+    The published script adds its sentence to every row; "corrected" fixes the slips of that
     sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published
     chain-of-thought script does. Boxes in the question are respelled exactly under both. `sizes`:
     see `Family.respelled`. Raises `UserError` where the published script does not know the family.

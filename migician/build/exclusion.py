@@ -113,8 +113,9 @@ def refuser(exclude: Exclude | None, root: str = "") -> Callable[[Sequence[str]]
     return refusal
 
 
+@functools.lru_cache(maxsize=2)
 def _leaks(exclude: Exclude) -> Leaks:
-    """Other processes find the fingerprints where the first has stored them."""
+    """Read once for all sources; other processes find the fingerprints where the first has stored them."""
     if exclude.mig_bench is None:
         return Leaks.listed()
     return Leaks.read(exclude.mig_bench, exclude.images).with_listed()

@@ -11,6 +11,8 @@ from migician.benchmarks import Benchmark
 from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
 from migician.boxes import Size
 
+NO_ANSWER = "no answer in the file"
+
 
 def score(
     bench: Benchmark,
@@ -38,9 +40,6 @@ def score(
         for question in bench.questions
         if not partial or question.index in answers
     ]
-
-
-NO_ANSWER = "no answer in the file"
 
 
 def write_records(stream: Any, records: Sequence[Any]) -> None:

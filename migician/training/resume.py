@@ -75,7 +75,7 @@ def resume_point(output_dir: str | Path, processes: int) -> Saved | None:
     """The newest whole checkpoint, None where there is none.
 
     Raises `UserError` where another number of processes than `processes` wrote DeepSpeed's part of it: their pieces
-    of the optimizer cannot be dealt anew without a conversion.
+    of the optimizer cannot be dealt again without a conversion.
     """
     whole = next((one for one in saved_in(output_dir) if not one.fault), None)
     if whole and whole.dealt_anew(processes) and not whole.universal:

@@ -52,11 +52,11 @@ def _mend() -> None:
     name = "load_hp_checkpoint_state_from_checkpoint_dir_stage3"
     load = getattr(optimizer, name)
 
-    def mended(self: Any, folder: str) -> None:
+    def fixed(self: Any, folder: str) -> None:
         load(self, folder)
         part_counters(self.optimizer.state)
 
-    setattr(optimizer, name, mended)
+    setattr(optimizer, name, fixed)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ class TestPictures:
         return root
 
     def bench(self, coco: Path, *numbers: int) -> Exclude:
-        """A MIG-Bench whose images are half as large and encoded anew."""
+        """A MIG-Bench whose images are half as large and encoded again."""
         root = coco.parent / "bench"
         shutil.rmtree(root, ignore_errors=True)
         (root / "MIG-Bench/images/diff").mkdir(parents=True)

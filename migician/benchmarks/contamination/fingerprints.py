@@ -1,4 +1,4 @@
-"""Fingerprints of pictures: 64 bits that stay nearly the same when a picture is encoded or resized anew.
+"""Fingerprints of pictures: 64 bits that stay nearly the same when a picture is encoded or resized again.
 
 A bit is the sign of one of the 64 lowest frequencies of the picture's brightness (discrete cosine
 transform of 32 x 32 means, without the mean itself). Measured on 25 photos of COCO, SA-1B, MOT17

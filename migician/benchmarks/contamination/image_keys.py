@@ -11,7 +11,7 @@ The names of MIG-Bench tell the source for most of its images:
                                      its photos are known in a folder of its own or of GQA, which shares them
     reasoning/case001_2.png, common/Car/car_1.jpg                     any other, by its path below `images/`
 
-Copies are laid out anew: frames lie in one folder with the name of their sequence in theirs
+Copies are laid out otherwise: frames lie in one folder with the name of their sequence in theirs
 (GOT-10k_Val_000001_00000001.jpg), numbers lose their zeros. An image is written as one key or a few, short texts; it
 is the benchmark's where both have one in common.
 """

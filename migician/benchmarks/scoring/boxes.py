@@ -41,11 +41,7 @@ class Question:
 
 
 Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed"]
-
-
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed")
-
-
 CORRECT_IOU = 0.5
 
 

@@ -42,7 +42,7 @@ class Part:
     """None where all there are were wanted."""
     made: int
     left_out: dict[str, int]
-    """Rows of the source that were dropped or mended, by reason."""
+    """Rows of the source that were dropped or fixed, by reason."""
     refused: dict[str, int]
     """Scenes and samples that the task did not take, by reason."""
     drawn_from: str = ""

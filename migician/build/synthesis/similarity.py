@@ -28,7 +28,7 @@ def clip_vectors(
     """(n, d) unit rows, one an image, by a transformers CLIP model; a row of NaN where the image cannot be read.
 
     `model` is a name on the Hub or a folder. Vectors are kept in `cache` in files of 1,024
-    images; a file is made anew where model or images (path, size, time of change) differ. They
+    images; a file is made again where model or images (path, size, time of change) differ. They
     take 2 KiB of memory an image at d = 512. Raises `UserError` where the model cannot be loaded.
     """
     encoder = _Encoder(model)

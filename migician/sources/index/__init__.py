@@ -57,7 +57,7 @@ class Index:
     """Of the source; paths of images are relative to it."""
     items: Scenes | Tracks | Pairs
     left_out: dict[str, int]
-    """Rows of the source that were dropped or mended, by reason."""
+    """Rows of the source that were dropped or fixed, by reason."""
 
 
 def make_index(
