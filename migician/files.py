@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -66,10 +67,19 @@ def status(path: str | Path) -> os.stat_result | None:
         return None
 
 
+def opened(file: Path) -> BufferedReader:
+    """A file to read; raises `OSError` where it cannot be opened or is not a regular file: a pipe may never end."""
+    kind = file.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    return file.open("rb")
+
+
 def read_bytes(file: Path, otherwise: str = "") -> bytes:
     """The bytes of a file; `UserError` where it cannot be read, with `otherwise`, a sentence, as the way out."""
     try:
-        return file.read_bytes()
+        with opened(file) as stream:
+            return stream.read()
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         raise UserError(f"{file}: cannot be read: {_reason(error)}{otherwise and f'. {otherwise}'}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from migician.evaluation.run_folder import read_report
 from migician.files import read_lines, read_object
 from migician.hub.released import _read_state
 from migician.models.stand_ins import scripted
+from migician.samples.dataset_info import entries_beside, read_info
 from migician.samples.lengths import processor_pixels
+from migician.samples.record_file import JsonRecords, records
 from migician.samples.sample import read_samples
 from migician.training.mixture import read_mix_recipe
 
@@ -44,3 +47,21 @@ def test_it_is_named(tmp_path: Path, reader: str, content: bytes) -> None:
         read(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+PIPES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    name: reader for name, reader in READERS.items() if name != "settings of a checkpoint"
+} | {
+    "dataset_info.json": ("dataset_info.json", read_info),
+    "dataset_info.json beside a mix": ("dataset_info.json", lambda file: entries_beside(file.parent / "mix.json")),
+    "records by number": ("a.json", JsonRecords),
+    "records in turn": ("a.json", lambda file: list(records(file))),
+}
+
+
+@pytest.mark.parametrize("reader", PIPES)
+def test_nobody_waits_for_a_pipe_in_its_place(tmp_path: Path, reader: str) -> None:
+    name, read = PIPES[reader]
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=rf"^{tmp_path / name}: cannot be read: not a regular file"):
+        read(tmp_path / name)

@@ -17,9 +17,9 @@ from migician.build.image_roots import ImageRoots, dataset_roots, read_image
 from migician.errors import NOT_JSON, UserError, writing
 from migician.files import is_file, is_folder
 from migician.progress import progress_bar
-from migician.samples.broken_records import records
 from migician.samples.dataset_info import INFO, Inputs, Samples, inputs_of
 from migician.samples.layouts import LayoutReader
+from migician.samples.record_file import records
 from migician.samples.sample import NAME, Sample
 
 SHARD = 500 << 20

@@ -12,7 +12,7 @@ from typing import Any
 from migician.errors import UserError
 from migician.files import decode
 from migician.hub.archives import check_name
-from migician.samples.broken_records import records
+from migician.samples.record_file import records
 from migician.sources.formats.reading import Listing
 
 _SHOWN = 5

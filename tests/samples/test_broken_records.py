@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician.errors import UserError
-from migician.samples import broken_records as module
-from migician.samples.broken_records import record_at, records
+from migician.samples import record_file as module
+from migician.samples.record_file import record_at, records
 
 leaves = st.text(max_size=20) | st.integers() | st.none() | st.sampled_from(["}", '"', "\\", "a\\", "],[{", "\n"])
 objects = st.dictionaries(
@@ -80,7 +80,7 @@ def test_a_broken_record_leaves_the_others_readable(
     ("text", "count", "said"),
     [
         ("[" + GOOD, 1, "byte 29: the list has no end; the file seems cut off"),
-        ("[" + GOOD + "]\n" + GOOD, 1, "byte 31: there is text behind the end of the list"),
+        ("[" + GOOD + "]\n" + GOOD, 1, "byte 31: there is text after the end of the list"),
         ("\ufeff[]", 0, "begins with a byte order mark"),
     ],
 )

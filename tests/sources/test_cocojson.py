@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
+from migician.samples import record_file
 from migician.sources import coco, objects365
-from migician.sources.formats import cocojson, jsonstream, reading
+from migician.sources.formats import cocojson, reading
 from migician.sources.formats.reading import CLIPPED, CLIPPING
 from migician.sources.scenes import Scene, Tally, Thing
 
@@ -72,7 +74,7 @@ class TestRealFiles:
     def test_scenes_are_exactly_those_of_plain_json(
         self, shared: Path, name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(jsonstream, "_CHUNK", chunk)
+        monkeypatch.setattr(record_file, "_BLOCK", chunk)
         file = shared / "data/sources" / name
         tally = Tally()
         scenes = list(cocojson.read_instances(file, here, tally))
@@ -155,7 +157,7 @@ class TestStreaming:
         file.write_text(text, encoding="utf-8")
         tally = Tally()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jsonstream, "_CHUNK", chunk)
+            patch.setattr(record_file, "_BLOCK", chunk)
             patch.setattr(cocojson, "_BLOCK", 5)
             scenes = list(cocojson.read_instances(file, here, tally))
         expected, counts = plain(whole)
@@ -196,7 +198,7 @@ class TestStreaming:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert peak < 100 * count + 8 * jsonstream._CHUNK < file.stat().st_size
+        assert peak < 100 * count + 8 * record_file._BLOCK < file.stat().st_size
 
     def test_not_a_number_is_counted(self, tmp_path: Path) -> None:
         file = tmp_path / "i.json"
@@ -248,7 +250,7 @@ class TestFaults:
     def test_the_element_is_counted_from_the_beginning(
         self, tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(jsonstream, "_CHUNK", chunk)
+        monkeypatch.setattr(record_file, "_BLOCK", chunk)
         good = {"image_id": 0, "category_id": 3, "bbox": [0, 0, 1, 1]}
         file = tmp_path / "i.json"
         file.write_text(json.dumps(content([good] * 57 + [good | {"image_id": "0"}] + [good] * 9)))
@@ -273,15 +275,23 @@ class TestFaults:
             list(cocojson.read_instances(file, here, Tally()))
 
     def test_broken_content_is_not_read_to_the_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(jsonstream, "_CHUNK", 100)
-        monkeypatch.setattr(jsonstream, "_LARGEST", 1000)
+        monkeypatch.setattr(record_file, "_BLOCK", 100)
+        monkeypatch.setattr(record_file, "_LARGEST_VALUE", 1000)
         file = tmp_path / "i.json"
         file.write_text(f'{{{LISTS}, "annotations": [nonsense {"x" * 100_000}')
-        with file.open() as stream:
-            text = jsonstream._Text(stream)
-            with pytest.raises(ValueError, match="Expecting"):
-                list(jsonstream._members(text, {"annotations": object}))
-            assert stream.tell() < 20_000
+        read = 0
+
+        class Counted(io.FileIO):
+            def readinto(self, buffer: Any) -> int:
+                nonlocal read
+                size = super().readinto(buffer)
+                read += size or 0
+                return size or 0
+
+        window = record_file._Window(file, io.BufferedReader(Counted(file), 100))
+        with pytest.raises(ValueError, match="Expecting"):
+            list(record_file._members(window, {"annotations": object}))
+        assert read < 20_000
 
 
 class TestObjects365:

@@ -20,9 +20,9 @@ from migician.errors import NOT_JSON, UserError
 from migician.files import is_file, is_folder
 from migician.progress import progress_bar
 from migician.reports.page.files import Shelf, page_in, write_index
-from migician.samples.broken_records import records
 from migician.samples.dataset_info import INFO, inputs_of, layout_beside
 from migician.samples.layouts import LayoutReader
+from migician.samples.record_file import records
 from migician.samples.sample import NAME, Sample
 from migician.samples.survey import AREA_EDGES, areas_of
 from migician.sampling import stream

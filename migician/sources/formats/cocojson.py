@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.sources.formats.jsonstream import arrays
+from migician.samples.record_file import arrays
 from migician.sources.formats.reading import CLIPPED, CLIPPING, OTHER_SIZE, UNREADABLE, all_clipped, size_of
 from migician.sources.scenes import Scene, Tally, Thing
 

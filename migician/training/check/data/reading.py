@@ -23,10 +23,10 @@ from migician.errors import NOT_JSON, UserError
 from migician.files import decoded
 from migician.progress import progress_bar
 from migician.samples.box_places import Copying, count_copying
-from migician.samples.broken_records import record_at, records
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
+from migician.samples.record_file import record_at, records
 from migician.training.check.data.findings import Findings, Place
 from migician.training.check.data.samples import sample_faults
 
