@@ -124,8 +124,8 @@ def _shared() -> dict[str, bytes]:
 
 ARCHIVES: dict[str, Hostile] = {
     "4 billion volumes": Hostile(_volumes(2**32 - 1), "z02 is not beside it"),
-    "a record of 64 bits behind its volume": Hostile(_far_directory(2**40), "behind the end of its volume"),
-    "a record of 64 bits where no file can reach": Hostile(_far_directory(2**64 - 1), "behind the end of its volume"),
+    "a record of 64 bits behind its volume": Hostile(_far_directory(2**40), "after the end of its volume"),
+    "a record of 64 bits where no file can reach": Hostile(_far_directory(2**64 - 1), "after the end of its volume"),
     "as many volumes as 16 bits name": Hostile(_short_volumes(2**16 - 1), "z01 is not beside it"),
     "a name of 256 bytes": Hostile(_one("a" * 252 + ".jpg"), "longer than"),
     "a folder's name of 256 bytes": Hostile(_one("a" * 256 + "/a.jpg"), "longer than"),

@@ -181,7 +181,7 @@ class TestLlava:
         ("content", "told"),
         [
             (b'[{"conversations": [', "cut short in record 0"),
-            (b'[{"conversations" [}]]', "bracket|record 0|cut short|not a record"),
+            (b'[{"conversations" [}]]', "byte 21: there is text after the end of the list"),
             (b'[{"question": "?"}]', "none of its 1 records"),
             (b'[{"conversations": [{"from": "human", "value": "\xff"}]}]', "record 0 is not JSON"),
         ],

@@ -111,7 +111,7 @@ def test_too_few_samples_name_every_part_unless_it_may_repeat(tmp_path: Path) ->
     ("content", "said"),
     [
         (b'[{"id": 1, "conversations": [{"from": "human", "va', "cut short"),
-        (b'[{"id": 1}, 5]', "not a record"),
+        (b'[{"id": 1}, 5]', r"record 1 \(byte 12\) is not an object"),
         (b'[{"id": 1}]', "record 0 is not a sample: .*conversations"),
         (b'[{"conversations": [{"from": "robot", "value": "?"}]}]', "record 0 is not a sample: .*'robot'"),
         (b'[{"conversations": [}]', "a bracket|record 0 is not a sample|cut short"),
