@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from migician.errors import Done, UserError, appearing, check_place
-from migician.files import is_file, is_folder, read_json
+from migician.files import is_file, is_folder, read_json, write_json
 
 MADE = ".made"
 
@@ -92,7 +92,7 @@ def making(target: Path, settings: Mapping[str, Any], *, force: bool, mark: str 
 
 def note_made(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write into a folder how it was made."""
-    (folder / MADE).write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
+    write_json(folder / MADE, settings)
 
 
 def first_difference(before: Any, now: Any) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 """(width, height) of an image, in pixels."""
+TRAINED_PIXELS = 768 * 768
+"""The most that an image has in training: LLaMA-Factory's default of `image_max_pixels`, kept by the released YAML."""
 
 FARTHEST = 1e9
 """In sides of the image: further off than this no coordinate is kept."""

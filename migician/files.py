@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-from migician.errors import NOT_JSON, UserError
+from migician.errors import NOT_JSON, UserError, writing
 
 _Form = TypeVar("_Form")
 
@@ -86,10 +87,13 @@ def read_bytes(file: Path, otherwise: str = "") -> bytes:
 
 def read_text(file: Path) -> str:
     """The text of a UTF-8 file; `UserError` where it is none."""
+    content = read_bytes(file).removeprefix(BYTE_ORDER_MARK)
     try:
-        return read_bytes(file).removeprefix(BYTE_ORDER_MARK).decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8: {error}") from None
+        if b"\0" in content:  # so UTF-16 looks where all of it is ASCII
+            raise ValueError("it holds zero bytes")
+        return content.decode()
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read: not UTF-8: {error}") from None
 
 
 def decode(content: bytes | str, form: type[_Form], place: object, what: str = "", otherwise: str = "") -> _Form:
@@ -127,6 +131,12 @@ def decoded(content: bytes | str, form: type[_Form]) -> _Form | None:
 @functools.cache
 def _decoder(form: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(form)
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with opened(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _has_many_digits(raw: bytes) -> bool:
@@ -189,6 +199,12 @@ def unfit(value: Any) -> str:
 def read_json(file: Path, form: type[_Form], what: str, otherwise: str = "") -> _Form:
     """The content of a JSON file as `form`; `UserError` as of `read_bytes` and `decode`."""
     return decode(read_bytes(file, otherwise), form, file, what)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as indented JSON; the file appears whole or not at all. Raises `UserError` as `writing` does."""
+    with writing(file) as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
 def read_lines(file: Path, form: type[_Form], what: str, otherwise: str = "") -> Iterator[_Form]:

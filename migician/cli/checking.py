@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from migician.boxes import TRAINED_PIXELS
 from migician.cli.options import AsJson
 from migician.cli.terminal import console, note, say
 from migician.errors import writing
@@ -30,7 +31,7 @@ def check(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A checkpoint's folder, to count text exactly.")] = None,
     cutoff_len: Annotated[int | None, typer.Option(min=1, help="List the samples with more tokens.")] = None,
-    image_max_pixels: Annotated[int, typer.Option(min=784, help="As in the training YAML.")] = 768 * 768,
+    image_max_pixels: Annotated[int, typer.Option(min=784, help="As in the training YAML.")] = TRAINED_PIXELS,
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
     gpus: Annotated[
         int | None,

@@ -104,10 +104,10 @@ def push(
 ) -> None:
     """Upload a dataset to the Hub; the same command goes on after an interruption."""
     from migician.hub.archives import gigabytes
-    from migician.hub.push import MANY, cargo
+    from migician.hub.push import MANY, upload_of
     from migician.hub.push import push as push_dataset
 
-    load = cargo(dataset, private=private)
+    load = upload_of(dataset, private=private)
     if dry_run:
         for path, size in load.files:
             say(f"{path}\t{size}")

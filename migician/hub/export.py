@@ -15,7 +15,7 @@ from migician.again import making, stamp
 from migician.build.card.readme import HISTOGRAMS, SAMPLES, Stored, bare_readme, read_card, readme
 from migician.build.image_roots import ImageRoots, dataset_roots, read_image
 from migician.errors import NOT_JSON, UserError, writing
-from migician.files import is_file, is_folder
+from migician.files import is_file, is_folder, write_json
 from migician.progress import progress_bar
 from migician.samples.dataset_info import INFO, Inputs, Samples, inputs_of
 from migician.samples.layouts import LayoutReader
@@ -110,7 +110,7 @@ def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, allowed
                 held = len(record)
                 if allowed:
                     row["images"] = [
-                        {"bytes": _content(media_dir, image, file, sample, allowed), "path": image}
+                        {"bytes": _image_of(sample, image, media_dir, file, allowed), "path": image}
                         for image in sample.images
                     ]
                     held += sum(len(image["bytes"]) for image in row["images"])
@@ -120,33 +120,25 @@ def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, allowed
     return tables
 
 
-def _content(media_dir: Path, image: str, file: Path, sample: Sample, allowed: ImageRoots) -> bytes:
+def _image_of(sample: Sample, image: str, media_dir: Path, file: Path, allowed: ImageRoots) -> bytes:
     where = f"{file}: sample {sample.id!r}: image"
-    # What others wrote must not bring in files that are none of the dataset's.
+    # What others wrote must not bring in files from outside the dataset.
     if Path(image).is_absolute() or ".." in Path(image).parts:
         raise UserError(f"{where} {image!r} leads out of the folder of the images; fix it")
-    real = allowed.real(media_dir / image)
+    advice = "name the folder that paths begin in with --media-dir, leave images out with --no-images, or list them all"
+    return _content(media_dir / image, allowed, f"{where} {media_dir / image}", f"{advice} with migician check")
+
+
+def _content(file: Path, allowed: ImageRoots, where: str, advice: str) -> bytes:
+    """The bytes of an image; raises `UserError` where it lies elsewhere or is none, with `advice` as the way out."""
+    real = allowed.real(file)
     if isinstance(real, str):
-        raise UserError(f"{where} {image!r} {real}")
+        raise UserError(f"{where} {real}")
     try:
         return read_image(real)
     except (OSError, UserError) as error:
-        raise UserError(
-            f"{where} {media_dir / image} cannot be read: {getattr(error, 'strerror', None) or error}. Name "
-            "the folder that paths begin in with --media-dir, leave images out with --no-images, or list all such with "
-            "migician check"
-        ) from None
-
-
-def _picture(file: Path, allowed: ImageRoots) -> bytes:
-    """A picture beside a card."""
-    real = allowed.real(file)
-    if isinstance(real, str):
-        raise UserError(f"{file}: {real}")
-    try:
-        return read_image(real)
-    except UserError as error:
-        raise UserError(f"{file}: {error}; remove it, or build the dataset again") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where} cannot be read: {reason}; {advice}") from None
 
 
 def _schema(images: bool) -> Any:
@@ -231,10 +223,10 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
             text = readme(card, configs)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{home / 'card.json'}: not a card of this version ({error!r}); build it again") from None
-        with writing(folder / "card.json") as stream:
-            stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+        write_json(folder / "card.json", card)
         for picture in (HISTOGRAMS, SAMPLES):
             if is_file(home / picture) and (stored == "embedded" or picture != SAMPLES):
-                (folder / picture).write_bytes(_picture(home / picture, allowed))
+                advice = "remove it, or build the dataset again"
+                (folder / picture).write_bytes(_content(home / picture, allowed, f"{home / picture}:", advice))
     with writing(folder / "README.md") as stream:
         stream.write(text.encode())

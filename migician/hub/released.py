@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
-from migician.errors import UserError, alone, check_place, unknown, writing
-from migician.files import is_file, read_json
+from migician.errors import UserError, alone, check_place, unknown
+from migician.files import is_file, read_json, sha256_of, write_json
 from migician.hub.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.hub.named_images import ImageCheck, check_images
 from migician.hub.transfer import HubFile, Listing, download, is_content, list_files, partial_path
 from migician.progress import progress_bar
+from migician.samples.dataset_info import INFO, write_dataset_info
 
 _ARCHIVES = "archives"
 _RECORD = "fetched.json"
@@ -319,19 +320,15 @@ def _read_state(file: Path) -> Fetched | None:
 
 
 def _write_state(planned: Plan) -> None:
-    with writing(planned.folder / _RECORD) as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(planned.state), indent=2) + b"\n")
+    write_json(planned.folder / _RECORD, planned.state)
 
 
 def _describe(planned: Plan, checked: ImageCheck, say: Callable[[str], None]) -> None:
     """Write dataset_info.json for the data files found; one that was changed since is left as it is."""
-    from migician.hub.transfer import digest
-    from migician.samples.dataset_info import write_dataset_info
-
-    file = planned.folder / "dataset_info.json"
-    if file.exists() and digest(file) != planned.state.dataset_info:
+    file = planned.folder / INFO
+    if file.exists() and sha256_of(file) != planned.state.dataset_info:
         say(f"{file}: is not as this command wrote it, and stays as it is")
         return
     names = {data.stem: data.relative_to(planned.folder).as_posix() for data in checked.files}
     if names:
-        planned.state.dataset_info = digest(write_dataset_info(planned.folder, names))
+        planned.state.dataset_info = sha256_of(write_dataset_info(planned.folder, names))

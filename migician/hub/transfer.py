@@ -1,7 +1,7 @@
 """Dataset repositories of the Hub: what they hold, and one file of them, resumed and checked.
 
 The Hub's own client is the transport. Its `hf_hub_download` (1.33) starts a file from zero after a run was killed,
-too dear for volumes of 10 GB; so the bytes are kept beside the target here and its `http_get` goes on from them,
+too much for volumes of 10 GB; so the bytes are kept beside the target here and its `http_get` resumes after them,
 over plain HTTP (Xet transfers, which the client prefers, cannot be resumed either).
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from migician.errors import UserError, partial_of
+from migician.files import sha256_of
 from migician.hub.archives import check_name
 from migician.progress import Report
 
@@ -49,7 +50,7 @@ def list_files(repository: str, revision: str) -> Listing:
 
     Raises `UserError` where the Hub cannot be reached, or does not know or give the repository.
     """
-    with _hub_errors(repository, revision):
+    with hub_errors(repository, revision):
         from huggingface_hub import HfApi
 
         api = HfApi()
@@ -78,7 +79,7 @@ def download(listing: Listing, file: HubFile, target: Path, report: Report | Non
     for what the network or the disk refuses, and for content that is not what the Hub lists; that is removed.
     """
     part = partial_path(target, file)
-    with _hub_errors(listing.repository, listing.revision, part):
+    with hub_errors(listing.repository, listing.revision, part, "Run the same command again to resume"):
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
@@ -112,19 +113,13 @@ def is_content(path: Path, file: HubFile) -> bool:
     if path.stat().st_size != file.size:
         return False
     if file.sha256:
-        return digest(path) == file.sha256
+        return sha256_of(path) == file.sha256
     if not file.git_id:
         raise UserError(f"{file.path}: the Hub lists no hash for it, so it cannot be checked")
     # Git hashes a header before the content; nothing secret hangs on this sha1.
     blob = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
     blob.update(path.read_bytes())
     return blob.hexdigest() == file.git_id
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _expected(file: HubFile) -> str:
@@ -148,19 +143,21 @@ class _Watched(io.BufferedWriter):
 
 
 @contextlib.contextmanager
-def _hub_errors(repository: str, revision: str, part: Path | None = None) -> Iterator[None]:
-    """What the Hub's client raises, as one line that says what to do."""
+def hub_errors(
+    repository: str, revision: str = "", part: Path | None = None, otherwise: str = "Check the network"
+) -> Iterator[None]:
+    """What the Hub's client raises, as one line that says what to do: `otherwise`, where it may help to try again."""
     try:
         import httpx
         from huggingface_hub import errors
     except ImportError:
         raise UserError(
-            f"{repository}: the Hub's client is not installed: pip install 'huggingface_hub>=1.0' "
-            "(or all of 'migician[models]')"
+            f"{repository}: the Hub's client is not installed: pip install 'huggingface_hub>=1.0'"
         ) from None
-    again = "Run the same command again to go on from there" if part else "Check the network"
     try:
         yield
+    except errors.HFValidationError as error:
+        raise UserError(f"{repository!r}: expected USER/NAME: {str(error).splitlines()[0]}") from None
     except errors.GatedRepoError:
         raise UserError(
             f"{repository}: asks for permission; accept its terms on the Hub, then run: hf auth login"
@@ -173,13 +170,18 @@ def _hub_errors(repository: str, revision: str, part: Path | None = None) -> Ite
         ) from None
     except errors.OfflineModeIsEnabled:
         raise UserError(f"{repository}: HF_HUB_OFFLINE is set, and this needs the Hub. Unset it") from None
+    except errors.LocalTokenNotFoundError:
+        raise UserError(f"{repository}: not logged in to the Hub; run: hf auth login") from None
     except errors.HfHubHTTPError as error:
-        raise UserError(f"{repository}: the Hub answers {error.response.status_code}. {again}") from None
+        status = error.response.status_code
+        advice = "Log in with a token that may do this: hf auth login" if status in (401, 403, 404) else otherwise
+        raise UserError(f"{repository}: the Hub answers {status}. {advice}") from None
     except httpx.HTTPError as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"{repository}: the Hub cannot be reached ({reason}). {again}; HF_ENDPOINT names a mirror"
+            f"{repository}: the Hub cannot be reached ({reason}). {otherwise}; HF_ENDPOINT names a mirror"
         ) from None
     except OSError as error:
         reason = error.strerror or str(error).strip().split("\n")[0]
-        raise UserError(f"{part or repository}: the download stopped: {reason}. {again}") from None
+        what = f"{part}: the download stopped" if part else f"{repository}: stopped"
+        raise UserError(f"{what}: {reason}. {otherwise}") from None

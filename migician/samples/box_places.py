@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -104,26 +103,6 @@ class Seen(msgspec.Struct, frozen=True):
     shuffled: bool
     answers_anchor: bool
     """Whether a box is answered for the very image that a shuffled sample's question gives it in."""
-
-
-class Spoken(Protocol):
-    """One utterance of a sample, wherever it was read."""
-
-    @property
-    def from_(self) -> str:
-        """Who speaks: human, gpt, system."""
-
-    @property
-    def value(self) -> str:
-        """What is said."""
-
-
-def count_copying(
-    type: str, images: Sequence[str], conversation: Sequence[Spoken], copying: dict[str, Copying]
-) -> Seen | None:
-    """`count_seen` for a conversation."""
-    told = [turn.value for turn in conversation if turn.from_ != "system"]
-    return count_seen(type, images, list(zip(told[::2], told[1::2], strict=False)), copying)
 
 
 def count_seen(

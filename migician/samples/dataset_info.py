@@ -5,16 +5,15 @@ Source: data/parser.py and data/loader.py of LLaMA-Factory 0.9.5, and data/READM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from migician.errors import UserError, writing
-from migician.files import HALF, is_file, is_folder, read_json, status
+from migician.errors import UserError
+from migician.files import HALF, is_file, is_folder, read_json, status, write_json
 from migician.samples.layouts import Layout
 
 INFO = "dataset_info.json"
@@ -28,6 +27,7 @@ _TAGS = {"user_tag": "human", "assistant_tag": "gpt", "system_tag": "system"} | 
     "observation_tag": "observation",
     "function_tag": "function_call",
 }
+_OWN_TAGS = {"role_tag": "from", "content_tag": "value", **_TAGS}
 
 
 class NotRead(Exception):
@@ -82,7 +82,7 @@ def _layout(entry: _Entry) -> Layout:
     given = entry.columns is not msgspec.UNSET
     columns = entry.columns if isinstance(entry.columns, dict) else _DEFAULTS
     tags: dict[str, str | None] = dict.fromkeys(("role_tag", "content_tag", *_TAGS))
-    tags |= entry.tags if isinstance(entry.tags, dict) else {"role_tag": "from", "content_tag": "value", **_TAGS}
+    tags |= entry.tags if isinstance(entry.tags, dict) else _OWN_TAGS
     more = [name for name in _MORE_COLUMNS if columns.get(name)]
     if more:
         raise NotRead(f"has the columns {', '.join(more)}")
@@ -175,15 +175,7 @@ def dataset_entry(file_name: str) -> dict[str, Any]:
         "file_name": file_name,
         "formatting": "sharegpt",
         "columns": {"messages": "conversations", "images": "images"},
-        "tags": {
-            "role_tag": "from",
-            "content_tag": "value",
-            "user_tag": "human",
-            "assistant_tag": "gpt",
-            "system_tag": "system",
-            "observation_tag": "observation",
-            "function_tag": "function_call",
-        },
+        "tags": _OWN_TAGS,
     }
 
 
@@ -200,8 +192,7 @@ def write_dataset_info(folder: str | Path, files: Mapping[str, str | Path]) -> P
         if not is_file(path):
             raise UserError(f"{path}: no such file, so dataset {name!r} cannot be described")
         entries[name] = dataset_entry(str(file))
-    with writing(target) as stream_:
-        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    write_json(target, entries)
     return target
 
 
@@ -211,8 +202,7 @@ def add_dataset(file: str | Path) -> Path:
     target = path.parent / INFO
     entries = entries_beside(path)
     entries[path.stem] = dataset_entry(path.name)
-    with writing(target) as stream_:
-        stream_.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    write_json(target, entries)
     return target
 
 
@@ -226,9 +216,6 @@ def entries_beside(file: str | Path) -> dict[str, Any]:
         raise UserError(f"{file}: its name is not UTF-8, so {INFO} cannot hold it; choose another")
     target = Path(file).parent / INFO
     return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
-
-
-_SAMPLES = (".json", ".jsonl")
 
 
 Report = Callable[[str, Path, str], None]
@@ -245,7 +232,7 @@ class Samples:
 
     file: Path
     layout: Layout | None = None
-    """As its entry in dataset_info.json says; None where there is none, and its first record tells."""
+    """As its entry in dataset_info.json says; None where there is none, and its first record shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,57 +245,31 @@ class Inputs:
 
 
 def inputs_of(path: Path, media_dir: Path | None, report: Report = unreported) -> Inputs:
-    """What `path` names; raises `UserError` where it is nothing that can be checked.
+    """The files of samples that a folder, its dataset_info.json or a file of samples names.
 
-    A new kind of thing to check is one function and one line in `_READERS`.
+    Raises `UserError` where `path` is nothing that can be checked.
     """
     if status(path) is None:
         raise UserError(f"{path}: no such file or folder")
-    for fits, read in _READERS:
-        if fits(path):
-            return Inputs(tuple(read(path, report)), media_dir or (path if path.is_dir() else path.parent))
-    raise UserError(f"{path}: neither a folder with {INFO} nor a file of samples ({', '.join(_SAMPLES)})")
-
-
-def _folder(path: Path, report: Report) -> Iterator[Samples]:
-    info = path / INFO
-    if not info.is_file():
+    home = media_dir or (path if is_folder(path) else path.parent)
+    info = path / INFO if is_folder(path) else path
+    if info.name != INFO:
+        if path.suffix not in _JSON:
+            raise UserError(f"{path}: neither a folder with {INFO} nor a file of samples ({', '.join(sorted(_JSON))})")
+        return Inputs((Samples(path, layout_beside(path)),), home)
+    if not is_file(info):
         raise UserError(f"{path}: holds no {INFO}; name a JSON file of samples in it, or build it with: migician build")
-    yield from _described(info, report)
+    entries = read_info(info).items()
+    return Inputs(tuple(one for name, entry in entries for one in samples_of(info, name, entry, report)), home)
 
 
-def _described(info: Path, report: Report) -> Iterator[Samples]:
-    """The files that a dataset_info.json names; what cannot be checked is reported."""
-    for files in dataset_files(info).values():
-        yield from files(report)
-
-
-def dataset_files(info: Path) -> dict[str, Callable[[Report], Iterator[Samples]]]:
-    """By name of a dataset in a dataset_info.json, what lists its files; raises `UserError` for another form."""
-    return {name: partial(_entry, info, name, entry) for name, entry in read_info(info).items()}
-
-
-def _entry(info: Path, name: str, content: dict[str, Any], report: Report) -> Iterator[Samples]:
+def samples_of(info: Path, name: str, content: dict[str, Any], report: Report) -> list[Samples]:
+    """The files of the entry `name` of a dataset_info.json; what cannot be checked is reported."""
     try:
         layout = layout_of(content)
-        files = files_of(info, content)
+        return [Samples(file, layout) for file in files_of(info, content)]
     except UserError as error:
         report("info", info, f"{name}: {error}")
     except NotRead as reason:
-        value = f"{name} {reason}: {msgspec.json.encode(content).decode()}"
-        report("not_checked", info, value)
-    else:
-        for file in files:
-            yield Samples(file, layout)
-
-
-def _file(path: Path, report: Report) -> Iterator[Samples]:
-    yield Samples(path, layout_beside(path))
-
-
-_READERS: list[tuple[Callable[[Path], bool], Callable[[Path, Report], Iterator[Samples]]]] = [
-    (Path.is_dir, _folder),
-    (lambda path: path.name == INFO, _described),
-    (lambda path: path.suffix in _SAMPLES, _file),
-]
-"""What a path may be, first that fits: how to know it, how to list its files."""
+        report("not_checked", info, f"{name} {reason}: {msgspec.json.encode(content).decode()}")
+    return []

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from migician.boxes import Size
+from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import UserError
 from migician.files import conform, is_file, read_object
 from migician.samples.sample import IMAGE_MARK
@@ -35,14 +35,15 @@ _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 class Resize:
     """How large images may be, in pixels: first by the training YAML, then by the checkpoint."""
 
-    image_max_pixels: int = 768 * 768
-    """LLaMA-Factory's setting of this name, and its default."""
+    image_max_pixels: int = TRAINED_PIXELS
+    """LLaMA-Factory's setting of this name."""
     image_min_pixels: int = 32 * 32
     processor_max_pixels: int = 16384 * 28 * 28
     """Of `preprocessor_config.json`; the defaults are the released Qwen2-VL-7B-Instruct's."""
     processor_min_pixels: int = 56 * 56
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def image_tokens(size: Size, resize: Resize | None = None) -> int:
     """How many tokens an image of `size` (width, height) becomes, the two around it not counted.
 
@@ -51,11 +52,7 @@ def image_tokens(size: Size, resize: Resize | None = None) -> int:
     >>> image_tokens((640, 480)), image_tokens((4000, 3000)), image_tokens((10, 10))
     (391, 768, 4)
     """
-    return _image_tokens(size, resize or Resize())
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _image_tokens(size: Size, resize: Resize) -> int:
+    resize = resize or Resize()
     width, height = prepared(size, resize)
     columns, rows = cells(width, height, resize.processor_min_pixels, resize.processor_max_pixels)
     return columns * rows

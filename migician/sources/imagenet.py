@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
-from migician.files import is_file, is_folder, whole
-from migician.sources.formats.reading import clipped, size_of, text_lines, text_of
+from migician.files import is_file, is_folder, read_bytes, read_text, whole
+from migician.sources.formats.reading import clipped, size_of, text_lines
 from migician.sources.scenes import Scene, Tally, Thing
 
 _Object = tuple[str, int, int, int, int]
@@ -176,7 +176,7 @@ def _object(element: ElementTree.Element) -> _Object:
 
 def _tree(file: Path) -> ElementTree.Element:
     """The root element of an XML without a document type: nothing in it can expand or name another file."""
-    text = text_of(file)
+    text = read_text(file)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UserError(
             f"{file}: declares a document type or entities, as no annotation of ImageNet does; it is refused"
@@ -205,7 +205,7 @@ def _solution(file: Path, tally: Tally) -> dict[str, list[_Object]]:
     solved: dict[str, list[_Object]] = {}
     lines = text_lines(file)
     # Every list of numbers ends with a space: without it the last number may lack digits.
-    if not file.read_bytes()[-1:].isspace():
+    if not read_bytes(file)[-1:].isspace():
         tally.add("last line of LOC_val_solution.csv cut off")
         del lines[-1:]
     for number, line in enumerate(lines[1:], start=2):

@@ -151,7 +151,7 @@ def test_a_connection_that_drops_goes_on_in_the_same_run(hub, tmp_path):
 
 def test_a_connection_that_stays_down_goes_on_in_the_next_run(hub, tmp_path):
     hub.drop["Free-Form.zip"] = 1000
-    with pytest.raises(UserError, match=r"cannot be reached.*Run the same command again to go on") as caught:
+    with pytest.raises(UserError, match=r"cannot be reached.*Run the same command again to resume") as caught:
         run(tmp_path)
     assert "\n" not in str(caught.value)
     (part,) = (tmp_path / "MGrounding-630k/archives").glob(".Free-Form.zip.*.part")

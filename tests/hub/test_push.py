@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, constants
 
 from migician.cli import app
 from migician.errors import UserError
-from migician.hub.push import cargo, push
+from migician.hub.push import push, upload_of
 from tests.upload_stand_in import Uploads
 
 
@@ -46,7 +46,7 @@ def client(hub: Uploads) -> Any:
 
 
 def test_what_is_listed_goes_and_nothing_else(uploads: Uploads, tmp_path: Path) -> None:
-    load = cargo(dataset(tmp_path / "d"), private=False)
+    load = upload_of(dataset(tmp_path / "d"), private=False)
     push(load, "me/d", client(uploads))
     assert uploads.private == {"me/d": False}
     sent = {path: content for (_, path), content in uploads.files.items()}
@@ -56,7 +56,7 @@ def test_what_is_listed_goes_and_nothing_else(uploads: Uploads, tmp_path: Path) 
 
 
 def test_again_to_the_same_place(uploads: Uploads, tmp_path: Path) -> None:
-    load = cargo(dataset(tmp_path / "d"), private=True)
+    load = upload_of(dataset(tmp_path / "d"), private=True)
     for _ in range(2):
         push(load, "me/d", client(uploads))
     assert uploads.private == {"me/d": True}
@@ -65,53 +65,55 @@ def test_again_to_the_same_place(uploads: Uploads, tmp_path: Path) -> None:
 def test_what_is_to_be_private_never_goes_where_all_can_see(uploads: Uploads, tmp_path: Path) -> None:
     uploads.private["me/d"] = False
     with pytest.raises(UserError, match="me/d: is public already"):
-        push(cargo(dataset(tmp_path / "d"), private=True), "me/d", client(uploads))
+        push(upload_of(dataset(tmp_path / "d"), private=True), "me/d", client(uploads))
     assert uploads.files == {}
 
 
-@pytest.mark.parametrize(("status", "cure"), [(401, "hf auth login"), (403, "hf auth login"), (500, "Run it again")])
+@pytest.mark.parametrize(
+    ("status", "fix"), [(401, "hf auth login"), (403, "hf auth login"), (500, "Run the same command again")]
+)
 def test_what_the_hub_refuses_is_one_line(
-    uploads: Uploads, tmp_path: Path, status: int, cure: str, monkeypatch: pytest.MonkeyPatch
+    uploads: Uploads, tmp_path: Path, status: int, fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads.refuse = status
-    with pytest.raises(UserError, match=f"me/d: the Hub answers {status}.*{cure}"):
-        push(cargo(dataset(tmp_path / "d"), private=False), "me/d", client(uploads))
+    with pytest.raises(UserError, match=f"me/d: the Hub answers {status}.*{fix}"):
+        push(upload_of(dataset(tmp_path / "d"), private=False), "me/d", client(uploads))
 
 
 def test_a_hub_that_is_not_there(uploads: Uploads, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="me/d: the Hub cannot be reached"):
-        push(cargo(dataset(tmp_path / "d"), private=False), "me/d", HfApi(endpoint="http://127.0.0.1:9"))
+        push(upload_of(dataset(tmp_path / "d"), private=False), "me/d", HfApi(endpoint="http://127.0.0.1:9"))
 
 
 def test_names_that_are_none(uploads: Uploads, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--repo 'a/b/c': expected USER/NAME"):
-        push(cargo(dataset(tmp_path / "d"), private=False), "a/b/c", client(uploads))
+    with pytest.raises(UserError, match="'a/b/c': expected USER/NAME"):
+        push(upload_of(dataset(tmp_path / "d"), private=False), "a/b/c", client(uploads))
 
 
-class TestCargo:
-    def test_a_link_is_refused_with_the_cure(self, tmp_path: Path) -> None:
+class TestUpload:
+    def test_a_link_is_refused_with_the_fix(self, tmp_path: Path) -> None:
         folder = dataset(tmp_path / "d")
         (tmp_path / "source").mkdir()
         (folder / "MGrounding-630k" / "Difference").mkdir(parents=True)
         (folder / "MGrounding-630k" / "Difference" / "COCO").symlink_to(tmp_path / "source")
         with pytest.raises(UserError, match=r"Difference/COCO: leads out of .*migician export .* --collect"):
-            cargo(folder, private=True)
+            upload_of(folder, private=True)
 
     def test_images_that_may_not_be_passed_on(self, tmp_path: Path) -> None:
         for number, stored in enumerate(("embedded", "files")):
             folder = dataset(tmp_path / str(number), "objects365", stored)
             with pytest.raises(UserError, match="holds images of objects365, whose terms forbid"):
-                cargo(folder, private=False)
-            assert any("Objects365" in line for line in cargo(folder, private=True).terms)
+                upload_of(folder, private=False)
+            assert any("Objects365" in line for line in upload_of(folder, private=True).terms)
         for number, given in enumerate([("objects365", "named"), ("objects365", "files", 0), ("coco", "files")]):
-            assert cargo(dataset(tmp_path / f"fine{number}", *given), private=False).files
+            assert upload_of(dataset(tmp_path / f"fine{number}", *given), private=False).files
 
     def test_folders_that_are_no_dataset(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"holds no README\.md"):
-            cargo(tmp_path, private=False)
+            upload_of(tmp_path, private=False)
         (dataset(tmp_path / "d") / "card.json").write_text("[]")
         with pytest.raises(UserError, match=r"card\.json: not a card of this version"):
-            cargo(tmp_path / "d", private=False)
+            upload_of(tmp_path / "d", private=False)
 
 
 def test_a_dry_run_only_lists(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ class TestFaults:
     def test_no_mapping(self, tmp_path: Path) -> None:
         write(tmp_path, "n01440764_1", thing(1, 1, 9, 9))
         (tmp_path / "LOC_synset_mapping.txt").unlink()
-        with pytest.raises(UserError, match=r"LOC_synset_mapping\.txt: no such file"):
+        with pytest.raises(UserError, match=r"LOC_synset_mapping\.txt: cannot be read: No such file"):
             list(imagenet.read(tmp_path, Tally()))
 
     @pytest.mark.parametrize("row", ["n01440764 1 2 3", "n01440764 1 2 3 x", "n01440764 1 2 3 4 n01443537"])

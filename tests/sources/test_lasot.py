@@ -181,5 +181,5 @@ class TestLasot:
     def test_splits(self, tmp_path: Path, sequence: Path) -> None:
         with pytest.raises(UserError, match="unknown split 'val'. Known: train, test"):
             list(lasot.read(tmp_path, Tally(), split="val"))
-        with pytest.raises(UserError, match=r"testing_set\.txt: no such file"):
+        with pytest.raises(UserError, match=r"testing_set\.txt: cannot be read: No such file"):
             list(lasot.read(tmp_path, Tally(), split="test"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError
 from migician.models.checkpoint import Checkpoint
 from migician.models.engines.threads import settle
@@ -18,7 +19,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torc
 _ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
 # Room beside the weights -> pixels of one image. A 7B model needs about 2 GB for six images of
 # 768 x 768; the steps below are that estimate with as much again in reserve.
-_PIXELS = ((4e9, 768 * 768), (2e9, 560 * 560), (0, 392 * 392))
+_PIXELS = ((4e9, TRAINED_PIXELS), (2e9, 560 * 560), (0, 392 * 392))
 
 
 @dataclass(frozen=True, slots=True)

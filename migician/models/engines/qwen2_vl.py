@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from migician.boxes import Size
+from migician.boxes import TRAINED_PIXELS, Size
 from migician.boxtext import BOX_END, BOX_START, BoxStyle
 from migician.errors import UserError
 from migician.models import missing_extra, refuse_unknown
@@ -43,9 +43,6 @@ except ModuleNotFoundError as error:
     raise UserError(missing_extra(error)) from None
 
 log = logging.getLogger(__name__)
-
-TRAINED_PIXELS = 768 * 768
-"""The most pixels an image was trained with: the default of LLaMA-Factory's `image_max_pixels`."""
 
 STOPS = ("<|im_end|>", "<|endoftext|>")
 # Tokens that stand for pixels; in a text they would be taken for an image that is not there.

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from migician.boxes import Size
+from migician.boxes import TRAINED_PIXELS, Size
 from migician.draw import encoded
 from migician.files import decoded, is_file
 from migician.models.family import Family
@@ -27,7 +27,6 @@ Scaling = Callable[[Size], Size]
 """The size at which an image of a size is given."""
 
 _SIDE, _LEAST_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
-_MOST_PIXELS = 768 * 768
 _SENT_AS_IS = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
 
 
@@ -66,7 +65,7 @@ def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
     """
     width, height = size
     if family.style.scale == "pixel":
-        columns, rows = cells(width, height, _LEAST_PIXELS, max_pixels or _MOST_PIXELS, _SIDE)
+        columns, rows = cells(width, height, _LEAST_PIXELS, max_pixels or TRAINED_PIXELS, _SIDE)
         return columns * _SIDE, rows * _SIDE
     if max_pixels is None or width * height <= max_pixels:
         return size
@@ -77,7 +76,7 @@ def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
 def sent_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
     """What a report says of the sizes that `sent_size` gives."""
     if family.style.scale == "pixel":
-        most = max_pixels or _MOST_PIXELS
+        most = max_pixels or TRAINED_PIXELS
         told = f"multiples of {_SIDE}, {_LEAST_PIXELS} to {most} pixels"
         return {"min_pixels": _LEAST_PIXELS, "max_pixels": most, "sizes_sent": told}
     told = "as the files have them" + (f", larger ones shrunk to {max_pixels} pixels" if max_pixels else "")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from migician.boxes import Size
+from migician.boxes import TRAINED_PIXELS, Size
 from migician.boxtext import BoxStyle
 from migician.errors import UserError
 from migician.models import missing_extra
@@ -39,9 +39,6 @@ try:
     from migician.models.engines.patches import use_product
 except ModuleNotFoundError as error:
     raise UserError(missing_extra(error)) from None
-
-_MOST_PIXELS = 768 * 768
-"""Of one image, for families whose processors scale by area: what Qwen2-VL gets here too."""
 
 
 class ImageTextModel:
@@ -200,7 +197,7 @@ def load(
     checkpoint = read_checkpoint(folder)
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
     processor = _processor(folder)
-    _limit_pixels(processor.image_processor, machine.affordable_pixels(_MOST_PIXELS), max_pixels)
+    _limit_pixels(processor.image_processor, machine.affordable_pixels(TRAINED_PIXELS), max_pixels)
     model = machine.load(AutoModelForImageTextToText, folder)
     use_product(model)
     name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name

@@ -14,6 +14,7 @@ from PIL import Image
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
+from migician.files import read_text
 from migician.sources.scenes import Tally
 
 _HEAD = 1024
@@ -87,22 +88,9 @@ def _jpeg_size(image: Path | str) -> Size | None:
     return None
 
 
-def text_of(file: Path) -> str:
-    """What a file of UTF-8 says; raises `UserError` where it cannot be read."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
-    if "\0" in text:  # so UTF-16 looks where all of it is ASCII
-        raise UserError(f"{file}: cannot be read: it is not UTF-8")
-    return text
-
-
 def text_lines(file: Path) -> list[str]:
     """The lines of a text file, without the empty ones at its end; raises `UserError` where it cannot be read."""
-    return text_of(file).rstrip().splitlines()
+    return read_text(file).rstrip().splitlines()
 
 
 CLIPPING = ("", "box clipped to the image", "box without area in the image", "box that is not a number")

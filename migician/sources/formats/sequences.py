@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from migician.boxes import Box, Size
 from migician.errors import UserError
+from migician.files import read_bytes
 from migician.sources.formats.reading import CLIPPED, CLIPPING, all_clipped, size_of, text_lines
 from migician.sources.scenes import Frame, Tally
 
@@ -81,7 +82,7 @@ def read_boxes(file: Path, frames: NumberedFrames) -> NDArray[np.float64]:
     readers count and leave out.
     """
     rows = read_rows(file, "x,y,w,h")
-    content = file.read_bytes()
+    content = read_bytes(file)
     if not content.endswith(b"\n") and not _has_all_decimals(content.rpartition(b"\n")[2]):
         if len(rows) < len(frames):
             raise UserError(f"{file}: cut off in line {len(rows)}, for {len(frames)} frames; unpack it again")

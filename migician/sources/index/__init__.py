@@ -16,7 +16,7 @@ import numpy as np
 
 from migician.again import making, stamp
 from migician.errors import UserError, unknown
-from migician.files import is_file, is_folder, read_json
+from migician.files import is_file, is_folder, read_json, write_json
 from migician.sources import SOURCES, scenes_of
 from migician.sources.index.pairs import Pairs, write_pairs
 from migician.sources.index.scenes import Scenes, write_scenes
@@ -93,7 +93,7 @@ def write_index(source: str, root: Path, folder: Path, *, split: str, images: st
     write, _ = _KINDS[SOURCES[source].gives]
     count = write(scenes, folder, base)
     about = _About(VERSION, source, split, str(base), count, left_out.counts)
-    (folder / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+    write_json(folder / "index.json", about)
 
 
 def is_index(folder: str | Path) -> bool:
@@ -109,9 +109,9 @@ def open_index(folder: str | Path) -> Index:
     about = read_json(file, _About, "an index of migician (make it with: migician index)")
     is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
     if not is_readable or about.source not in SOURCES:
-        raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
+        raise UserError(f"{file}: made by another version of migician; make it again with migician index")
     if not is_folder(about.root):
-        raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
+        raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index again")
     _, opened = _KINDS[SOURCES[about.source].gives]
     items = opened(Path(folder), Path(about.root))
     if isinstance(items, Tracks) and not len(items.fps):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
@@ -121,18 +122,13 @@ class PathColumn:
             column.close()
 
 
-class Columns:
-    """Several columns that are closed together."""
-
-    def __init__(self, *columns: Any) -> None:
-        self._columns = columns
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        for column in self._columns:
-            column.close()
+@contextlib.contextmanager
+def closing(*columns: Column | TextColumn | NumberedTexts | PathColumn) -> Iterator[None]:
+    """Close several columns when the block ends."""
+    with contextlib.ExitStack() as stack:
+        for column in columns:
+            stack.callback(column.close)
+        yield
 
 
 def mapped(file: Path, dtype: str, width: int = 1) -> NDArray[Any]:

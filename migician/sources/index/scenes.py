@@ -13,12 +13,12 @@ from migician.boxes import Box, Size, writable
 from migician.sources.index.columns import (
     SCALE,
     Column,
-    Columns,
     NumberedTexts,
     PathColumn,
     Paths,
     TextColumn,
     Texts,
+    closing,
     mapped,
     view,
 )
@@ -38,7 +38,7 @@ def write_scenes(scenes: Iterable[Scene], folder: Path, root: Path) -> int:
     label_of, marks = Column(folder / "label_of.u32", "I"), Column(folder / "marks.u8", "B")
     labels, phrases = NumberedTexts(folder / "labels.txt"), TextColumn(folder / "phrases.txt")
     unboxed, unboxed_ends = Column(folder / "unboxed.u32", "I"), Column(folder / "unboxed_ends.i64", "q")
-    with Columns(paths, sizes, ends, boxes, areas, label_of, marks, labels, phrases, unboxed, unboxed_ends):
+    with closing(paths, sizes, ends, boxes, areas, label_of, marks, labels, phrases, unboxed, unboxed_ends):
         for column in (ends, unboxed_ends):
             column.append(0)
         rest = iter(scenes)

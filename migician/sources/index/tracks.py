@@ -13,11 +13,11 @@ from migician.sources.formats.reading import size_of
 from migician.sources.index.columns import (
     SCALE,
     Column,
-    Columns,
     NumberedTexts,
     PathColumn,
     Paths,
     Texts,
+    closing,
     mapped,
     view,
 )
@@ -37,7 +37,7 @@ def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
     which_size, sizes = Column(folder / "size_of.u32", "I"), Column(folder / "sizes.u32", "I")
     fps = Column(folder / "fps.f32", "f")
     numbers: dict[Size | None, int] = {}
-    with Columns(paths, boxes, ends, label_of, labels, which_size, sizes, fps):
+    with closing(paths, boxes, ends, label_of, labels, which_size, sizes, fps):
         ends.append(0)
         for track in tracks:
             for frame in track.frames:

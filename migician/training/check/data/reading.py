@@ -22,7 +22,7 @@ import numpy as np
 from migician.errors import NOT_JSON, UserError
 from migician.files import decoded
 from migician.progress import progress_bar
-from migician.samples.box_places import Copying, count_copying
+from migician.samples.box_places import Copying, count_seen
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
@@ -201,7 +201,9 @@ class Reader:
         return kept
 
     def _copying(self, record: Record, place: Place) -> None:
-        found = count_copying(str(record.type), record.images, record.conversations, self.read.copying)
+        spoken = [turn.value for turn in record.conversations if turn.from_ != "system"]
+        turns = list(zip(spoken[::2], spoken[1::2], strict=False))
+        found = count_seen(str(record.type), record.images, turns, self.read.copying)
         if found and found.answers_anchor:
             self._findings.add("anchor", place)
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from migician.errors import UserError, closest
 from migician.files import is_file, read_json
-from migician.samples.dataset_info import Inputs, Samples, dataset_files
+from migician.samples.dataset_info import Inputs, Samples, read_info, samples_of
 from migician.samples.lengths import Resize, TokenizerTokens, processor_pixels
 from migician.training.check.data import Options, check_inputs
 from migician.training.check.data.findings import Findings, Place
@@ -123,14 +123,14 @@ def _datasets(settings: Settings, findings: Findings) -> Iterator[_Set]:
             findings.add("setting_path", Place(str(settings.file), value=value))
             entries, drawn = {}, {}
         else:
-            entries = dataset_files(settings.info)
+            entries = read_info(settings.info)
             drawn = read_json(settings.info, dict[str, _Entry], "a dataset_info.json of LLaMA-Factory")
     except UserError as error:
         findings.add("info", Place(str(settings.info), value=str(error)))
         entries, drawn = {}, {}
     for name in names:
         if name in entries:
-            yield _Set(tuple(entries[name](findings.in_file)), drawn[name].num_samples)
+            yield _Set(tuple(samples_of(settings.info, name, entries[name], findings.in_file)), drawn[name].num_samples)
             continue
         if entries:
             value = f"{name!r} is not in {settings.info}. Known: {', '.join(entries)}.{closest(name, entries)}"

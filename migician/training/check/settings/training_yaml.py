@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError
 from migician.files import conform, decode_yaml, read_object, read_yaml
 
@@ -19,7 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "eval_dataset": None, "eval_strategy": "no", "finetuning_type": "lora", "fp16": False,
     "freeze_extra_modules": None, "freeze_language_model": False, "freeze_multi_modal_projector": True,
     "freeze_trainable_layers": 2, "freeze_trainable_modules": "all", "freeze_vision_tower": True,
-    "gradient_accumulation_steps": 1, "image_max_pixels": 768 * 768, "image_min_pixels": 32 * 32,
+    "gradient_accumulation_steps": 1, "image_max_pixels": TRAINED_PIXELS, "image_min_pixels": 32 * 32,
     "interleave_probs": None, "load_best_model_at_end": False, "lora_rank": 8, "lora_target": "all",
     "lr_scheduler_type": "linear", "max_samples": None, "max_steps": -1, "media_dir": None, "mix_strategy": "concat",
     "model_name_or_path": None, "neat_packing": False, "num_train_epochs": 3.0, "output_dir": None,
