@@ -133,7 +133,7 @@ def draw_annotations(root: Path, images: int) -> Path:
         stream.write('], "annotations": [')
         for start in range(0, images, 10_000):
             write_boxes(stream, rng, start, min(10_000, images - start), chances)
-        labels = [{"name": f"Thing {number}", "id": number} for number in range(1, LABELS + 1)]
+        labels = [{"name": f"Instance {number}", "id": number} for number in range(1, LABELS + 1)]
         stream.write(f'], "categories": {json.dumps(labels)}}}')
     return file
 

@@ -27,7 +27,7 @@ from migician.sampling import derived
 from migician.sources.index.pairs import Pairs, write_pairs
 from migician.sources.index.scenes import Scenes, write_scenes
 from migician.sources.index.tracks import Tracks, write_tracks
-from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
+from migician.sources.scenes import Frame, ImagePair, Instance, Scene, Tally, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft
 
@@ -80,7 +80,7 @@ def photos(name: str, count: int, labels: int, things: int, phrases: bool = Fals
         boxes = zip(np.concatenate([corners, corners + sides], axis=1).tolist(), kinds, strict=True)
         for number, many in enumerate(counts[: count - start], start=start):
             shown = tuple(
-                Thing(Box(*box), f"thing {kind}", f"a thing of kind {kind} in image {number}" if phrases else "")
+                Instance(Box(*box), f"thing {kind}", f"a thing of kind {kind} in image {number}" if phrases else "")
                 for box, kind in (next(boxes) for _ in range(many))
             )
             yield Scene(str(number), Path(f"/{name}/{number:08d}.jpg"), SIZE, shown)
@@ -92,7 +92,7 @@ def portraits(count: int) -> Iterator[Scene]:
     for number in range(count):
         side = rng.uniform(0.1, 0.44) if rng.random() < 1 / 7 else rng.uniform(0.5, 0.97)
         x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
-        thing = Thing(Box(x, y, x + side, y + side), f"class {number % 1000}")
+        thing = Instance(Box(x, y, x + side, y + side), f"class {number % 1000}")
         yield Scene(str(number), Path(f"/imagenet/{number:08d}.JPEG"), SIZE, (thing,))
 
 

@@ -43,11 +43,8 @@ class Unpacked:
     there: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    info: zipfile.ZipInfo
-    path: str
-    """Where it goes, relative to the target."""
+_Member = tuple[zipfile.ZipInfo, str]
+"""What the archive says of it, and where it goes, relative to the target."""
 
 
 def unpack(
@@ -72,14 +69,14 @@ def unpack(
     """
     with open_zip(file) as archive:
         members = _members(archive, file, target, tuple(strip), below, reserved)
-        missing = [member for member in members if not _is_there(member, target, file)]
-        _check_room(file, target, missing)
-        total, done = sum(member.info.file_size for member in missing), 0
+        missing = [(info, path) for info, path in members if not _is_there(info, target / path, file)]
+        check_room(target, _on_disk(missing), f"unpacking {file.name}")
+        total, done = sum(info.file_size for info, _ in missing), 0
         folders: set[Path] = set()
         _remove(target / _PARTIAL)  # of a run that was killed; never written through a link
-        for member in missing:
-            _write(archive, member, target, file, folders)
-            done += member.info.file_size
+        for info, path in missing:
+            _write(archive, info, path, target, file, folders)
+            done += info.file_size
             if report:
                 report(done, total)
     return Unpacked(len(missing), len(members) - len(missing))
@@ -96,7 +93,7 @@ def missing_bytes(
     """Room on disk that unpacking needs, less the members that are there, by name and size."""
     with open_zip(file) as archive:
         members = _members(archive, file, target, tuple(strip), below, reserved)
-        return sum(_on_disk(one) for one in members if not _has_size(target / one.path, one.info.file_size))
+        return _on_disk([(info, path) for info, path in members if not _has_size(target / path, info.file_size)])
 
 
 def check_name(name: str) -> str | None:
@@ -152,7 +149,7 @@ def _members(
         if path.partition("/")[0].casefold() in reserved:
             raise _refused(file, info, f"would stand in the place of this command's own {path.partition('/')[0]}")
     _check_places(found, file)
-    return [_Member(info, path) for info, path in found]
+    return found
 
 
 def _refused(file: Path, info: zipfile.ZipInfo, fault: str) -> UserError:
@@ -201,15 +198,14 @@ def _check_places(found: list[tuple[zipfile.ZipInfo, str]], file: Path) -> None:
         raise UserError(f"{file}: member {names[key]!r} is also the folder of another; nothing was unpacked")
 
 
-def _is_there(member: _Member, target: Path, file: Path) -> bool:
+def _is_there(info: zipfile.ZipInfo, path: Path, file: Path) -> bool:
     """Whether the member was unpacked before; raises `UserError` where another file is in its place."""
-    path = target / member.path
     if not (path.exists() or path.is_symlink()):
         return False
-    if _has_size(path, member.info.file_size) and _crc(path) == member.info.CRC:
+    if _has_size(path, info.file_size) and _crc(path) == info.CRC:
         return True
     raise UserError(
-        f"{path}: is there, and is not member {member.info.filename!r} of {file.name}. It is left alone: move it away"
+        f"{path}: is there, and is not member {info.filename!r} of {file.name}. It is left alone: move it away"
     )
 
 
@@ -229,12 +225,8 @@ def _crc(path: Path) -> int:
     return value
 
 
-def _on_disk(member: _Member) -> int:
-    return -(-member.info.file_size // _BLOCK) * _BLOCK
-
-
-def _check_room(file: Path, target: Path, members: list[_Member]) -> None:
-    check_room(target, sum(map(_on_disk, members)), f"unpacking {file.name}")
+def _on_disk(members: list[_Member]) -> int:
+    return sum(-(-info.file_size // _BLOCK) * _BLOCK for info, _ in members)
 
 
 def check_room(folder: Path, needed: int, purpose: str) -> None:
@@ -262,23 +254,20 @@ def gigabytes(size: int) -> str:
     return f"{size} bytes"
 
 
-def _write(archive: zipfile.ZipFile, member: _Member, target: Path, file: Path, folders: set[Path]) -> None:
-    path = target / member.path
-    _make_folder(path.parent, target, folders)
+def _write(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, target: Path, file: Path, folders: set[Path]
+) -> None:
+    _make_folder((target / path).parent, target, folders)
     partial = target / _PARTIAL
-    size = 0
     try:
         with partial.open("xb") as sink:
-            for chunk in _content(archive, member, file):
+            for chunk in _content(archive, info, file):
                 sink.write(chunk)
-                size += len(chunk)
-        if size != member.info.file_size:
-            raise UserError(
-                f"{file}: member {member.info.filename!r} has {size} bytes, not {member.info.file_size}. Fetch it again"
-            )
-        partial.rename(path)
+        if (size := partial.stat().st_size) != info.file_size:
+            raise UserError(f"{file}: member {info.filename!r} has {size} bytes, not {info.file_size}. Fetch it again")
+        partial.rename(target / path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{target / path}: cannot be written: {error.strerror or error}") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -290,13 +279,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _content(archive: zipfile.ZipFile, member: _Member, file: Path) -> Iterator[bytes]:
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> Iterator[bytes]:
     try:
-        with archive.open(member.info) as source:
+        with archive.open(info) as source:
             while chunk := source.read(_CHUNK):
                 yield chunk
     except _UNREADABLE as error:
-        raise UserError(f"{file}: member {member.info.filename!r} is damaged: {error}. Fetch it again") from None
+        raise UserError(f"{file}: member {info.filename!r} is damaged: {error}. Fetch it again") from None
 
 
 def _make_folder(folder: Path, target: Path, made: set[Path]) -> None:

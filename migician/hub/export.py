@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,10 @@ def export(
     files = _separate(inputs)
     allowed.check((one.file for one in files.values() if one.file != Path(dataset)), Path(dataset))
     with making(target, settings, force=force) as folder:
-        tables = _tables(files, folder, inputs.media_dir, allowed if images else None)
-        samples = {table.name: table.rows for table in tables if table.rows}
+        schema = _schema(images)
+        rows = {name: _rows(one, inputs.media_dir, allowed if images else None) for name, one in files.items()}
+        counts = {name: _write(one, folder / name, schema) for name, one in rows.items()}
+        samples = {name: count for name, count in counts.items() if count}
         if not samples:
             raise UserError(f"{dataset}: holds no sample")
         _describe(Path(dataset), folder, samples, "embedded" if images else "named", allowed)
@@ -93,31 +95,24 @@ def _separate(inputs: Inputs) -> dict[str, Samples]:
     return files
 
 
-def _tables(files: Mapping[str, Samples], folder: Path, media_dir: Path, allowed: ImageRoots | None) -> list[_Table]:
-    """`allowed` are the roots of images, None where they stay outside."""
-    tables = []
-    for name, samples in files.items():
-        file = samples.file
-        reader = LayoutReader(samples.layout, file.stem)
-        table = _Table(name, folder / name, _schema(allowed is not None))
-        with progress_bar(f"{name} to parquet") as report, table.writing():
-            for number, (offset, record) in enumerate(records(file)):
-                try:
-                    sample = reader.sample(record, number)
-                except NOT_JSON as error:
-                    raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
-                row = msgspec.to_builtins(sample) | {"id": str(sample.id)}
-                held = len(record)
-                if allowed:
-                    row["images"] = [
-                        {"bytes": _image_of(sample, image, media_dir, file, allowed), "path": image}
-                        for image in sample.images
-                    ]
-                    held += sum(len(image["bytes"]) for image in row["images"])
-                table.add(row, held)
-                report(table.rows, None)
-        tables.append(table)
-    return tables
+def _rows(samples: Samples, media_dir: Path, allowed: ImageRoots | None) -> Iterator[tuple[dict[str, Any], int]]:
+    """The rows of a file with their sizes in bytes; `allowed` are the roots of images, None where they stay outside."""
+    file, reader = samples.file, LayoutReader(samples.layout, samples.file.stem)
+    with progress_bar(f"{file.stem} to parquet") as report:
+        for number, (offset, record) in enumerate(records(file)):
+            try:
+                sample = reader.sample(record, number)
+            except NOT_JSON as error:
+                raise UserError(f"{file}: byte {offset}: not a sample: {error}") from None
+            row, size = msgspec.to_builtins(sample) | {"id": str(sample.id)}, len(record)
+            if allowed:
+                contents = [_image_of(sample, image, media_dir, file, allowed) for image in sample.images]
+                row["images"] = [
+                    {"bytes": content, "path": image} for content, image in zip(contents, sample.images, strict=True)
+                ]
+                size += sum(map(len, contents))
+            yield row, size
+            report(number + 1, None)
 
 
 def _image_of(sample: Sample, image: str, media_dir: Path, file: Path, allowed: ImageRoots) -> bytes:
@@ -154,59 +149,36 @@ def _schema(images: bool) -> Any:
     ).arrow_schema
 
 
-def _arrow() -> Any:
+def _write(rows: Iterator[tuple[dict[str, Any], int]], folder: Path, schema: Any) -> int:
+    """Write rows into the files of a new folder, if there are any; gives how many."""
     importlib.import_module("pyarrow.parquet")
-    return importlib.import_module("pyarrow")
+    arrow = importlib.import_module("pyarrow")
+    count, groups = 0, _groups(rows)
+    for shard, first in enumerate(groups):
+        folder.mkdir(exist_ok=True)
+        with (
+            (folder / f"train-{shard:05d}.parquet").open("wb") as stream,
+            arrow.parquet.ParquetWriter(stream, schema) as writer,
+        ):
+            for group in itertools.chain([first], groups):
+                writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+                count += len(group)
+                if stream.tell() >= SHARD:
+                    break
+    return count
 
 
-@dataclass(slots=True)
-class _Table:
-    """The rows of one file of samples, in shards."""
-
-    name: str
-    folder: Path
-    schema: Any
-    rows: int = 0
-    _shards: int = 0
-    _group: list[dict[str, Any]] = field(default_factory=list)
-    _held: int = 0
-    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _stream: Any = None
-    _writer: Any = None
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """What was added in the block is written when it ends."""
-        with self._open:
-            yield
-            self._flush()
-
-    def add(self, row: dict[str, Any], held: int) -> None:
-        """One more row, of so many bytes."""
-        self._group.append(row)
-        self._held += held
-        self.rows += 1
-        if self._held >= GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._group:
-            return
-        if self._writer is None:
-            self._begin()
-        self._writer.write_table(_arrow().Table.from_pylist(self._group, schema=self.schema))
-        self._group.clear()
-        self._held = 0
-        if self._stream.tell() >= SHARD:
-            self._open.close()
-            self._writer = None
-
-    def _begin(self) -> None:
-        self.folder.mkdir(exist_ok=True)
-        file = self.folder / f"train-{self._shards:05d}.parquet"
-        self._shards += 1
-        self._stream = self._open.enter_context(file.open("wb"))
-        self._writer = self._open.enter_context(_arrow().parquet.ParquetWriter(self._stream, self.schema))
+def _groups(rows: Iterator[tuple[dict[str, Any], int]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows, as many together as have `GROUP` bytes."""
+    group, held = [], 0
+    for row, size in rows:
+        group.append(row)
+        held += size
+        if held >= GROUP:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
 
 
 def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: Stored, allowed: ImageRoots) -> None:

@@ -290,7 +290,7 @@ def _fetch_archive(part: Part, planned: Plan, keep_archives: bool, say: Callable
 
 
 def _fetch_file(file: HubFile, place: Path, planned: Plan, say: Callable[[str], None]) -> None:
-    state = planned.state.files.setdefault(file.path, FileState(file.size, _hash(file)))
+    state = planned.state.files.setdefault(file.path, FileState(file.size, file.hash))
     if place.exists() or place.is_symlink():
         if is_file(place) and is_content(place, file):
             return
@@ -301,10 +301,6 @@ def _fetch_file(file: HubFile, place: Path, planned: Plan, say: Callable[[str], 
     with progress_bar(file.path, in_bytes=True) as report:
         download(planned.listing, file, place, report)
     say(f"{file.path}: {gigabytes(file.size)}, as the Hub lists it")
-
-
-def _hash(file: HubFile) -> str:
-    return f"sha256:{file.sha256}" if file.sha256 else f"git:{file.git_id}"
 
 
 def _mark_done(part: Part, planned: Plan) -> None:

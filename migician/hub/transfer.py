@@ -33,6 +33,11 @@ class HubFile:
     git_id: str | None
     """Of all others: the sha1 git gives the content."""
 
+    @property
+    def hash(self) -> str:
+        """What proves its content, with its kind."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"git:{self.git_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -103,7 +108,7 @@ def download(listing: Listing, file: HubFile, target: Path, report: Report | Non
         part.unlink()
         raise UserError(
             f"{listing.repository}: {file.path} arrived with another content than the Hub lists "
-            f"({_expected(file)}); it was removed. Run the same command again"
+            f"({file.hash}); it was removed. Run the same command again"
         )
     part.rename(target)
 
@@ -120,10 +125,6 @@ def is_content(path: Path, file: HubFile) -> bool:
     blob = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
     blob.update(path.read_bytes())
     return blob.hexdigest() == file.git_id
-
-
-def _expected(file: HubFile) -> str:
-    return f"sha256 {file.sha256}" if file.sha256 else f"git id {file.git_id}"
 
 
 class _Watched(io.BufferedWriter):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from migician.errors import UserError
 from migician.files import is_file, is_folder, status
@@ -31,24 +30,15 @@ from migician.sources import (
 from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 
 
-class Read(Protocol):
-    """What every reader does: stream what `root` holds, always in the same order, counting what it leaves out."""
-
-    def __call__(self, root: Path, tally: Tally, *, split: str = "train") -> Iterator[AnyScene]: ...  # noqa: D102
-
-
-class ReadFile(Protocol):
-    """What a reader does of one file over a folder of images, which has no splits."""
-
-    def __call__(self, images: Path, tally: Tally, *, file: Path) -> Iterator[AnyScene]: ...  # noqa: D102
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """One source dataset."""
 
     read: Callable[..., Iterator[AnyScene]]
-    """A `Read`, or with `of_file` a `ReadFile`."""
+    """`read(root, tally, *, split="train")` or, with `of_file`, `read(images, tally, *, file)`.
+
+    It streams what is there, always in the same order, and counts what it leaves out.
+    """
     folder: str
     """Its name in the released layout, below the task family's folder."""
     gives: type[AnyScene]

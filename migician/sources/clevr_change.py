@@ -26,6 +26,8 @@ from migician.sources.scenes import ImagePair, Tally
 SIZE = (480, 320)
 """Of all images as released. Boxes are in its pixels, so they would be wrong on resized images."""
 
+_Xywh = tuple[float, float, float, float]
+
 
 class _Change(msgspec.Struct, frozen=True):
     # The form is known only from programs that use it: what else is in a record, and what stands for an absent box
@@ -94,19 +96,10 @@ def _boxes(change: _Change, before: Path, after: Path, tally: Tally) -> tuple[Bo
     if given == (None, None):
         tally.add("change without a box")
         return None
-    if not all(box is None or _is_xywh(box) for box in given):
+    try:
+        xywh = msgspec.convert(given, tuple[_Xywh | None, _Xywh | None])
+    except msgspec.ValidationError:
         tally.add("box that is not x, y, w, h")
         return None
-    first, second = (_box(box, tally) for box in given)
+    first, second = (one and clipped(Box.from_xywh_pixels(*one, SIZE), tally) for one in xywh)
     return (first, second) if first or second else None
-
-
-def _box(xywh: list[float] | None, tally: Tally) -> Box | None:
-    if xywh is None:
-        return None
-    x, y, width, height = xywh
-    return clipped(Box.from_xywh_pixels(x, y, width, height, SIZE), tally)
-
-
-def _is_xywh(box: Any) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)

@@ -23,7 +23,7 @@ from migician.sources.formats.cocojson import read_instances
 from migician.sources.formats.pairs import relative
 from migician.sources.formats.phrases import key_words, kind_of, nouns
 from migician.sources.formats.reading import UNREADABLE, Listing, clipped, size_of
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -128,7 +128,7 @@ class _Labels:
 
 def _things(
     line: _Line, size: Size, place: str, labels: _Labels, tally: Tally
-) -> tuple[tuple[Thing, ...], frozenset[str]]:
+) -> tuple[tuple[Instance, ...], frozenset[str]]:
     """The things of an image, and the labels that are there without a box of their own."""
     unboxed: set[str] = set()
     phrases = Counter(one.phrase.strip().lower() for one in line.objects)
@@ -150,7 +150,7 @@ def _things(
             unboxed.update(other for other in named if other != label)
         box = clipped(Box.from_pixels(x1, y1, x2, y2, size), tally)
         if box and (label or phrase):
-            things.append(Thing(box, label, phrase))
+            things.append(Instance(box, label, phrase))
         elif label:
             unboxed.add(label)
     return tuple(things), frozenset(unboxed)

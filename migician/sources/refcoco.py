@@ -11,7 +11,6 @@ lady with the blue shirt", ...}], ...}], read without running it; instances.json
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from pathlib import Path
 import msgspec
 
 from migician.boxes import Box, is_writable
-from migician.errors import NOT_JSON, UserError, unknown
-from migician.files import conform, is_file
+from migician.errors import UserError, unknown
+from migician.files import conform, is_file, read_json
 from migician.sources.formats.plainpickle import read_plain_pickle
 from migician.sources.formats.reading import clipped
 from migician.sources.scenes import Tally
@@ -143,17 +142,7 @@ def of_split(refs: list[Ref], split: str, folder: Path) -> list[Ref]:
 
 def read_instances(file: Path) -> Instances:
     """The images and objects of an instances.json; raises `UserError` for what is none."""
-    try:
-        with (
-            file.open("rb") as opened,
-            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as view,
-        ):
-            return msgspec.json.decode(view, type=Instances)
-    except NOT_JSON as error:
-        raise UserError(f"{file}: not an instances file: {error}") from None
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped: ValueError
-        raise UserError(f"{file}: cannot be read: {error}") from None
+    return read_json(file, Instances, "an instances file")
 
 
 def candidates(image: ListedImage) -> list[str]:

@@ -23,7 +23,7 @@ from migician.errors import UserError
 from migician.files import is_file, is_folder, read_json
 from migician.sources.formats.grand import read_grand
 from migician.sources.formats.reading import clipped, size_of
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -91,10 +91,10 @@ def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Itera
         tally.add("image without a usable box")
 
 
-def _unlabelled(masks: _Masks | None, size: Size, tally: Tally) -> list[Thing]:
+def _unlabelled(masks: _Masks | None, size: Size, tally: Tally) -> list[Instance]:
     widened = ((x, y, w + 1, h + 1) for x, y, w, h in (mask.bbox for mask in (masks.annotations if masks else [])))
     boxes = (clipped(Box.from_xywh_pixels(*bbox, size), tally) for bbox in widened)
-    return [Thing(box, "") for box in boxes if box]
+    return [Instance(box, "") for box in boxes if box]
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from migician.boxes import Box, Size
 
 
-class Thing(msgspec.Struct, frozen=True, gc=False):
+class Instance(msgspec.Struct, frozen=True, gc=False):
     """One annotated object or region of an image."""
 
     box: Box
@@ -34,7 +34,7 @@ class Scene(msgspec.Struct, frozen=True):
     id: str
     image: Path
     size: Size
-    things: tuple[Thing, ...]
+    things: tuple[Instance, ...]
     unboxed: frozenset[str] = frozenset()
     """Labels of what is in the image without a usable box (crowds, reflections): such a label is never the only one."""
 

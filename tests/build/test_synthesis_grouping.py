@@ -15,13 +15,13 @@ from PIL import Image
 from migician.boxes import Box
 from migician.build.synthesis.grouping import Group, clip_groups, common_groups, random_groups
 from migician.errors import UserError
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 
 
 def scenes(*labels: str) -> list[Scene]:
     """A scene for each string, with a thing for each letter."""
     whole = Box(0, 0, 1, 1)
-    made = [tuple(Thing(whole, letter) for letter in letters) for letters in labels]
+    made = [tuple(Instance(whole, letter) for letter in letters) for letters in labels]
     return [Scene(str(place), Path(f"{place}.jpg"), (9, 9), things) for place, things in enumerate(made)]
 
 

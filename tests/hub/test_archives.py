@@ -214,7 +214,7 @@ def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path, monkeypatch):
 
     def full(*args):
         yield from chunks(*args)
-        if args[1].path.endswith("b.jpg"):
+        if args[1].filename.endswith("b.jpg"):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archives, "_content", full)

@@ -168,7 +168,7 @@ def test_a_connection_that_stays_down_goes_on_in_the_next_run(hub, tmp_path):
 def test_content_that_is_not_what_the_hub_lists_is_removed(hub, tmp_path, name):
     right = hub.files[name]
     hub.wrong[name] = bytes([right[0] ^ 1]) + right[1:]
-    with pytest.raises(UserError, match=rf"{name} arrived with another content than the Hub lists \((sha256|git id)"):
+    with pytest.raises(UserError, match=rf"{name} arrived with another content than the Hub lists \((sha256|git):"):
         run(tmp_path)
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob(name))
     hub.wrong.clear()

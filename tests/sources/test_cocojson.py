@@ -21,7 +21,7 @@ from migician.samples import record_file
 from migician.sources import coco, objects365
 from migician.sources.formats import cocojson, reading
 from migician.sources.formats.reading import CLIPPED, CLIPPING
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 
 FLAGS = {"iscrowd": "box around a crowd", "isfake": "picture of the object", "isreflected": "reflected object"}
 
@@ -48,7 +48,7 @@ def plain(whole: dict[str, Any], spell: Callable[[str], str] = str.strip) -> tup
             box = Box.from_xywh_pixels(*one["bbox"], (image["width"], image["height"]))
             inside = None if flag else reading.clipped(box, tally)
             if inside:
-                things.append(Thing(inside, names[one["category_id"]]))
+                things.append(Instance(inside, names[one["category_id"]]))
             else:
                 unboxed.add(names[one["category_id"]])
         if things:

@@ -11,7 +11,7 @@ from drafting import drafts
 
 from migician.boxes import Box
 from migician.sources.formats.grand import LEAST_SCORE, read_grand
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 
 SIZE = (100, 50)
 BOX = [10, 10, 20, 30]
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "sa_1.json"
 
-    def read(self, *objects: Any, **more: Any) -> tuple[list[Thing], set[str], dict[str, int]]:
+    def read(self, *objects: Any, **more: Any) -> tuple[list[Instance], set[str], dict[str, int]]:
         self.file.write_text(json.dumps({"sa_1.jpg": {"objects": objects, **more}}))
         tally = Tally()
         things, unboxed = read_grand(self.file, "sa_1.jpg", SIZE, tally)
@@ -281,12 +281,12 @@ class TestAsking:
 
     BIG = Box(0.1, 0.1, 0.9, 0.9)
 
-    def group(self, *others: Thing) -> list[Scene]:
-        chairs = (Thing(self.BIG, "chair", "a red chair"), Thing(self.BIG, "chair"))
-        sign = (Thing(self.BIG, "", "red letters on a wall"),)
+    def group(self, *others: Instance) -> list[Scene]:
+        chairs = (Instance(self.BIG, "chair", "a red chair"), Instance(self.BIG, "chair"))
+        sign = (Instance(self.BIG, "", "red letters on a wall"),)
         return [
             Scene(str(at), Path(f"/{at}.jpg"), SIZE, things)
-            for at, things in enumerate((chairs, sign, others or (Thing(self.BIG, "dog"),)))
+            for at, things in enumerate((chairs, sign, others or (Instance(self.BIG, "dog"),)))
         ]
 
     @pytest.mark.parametrize("task", ["group_grounding", "group_referring"])
@@ -297,11 +297,11 @@ class TestAsking:
         assert all(f">{name}<" in said for name in ("a red chair", "red letters on a wall", "a dog"))
 
     def test_not_where_another_image_has_its_label(self) -> None:
-        (draft,), _ = drafts("group_grounding", self.group(Thing(self.BIG, "chair")), 0, images=(3, 3), turns=(4, 4))
+        (draft,), _ = drafts("group_grounding", self.group(Instance(self.BIG, "chair")), 0, images=(3, 3), turns=(4, 4))
         assert "chair" not in " ".join(question for question, _ in draft.turns)
         assert len(draft.turns) == 1
 
     def test_not_where_another_image_has_its_phrase(self) -> None:
-        other = Thing(self.BIG, "", "Red letters on a wall")
+        other = Instance(self.BIG, "", "Red letters on a wall")
         (draft,), _ = drafts("group_grounding", self.group(other), 0, images=(3, 3), turns=(4, 4))
         assert "letters" not in " ".join(question for question, _ in draft.turns)

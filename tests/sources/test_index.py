@@ -20,7 +20,7 @@ from migician.sources.index.columns import PathColumn
 from migician.sources.index.pairs import Pairs, write_pairs
 from migician.sources.index.scenes import Scenes, write_scenes
 from migician.sources.index.tracks import Tracks, write_tracks
-from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
+from migician.sources.scenes import Frame, ImagePair, Instance, Scene, Tally, Track
 
 ROOT = Path("/data/source")
 HAIR = 2**-31
@@ -41,7 +41,7 @@ scenes = st.builds(
     st.sampled_from(["", "a", "a/b", "ü"]),
     names,
     st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
-    st.lists(st.builds(Thing, boxes(), labels, st.text(max_size=8)), max_size=6),
+    st.lists(st.builds(Instance, boxes(), labels, st.text(max_size=8)), max_size=6),
     st.frozensets(labels, max_size=3),
 )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migician.boxes import Box
 from migician.sources.index.scenes import Scenes, write_scenes
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 from migician.tasks import common_object, region_locating
 from migician.tasks.grouping import REPEATED, groups, inside, named, standing
 
@@ -21,13 +21,13 @@ BOXES = [Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5), Box(0.2, 0.2, 0.2001, 0.9), Box(0
 AREA = (0.05, 0.9)
 
 labels = st.sampled_from(["dog", "cat", "cow", "elk", ""])
-things = st.lists(st.builds(Thing, st.sampled_from(BOXES), labels), max_size=6)
+things = st.lists(st.builds(Instance, st.sampled_from(BOXES), labels), max_size=6)
 images = st.lists(st.tuples(things, st.frozensets(labels, max_size=2)), min_size=1, max_size=8)
 
 
 @given(images, st.data())
 @settings(max_examples=150, deadline=None)
-def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Thing], frozenset[str]]], data) -> None:
+def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Instance], frozenset[str]]], data) -> None:
     written = [Scene(str(at), Path(f"/{at}.jpg"), SIZE, tuple(one), unboxed) for at, (one, unboxed) in enumerate(drawn)]
     chosen = data.draw(
         st.lists(st.lists(st.integers(0, len(drawn) - 1), min_size=1, max_size=5, unique=True), max_size=5)

@@ -140,7 +140,7 @@ def mapped(file: Path, dtype: str, width: int = 1) -> NDArray[Any]:
     return numbers.reshape(-1, width) if width > 1 else numbers
 
 
-def view(numbers: NDArray[Any]) -> memoryview[Any]:
+def view(numbers: NDArray[Any]) -> memoryview[int]:
     """The same numbers, of one dimension; single ones are read ten times as fast as from an array."""
     return memoryview(cast("Any", numbers))
 
@@ -182,12 +182,11 @@ class Paths:
         return len(self._names)
 
     def __getitem__(self, number: int) -> str:
-        folder: str = self._folders[self._folder_of[number]]
-        return folder + self._names[number]
+        return self._folders[self._folder_of[number]] + self._names[number]
 
     def share_folder(self, one: int, other: int) -> bool:
         """Whether two paths are in the same folder."""
-        return bool(self._folder_of[one] == self._folder_of[other])
+        return self._folder_of[one] == self._folder_of[other]
 
 
 def fractions(corners: NDArray[Any]) -> NDArray[np.float64]:

@@ -134,13 +134,11 @@ class Scenes:
 
     def label_number(self, thing: int) -> int:
         """The number of a thing's label."""
-        number: int = self._label_of[thing]
-        return number
+        return self._label_of[thing]
 
     def label(self, thing: int) -> str:
         """A thing's label."""
-        label: str = self.labels[self._label_of[thing]]
-        return label
+        return self.labels[self._label_of[thing]]
 
     def labels_in(self, image: int) -> list[int]:
         """The numbers of the labels of an image's things."""

@@ -100,8 +100,7 @@ class Tracks:
 
     def is_seen(self, frame: int) -> bool:
         """Whether a frame has a box of the object."""
-        x2: int = self.flat_corners[4 * frame + 2]
-        return x2 > 0
+        return self.flat_corners[4 * frame + 2] > 0
 
     def seen(self, track: int) -> NDArray[np.bool_]:
         """(frames of the track,): which have a box of the object."""
