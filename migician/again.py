@@ -22,7 +22,7 @@ MADE = ".made"
 
 
 def stamp(path: str | Path, but: Path | None = None) -> dict[str, Any]:
-    """Which file or folder this is, as far as names, sizes and times tell.
+    """Which file or folder this is, by names, sizes and times.
 
     In a folder what is hidden, and what is below `but`, does not count, and links are not followed. What does not exist
     here, such as a name on the Hub, is only its name.
@@ -40,14 +40,14 @@ def stamp(path: str | Path, but: Path | None = None) -> dict[str, Any]:
         folders[:] = sorted(one for one in folders if one[0] != "." and os.path.join(folder, one) != left_out)  # noqa: PTH118
         for file in (os.path.join(folder, name) for name in sorted(files) if name[0] != "."):  # noqa: PTH118
             about = os.lstat(file)
-            told = f"{file[start:]}\0{about.st_size}\0{about.st_mtime_ns}\n"
-            digest.update(os.fsencode(told))
+            line = f"{file[start:]}\0{about.st_size}\0{about.st_mtime_ns}\n"
+            digest.update(os.fsencode(line))
             count += 1
     return {"path": root, "files": count, "sha256": digest.hexdigest()}
 
 
 def check_new(target: Path, settings: Mapping[str, Any], *, force: bool, mark: str = "") -> None:
-    """See to it that `target` can be made: it is not there or empty, or with `force` is what such a command made.
+    """Check that `target` can be made: it is not there or empty, or with `force` is what such a command made.
 
     Such a command's record has the same keys as `settings`; `mark` is a file in what older versions made, without one.
     Raises `Done` where these very settings made it and there is no `force`; `UserError` that says what differs, or
@@ -72,8 +72,8 @@ def check_new(target: Path, settings: Mapping[str, Any], *, force: bool, mark: s
         raise Done(f"{target}: done already, by the same command; --force makes it again")
     name = next(name for name in now if before[name] != now[name])
     raise UserError(
-        f"{target}: made otherwise: {name}{first_difference(before[name], now[name])}. --force makes it again in its "
-        "place, or choose another folder"
+        f"{target}: made with other settings: {name}{first_difference(before[name], now[name])}. "
+        "--force makes it again in its place, or choose another folder"
     )
 
 
@@ -96,7 +96,7 @@ def note_made(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def first_difference(before: Any, now: Any) -> str:
-    """Where two values differ first, as it stands behind their name: `.seed was 0 and is now 1`."""
+    """Where two values differ first, to append to their name: `.seed was 0 and is now 1`."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in (*now, *before):
             if before.get(key) != now.get(key):

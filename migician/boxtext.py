@@ -1,4 +1,4 @@
-"""How each model family spells a box: write one, read a reply.
+"""How each model family writes a box: write one, read a reply.
 
 A family's scale is declared here and never guessed from the size of a number. Reading is one
 pass of expressions without backtracking, so a megabyte of brackets costs milliseconds, and it
@@ -36,11 +36,11 @@ _SCALES = {"permille": 1000.0, "fraction": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class BoxStyle:
-    """One way to spell a box.
+    """One way to write a box.
 
     `template` has the four fields x1 y1 x2 y2; `form` says which brackets are read back;
     `scale` is what 1.0 of the image is written as (1000, 1, or the image's width and height in pixels);
-    `decimals` is how many digits stand behind the point when writing. A style with no
+    `decimals` is how many digits follow the decimal point when writing. A style with no
     decimals reads whole numbers only.
 
     A style that counts pixels says of which image. With `resized_to`, of the image as the model saw it: its
@@ -55,7 +55,7 @@ class BoxStyle:
     resized_to: int | None = None
 
     def write(self, box: Box, size: Size | None = None) -> str:
-        """`box` in this spelling; `size` (width, height) is needed by pixel styles only.
+        """`box` in this style; `size` (width, height) is needed by pixel styles only.
 
         >>> QWEN.write(Box(0.316, 0.058, 0.764, 0.999))
         '<|box_start|>(316,58),(764,999)<|box_end|>'
@@ -110,7 +110,7 @@ _TOKENED = re.compile(re.escape(BOX_START) + _FORMS["pairs"] + re.escape(BOX_END
 
 
 def translate(text: str, style: BoxStyle, size_at: Callable[[int], Size] | None = None) -> str:
-    """`text` with every box between Qwen2-VL's tokens spelled as `style` spells it; the rest as it is.
+    """`text` with every box between Qwen2-VL's tokens written as `style` writes it; the rest as it is.
 
     The numbers are those of the box, not its digits pasted elsewhere. `size_at` says, for the
     position of a box in `text`, the size (width, height) of the image it is in; only styles that
@@ -120,12 +120,12 @@ def translate(text: str, style: BoxStyle, size_at: Callable[[int], Size] | None 
     'the dog (<box>[0.058, 0.007, 0.764, 1.000]</box>)?'
     """
 
-    def respelled(match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
         size = size_at(match.start()) if size_at is not None and style.scale == "pixel" else None
         x1, y1, x2, y2 = (float(number) for number in match.groups())
         return style.write(Box.from_permille(x1, y1, x2, y2).bounded(), size)
 
-    return _TOKENED.sub(respelled, text)
+    return _TOKENED.sub(rewritten, text)
 
 
 def reference(text: str) -> str:
@@ -197,7 +197,7 @@ def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | SizeAt | None = 
 
 
 def final_answer(text: str) -> str:
-    """The part of a reply that counts: behind the last `</think>`, and within the last `<answer>` where there is one.
+    """The part of a reply that counts: after the last `</think>`, and within the last `<answer>` where there is one.
 
     A reply whose thinking never ends has no final answer.
 

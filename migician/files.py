@@ -53,7 +53,7 @@ def is_folder(path: str | Path) -> bool:
 def status(path: str | Path) -> os.stat_result | None:
     """What is known of a file or folder, links followed; None where nothing is, or can be, of that name.
 
-    Raises `OSError` where that cannot be found out, such as in a folder that is not to be looked into.
+    Raises `OSError` where that cannot be found out, such as in a folder without permission.
 
     >>> status("a" * 300), status("a" + chr(0)), status(chr(0xD800))
     (None, None, None)
@@ -86,7 +86,7 @@ def read_bytes(file: Path, otherwise: str = "") -> bytes:
 
 
 def read_text(file: Path) -> str:
-    """The text of a UTF-8 file; `UserError` where it is none."""
+    """The text of a UTF-8 file; `UserError` where it is not."""
     content = read_bytes(file).removeprefix(BYTE_ORDER_MARK)
     try:
         if b"\0" in content:  # so UTF-16 looks where all of it is ASCII
@@ -108,7 +108,7 @@ def decode(content: bytes | str, form: type[_Form], place: object, what: str = "
     try:
         raw = content.encode() if isinstance(content, str) else content.removeprefix(BYTE_ORDER_MARK)
         found: _Form = _decoder(form).decode(raw)  # type: ignore[arg-type]
-        # Digits also stand in texts and behind points.
+        # There are digits in texts and after decimal points, too.
         fault = unfit(msgspec.json.decode(raw)) if _has_many_digits(raw) else ""
     except (*NOT_JSON, UnicodeEncodeError) as error:
         fault = str(error)
@@ -118,7 +118,7 @@ def decode(content: bytes | str, form: type[_Form], place: object, what: str = "
 
 
 def decoded(content: bytes | str, form: type[_Form]) -> _Form | None:
-    """JSON as `form`, None where it is none: for what is then done without, or made again.
+    """JSON as `form`, None where it is not: for what can be done without, or made again.
 
     >>> decoded(b"{", dict[str, int])
     """
@@ -161,7 +161,7 @@ def _not(what: str, place: object, why: str, otherwise: str) -> UserError:
 
 
 def whole(text: str) -> int:
-    """The whole number that a text writes; raises `ValueError` where it is none, and for one beyond 64 bits.
+    """The whole number that a text writes; raises `ValueError` for other text, and for a number beyond 64 bits.
 
     >>> whole("-12")
     -12
@@ -224,7 +224,7 @@ def read_object(file: Path, form: type[_Form]) -> _Form: ...
 
 
 def read_object(file: Path, form: Any = dict[str, Any]) -> Any:
-    """The JSON object in a file that Python wrote, as `form`; `UserError` naming the file where it is none.
+    """The JSON object in a file that Python wrote, as `form`; `UserError` naming the file where it is not.
 
     Unlike JSON proper it may hold NaN and Infinity: a trainer's state has them where a loss has run away.
     """
@@ -247,7 +247,7 @@ def read_yaml(file: Path) -> Any:
 
 
 def decode_yaml(text: str, place: object) -> Any:
-    """What some YAML says; `UserError` naming `place` where it is none."""
+    """What some YAML says; `UserError` naming `place` where it is not YAML."""
     import yaml  # late: scoring needs none of it
 
     try:

@@ -48,7 +48,7 @@ class Processes:
                 waiting.extend(self._pool.submit(work, piece) for piece in itertools.islice(rest, 1))
         except BrokenProcessPool:
             raise UserError(
-                "a worker process died, perhaps for want of memory: run again with fewer --workers"
+                "a worker process died, perhaps because memory ran out: run again with fewer --workers"
             ) from None
         finally:
             for future in waiting:

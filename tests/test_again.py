@@ -133,7 +133,7 @@ def test_only_what_such_a_command_made_is_replaced(tmp_path: Path) -> None:
     made(tmp_path / "a", seed=1)
     with pytest.raises(Done):
         made(tmp_path / "a", seed=1)
-    with pytest.raises(UserError, match="made otherwise: seed was 1 and is now 2"):
+    with pytest.raises(UserError, match="made with other settings: seed was 1 and is now 2"):
         made(tmp_path / "a", seed=2)
     with pytest.raises(UserError, match="not what this command makes"):
         made(tmp_path / "a", force=True, weight=1)

@@ -1,4 +1,4 @@
-"""Unpacking zips that are not trusted: nothing outside the target, no half file, and a stopped run goes on.
+"""Unpacking zips that are not trusted: nothing outside the target, no half file, and a stopped run resumes.
 
 Members are written one by one, beside their place and then renamed, so that a file that is there is whole.
 """
@@ -60,7 +60,7 @@ def unpack(
 
     The first of `strip` that a member's name starts with is cut off. Where then no member lies in a folder named
     `below`, all go into one. A member that is there already, with the same size and CRC, is skipped. `report` is
-    told the bytes done and in all.
+    given the bytes done and in all.
 
     Raises `UserError`, with nothing written, for a member that would leave `target`, that is neither file nor folder,
     that no file system takes, or that shares its place with another (letter case aside), or with a file of this

@@ -23,7 +23,7 @@ from migician.samples.record_file import records
 from migician.samples.sample import NAME, Sample
 
 SHARD = 500 << 20
-"""Bytes from which a file is closed and the next begun."""
+"""Bytes after which the next file begins."""
 GROUP = 32 << 20
 """Bytes of records and images that are held, and written as one group of rows."""
 
@@ -59,7 +59,7 @@ def export(
     lead; so are the files of samples that a dataset_info.json names.
 
     Raises `Done` where `to` is this export already, and `UserError` naming the record that is no sample, the image that
-    is not there, is none, or lies elsewhere, or a `to` that holds anything else; another export is replaced with
+    is missing, is no image or lies elsewhere, or a `to` that holds anything else; another export is replaced with
     `force`.
     """
     target = Path(to)
@@ -125,7 +125,7 @@ def _image_of(sample: Sample, image: str, media_dir: Path, file: Path, allowed: 
 
 
 def _content(file: Path, allowed: ImageRoots, where: str, advice: str) -> bytes:
-    """The bytes of an image; raises `UserError` where it lies elsewhere or is none, with `advice` as the way out."""
+    """The bytes of an image; raises `UserError`, with `advice`, where it lies elsewhere or is no image."""
     real = allowed.real(file)
     if isinstance(real, str):
         raise UserError(f"{where} {real}")
@@ -187,7 +187,7 @@ def _describe(dataset: Path, folder: Path, samples: Mapping[str, int], stored: S
     configs = {"default": "*/*.parquet", **configs} if configs else {}
     home = dataset if is_folder(dataset) else dataset.parent
     text = bare_readme(home.resolve().name, sum(samples.values()), configs)
-    # Of one file of several the card does not tell.
+    # The card describes all files, not one of several.
     card = read_card(home) if is_folder(dataset) or dataset.name == INFO else None
     if card is not None:
         try:

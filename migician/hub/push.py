@@ -40,7 +40,7 @@ def upload_of(dataset: str | Path, *, private: bool) -> HubUpload:
     """What of a built or exported dataset would go to the Hub: all but hidden files.
 
     Raises `UserError` where the folder is no dataset with a README.md; where it holds a link, as the Hub takes none
-    and the images behind it would be missing there; and where it holds images whose terms forbid to pass them on,
+    and the images it leads to would be missing there; and where it holds images whose terms forbid passing them on,
     unless the repository is to be private.
     """
     folder = Path(dataset)
@@ -62,7 +62,7 @@ def upload_of(dataset: str | Path, *, private: bool) -> HubUpload:
     withheld = [name for name in sources if stored != "named" and SOURCES[name].withheld]
     if withheld and not private:
         raise UserError(
-            f"{folder}: holds images of {', '.join(withheld)}, whose terms forbid to pass them on: push with "
+            f"{folder}: holds images of {', '.join(withheld)}, whose terms forbid passing them on: push with "
             "--private, or export the dataset with --no-images and push that"
         )
     terms = [f"{SOURCES[name].folder}: {SOURCES[name].terms}" for name in sources]

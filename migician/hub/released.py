@@ -16,7 +16,7 @@ from migician.errors import UserError, alone, check_place, unknown
 from migician.files import is_file, read_json, sha256_of, write_json
 from migician.hub.archives import check_room, gigabytes, missing_bytes, unpack
 from migician.hub.named_images import ImageCheck, check_images
-from migician.hub.transfer import HubFile, Listing, download, is_content, list_files, partial_path
+from migician.hub.transfer import HubFile, Repository, download, is_content, list_files, partial_path
 from migician.progress import progress_bar
 from migician.samples.dataset_info import INFO, write_dataset_info
 
@@ -86,7 +86,7 @@ class FileState(msgspec.Struct):
 
 
 class Fetched(msgspec.Struct):
-    """fetched.json: what a folder holds, and of which commit."""
+    """fetched.json: what a folder holds, and from which commit."""
 
     dataset: str
     repository: str
@@ -98,7 +98,7 @@ class Fetched(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Download:
     """One plain file, or an archive with all of its volumes, the last one last."""
 
     name: str
@@ -116,10 +116,10 @@ class Plan:
     """What `fetch` will do, and the bytes that takes."""
 
     dataset: Dataset
-    listing: Listing
+    listing: Repository
     folder: Path
     state: Fetched
-    parts: tuple[Part, ...]
+    parts: tuple[Download, ...]
     """Those still to be fetched, in order."""
     download: int
     room: int
@@ -131,8 +131,8 @@ def plan(
 ) -> Plan:
     """What fetching a dataset into `to` needs; looks only at the Hub's list and the target, and changes nothing.
 
-    A folder that was begun stays with its commit; with `force` nothing in it counts as done. Raises `UserError` for a
-    dataset or part that is not known, and for a folder begun from another commit than the one asked for.
+    An unfinished folder stays with its commit; with `force` nothing in it counts as done. Raises `UserError` for a
+    dataset or part that is not known, and for a folder of another commit than the one asked for.
     """
     check_place(to)
     if name not in DATASETS:
@@ -143,7 +143,7 @@ def plan(
     listing = list_files(dataset.repository, revision or (state.revision if state else dataset.revision))
     if state and (state.repository, state.revision) != (listing.repository, listing.revision):
         raise UserError(
-            f"{folder}: begun from {state.repository} at {state.revision}, and asked for is {listing.repository} at "
+            f"{folder}: holds files of {state.repository} at {state.revision}, not of {listing.repository} at "
             f"{listing.revision}. Name another folder, or leave --revision out"
         )
     own = next((file.path for file in listing.files if file.path.partition("/")[0] in _OWN), None)
@@ -164,7 +164,7 @@ def plan(
 def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> ImageCheck:
     """Download, check, unpack and look for every image that the data names; gives what that found.
 
-    Goes on where an earlier run stopped. Archives downloaded here are removed once unpacked, unless kept; no file
+    Resumes where an earlier run stopped. Archives downloaded here are removed once unpacked, unless kept; no file
     of anyone else is removed or replaced. Raises `UserError` before the first byte where the disk has too little room.
     """
     check_room(planned.folder, planned.room, "the download with what it unpacks to")
@@ -187,7 +187,7 @@ def fetch(planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> Ima
     return checked
 
 
-def _parts(listing: Listing) -> list[Part]:
+def _parts(listing: Repository) -> list[Download]:
     """The files of a repository by what belongs together: plain files first, then archives, the largest first.
 
     In that order the least room is needed, as each archive is removed before the next comes.
@@ -201,8 +201,8 @@ def _parts(listing: Listing) -> list[Part]:
         if dot and is_volume and stem in archives:
             volumes.setdefault(stem, []).append(file)
         else:
-            plain.append(Part(file.path, (file,), False))
-    grouped = [Part(stem, tuple(sorted(files, key=_volume_number)), True) for stem, files in volumes.items()]
+            plain.append(Download(file.path, (file,), False))
+    grouped = [Download(stem, tuple(sorted(files, key=_volume_number)), True) for stem, files in volumes.items()]
     return plain + sorted(grouped, key=lambda part: -part.size)
 
 
@@ -211,7 +211,7 @@ def _volume_number(file: HubFile) -> float:
     return float("inf") if ending == "zip" else int(ending[1:])
 
 
-def _chosen(parts: list[Part], only: list[str], dataset: Dataset) -> list[Part]:
+def _chosen(parts: list[Download], only: list[str], dataset: Dataset) -> list[Download]:
     if not only:
         return parts
     known = [part.name for part in parts if part.is_archive]
@@ -221,13 +221,13 @@ def _chosen(parts: list[Part], only: list[str], dataset: Dataset) -> list[Part]:
     return [part for part in parts if part.name in only or not (part.is_archive or part.name == dataset.merged)]
 
 
-def _is_done(part: Part, state: Fetched, folder: Path) -> bool:
+def _is_done(part: Download, state: Fetched, folder: Path) -> bool:
     if not all(file.path in state.files and state.files[file.path].done for file in part.files):
         return False
     return part.is_archive or _size(folder / part.name) == part.size
 
 
-def _to_download(part: Part, folder: Path) -> int:
+def _to_download(part: Download, folder: Path) -> int:
     return sum(file.size - _arrived(_place(part, file, folder), file) for file in part.files)
 
 
@@ -236,7 +236,7 @@ def _arrived(place: Path, file: HubFile) -> int:
     return min(file.size, _size(place) or _size(partial_path(place, file)))
 
 
-def _place(part: Part, file: HubFile, folder: Path) -> Path:
+def _place(part: Download, file: HubFile, folder: Path) -> Path:
     return folder / _ARCHIVES / file.path if part.is_archive else folder / file.path
 
 
@@ -244,7 +244,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if is_file(path) else 0
 
 
-def _room(parts: tuple[Part, ...], folder: Path, dataset: Dataset, keep_archives: bool) -> int:
+def _room(parts: tuple[Download, ...], folder: Path, dataset: Dataset, keep_archives: bool) -> int:
     """The most bytes that will be on the disk at once, beside those there now.
 
     What an archive unpacks to is known once it is there. Before that, its own size stands for it: photographs are
@@ -267,11 +267,11 @@ def _room(parts: tuple[Part, ...], folder: Path, dataset: Dataset, keep_archives
     return max(most, held)
 
 
-def _layout(part: Part, dataset: Dataset) -> dict[str, Any]:
+def _layout(part: Download, dataset: Dataset) -> dict[str, Any]:
     return {"strip": dataset.strip, "below": PurePosixPath(part.name).name, "reserved": _OWN}
 
 
-def _fetch_archive(part: Part, planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> None:
+def _fetch_archive(part: Download, planned: Plan, keep_archives: bool, say: Callable[[str], None]) -> None:
     places = [_place(part, file, planned.folder) for file in part.files]
     for file, place in zip(part.files, places, strict=True):
         _fetch_file(file, place, planned, say)
@@ -303,7 +303,7 @@ def _fetch_file(file: HubFile, place: Path, planned: Plan, say: Callable[[str], 
     say(f"{file.path}: {gigabytes(file.size)}, as the Hub lists it")
 
 
-def _mark_done(part: Part, planned: Plan) -> None:
+def _mark_done(part: Download, planned: Plan) -> None:
     for file in part.files:
         planned.state.files[file.path].done = True
     _write_state(planned)

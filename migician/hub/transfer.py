@@ -40,7 +40,7 @@ class HubFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class Repository:
     """A dataset repository at one commit."""
 
     repository: str
@@ -50,10 +50,10 @@ class Listing:
     files: tuple[HubFile, ...]
 
 
-def list_files(repository: str, revision: str) -> Listing:
+def list_files(repository: str, revision: str) -> Repository:
     """The files of a dataset repository, hidden ones left out; `HF_ENDPOINT` is honoured.
 
-    Raises `UserError` where the Hub cannot be reached, or does not know or give the repository.
+    Raises `UserError` where the Hub cannot be reached, or does not know the repository or refuses it.
     """
     with hub_errors(repository, revision):
         from huggingface_hub import HfApi
@@ -69,7 +69,7 @@ def list_files(repository: str, revision: str) -> Listing:
             files.append(HubFile(one.rfilename, one.size, one.lfs.sha256 if one.lfs else None, one.blob_id))
     if not info.sha or not files:
         raise UserError(f"{repository}: the Hub lists no files at revision {revision!r}")
-    return Listing(repository, info.sha, api.endpoint, tuple(sorted(files, key=lambda one: one.path)))
+    return Repository(repository, info.sha, api.endpoint, tuple(sorted(files, key=lambda one: one.path)))
 
 
 def partial_path(target: Path, file: HubFile) -> Path:
@@ -77,10 +77,10 @@ def partial_path(target: Path, file: HubFile) -> Path:
     return partial_of(target.with_name(f"{target.name}.{(file.sha256 or file.git_id or 'unknown')[:12]}"))
 
 
-def download(listing: Listing, file: HubFile, target: Path, report: Report | None = None) -> None:
+def download(listing: Repository, file: HubFile, target: Path, report: Report | None = None) -> None:
     """Download one file to `target`, which appears whole and checked, or not at all.
 
-    What an earlier run left is kept and completed. `report` is told the bytes done and in all. Raises `UserError`
+    What an earlier run left is kept and completed. `report` is given the bytes done and in all. Raises `UserError`
     for what the network or the disk refuses, and for content that is not what the Hub lists; that is removed.
     """
     part = partial_path(target, file)
@@ -128,7 +128,7 @@ def is_content(path: Path, file: HubFile) -> bool:
 
 
 class _Watched(io.BufferedWriter):
-    """Appends to a file, and tells after each write how much there is."""
+    """Appends to a file, and reports after each write how much there is."""
 
     def __init__(self, path: Path, total: int, report: Report | None) -> None:
         super().__init__(io.FileIO(path, "ab"))

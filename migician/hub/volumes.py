@@ -138,7 +138,7 @@ def _directory(streams: list[BinaryIO], starts: list[int], end: _End) -> tuple[i
 
 
 def _place(info: zipfile.ZipInfo, begin: int, starts: list[int], volumes: list[Path]) -> None:
-    """Move a member, counted from its volume's start behind `begin`, to its place in the joined archive."""
+    """Move a member, which zipfile counts from its volume's start plus `begin`, to its place in the joined archive."""
     volume, extra = info.volume, info.extra
     while volume == 0xFFFF and len(extra) >= 4:  # it is the last value of the 64-bit field (4.5.3)
         kind, length = struct.unpack_from("<HH", extra)

@@ -45,7 +45,7 @@ class _Entry(msgspec.Struct):
 
 
 def read_info(file: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a dataset_info.json by name; raises `UserError` for another form, and where there are none."""
+    """The entries of a dataset_info.json by name; raises `UserError` for another form, or if there are none."""
     entries = read_json(file, dict[str, dict[str, Any]], "a dataset_info.json of LLaMA-Factory")
     if not entries:
         raise UserError(f"{file}: names no dataset")
@@ -78,7 +78,7 @@ def layout_of(content: dict[str, Any]) -> Layout:
 
 def _layout(entry: _Entry) -> Layout:
     alpaca = entry.formatting == "alpaca"
-    # An entry that names any column, or tag, has named all: the others are none.
+    # An entry that names any column or tag names them all: it has no others.
     given = entry.columns is not msgspec.UNSET
     columns = entry.columns if isinstance(entry.columns, dict) else _DEFAULTS
     tags: dict[str, str | None] = dict.fromkeys(("role_tag", "content_tag", *_TAGS))
@@ -138,7 +138,7 @@ def files_of(info: Path, content: dict[str, Any]) -> list[Path]:
 
 
 def layout_beside(file: Path) -> Layout | None:
-    """What the dataset_info.json beside a file of samples, or a folder up, says of it; None where none is usable."""
+    """What the dataset_info.json beside a file of samples, or a folder up, says of it; None if that is not usable."""
     _, content = _entry_beside(file)
     try:
         return layout_of(content) if content else None
@@ -170,7 +170,7 @@ def _entry_beside(file: Path) -> tuple[Path | None, dict[str, Any]]:
 
 
 def dataset_entry(file_name: str) -> dict[str, Any]:
-    """How LLaMA-Factory 0.9 is told to read a JSON file of samples (data/README.md of hiyouga/LLaMA-Factory)."""
+    """The entry by which LLaMA-Factory 0.9 reads a JSON file of samples (data/README.md of hiyouga/LLaMA-Factory)."""
     return {
         "file_name": file_name,
         "formatting": "sharegpt",
@@ -209,8 +209,8 @@ def add_dataset(file: str | Path) -> Path:
 def entries_beside(file: str | Path) -> dict[str, Any]:
     """What the `dataset_info.json` beside a file says, which may be still to be written.
 
-    Raises `UserError` where it is none, and for a file that it cannot name. Whoever is going to add to it asks before
-    the work begins.
+    Raises `UserError` where it is something else, or cannot name the file. Whoever will add to it calls this before the
+    work begins.
     """
     if HALF.search(Path(file).name):
         raise UserError(f"{file}: its name is not UTF-8, so {INFO} cannot hold it; choose another")
@@ -218,12 +218,12 @@ def entries_beside(file: str | Path) -> dict[str, Any]:
     return read_json(target, dict[str, Any], "a dataset_info.json, which is a JSON object") if target.exists() else {}
 
 
-Report = Callable[[str, Path, str], None]
+Reporter = Callable[[str, Path, str], None]
 """(kind of fault, a key of a check's `KINDS`; the dataset_info.json it is in; what it says there)."""
 
 
 def unreported(kind: str, file: Path, value: str) -> None:
-    """What cannot be read is left out in silence."""
+    """Leave out in silence what cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class Samples:
 
     file: Path
     layout: Layout | None = None
-    """As its entry in dataset_info.json says; None where there is none, and its first record shows it."""
+    """As its entry in dataset_info.json says; None without an entry: its first record shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class Inputs:
     """What the paths of images are relative to; LLaMA-Factory's setting of this name."""
 
 
-def inputs_of(path: Path, media_dir: Path | None, report: Report = unreported) -> Inputs:
+def inputs_of(path: Path, media_dir: Path | None, report: Reporter = unreported) -> Inputs:
     """The files of samples that a folder, its dataset_info.json or a file of samples names.
 
     Raises `UserError` where `path` is nothing that can be checked.
@@ -263,7 +263,7 @@ def inputs_of(path: Path, media_dir: Path | None, report: Report = unreported) -
     return Inputs(tuple(one for name, entry in entries for one in samples_of(info, name, entry, report)), home)
 
 
-def samples_of(info: Path, name: str, content: dict[str, Any], report: Report) -> list[Samples]:
+def samples_of(info: Path, name: str, content: dict[str, Any], report: Reporter) -> list[Samples]:
     """The files of the entry `name` of a dataset_info.json; what cannot be checked is reported."""
     try:
         layout = layout_of(content)

@@ -25,7 +25,7 @@ ROLES = ("human", "gpt", "system", "observation", "function_call")
 ASKING, ANSWERING = ("human", "observation"), ("gpt", "function_call")
 
 
-class Turn(msgspec.Struct, gc=False):
+class LooseTurn(msgspec.Struct, gc=False):
     """One utterance; a role that its layout does not know is in quotes."""
 
     from_: str = msgspec.field(name="from")
@@ -35,7 +35,7 @@ class Turn(msgspec.Struct, gc=False):
 class Record(msgspec.Struct, gc=False):
     """A sample as it may come from anywhere."""
 
-    conversations: list[Turn]
+    conversations: list[LooseTurn]
     images: list[str] = []
     id: Any = None
     type: Any = ""
@@ -44,7 +44,7 @@ class Record(msgspec.Struct, gc=False):
 
     @property
     def roles_fit(self) -> bool:
-        """Whether questions and answers take turns behind at most one system text; LLaMA-Factory skips others."""
+        """Whether questions and answers take turns after at most one system text; LLaMA-Factory skips others."""
         turns = self.conversations
         spoken = turns[1:] if turns and turns[0].from_ == "system" else turns
         in_turn = all(turn.from_ in (ASKING, ANSWERING)[number % 2] for number, turn in enumerate(spoken))
@@ -89,14 +89,14 @@ class Layout:
 class _Given(msgspec.Struct, gc=False):
     """A record of this project's own layout."""
 
-    conversations: list[Turn]
+    conversations: list[LooseTurn]
     images: list[str] | str | msgspec.UnsetType | None = msgspec.UNSET
     id: Any = None
     type: Any = ""
 
 
 class _Plain(msgspec.Struct, gc=False):
-    """A record of the own layout that no reader stumbles over."""
+    """A record of the project's own layout, with nothing unusual."""
 
     conversations: list[samples.Turn]
     images: list[str]
@@ -110,7 +110,7 @@ class LayoutReader:
     """Reads the records of one file, and remembers of what kinds its fields are."""
 
     def __init__(self, layout: Layout | None = None, name: str = "") -> None:
-        """Without a `layout`, the fields of the first record tell it; `name` is the file's."""
+        """Without a `layout`, the fields of the first record show it; `name` is the file's."""
         self._layout = layout
         self._name = name
         self._decoder = msgspec.json.Decoder(_Given)
@@ -140,7 +140,7 @@ class LayoutReader:
             return self._from_fields(content, number)  # which takes more, and says more
 
     def is_plain(self, content: bytes) -> bool:
-        """Whether a record is of the own layout in every detail, so that nothing of it is to be read otherwise."""
+        """Whether a record is of the own layout in every detail, so that nothing in it has to be read differently."""
         if not self._own:
             return False
         try:
@@ -218,11 +218,11 @@ class LayoutReader:
         turns = _instructed(fields, layout) if alpaca else _spoken(fields, layout)
         system = fields.get(layout.system) if layout.system else None
         if system and not (turns and turns[0].from_ == "system"):
-            turns.insert(0, Turn("system", _text(system, layout.system)))
+            turns.insert(0, LooseTurn("system", _text(system, layout.system)))
         images = _image_names(fields.get(layout.images or "images"))
         tools = fields.get(layout.tools) if layout.tools else None
-        told = tools if isinstance(tools, str) else msgspec.json.encode(tools).decode() if tools else ""
-        return Record(turns, images, fields.get("id"), fields.get("type", ""), told)
+        listed = tools if isinstance(tools, str) else msgspec.json.encode(tools).decode() if tools else ""
+        return Record(turns, images, fields.get("id"), fields.get("type", ""), listed)
 
 
 _KINDS: dict[type, str] = {
@@ -269,8 +269,8 @@ def recognised(content: bytes) -> Layout:
             history=history,
             system=system,
         )
-    told = fields.get(messages)
-    turns = [turn for turn in told if isinstance(turn, dict)] if isinstance(told, list) else []
+    given = fields.get(messages)
+    turns = [turn for turn in given if isinstance(turn, dict)] if isinstance(given, list) else []
     by_role = bool(turns) and "from" not in turns[0] and "role" in turns[0]
     role_tag, content_tag = ("role", "content") if by_role else ("from", "value")
     said = {turn.get(role_tag) for turn in turns if isinstance(turn.get(role_tag), str)}
@@ -298,13 +298,13 @@ def _image_names(given: Any) -> list[str]:
     return [_text(one.get("path") if isinstance(one, dict) else one, "images[...]") for one in images]
 
 
-def _spoken(fields: dict[str, Any], layout: Layout) -> list[Turn]:
+def _spoken(fields: dict[str, Any], layout: Layout) -> list[LooseTurn]:
     """The turns of a record that holds some."""
-    told = fields.get(layout.messages or "")
-    if not isinstance(told, list):
-        raise msgspec.ValidationError(f"Expected a list of turns, got `{_named(told)}` - at `$.{layout.messages}`")
-    turns: list[Turn] = []
-    for place, turn in enumerate(told):
+    given = fields.get(layout.messages or "")
+    if not isinstance(given, list):
+        raise msgspec.ValidationError(f"Expected a list of turns, got `{_named(given)}` - at `$.{layout.messages}`")
+    turns: list[LooseTurn] = []
+    for place, turn in enumerate(given):
         if not isinstance(turn, dict):
             raise msgspec.ValidationError(f"Expected a turn, got `{_named(turn)}` - at `$.{layout.messages}[{place}]`")
         role, said = turn.get(layout.role_tag or ""), turn.get(layout.content_tag or "")
@@ -315,19 +315,19 @@ def _spoken(fields: dict[str, Any], layout: Layout) -> list[Turn]:
                 by, said = "function_call", json.dumps([call["function"] for call in calls], ensure_ascii=False)
             if by not in ROLES:
                 raise msgspec.ValidationError(f"Unknown role {by} - at `$.{layout.messages}[{place}]`")
-        turns.append(Turn(by, _text(said, f"{layout.messages}[{place}].{layout.content_tag}")))
+        turns.append(LooseTurn(by, _text(said, f"{layout.messages}[{place}].{layout.content_tag}")))
     return turns
 
 
-def _instructed(fields: dict[str, Any], layout: Layout) -> list[Turn]:
+def _instructed(fields: dict[str, Any], layout: Layout) -> list[LooseTurn]:
     """The turns of a record of an instruction, what it is about, and the answer; none of it without an answer."""
-    turns: list[Turn] = []
+    turns: list[LooseTurn] = []
     history = fields.get(layout.history) if layout.history else None
     for pair in history if isinstance(history, list) else []:
         if not isinstance(pair, list) or len(pair) != 2:
             raise msgspec.ValidationError(f"Expected pairs of question and answer - at `$.{layout.history}`")
-        turns += [Turn(by, _text(said, layout.history)) for by, said in zip(("human", "gpt"), pair, strict=True)]
+        turns += [LooseTurn(by, _text(said, layout.history)) for by, said in zip(("human", "gpt"), pair, strict=True)]
     asked = [_text(fields[name], name) for name in (layout.prompt, layout.query) if name and fields.get(name)]
-    turns.append(Turn("human", "\n".join(asked)))
+    turns.append(LooseTurn("human", "\n".join(asked)))
     answer = fields.get(layout.response) if layout.response else None
-    return [*turns, Turn("gpt", answer)] if isinstance(answer, str) else turns
+    return [*turns, LooseTurn("gpt", answer)] if isinstance(answer, str) else turns

@@ -76,7 +76,7 @@ def prepared(size: Size, resize: Resize) -> Size:
 
 
 def _scaled(width: int, height: int, pixels: int) -> Size:
-    """About the same shape with at most so many pixels."""
+    """About the same shape with at most `pixels` pixels."""
     factor = math.sqrt(pixels / (width * height))
     scaled = int(width * factor), int(height * factor)
     if not all(scaled):
@@ -84,17 +84,17 @@ def _scaled(width: int, height: int, pixels: int) -> Size:
     return scaled
 
 
-def cells(width: int, height: int, fewest: int, most: int, side: int = PIXELS_A_SIDE) -> tuple[int, int]:
-    """(columns, rows) of tokens, by Qwen2-VL's own resize; `fewest` and `most` are in pixels.
+def cells(width: int, height: int, min_pixels: int, max_pixels: int, side: int = PIXELS_A_SIDE) -> tuple[int, int]:
+    """(columns, rows) of tokens, by Qwen2-VL's own resize.
 
     The image becomes `side` pixels for each of them: 28 for Qwen2-VL and Qwen2.5-VL.
     """
     columns, rows = round(width / side), round(height / side)  # halves to even, as there
-    if columns * rows * side * side > most:
-        factor = math.sqrt(width * height / most)
+    if columns * rows * side * side > max_pixels:
+        factor = math.sqrt(width * height / max_pixels)
         return max(1, math.floor(width / factor / side)), max(1, math.floor(height / factor / side))
-    if columns * rows * side * side < fewest:
-        factor = math.sqrt(fewest / (width * height))
+    if columns * rows * side * side < min_pixels:
+        factor = math.sqrt(min_pixels / (width * height))
         return math.ceil(width * factor / side), math.ceil(height * factor / side)
     return columns, rows
 
@@ -150,7 +150,7 @@ _PIECE = re.compile(
 
 @functools.lru_cache(maxsize=1 << 12)
 def _pieces(text: str) -> int:
-    """The same system prompt, and often the same answer, comes again and again."""
+    """Counted once per text: the same system prompt, and often the same answer, repeats."""
     return len(_PIECE.findall(text))
 
 
@@ -198,7 +198,7 @@ class _Processor(msgspec.Struct):
 
 
 def processor_pixels(folder: Path) -> tuple[int, int]:
-    """(fewest, most) pixels of an image by the checkpoint in `folder`; Qwen2-VL's own where it does not say.
+    """(minimum, maximum) pixels of an image by the checkpoint in `folder`; Qwen2-VL's own where it does not say.
 
     Raises `UserError` for a file that cannot be read.
     """
@@ -211,6 +211,6 @@ def processor_pixels(folder: Path) -> tuple[int, int]:
             found = conform(said, _Processor, file, "the settings of an image processor")
             break
     own = Resize()
-    fewest = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels
-    most = found.max_pixels or found.size.longest_edge or own.processor_max_pixels
-    return fewest, most
+    min_pixels = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels
+    max_pixels = found.max_pixels or found.size.longest_edge or own.processor_max_pixels
+    return min_pixels, max_pixels

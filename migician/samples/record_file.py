@@ -317,7 +317,7 @@ class _Window:
                 if len(self.text) - self.at > _LARGEST_VALUE or not self._more():
                     raise
                 continue
-            if end < len(self.text) or not self._more():  # the digits of a number could go on
+            if end < len(self.text) or not self._more():  # a number may have more digits
                 content = self.text[self.at : end].decode()
                 self.at = end
                 return json.loads(content)

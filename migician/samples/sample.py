@@ -64,7 +64,7 @@ def sample(id: str | int, images: list[str], turns: Iterable[tuple[str, str]], t
 def read_samples(path: str | Path) -> list[Sample]:
     """The samples of one JSON file (a list of records, as released).
 
-    Raises `UserError` naming the file and the place of what is not a sample.
+    Raises `UserError` naming the file and the place of the fault.
     """
     return read_json(Path(path), list[Sample], "a list of samples")
 

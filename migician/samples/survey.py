@@ -31,9 +31,9 @@ class Figures(msgspec.Struct):
 
     samples: int = 0
     images: dict[int, int] = {}
-    """Images a sample: how many samples."""
+    """How many samples have each number of images."""
     turns: dict[int, int] = {}
-    """Questions a sample: how many samples."""
+    """How many samples have each number of questions."""
     box_areas: list[int] = []
     """Boxes in questions and answers by the share of their image, one count for each class of `AREA_EDGES`."""
 

@@ -47,7 +47,7 @@ class Source:
     withheld: bool = False
     """Whether its images may not be passed on, so that no public dataset may hold them."""
     fps: float = 0.0
-    """Frames in a second of its sequences, as far as they do not say otherwise; 0 where it has none."""
+    """Frames per second of its sequences, unless they say otherwise; 0 for other sources."""
     of_file: bool = False
     """Whether its root is a file of annotations, whose images are in a folder given beside it."""
 
@@ -84,7 +84,7 @@ SOURCES: dict[str, Source] = {
 
 
 def misplaced(name: str, root: Path) -> str:
-    """Why `root` cannot be the root or an index of the source `name`, in a few words; empty where it may be."""
+    """Why `root` is no root or index of the source `name`, in a few words; empty if it may be one."""
     if SOURCES[name].of_file:
         return "" if status(root) else f"source {name!r}: {root}: no such file of annotations"
     return "" if is_folder(root) else f"source {name!r}: {root} is not a folder"

@@ -188,7 +188,7 @@ def _tree(file: Path) -> ElementTree.Element:
 
 
 def _labels(file: Path) -> _Labels:
-    """Each class's first name, None where another class has it too: such a label would not tell them apart."""
+    """Each class's first name, None where another class has it too: such a label names both."""
     names: dict[str, str] = {}
     for number, line in enumerate(text_lines(file), start=1):
         wnid, _, text = line.partition(" ")

@@ -75,7 +75,7 @@ def _names(root: Path, split: str, tally: Tally) -> list[str]:
 
 
 def _unlisted(root: Path, tally: Tally) -> list[str]:
-    """The names of all folders `<class>/<class>-<n>`, sorted, without those of the test split as far as it is known."""
+    """The names of all folders `<class>/<class>-<n>`, sorted, without those known to be of the test split."""
     testing = root / _LISTS["test"]
     held_out = set(sequence_names(testing)) if is_file(testing) else set()
     folders = (path for path in root.glob("*/*-*") if is_folder(path))
@@ -101,7 +101,7 @@ def _absent(root: Path, folder: Path, count: int) -> NDArray[np.bool_]:
     missing = [file for file in released if not is_file(file)]
     if missing and not is_file(toolkit):
         raise UserError(
-            f"{missing[0]}: no such file, nor is {toolkit}: without them the boxes of absent frames cannot be told. "
+            f"{missing[0]}: no such file, nor is {toolkit}: they say which frames lack the object. "
             "Unpack the sequence again"
         )
     absent = np.zeros(count, np.bool_)

@@ -30,7 +30,7 @@ _CHANGE = 2.0
 """Mean absolute difference, of 255, below which nothing can be seen to change."""
 
 
-class _Turn(msgspec.Struct, frozen=True):
+class _Edit(msgspec.Struct, frozen=True):
     input: str
     mask: str
     output: str
@@ -56,7 +56,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[ImagePai
             f"{root}: holds MagicBrush as parquet, with the images inside; unpack it first: "
             f"python -m migician.sources.formats.magicbrush_parquet {root} {split} {root}"
         )
-    sessions = read_json(file, dict[str, list[_Turn]], "MagicBrush sessions")
+    sessions = read_json(file, dict[str, list[_Edit]], "MagicBrush sessions")
     listing = Listing()
     present = 0
     for session, turns in sessions.items():

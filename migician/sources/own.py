@@ -32,7 +32,7 @@ class _Object(msgspec.Struct, frozen=True):
     phrase: str = ""
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _ImageLine(msgspec.Struct, frozen=True):
     image: str
     objects: list[_Object]
 
@@ -96,14 +96,14 @@ def read_json_lines(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene
         )
 
 
-def _lines(file: Path) -> Iterator[tuple[int, _Line]]:
+def _lines(file: Path) -> Iterator[tuple[int, _ImageLine]]:
     expected = 'Expected {"image": "a.jpg", "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}'
     try:
         with file.open("rb") as stream:
             for number, content in enumerate(stream, start=1):
                 text = content.removeprefix(b"\xef\xbb\xbf") if number == 1 else content
                 if text.strip():
-                    yield number, decode(text, _Line, f"{file}: line {number}", "", expected)
+                    yield number, decode(text, _ImageLine, f"{file}: line {number}", "", expected)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
 
@@ -127,7 +127,7 @@ class _Labels:
 
 
 def _things(
-    line: _Line, size: Size, place: str, labels: _Labels, tally: Tally
+    line: _ImageLine, size: Size, place: str, labels: _Labels, tally: Tally
 ) -> tuple[tuple[Instance, ...], frozenset[str]]:
     """The things of an image, and the labels that are there without a box of their own."""
     unboxed: set[str] = set()

@@ -141,7 +141,7 @@ def of_split(refs: list[Ref], split: str, folder: Path) -> list[Ref]:
 
 
 def read_instances(file: Path) -> Instances:
-    """The images and objects of an instances.json; raises `UserError` for what is none."""
+    """The images and objects of an instances.json; raises `UserError` for another form."""
     return read_json(file, Instances, "an instances file")
 
 

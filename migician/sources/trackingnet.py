@@ -49,7 +49,7 @@ def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Track]:
             found += 1
             xywh = read_boxes(file, frames)
             if frames[-1][0] >= len(xywh):
-                # As released there is a row for every frame. Which row is missing cannot be told, and all behind it
+                # As released there is a row for every frame. Nothing says which row is missing, and all after it
                 # would go with the wrong frame.
                 tally.add("sequence with fewer rows than frames")
                 continue

@@ -200,7 +200,7 @@ def test_a_listing_that_leads_out_of_the_folder_is_refused(hub, tmp_path):
 def test_the_commit_stays_when_the_repository_moves_on(hub, tmp_path):
     run(tmp_path, only=["Difference"])
     first, hub.commit = hub.commit, "f" * 40
-    with pytest.raises(UserError, match=rf"begun from .* at {first}, and asked for is .* at f{{40}}"):
+    with pytest.raises(UserError, match=rf"holds files of .* at {first}, not of .* at f{{40}}"):
         run(tmp_path, revision="main")
     with pytest.raises(UserError, match=f"knows no revision '{first}'"):  # the stand-in has only the new one
         run(tmp_path)

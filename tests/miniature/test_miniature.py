@@ -230,7 +230,7 @@ class TestHeldOut:
 
 
 def test_a_world_is_not_drawn_over_another(world: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="made otherwise: seed was .* and is now 0"):
+    with pytest.raises(UserError, match="made with other settings: seed was .* and is now 0"):
         make_world(world["mig-bench"], 0, AMOUNTS)
 
 

@@ -183,7 +183,7 @@ def test_the_tiny_model_repeats_byte_by_byte(tiny_folder: Path, tmp_path: Path) 
     assert all((tiny_folder / name).read_bytes() == (again / name).read_bytes() for name in names)
     other = make_tiny(tmp_path / "other", seed=1)
     assert read_checkpoint(other).fingerprint() != read_checkpoint(again).fingerprint()
-    with pytest.raises(UserError, match="made otherwise: seed was 1 and is now 2"):
+    with pytest.raises(UserError, match="made with other settings: seed was 1 and is now 2"):
         make_tiny(other, seed=2)
 
 

@@ -164,7 +164,7 @@ class TestFolders:
         make_index("coco", world["coco"], tmp_path / "i")
         with pytest.raises(Done, match="done already"):
             make_index("coco", world["coco"], tmp_path / "i")
-        with pytest.raises(UserError, match="made otherwise: split was 'train' and is now 'val'"):
+        with pytest.raises(UserError, match="made with other settings: split was 'train' and is now 'val'"):
             make_index("coco", world["coco"], tmp_path / "i", split="val")
         with pytest.raises(UserError, match="not an index"):
             open_index(tmp_path)

@@ -42,7 +42,7 @@ passing cloud is not."""
 def changed_region(first: NDArray[np.uint8], second: NDArray[np.uint8], tally: Tally) -> Box | None:
     """The box of the one region where two images (H, W, 3) of the same size differ; None, counted, where there is none.
 
-    Its edges are exact to about a pixel, as far as a JPEG smears colours.
+    Its edges are exact to about a pixel, the distance over which a JPEG smears colours.
     Counted: nothing changes, several regions change, small changes beside the region, and a
     change that covers too much.
     """

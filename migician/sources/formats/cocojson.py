@@ -110,14 +110,14 @@ def read_instances(
     file: Path,
     locate: Callable[[str], Path | None],
     tally: Tally,
-    spell: Callable[[str], str] = str.strip,
+    rename: Callable[[str], str] = str.strip,
     *,
     measured: bool = False,
 ) -> Iterator[Scene]:
     """The scenes of one instances file, in its order of images.
 
-    `locate` gives where a `file_name` lies, None where it is missing (counted); `spell` gives the
-    label that a category's name means. Boxes that are flagged are dropped and counted; the rest
+    `locate` gives where a `file_name` lies, None where it is missing (counted); `rename` gives the
+    label for a category's name. Boxes that are flagged are dropped and counted; the rest
     is clipped to the image, and dropped and counted where no area is left; the labels of what is
     dropped are the scene's `unboxed`. An image without a box left is no scene. With `measured` sizes come from the
     images themselves; one that cannot be read, or is not of the size that the file states, is counted. Raises
@@ -125,7 +125,7 @@ def read_instances(
     Streams: the file's text is never held, a box needs some 60 bytes of memory.
     """
     content = _read(file, measured)
-    labels = _labels(file, content, spell)
+    labels = _labels(file, content, rename)
     unusable = _measure(file, content, locate) if measured else {}
     found = 0
     for row, boxes in _by_image(content, tally):
@@ -153,7 +153,7 @@ def read_instances(
 
 
 def _measure(file: Path, content: _Instances, locate: Callable[[str], Path | None]) -> dict[int, str]:
-    """Puts the sizes of the images in place of those stated; gives why not, by row, where that cannot be done."""
+    """Replace the stated sizes by those of the images; gives, by row, why that failed."""
     unusable: dict[int, str] = {}
     seen: dict[Path, int] = {}
     for row, name in enumerate(content.file_names):
@@ -204,13 +204,13 @@ def _read(file: Path, measured: bool) -> _Instances:
     return content
 
 
-def _labels(file: Path, content: _Instances, spell: Callable[[str], str]) -> list[str]:
+def _labels(file: Path, content: _Instances, rename: Callable[[str], str]) -> list[str]:
     """The label of each kind; only the file's own list of categories says what its ids mean."""
     for category, kind in content.category_ids.items():
         if category not in content.names:
             position = content.kinds.index(kind)
             raise UserError(f"{file}: annotation {position} has category {category}, which has no name")
-    return [spell(content.names[category]) for category in content.category_ids]
+    return [rename(content.names[category]) for category in content.category_ids]
 
 
 def _by_image(content: _Instances, tally: Tally) -> Iterator[tuple[int, list[_Judged]]]:

@@ -54,7 +54,7 @@ def _write(folder: Path, files: list[Path]) -> dict[str, list[dict[str, str]]]:
         session, number = str(row["img_id"]), row["turn_index"]
         name = relative(session)
         if name is None or len(name.parts) > 1:
-            raise UserError(f"{place}: img_id {session!r} cannot be the name of a folder")
+            raise UserError(f"{place}: img_id {session!r} is no name for a folder")
         turns = sessions.setdefault(session, [])
         if number != len(turns) + 1:
             raise UserError(f"{place}: turn {number} of {session} comes after turn {len(turns)}; a file is missing")

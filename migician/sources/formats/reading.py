@@ -94,7 +94,7 @@ def text_lines(file: Path) -> list[str]:
 
 
 CLIPPING = ("", "box clipped to the image", "box without area in the image", "box that is not a number")
-"""What clipping finds of a box, as it is counted: nothing, and from the third on that it cannot be used."""
+"""What clipping finds, as it is counted: nothing, a clipped box, and from the third on why a box is unusable."""
 CLIPPED = 1
 """Position in `CLIPPING` of the last kind that can be used."""
 

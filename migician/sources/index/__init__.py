@@ -102,7 +102,7 @@ def is_index(folder: str | Path) -> bool:
 
 
 def open_index(folder: str | Path) -> Index:
-    """The index in a folder; raises `UserError` where it is none, of another version, or its source has moved."""
+    """The index in a folder; raises `UserError` for anything else, another version, or a source that has moved."""
     file = Path(folder) / "index.json"
     if not is_index(folder):
         raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")

@@ -133,7 +133,7 @@ def closing(*columns: Column | TextColumn | NumberedTexts | PathColumn) -> Itera
 
 def mapped(file: Path, dtype: str, width: int = 1) -> NDArray[Any]:
     """The numbers of a file without reading it: (n,), or (n, width)."""
-    if file.stat().st_size == 0:  # nothing cannot be mapped
+    if file.stat().st_size == 0:  # an empty file has no map
         numbers: NDArray[Any] = np.empty(0, dtype)
     else:
         numbers = np.memmap(file, dtype, mode="r").view(np.ndarray)  # a memmap's own items are slow to get

@@ -25,7 +25,7 @@ from migician.sources.index.columns import (
 from migician.sources.scenes import Scene
 
 ALONE, WRITABLE = 1, 2
-"""Marks of a thing: no other of its image has its label, boxed or not; its box survives whole thousandths."""
+"""Marks of a thing: no other of its image has its label, boxed or not; its box survives rounding to 0..1000."""
 _BATCH = 2048
 """Scenes that are looked at together."""
 

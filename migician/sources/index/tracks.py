@@ -54,7 +54,7 @@ def write_tracks(tracks: Iterable[Track], folder: Path, root: Path) -> int:
 
 
 def _corners(frames: Sequence[Frame]) -> NDArray[np.uint32]:
-    """(frames, 4): the corners as they are written; `_HIDDEN` or `_NO_BOX` where none survives whole thousandths."""
+    """(frames, 4): the corners as they are written; `_HIDDEN` or `_NO_BOX` where none survives rounding to 0..1000."""
     corners = np.array([frame.box.as_tuple() if frame.box else _NO_BOX for frame in frames], np.float64).reshape(-1, 4)
     is_kept = writable(corners)
     written: NDArray[np.uint32] = np.rint(corners * is_kept[:, np.newaxis] * SCALE).astype(np.uint32)
@@ -120,7 +120,7 @@ class Tracks:
     def size(self, frame: int) -> Size | None:
         """(width, height) in pixels that the object's box in a frame was divided by; None where that is not known.
 
-        Earlier versions divided by the size of the sequence's first frame and did not keep it: its file tells it.
+        Earlier versions divided by the size of the sequence's first frame and did not keep it: that frame is read.
         """
         if self._sizes is None:
             track = int(np.searchsorted(self.ends, frame, side="right")) - 1
