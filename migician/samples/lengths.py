@@ -198,7 +198,7 @@ class _Processor(msgspec.Struct):
 
 
 def processor_pixels(folder: Path) -> tuple[int, int]:
-    """(minimum, maximum) pixels of an image by the checkpoint in `folder`; Qwen2-VL's own where it does not say.
+    """(fewest, most) pixels of an image by the checkpoint in `folder`; Qwen2-VL's own where it does not say.
 
     Raises `UserError` for a file that cannot be read.
     """
@@ -211,6 +211,6 @@ def processor_pixels(folder: Path) -> tuple[int, int]:
             found = conform(said, _Processor, file, "the settings of an image processor")
             break
     own = Resize()
-    min_pixels = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels
-    max_pixels = found.max_pixels or found.size.longest_edge or own.processor_max_pixels
-    return min_pixels, max_pixels
+    fewest = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels
+    most = found.max_pixels or found.size.longest_edge or own.processor_max_pixels
+    return fewest, most

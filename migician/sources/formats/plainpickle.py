@@ -65,7 +65,11 @@ class _Refused(Exception):
     """An instruction that builds more than plain values; the text is its name."""
 
 
-class _Machine(pickle._Unpickler):  # type: ignore[name-defined,misc]  # in no stub
+class _Machine(pickle._Unpickler):
+    stack: list[Any]
+    metastack: list[list[Any]]
+    read: Callable[[int], bytes]
+
     def find_class(self, module: str, name: str) -> NoReturn:
         raise _Refused(f"{module}.{name}")
 
