@@ -125,7 +125,7 @@ def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
     labels = [drawing.KINDS[int(k)] for k in rng.choice(len(drawing.KINDS), GROUP, replace=False)]
     objects = [Drawn(label, drawing.target_box(rng, style)) for label in labels]
     asked = int(rng.integers(GROUP))
-    question = _any(rng, group_grounding.QUESTIONS.benchmark).format(phrase=named_kind(labels[asked]))
+    question = _any(rng, group_grounding.QUESTIONS.benchmark).format(object=named_kind(labels[asked]))
     box = objects[asked].box
     info = f"It is in the {image_fields(asked)['ordinal']} image. {_written(box, style)}. "
     return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info)

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
-
 from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.tasks import (
     common_object,
@@ -24,7 +22,7 @@ from migician.tasks import (
     referring_grounding,
     region_locating,
 )
-from migician.tasks.draft import Draft, Plan
+from migician.tasks.draft import Draft, Plan, TaskSettings
 
 
 class Planner(Protocol):
@@ -47,7 +45,7 @@ class Task:
 
     plan: Planner
     drafts: Drafter
-    settings: type[msgspec.Struct]
+    settings: type[TaskSettings]
     takes: type[AnyScene]
     folder: str
     """Its name in the released layout."""
@@ -64,17 +62,32 @@ class Task:
         return self.file or self.folder
 
 
-def _task(module: Any, takes: type[AnyScene], folder: str, type_: str, **others: Any) -> Task:
-    return Task(module.plan, module.drafts, module.Settings, takes, folder, type_, **others)
+def _task(
+    module: Any, settings: type[TaskSettings], takes: type[AnyScene], folder: str, kind: str, **more: Any
+) -> Task:
+    return Task(module.plan, module.drafts, settings, takes, folder, kind, **more)
 
 
 TASKS: dict[str, Task] = {
-    "object_tracking": _task(object_tracking, Track, "Object_Tracking", "ot_train", asks=(1, None)),
-    "group_grounding": _task(group_grounding, Scene, "Group_Grounding", "gg_train"),
-    "group_referring": _task(group_referring, Scene, "Group_Grounding", "gg_reg_train", file="Group_Grounding_REG"),
-    "difference": _task(difference, ImagePair, "Difference", "diff_train"),
-    "common_object": _task(common_object, Scene, "Common_Object", "co_train"),
-    "referring_grounding": _task(referring_grounding, Scene, "Referring_Grounding", "rg_train", asks=(1, 2)),
-    "region_locating": _task(region_locating, Scene, "Region_Locating", "rl_train", asks=(0, 1)),
-    "free_form": _task(free_form, Scene, "Free-Form", "ff_train"),
+    "object_tracking": _task(
+        object_tracking, object_tracking.TrackingSettings, Track, "Object_Tracking", "ot_train", asks=(1, None)
+    ),
+    "group_grounding": _task(group_grounding, group_grounding.GroundingSettings, Scene, "Group_Grounding", "gg_train"),
+    "group_referring": _task(
+        group_referring,
+        group_referring.ReferringSettings,
+        Scene,
+        "Group_Grounding",
+        "gg_reg_train",
+        file="Group_Grounding_REG",
+    ),
+    "difference": _task(difference, difference.DifferenceSettings, ImagePair, "Difference", "diff_train"),
+    "common_object": _task(common_object, common_object.CommonSettings, Scene, "Common_Object", "co_train"),
+    "referring_grounding": _task(
+        referring_grounding, referring_grounding.ExampleSettings, Scene, "Referring_Grounding", "rg_train", asks=(1, 2)
+    ),
+    "region_locating": _task(
+        region_locating, region_locating.RegionSettings, Scene, "Region_Locating", "rl_train", asks=(0, 1)
+    ),
+    "free_form": _task(free_form, free_form.FreeFormSettings, Scene, "Free-Form", "ff_train"),
 }

@@ -18,22 +18,10 @@ from migician.boxes import Box, is_writable
 from migician.sampling import dice, stream
 from migician.sources.index.pairs import Pair, Pairs
 from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Picture,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-)
+from migician.tasks.draft import Count, Draft, Manner, Picture, Plan, Share, Speaker, Target, TaskSettings, Wordings
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DifferenceSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """Which boxes are believed, and how answers reason."""
 
     area: tuple[Share, Share] = (0.002, 0.8)
@@ -47,11 +35,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     from them is to find a red frame. Only to rebuild the published mixture."""
     manner: Manner = Manner()
 
-    def __post_init__(self) -> None:
-        ordered("area", self.area)
 
-
-def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+def plan(pairs: Pairs, seed: int, tally: Tally, settings: DifferenceSettings) -> Iterator[Plan]:
     """(pass, pair): those with a believable box, in random order, then all of them the other way round."""
     usable = []
     for position in stream(seed, "order").permutation(len(pairs)).tolist():
@@ -66,12 +51,12 @@ def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[
         yield from ((1, position) for position in usable)
 
 
-def drafts(pairs: Pairs, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(pairs: Pairs, plans: Sequence[Plan], seed: int, settings: DifferenceSettings) -> Iterator[Draft | str]:
     """The question about one pair; the change is asked for in an image that shows it."""
     return (_draft(pairs, turn, position, seed, settings) for turn, position in plans)
 
 
-def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: Settings) -> Draft:
+def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: DifferenceSettings) -> Draft:
     pair, rng = pairs[position], dice(seed, turn, position)
     sides = _sides(pair, settings)
     side, box = sides[rng.randrange(len(sides))]
@@ -81,7 +66,7 @@ def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: Settings
     # Where the change has one box in both images, no image need be named.
     wordings = EITHER if pair.corners_before == pair.corners_after else ONE
     thought = None if turn else _thought(pair, speaker)
-    turns = [speaker.exchange(wordings, SENTENCES, Target(side, box), image_fields(side), thought)]
+    turns = [speaker.exchange(wordings, SENTENCES, Target(side, box), thought=thought)]
     names = (pair.after, pair.before) if turn else (pair.before, pair.after)
     return speaker.draft([Picture(name) for name in names], turns)
 
@@ -96,7 +81,7 @@ def _thought(pair: Pair, speaker: Speaker) -> Callable[[], str] | None:
     return lambda: speaker.pick(reasons).format(change=change)
 
 
-def _sides(pair: Pair, settings: Settings) -> list[tuple[int, Box]]:
+def _sides(pair: Pair, settings: DifferenceSettings) -> list[tuple[int, Box]]:
     """(0 for before or 1 for after, box): where the change has a believable box."""
     return [
         (side, box)

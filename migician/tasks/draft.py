@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -19,6 +20,20 @@ _Option = TypeVar("_Option")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """A probability, or a part of something: 0..1."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Several = Annotated[int, msgspec.Meta(ge=2)]
+
+
+class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a recipe may change of a task; a pair of numbers is (lowest, highest), both included.
+
+    Raises ValueError, naming the setting, for a pair in the wrong order.
+    """
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            match getattr(self, name):
+                case (int() | float() as low, int() | float() as high) if low > high:
+                    raise ValueError(f"{name} must be [lowest, highest], not {[low, high]}")
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -131,14 +146,16 @@ class Speaker(msgspec.Struct):
         wordings: Wordings,
         sentences: Sequence[str],
         target: Target,
-        fields: dict[str, str],
+        fields: Mapping[str, str] = MappingProxyType({}),
         thought: Callable[[], str] | None = None,
     ) -> tuple[str, str]:
         """A question about one box, and its answer: the box alone, or after a `thought` or one of `sentences`.
 
-        Where `wordings` has some that ask for the image, every sentence and thought must name it.
+        `fields` are what the texts name beside the target's image, or instead of it. Where `wordings` has some that
+        ask for the image, every sentence and thought must name it.
         """
         self.targets.append(target)
+        fields = image_fields(target.image) | fields
         as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
         own = wordings.own if brief else wordings.own + wordings.naming
         wording = self.pick(wordings.benchmark if as_benchmark else own)
@@ -170,13 +187,12 @@ def image_fields(position: int) -> dict[str, str]:
     return {"number": str(position + 1), "nth": f"{position + 1}th", "ordinal": ordinal(position)}
 
 
-def ordered(name: str, pair: tuple[float, float]) -> None:
-    """Raises ValueError, naming the setting, where a (lowest, highest) pair is the wrong way round."""
-    if pair[0] > pair[1]:
-        raise ValueError(f"{name} must be [lowest, highest], not {list(pair)}")
-
-
 @functools.lru_cache(maxsize=1 << 15)  # an image is in many samples
 def picture(scenes: Scenes, image: int) -> Picture:
     """A whole image of a source."""
     return Picture(scenes.paths[image], scenes.size(image))
+
+
+def target_in(scenes: Scenes, images: Sequence[int], thing: int) -> Target:
+    """What an answer about a thing points to in a sample of `images`, of which one shows the thing."""
+    return Target(scenes.place(thing, images), scenes.box(thing), scenes.label(thing))

@@ -12,25 +12,33 @@ from numpy.typing import NDArray
 from migician.sampling import stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
-from migician.tasks.draft import Plan
+from migician.tasks.draft import Count, Plan, Several, Share, Speaker, TaskSettings, Wordings, target_in
+from migician.tasks.reasoning import contents, only_there
 
 REPEATED = "group made before"
 
 
-class Made:
-    """Which groups there have been, in whatever order their members are."""
+class GroupSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+    """How images come together, and what is asked for in them."""
 
-    def __init__(self) -> None:
-        self._keys: set[int] = set()
+    images: tuple[Several, Several] = (3, 5)
+    area: tuple[Share, Share] = (0.01, 0.95)
+    """Share of its image that the thing asked for covers."""
+    passes: Count = 1
+    """Groups an image may be in."""
 
-    def is_new(self, group: Sequence[int]) -> bool:
-        """Whether a group has not been seen before; from now on it has."""
-        # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
-        key = hash(tuple(sorted(group)))
-        if key in self._keys:
-            return False
-        self._keys.add(key)
-        return True
+
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: GroupSettings) -> Iterator[Plan]:
+    """(pass, start, images ...): random groups; in each pass every image is in one."""
+    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
+
+
+def is_new(group: Sequence[int], made: set[int]) -> bool:
+    """Whether a group, in whatever order its members are, is not among those `made`; from now on it is."""
+    # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
+    key, count = hash(tuple(sorted(group))), len(made)
+    made.add(key)
+    return len(made) > count
 
 
 def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int, tally: Tally) -> Iterator[Plan]:
@@ -38,7 +46,7 @@ def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int
 
     No group comes again in a later pass.
     """
-    made = Made()
+    made: set[int] = set()
     for turn in range(passes):
         order = stream(seed, "order", turn).permutation(np.asarray(among, np.int64))
         sizes = stream(seed, "sizes", turn).integers(*images, size=len(order) // images[0], endpoint=True)
@@ -48,7 +56,7 @@ def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int
             if len(group) < images[0]:
                 break
             # Within a pass no image comes again.
-            if passes == 1 or made.is_new(group):
+            if passes == 1 or is_new(group, made):
                 yield turn, start, *group
             else:
                 tally.add(REPEATED)
@@ -138,6 +146,24 @@ def standing(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float,
         _by_group(found, clear & ~only & (np.diff(ends) > 0)[found.rows]),
         (list(itertools.islice(companions, len(group))) for group in groups),
     )
+
+
+def question_about(
+    scenes: Scenes,
+    group: Sequence[int],
+    thing: int,
+    name: str,
+    speaker: Speaker,
+    questions: Wordings,
+    sentences: Sequence[str],
+) -> tuple[str, str]:
+    """A question that finds a thing by a `name` which only its own image of the group fits, and the answer."""
+    target = target_in(scenes, group, thing)
+
+    def thought() -> str:
+        return only_there(contents(scenes, group, {scenes.label_number(thing)}), name, target.image)
+
+    return speaker.exchange(questions, sentences, target, {"object": name}, thought)
 
 
 def _by_group(found: Inside, chosen: NDArray[np.bool_]) -> Iterator[list[int]]:

@@ -31,12 +31,12 @@ from migician.tasks.draft import (
     Manner,
     Picture,
     Plan,
+    Several,
     Share,
     Speaker,
     Target,
+    TaskSettings,
     Wordings,
-    image_fields,
-    ordered,
 )
 from migician.tasks.reasoning import course
 from migician.tasks.windows import Kind, Search, Window
@@ -44,10 +44,10 @@ from migician.tasks.windows import Kind, Search, Window
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrackingSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """What a tracking sample looks like."""
 
-    frames: tuple[Count, Count] = (4, 6)
+    frames: tuple[Several, Several] = (4, 6)
     seconds: tuple[Seconds, Seconds] = (1.0, 3.3)
     """From one frame shown to the next, MIG-Bench's; less where the sequence is short."""
     passes: Count = 2
@@ -68,26 +68,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
-    def __post_init__(self) -> None:
-        ordered("frames", self.frames)
-        ordered("seconds", self.seconds)
-        if self.frames[0] < 2:
-            raise ValueError(f"frames must be two or more, not {list(self.frames)}")
 
-
-def plan(tracks: Tracks, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+def plan(tracks: Tracks, seed: int, tally: Tally, settings: TrackingSettings) -> Iterator[Plan]:
     """(pass, track): sequences in random order, pass after pass until `settings.passes`."""
     for turn in range(settings.passes):
         for track in stream(seed, "order", turn).permutation(len(tracks)).tolist():
             yield turn, track
 
 
-def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: TrackingSettings) -> Iterator[Draft | str]:
     """Frames of the sequence at one interval, the first of which shows the object."""
     return (_draft(tracks, turn, track, seed, settings) for turn, track in plans)
 
 
-def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings) -> Draft | str:
+def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: TrackingSettings) -> Draft | str:
     rng = dice(seed, turn, track)
     search = Search(tracks, track, turn, settings.passes, settings.area)
     shape = search.shape(settings.frames, settings.seconds, rng)
@@ -127,7 +121,7 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
             ONE,
             SENTENCES,
             Target(position, tracks.box(window.frames[position]), tracks.label(track)),
-            image_fields(position) | {"box": _written(boxes[0])},
+            {"box": _written(boxes[0])},
             functools.partial(course, boxes[: position + 1]),
         )
         for position in [*window.asked, *more]

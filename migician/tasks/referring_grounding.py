@@ -11,25 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 
 from migician.sampling import dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-    picture,
-)
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, TaskSettings, Wordings, picture, target_in
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
 
@@ -37,7 +24,7 @@ _BLOCK = 4096
 """Things that are looked at together."""
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExampleSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """Which images show an object and which hide it."""
 
     shown: tuple[Share, Share] = (0.3, 1.0)
@@ -50,12 +37,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner()
 
-    def __post_init__(self) -> None:
-        ordered("shown", self.shown)
-        ordered("hidden", self.hidden)
 
-
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> Iterator[Plan]:
     """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label.
 
     The order is the same in each pass, so that the shown ones of a thing can follow one another: none comes again.
@@ -79,20 +62,19 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
                     yield turn, thing, example
 
 
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: ExampleSettings) -> Iterator[Draft | str]:
     """The question about one pair of images."""
     things = np.array([(shown, hidden) for _, hidden, shown in plans], np.int64).reshape(-1, 2)
     for plan, images in zip(plans, scenes.images_of(things).tolist(), strict=True):
         yield _draft(scenes, plan, images, seed, settings)
 
 
-def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: Settings) -> Draft:
+def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: ExampleSettings) -> Draft:
     turn, hidden, _ = plan
     speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner, settings.reasoning)
-    label, box = scenes.label(hidden), scenes.box(hidden)
-    fields = image_fields(1) | {"object": named_kind(label)}
-    target = Target(1, box, label)
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, fields, lambda: counterpart(fields["object"], box))]
+    target = target_in(scenes, images, hidden)
+    name = named_kind(target.label)
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, {"object": name}, lambda: counterpart(name, target.box))]
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 

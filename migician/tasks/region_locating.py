@@ -13,11 +13,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from migician.boxes import Box, Size, iou_pairs, writable
+from migician.boxes import iou_pairs, writable
 from migician.sampling import dice, stream
 from migician.sources.index.columns import fractions
 from migician.sources.index.scenes import Scenes
@@ -30,11 +29,11 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
-    Target,
+    TaskSettings,
     Wordings,
     image_fields,
-    ordered,
     picture,
+    target_in,
 )
 from migician.tasks.naming import with_article
 from migician.tasks.reasoning import origin
@@ -45,7 +44,7 @@ _TOKEN_PX = 28
 """Side of the square that Qwen2-VL makes one token of."""
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RegionSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """Which regions are cut out, and of which images."""
 
     min_boxes: Count = 11
@@ -65,13 +64,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(sentence=0.2)
 
-    def __post_init__(self) -> None:
-        ordered("aspect", self.aspect)
-        ordered("area", self.area)
-        ordered("regions", self.regions)
 
-
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: RegionSettings) -> Iterator[Plan]:
     """(pass, image, thing asked for, other things ...): images with usable regions, in random order.
 
     The order is the same in each pass, and another region is asked for: none comes again.
@@ -94,7 +88,7 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
                 tally.add("no other region in the image")
 
 
-def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: Settings) -> NDArray[np.int64]:
+def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: RegionSettings) -> NDArray[np.int64]:
     """The things of `images`, in order, that give a region; images and things that do not are counted by reason."""
     crowded = images[np.diff(scenes.ends[images[0] : images[-1] + 2]) >= settings.min_boxes]
     tally.add("image with too few boxes", len(images) - len(crowded))
@@ -120,15 +114,9 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: S
     return things[left][different]
 
 
-def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 4): the whole pixels nearest to each box; `sizes` (n, 2) of images."""
+def _crops(scenes: Scenes, things: ArrayLike, sizes: ArrayLike) -> NDArray[np.int64]:
+    """(n, 4): the whole pixels nearest to each box of `things` (n,); `sizes` (n, 2) or (2,) of images."""
     return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
-
-
-def _crop(box: Box, size: Size) -> tuple[int, int, int, int]:
-    """As `_crops`, of one box."""
-    x1, y1, x2, y2 = box.to_pixels(size)
-    return round(x1), round(y1), round(x2), round(y2)
 
 
 def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:
@@ -146,31 +134,31 @@ def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float
     return kept
 
 
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: RegionSettings) -> Iterator[Draft | str]:
     """A whole image and some of its regions, one of which is asked for."""
     return (_draft(scenes, plan, seed, settings) for plan in plans)
 
 
-def _draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft:
+def _draft(scenes: Scenes, plan: Plan, seed: int, settings: RegionSettings) -> Draft:
     turn, image, thing, *others = plan
     rng, size = dice(seed, turn, image, "words"), scenes.size(image)
     lowest, highest = (min(count, len(others) + 1) for count in settings.regions)
     shown = rng.sample(others, rng.randint(lowest, highest) - 1)
     asked = rng.randrange(len(shown) + 1)
     shown.insert(asked, thing)
-    crops = [_crop(scenes.box(one), size) for one in shown]
+    crops = _crops(scenes, shown, size).tolist()
     speaker = Speaker(rng, settings.manner, settings.reasoning)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
     # The answer is the annotation's own box; the crop is cut at the whole pixels nearest to it.
-    label, box = scenes.label(thing), scenes.box(thing)
+    target = target_in(scenes, [image], thing)
 
     def thought() -> str:
-        return origin(with_article(label) if label else "", asked + 2, box)
+        return origin(with_article(target.label) if target.label else "", asked + 2, target.box)
 
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, Target(0, box, label), fields, thought)]
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, fields, thought)]
     source = picture(scenes, image)
-    return speaker.draft([source, *(Picture(source.image, size, crop) for crop in crops)], turns)
+    return speaker.draft([source, *(Picture(source.image, size, tuple(crop)) for crop in crops)], turns)
 
 
 QUESTIONS = Wordings(

@@ -88,7 +88,7 @@ def test_in_each_pass_every_image_is_in_one_group(count: int, fewest: int, more:
 
 def test_groups_of_one_label_are_drawn_evenly() -> None:
     choices = [np.array([10, 11, 12]), np.arange(20, 60)]
-    wanted = common_object.Settings(images=(3, 5))
+    wanted = common_object.CommonSettings(images=(3, 5))
     drawn = [group for at in range(6) for group in common_object._groups(choices, np.random.default_rng(at), wanted)]
     assert all(len(set(group)) == len(group) and (max(group) < 20 or min(group) >= 20) for group in drawn)
     small = Counter(tuple(group) for group in drawn if group[0] < 20)
