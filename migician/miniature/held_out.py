@@ -7,7 +7,7 @@ A row: {"task": "object_tracking", "images": ["./MIG-Bench/images/object_trackin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.miniature import drawing, unseen
 from migician.miniature.drawing import Drawn, PixelBox, Style
-from migician.miniature.saving import save_jpeg
+from migician.miniature.saving import save, write_json
 from migician.tasks import (
     common_object,
     difference,
@@ -37,15 +37,15 @@ GROUP = 2
 """Images of a common_object or group_grounding question."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class HeldOutRow(msgspec.Struct, frozen=True):
     """One question: the released fields in their order, and what world it is of."""
 
     task: str
     images: list[str]
     question: str
-    answer: tuple[float, float, float, float]
-    additional_info: str = ""
-    need_format: bool = True
+    answer: tuple[float, ...]
+    additional_info: str
+    need_format: bool = False
     source: str = "miniature world"
 
 
@@ -63,18 +63,15 @@ def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> Non
     """Write `folder/MIG-Bench/MIG_data.json` and its images: `count` questions of each task."""
     rows = []
     for task, ask in QUESTIONS.items():
-        place = f"MIG-Bench/images/{task}"
-        (folder / place).mkdir(parents=True)
         for position in range(count):
             asked = ask(streams(task, position), style)
-            names = [f"{place}/{position:06d}_{number}.jpg" for number in range(1, len(asked.pictures) + 1)]
-            for name, picture in zip(names, asked.pictures, strict=True):
-                save_jpeg(picture, folder / name)
-            paths = [f"./{name}" for name in names]
-            answer = _fractions(asked.box, style)
-            rows.append(Row(task, paths, asked.question, answer, asked.info, need_format=False))
-    file = folder / "MIG-Bench" / "MIG_data.json"
-    file.write_bytes(msgspec.json.encode(rows))
+            paths = []
+            for number, picture in enumerate(asked.pictures, start=1):
+                paths.append(f"./MIG-Bench/images/{task}/{position:06d}_{number}.jpg")
+                save(picture, folder / paths[-1])
+            answer = tuple(value / 1000 for value in _box(asked.box, style).to_permille())  # MIG-Bench's decimals
+            rows.append(HeldOutRow(task, paths, asked.question, answer, asked.info))
+    write_json(folder / "MIG-Bench" / "MIG_data.json", rows)
 
 
 def _difference(rng: np.random.Generator, style: Style) -> Asked:
@@ -122,10 +119,10 @@ def _referring(rng: np.random.Generator, style: Style) -> Asked:
 
 
 def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
-    labels = [drawing.KINDS[int(k)] for k in rng.choice(len(drawing.KINDS), GROUP, replace=False)]
+    labels = drawing.some_kinds(rng, GROUP)
     objects = [Drawn(label, drawing.target_box(rng, style)) for label in labels]
     asked = int(rng.integers(GROUP))
-    question = _any(rng, group_grounding.QUESTIONS.benchmark).format(object=named_kind(labels[asked]))
+    question = drawing.one_of(rng, group_grounding.QUESTIONS.benchmark).format(object=named_kind(labels[asked]))
     box = objects[asked].box
     info = f"It is in the {image_fields(asked)['ordinal']} image. {_written(box, style)}. "
     return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info)
@@ -133,7 +130,7 @@ def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
 
 def _reasoning(rng: np.random.Generator, style: Style) -> Asked:
     pictures, box = unseen.repainted(rng, style)
-    return Asked(pictures, _any(rng, REASONING), box)
+    return Asked(pictures, drawing.one_of(rng, REASONING), box)
 
 
 def _correspondence(rng: np.random.Generator, style: Style) -> Asked:
@@ -173,15 +170,9 @@ REASONING = (
 )
 
 
-def _any(rng: np.random.Generator, wordings: Sequence[str]) -> str:
-    return wordings[int(rng.integers(len(wordings)))]
-
-
 def _written(box: PixelBox, style: Style) -> str:
-    return QWEN.write(Box.from_pixels(*box, (style.size, style.size)))
+    return QWEN.write(_box(box, style))
 
 
-def _fractions(box: PixelBox, style: Style) -> tuple[float, float, float, float]:
-    """In MIG-Bench's three decimals."""
-    x1, y1, x2, y2 = (value / 1000 for value in Box.from_pixels(*box, (style.size, style.size)).to_permille())
-    return x1, y1, x2, y2
+def _box(box: PixelBox, style: Style) -> Box:
+    return Box.from_pixels(*box, (style.size, style.size))

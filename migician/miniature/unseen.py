@@ -18,10 +18,10 @@ FRAME: Colour = (255, 0, 0)
 def moved_camera(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
     """Two views of a scene in different light: all has moved as one, and the second has one object more, or another."""
     small, box = drawing.clutter(rng, style), drawing.target_box(rng, style)
-    first, second = (drawing.KINDS[int(one)] for one in rng.choice(len(drawing.KINDS), 2, replace=False))
+    first, second = drawing.some_kinds(rng, 2)
     other = [Drawn(first, box)] if rng.integers(2) else []
     across, down = (_way(rng, low, high, style) for low, high in ((box[0], box[2]), (box[1], box[3])))
-    before = [Drawn(one.label, _shifted(one.box, across, down)) for one in (*small, *other)]
+    before = [Drawn(one.label, drawing.shifted(one.box, across, down)) for one in (*small, *other)]
     views = [drawing.picture(rng, before, style), drawing.picture(rng, [*small, Drawn(second, box)], style)]
     return views, box
 
@@ -35,7 +35,7 @@ def two_views(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Imag
 
 def like_parts(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
     """Two things of one shape and two colours, the first of them framed in red."""
-    shape, colours = _shape(rng), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
+    shape, colours = drawing.one_of(rng, drawing.SHAPES), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
     things = [Drawn(f"{colour} {shape}", drawing.target_box(rng, style)) for colour in colours]
     pictures = [drawing.with_clutter(rng, thing, style) for thing in things]
     x1, y1, x2, y2 = things[0].box
@@ -45,15 +45,11 @@ def like_parts(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Ima
 
 def repainted(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
     """A large object, and a scene that hides one of its shape in another colour."""
-    shape, colours = _shape(rng), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
+    shape, colours = drawing.one_of(rng, drawing.SHAPES), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
     shown, _ = drawing.alone(rng, f"{colours[0]} {shape}", style)
     others = [kind for kind in drawing.KINDS if not kind.endswith(f" {shape}")]
     scene, target = drawing.hidden(rng, f"{colours[1]} {shape}", style, others)
     return [shown, scene], target.box
-
-
-def _shape(rng: np.random.Generator) -> str:
-    return drawing.SHAPES[int(rng.integers(len(drawing.SHAPES)))]
 
 
 def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
@@ -61,8 +57,3 @@ def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
     furthest = style.shift * style.cell
     fewest, most = -min(low, furthest) // style.cell, min(style.size - high, furthest) // style.cell
     return int(rng.integers(fewest, most, endpoint=True)) * style.cell
-
-
-def _shifted(box: PixelBox, across: int, down: int) -> PixelBox:
-    x1, y1, x2, y2 = box
-    return x1 + across, y1 + down, x2 + across, y2 + down
