@@ -12,14 +12,14 @@ from migician.errors import writing
 from migician.files import decoded, is_file, read_bytes
 
 
-class Shown(msgspec.Struct, frozen=True):
+class ShownImage(msgspec.Struct, frozen=True):
     """An image of a request: a file, known by the sha256 of its bytes."""
 
     path: Path
     sha256: str
 
 
-class Request(msgspec.Struct, frozen=True):
+class ChatRequest(msgspec.Struct, frozen=True):
     """One question to a model: all that decides over its reply.
 
     `schema` names a JSON form the reply must have, as (name, JSON schema).
@@ -28,7 +28,7 @@ class Request(msgspec.Struct, frozen=True):
     model: str
     system: str
     text: str
-    image: Shown | None
+    image: ShownImage | None
     max_pixels: int
     """What the image is made smaller to; it is never made larger."""
     max_tokens: int
@@ -47,7 +47,7 @@ class Request(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self.canonical(), order="sorted")).hexdigest()
 
 
-class Reply(msgspec.Struct, frozen=True):
+class ChatReply(msgspec.Struct, frozen=True):
     """What a server answered."""
 
     text: str
@@ -61,22 +61,22 @@ class Reply(msgspec.Struct, frozen=True):
 
 class _Entry(msgspec.Struct, frozen=True):
     request: dict[str, Any]
-    reply: Reply
+    reply: ChatReply
 
 
-class Cache:
+class ReplyCache:
     """Replies by request, one small JSON file each: `<folder>/ab/abcd....json`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, key: str) -> Reply | None:
+    def get(self, key: str) -> ChatReply | None:
         """The stored reply; None where there is none, or where its file is damaged (it is asked for again)."""
         file = self._file(key)
         kept = decoded(read_bytes(file), _Entry) if is_file(file) else None
         return kept.reply if kept else None
 
-    def put(self, key: str, request: Request, reply: Reply) -> None:
+    def put(self, key: str, request: ChatRequest, reply: ChatReply) -> None:
         """Store a reply with its request; the file appears whole or not at all."""
         with writing(self._file(key)) as stream:
             stream.write(msgspec.json.encode(_Entry(request.canonical(), reply)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -55,35 +54,26 @@ QUESTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An object of an image as the prompts list it; its number is its place in the list, from 1."""
-
-    text: str
-    """Its label or phrase, already cleaned."""
-    box: Box
+Objects = Sequence[tuple[str, Box]]
+"""Those of an image as the prompts list them, numbered from 1: label or phrase, cleaned, and box."""
 
 
-def refine_prompt(objects: Sequence[Found]) -> str:
-    """Asks for a judgement of every object; `text` is the label."""
-    return REFINE + _json([_listed(number, "label", found) for number, found in enumerate(objects, 1)])
+def refine_prompt(objects: Objects) -> str:
+    """Asks for a judgement of every object, each given by its label."""
+    return REFINE + _json(_listed(objects, "label"))
 
 
-def questions_prompt(images: Sequence[tuple[str, Sequence[Found]]], count: int) -> str:
-    """Asks for `count` questions about images, each given as (caption, objects); `text` is the phrase."""
+def questions_prompt(images: Sequence[tuple[str, Objects]], count: int) -> str:
+    """Asks for `count` questions about images, each given as (caption, objects), the objects by their phrases."""
     listed = [
-        {
-            "image": number,
-            "caption": caption,
-            "objects": [_listed(place, "phrase", found) for place, found in enumerate(objects, 1)],
-        }
+        {"image": number, "caption": caption, "objects": _listed(objects, "phrase")}
         for number, (caption, objects) in enumerate(images, 1)
     ]
     return QUESTIONS.format(count=count) + _json(listed)
 
 
-def _listed(number: int, kind: str, found: Found) -> dict[str, object]:
-    return {"object": number, kind: found.text, "box": found.box.to_permille()}
+def _listed(objects: Objects, kind: str) -> list[dict[str, object]]:
+    return [{"object": at, kind: text, "box": box.to_permille()} for at, (text, box) in enumerate(objects, 1)]
 
 
 def _json(content: object) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from migician.build.synthesis import prompts
-from migician.build.synthesis.cache import Request, Shown
+from migician.build.synthesis.cache import ChatRequest, ShownImage
 from migician.build.synthesis.checks import is_askable
 from migician.build.synthesis.forms import Pairs, Refinement, schema_of
 from migician.build.synthesis.grouping import Grouping
-from migician.build.synthesis.prompts import Found
 from migician.build.synthesis.untrusted import clean
 from migician.sampling import derived
 from migician.sources.scenes import Scene
@@ -22,7 +22,7 @@ CLIP_MODEL = "openai/clip-vit-base-patch32"
 _LONGEST_LABEL = 60
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SynthesisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which models, and what is asked of them."""
 
     vision_model: str
@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Samples whose images are introduced as "Image-1: "."""
 
 
-def asked_objects(scene: Scene, settings: Settings) -> list[int]:
+def asked_objects(scene: Scene, settings: SynthesisSettings) -> list[int]:
     """Which things of a scene are shown to the models: the largest that may be asked about, in its order."""
     fit = [place for place, thing in enumerate(scene.things) if is_askable(thing.box, settings.area)]
     fit.sort(key=lambda place: -scene.things[place].box.area)
@@ -59,51 +59,42 @@ def asked_objects(scene: Scene, settings: Settings) -> list[int]:
 class Requests:
     """What is asked about the scenes and groups of one source."""
 
-    settings: Settings
+    settings: SynthesisSettings
     source: str
     seed: int
 
-    def caption(self, scene: Scene, shown: Shown, attempt: int) -> Request:
+    def caption(self, scene: Scene, shown: ShownImage, attempt: int) -> ChatRequest:
         """Asks the vision model what is in an image."""
-        text = prompts.CAPTION
-        return self._vision("caption", prompts.CAPTION_SYSTEM, text, scene, shown, attempt, 300)
+        tokens = min(300, self.settings.reply_tokens)
+        return self._vision("caption", scene, shown, attempt, prompts.CAPTION_SYSTEM, prompts.CAPTION, tokens)
 
-    def refine(self, scene: Scene, shown: Shown, attempt: int) -> Request:
+    def refine(self, scene: Scene, shown: ShownImage, attempt: int) -> ChatRequest:
         """Asks the vision model to judge the annotated objects of an image."""
         things = [scene.things[place] for place in asked_objects(scene, self.settings)]
-        text = prompts.refine_prompt([Found(clean(thing.label, _LONGEST_LABEL), thing.box) for thing in things])
-        request = self._vision(
-            "objects", prompts.REFINE_SYSTEM, text, scene, shown, attempt, self.settings.reply_tokens
-        )
-        return msgspec.structs.replace(request, schema=schema_of(Refinement))
+        text = prompts.refine_prompt([(clean(thing.label, _LONGEST_LABEL), thing.box) for thing in things])
+        tokens, form = self.settings.reply_tokens, schema_of(Refinement)
+        return self._vision("objects", scene, shown, attempt, prompts.REFINE_SYSTEM, text, tokens, form)
 
-    def questions(self, number: int, images: Sequence[tuple[str, Sequence[Found]]], attempt: int) -> Request:
+    def questions(self, number: int, images: Sequence[tuple[str, prompts.Objects]], attempt: int) -> ChatRequest:
         """Asks the text model for questions about group `number`, its images given as (caption, objects)."""
-        return Request(
-            model=self.settings.text_model,
-            system=prompts.QUESTIONS_SYSTEM,
-            text=prompts.questions_prompt(images, self.settings.turns),
-            image=None,
-            max_pixels=0,
-            max_tokens=self.settings.reply_tokens,
-            temperature=0.8,
-            seed=self._seed("questions", str(number), attempt),
-            schema=schema_of(Pairs),
-        )
+        text = prompts.questions_prompt(images, self.settings.turns)
+        seed, tokens = self._seed("questions", str(number), attempt), self.settings.reply_tokens
+        model, system, form = self.settings.text_model, prompts.QUESTIONS_SYSTEM, schema_of(Pairs)
+        return ChatRequest(model, system, text, None, 0, tokens, 0.8, seed, form)
 
     def _vision(
-        self, step: str, system: str, text: str, scene: Scene, shown: Shown, attempt: int, most_tokens: int
-    ) -> Request:
-        return Request(
-            model=self.settings.vision_model,
-            system=system,
-            text=text,
-            image=shown,
-            max_pixels=self.settings.max_pixels,
-            max_tokens=min(most_tokens, self.settings.reply_tokens),
-            temperature=0.2,
-            seed=self._seed(step, scene.id, attempt),
-        )
+        self,
+        step: str,
+        scene: Scene,
+        shown: ShownImage,
+        attempt: int,
+        system: str,
+        text: str,
+        tokens: int,
+        schema: tuple[str, dict[str, Any]] | None = None,
+    ) -> ChatRequest:
+        seed, pixels = self._seed(step, scene.id, attempt), self.settings.max_pixels
+        return ChatRequest(self.settings.vision_model, system, text, shown, pixels, tokens, 0.2, seed, schema)
 
     def _seed(self, step: str, name: str, attempt: int) -> int:
         # Servers take 31 bits.

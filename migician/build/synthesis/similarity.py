@@ -35,7 +35,8 @@ def clip_vectors(
     shards: list[NDArray[np.float32]] = []
     for start in range(0, len(images), _SHARD):
         shard = images[start : start + _SHARD]
-        file = cache / f"{_key(encoder.fingerprint(), shard)}.npy"
+        known = [encoder.fingerprint(), [(str(image), *_looks(image)) for image in shard]]
+        file = cache / f"{hashlib.sha256(msgspec.json.encode(known)).hexdigest()}.npy"
         vectors = _stored(file, len(shard))
         if vectors is None:
             vectors = _embedded(shard, encoder)
@@ -45,8 +46,8 @@ def clip_vectors(
         report(start + len(shard), len(images))
     # A shard without any readable image does not know how long a vector is.
     width = max((shard.shape[1] for shard in shards), default=1)
-    empty = np.zeros((0, width), np.float32)
-    return np.concatenate([empty, *(np.broadcast_to(shard, (len(shard), width)) for shard in shards)])
+    wide = [np.broadcast_to(shard, (len(shard), width)) for shard in shards]
+    return np.concatenate([np.zeros((0, width), np.float32), *wide])
 
 
 @dataclass(slots=True)
@@ -80,8 +81,7 @@ class _Encoder:
             # transformers 5 gives an output object, 4 gave the tensor itself.
             features = getattr(found, "pooler_output", found).float()
             unit = features / features.norm(dim=1, keepdim=True)
-        array: NDArray[np.float32] = unit.cpu().numpy()
-        return array
+        return np.asarray(unit.cpu())
 
     def _load(self) -> tuple[Any, Any, str]:
         if self._loaded is None:
@@ -101,24 +101,23 @@ class _Encoder:
 
 
 def _embedded(images: Sequence[Path], encoder: _Encoder) -> NDArray[np.float32]:
-    rows: dict[int, NDArray[np.float32]] = {}
-    width = 1
+    places: list[int] = []
+    found: list[NDArray[np.float32]] = []
     for start in range(0, len(images), _BATCH):
-        read = {place: _opened(image) for place, image in enumerate(images[start : start + _BATCH], start)}
-        pictures = {place: picture for place, picture in read.items() if picture is not None}
-        if pictures:
-            vectors = encoder.vectors(list(pictures.values()))
-            width = vectors.shape[1]
-            rows.update(zip(pictures, vectors, strict=True))
-    absent = np.full(width, np.nan, np.float32)
-    return np.stack([rows.get(place, absent) for place in range(len(images))])
+        read = enumerate(map(_opened, images[start : start + _BATCH]), start)
+        if pictures := {place: picture for place, picture in read if picture is not None}:
+            places += pictures
+            found.append(encoder.vectors(list(pictures.values())))
+    vectors = np.full((len(images), found[0].shape[1] if found else 1), np.nan, np.float32)
+    if found:
+        vectors[places] = np.concatenate(found)
+    return vectors
 
 
 def _opened(image: Path) -> Image.Image | None:
     try:
         with Image.open(image) as opened:
-            picture: Image.Image = opened.convert("RGB")
-            return picture
+            return opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
@@ -130,11 +129,6 @@ def _stored(file: Path, count: int) -> NDArray[np.float32] | None:
         if vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == count:
             return np.asarray(vectors, np.float32)
     return None
-
-
-def _key(fingerprint: str, images: Sequence[Path]) -> str:
-    stats = [(str(image), *_looks(image)) for image in images]
-    return hashlib.sha256(msgspec.json.encode([fingerprint, stats])).hexdigest()
 
 
 def _looks(image: Path) -> tuple[int, int]:
