@@ -54,8 +54,9 @@ class Balance(msgspec.Struct):
         self.answers += other.answers
         self.reasoned += other.reasoned
         for images, counts in other.asked.items():
-            self.asked[images] = _sum(self.asked.get(images, [0] * images), counts)
-        self.areas, self.ninths = _sum(self.areas, other.areas), _sum(self.ninths, other.ninths)
+            self.asked[images] = np.add(self.asked.get(images, [0] * images), counts).tolist()
+        self.areas = np.add(self.areas, other.areas).tolist()
+        self.ninths = np.add(self.ninths, other.ninths).tolist()
         for label, count in other.labels.items():
             self.labels[label] = self.labels.get(label, 0) + count
         for source, one in other.copying.items():
@@ -120,7 +121,3 @@ def area_words(number: int) -> str:
     """
     low, high = (f"{edge * 100:g}%" for edge in AREA_EDGES[number : number + 2])
     return f"{low} to {high} of the image"
-
-
-def _sum(one: list[int], other: list[int]) -> list[int]:
-    return [a + b for a, b in zip(one, other, strict=True)]

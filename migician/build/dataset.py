@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ import msgspec
 from migician.again import check_new, note_made, stamp
 from migician.boxes import Size
 from migician.build.balance import Balance
-from migician.build.card.card import Part, Told, versions, write_card
+from migician.build.card.card import DatasetFacts, versions, write_card
+from migician.build.card.readme import BuiltPart
 from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin
 from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
@@ -55,7 +56,7 @@ class Built:
     """A finished dataset."""
 
     folder: Path
-    parts: tuple[Part, ...]
+    parts: tuple[BuiltPart, ...]
     warnings: tuple[str, ...] = ()
     """Where the answers of a family lean to one side; see `migician.build.balance`."""
 
@@ -65,7 +66,7 @@ class Built:
         return sum(part.made for part in self.parts)
 
     @property
-    def short(self) -> tuple[Part, ...]:
+    def short(self) -> tuple[BuiltPart, ...]:
         """The parts whose source had fewer samples than were asked for, or none at all."""
         return tuple(part for part in self.parts if part.shortfall)
 
@@ -127,31 +128,29 @@ def build(
     check_new(target, plan, force=force, mark="card.json")
     with _workplace(target) as work:
         check_new(target, plan, force=force, mark="card.json")  # another process may have made it meanwhile
-        _go_on_or_start_anew(work, plan)
-        with _crew(workers, ray) as crew:
+        _keep_or_empty(work, plan)
+        crews: contextlib.AbstractContextManager[Workers] = contextlib.nullcontext(on_ray if ray else here)
+        if workers > 1 and not ray:
+            crews = contextlib.closing(Processes(workers))
+        with crews as crew:
             made = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()
                 for source in asked.sources
                 for indexed in [_index(work, source, Path(sources[source]), recipe, images)]
             ]
-        parts, balances = [part for part, _ in made], _by_task(made)
+        parts = [part for part, _ in made]
+        balances: dict[str, Balance] = {}
+        for part, balance in made:
+            if part.made:
+                balances.setdefault(part.task, Balance()).add(balance)
         if not balances:
             raise UserError(f"{out}: not one sample could be made. {'. '.join(part.shortfall for part in parts)}")
-        told = Told(name, recipe, parts, excluded, balances)
+        told = DatasetFacts(name, recipe, parts, excluded, balances)
         _assemble(work, told)
         note_made(work / "data", plan)
         swap(work / "data", target)
     return Built(target, tuple(parts), tuple(told.warnings))
-
-
-def _by_task(made: Iterable[tuple[Part, Balance]]) -> dict[str, Balance]:
-    """The balance of each task that has samples, over all its sources."""
-    balances: dict[str, Balance] = {}
-    for part, balance in made:
-        if part.made:
-            balances.setdefault(part.task, Balance()).add(balance)
-    return balances
 
 
 @contextlib.contextmanager
@@ -192,7 +191,7 @@ def _plan(
     }
 
 
-def _go_on_or_start_anew(work: Path, plan: Mapping[str, Any]) -> None:
+def _keep_or_empty(work: Path, plan: Mapping[str, Any]) -> None:
     """Empty the workplace unless an interrupted build of the very same dataset left it."""
     wanted = msgspec.json.encode(plan, order="sorted")
     file = work / "plan.json"
@@ -201,18 +200,6 @@ def _go_on_or_start_anew(work: Path, plan: Mapping[str, Any]) -> None:
     empty(work)
     with writing(file) as stream:
         stream.write(wanted)
-
-
-@contextlib.contextmanager
-def _crew(workers: int, ray: bool) -> Iterator[Workers]:
-    if ray or workers <= 1:
-        yield on_ray if ray else here
-        return
-    processes = Processes(workers)
-    try:
-        yield processes
-    finally:
-        processes.close()
 
 
 def _index(work: Path, source: str, root: Path, recipe: Recipe, images: str | Path | None) -> tuple[Path, Index]:
@@ -239,7 +226,7 @@ def _part(
     collect: bool,
     exclude: Exclude | None,
     crew: Workers,
-) -> tuple[Part, Balance]:
+) -> tuple[BuiltPart, Balance]:
     """The samples of one task from one source, as files of records in `work`, and what their answers point to."""
     folder, index = indexed
     task, asked = TASKS[name], recipe.tasks[name].sources[source]
@@ -266,13 +253,13 @@ def _part(
             link.symlink_to(index.root, target_is_directory=True)
     passes = getattr(settings, "passes", None)
     drawn_from = f"{len(index.items):,} {_ITEMS[task.takes]}" + (f", passes: {passes}" if passes else "")
-    return Part(name, source, asked, count, index.left_out, refused.counts, drawn_from, sizes), balance
+    return BuiltPart(name, source, asked, count, index.left_out, refused.counts, drawn_from, sizes), balance
 
 
 def _render_all(
     job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
 ) -> tuple[int, Balance, dict[str, Size]]:
-    """Records of the first `asked` plans that give one: how many, what their answers point to, `Part.frame_sizes`.
+    """Records of the first `asked` plans that give one: how many, what their answers point to, `BuiltPart.frame_sizes`.
 
     Never more plans are begun than samples are still wanted, so no picture is made in vain, and
     what is made and counted does not depend on how many work on it.
@@ -305,7 +292,7 @@ def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Itera
         yield Piece(job, start, piece, str(records / f"{start:09d}.jsonl"))
 
 
-def _assemble(work: Path, told: Told) -> None:
+def _assemble(work: Path, told: DatasetFacts) -> None:
     """The dataset's own files, in `work/data`, of the records in `work/parts`; none of a family without samples."""
     data = work / "data"
     files = {name: f"{TASKS[name].stem}.json" for name in told.balances}

@@ -72,8 +72,10 @@ class Placer:
         for picture in draft.pictures:
             if picture.crop:
                 crops.setdefault(picture.image, []).append(picture)
-            elif (self.collect or self.measure) and (refusal := self._refusal(picture)):
-                return refusal
+            elif self.collect or self.measure:
+                look = self._look(picture.image)
+                if look.refusal or (picture.size and look.size != picture.size):
+                    return look.refusal or OTHER_SIZE
         # Crops come first: they are what can still fail.
         for image, pictures in crops.items():
             if refusal := self._cut(image, pictures):
@@ -83,10 +85,6 @@ class Placer:
                 if not picture.crop:
                     self._bring(picture)
         return [self._name(picture) for picture in draft.pictures]
-
-    def _refusal(self, picture: Picture) -> str:
-        look = self._look(picture.image)
-        return look.refusal or (OTHER_SIZE if picture.size and look.size != picture.size else "")
 
     def _look(self, image: str) -> _WholeLook:
         if image not in self._looks:

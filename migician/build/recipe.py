@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +77,29 @@ def chosen(
     """The recipe that `dataset.build` is asked for; raises `UserError` for what does not fit together."""
     names = None if "all" in tasks else list(dict.fromkeys(tasks))
     bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
-    bad += [unknown("source", name, SOURCES) for name in sources if name not in SOURCES]
-    bad += [fault for name, root in sources.items() if name in SOURCES and (fault := misplaced(name, Path(root)))]
-    if count is not None and count < 1:
-        bad.append(f"count must be 1 or more, not {count}")
-    if bad:
-        raise UserError("; ".join(bad))
+    check_request(sources, SOURCES, count, bad)
     if config is not None:
         recipe = adjusted(read_recipe(config), names, count, seed)
     else:
-        recipe = adjusted(plain_recipe(names or TASKS, sources, count), None, None, seed)
+        usable = {task: [source for source in sources if source in fitting(task)] for task in names or TASKS}
+        all_of_it = {task: TaskRecipe(dict.fromkeys(given)) for task, given in usable.items() if given}
+        recipe = adjusted(Recipe(all_of_it), None, count, seed)
     bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
     if bad:
         raise UserError("; ".join(bad))
     return _with_settings(recipe, settings)
+
+
+def check_request(
+    sources: Mapping[str, Path], known: Collection[str], count: int | None, bad: Sequence[str] = ()
+) -> None:
+    """Raise `UserError` for `bad`, sources that are not `known` or not where they are said to be, and a bad count."""
+    found = [*bad, *(unknown("source", name, known) for name in sources if name not in known)]
+    found += [fault for name, root in sources.items() if name in known and (fault := misplaced(name, Path(root)))]
+    if count is not None and count < 1:
+        found.append(f"count must be 1 or more, not {count}")
+    if found:
+        raise UserError("; ".join(found))
 
 
 def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str]:
@@ -100,17 +109,6 @@ def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str
         return [f"task {name!r} needs one of these sources: {', '.join(usable)}. Give --source {usable[0]}=ROOT"]
     lacking = [source for source in recipe.tasks[name].sources if source not in sources]
     return [f"task {name!r} needs source {', '.join(lacking)}: give --source {lacking[0]}=ROOT"] if lacking else []
-
-
-def plain_recipe(tasks: Iterable[str], sources: Iterable[str], count: int | None) -> Recipe:
-    """Every task of `tasks` from every fitting source of `sources`, `count` samples a task shared evenly."""
-    given = list(sources)
-    parts = {}
-    for task in tasks:
-        usable = [source for source in given if SOURCES[source].gives is TASKS[task].takes]
-        if usable:
-            parts[task] = _recounted(TaskRecipe(dict.fromkeys(usable)), count)
-    return Recipe(parts)
 
 
 def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
@@ -129,14 +127,12 @@ def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, see
 
 def _with_settings(recipe: Recipe, changed: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """`recipe` with other settings for some tasks, all of which it must have."""
-    for name in changed:
+    for name, settings in changed.items():
         if name not in recipe.tasks:
             raise UserError(f"settings for {name} are given, which is not built. Built are: {', '.join(recipe.tasks)}")
-    tasks = {
-        name: TaskRecipe(task.sources, {**task.settings, **changed.get(name, {})})
-        for name, task in recipe.tasks.items()
-    }
-    recipe = Recipe(tasks, recipe.seed, recipe.split)
+        task = recipe.tasks[name]
+        changed_task = msgspec.structs.replace(task, settings=task.settings | settings)
+        recipe = msgspec.structs.replace(recipe, tasks=recipe.tasks | {name: changed_task})
     if found := problems(recipe):
         raise UserError("; ".join(found))
     return recipe

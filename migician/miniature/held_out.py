@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from migician.boxes import Box
 from migician.boxtext import QWEN
-from migician.miniature import drawing, unseen
-from migician.miniature.drawing import Drawn, PixelBox, Style
+from migician.miniature import drawing
+from migician.miniature.drawing import Colour, Drawn, PixelBox, Style
 from migician.miniature.saving import save, write_json
 from migician.tasks import (
     common_object,
@@ -54,8 +54,8 @@ class Asked:
     """A question before its pictures are saved."""
 
     pictures: list[Image.Image]
-    question: str
     box: PixelBox
+    question: str
     info: str = ""
 
 
@@ -76,12 +76,7 @@ def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> Non
 
 def _difference(rng: np.random.Generator, style: Style) -> Asked:
     before, after, box, _ = drawing.edit(rng, style)
-    return Asked([before, after], difference.EITHER.benchmark[0], box)
-
-
-def _view_difference(rng: np.random.Generator, style: Style) -> Asked:
-    pictures, box = unseen.moved_camera(rng, style)
-    return Asked(pictures, difference.ONE.benchmark[1].format(**image_fields(1)), box)
+    return Asked([before, after], box, difference.EITHER.benchmark[0])
 
 
 def _common_object(rng: np.random.Generator, style: Style) -> Asked:
@@ -89,33 +84,33 @@ def _common_object(rng: np.random.Generator, style: Style) -> Asked:
     objects = [Drawn(label, drawing.target_box(rng, style)) for _ in range(GROUP)]
     asked = int(rng.integers(GROUP))
     question = common_object.QUESTIONS.benchmark[0].format(**image_fields(asked))
-    return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, objects[asked].box)
+    return Asked([drawing.with_clutter(rng, one, style) for one in objects], objects[asked].box, question)
 
 
 def _object_tracking(rng: np.random.Generator, style: Style) -> Asked:
     frames, objects = drawing.sequence(rng, style)
     asked = int(rng.integers(1, len(frames)))
     question = object_tracking.ONE.benchmark[0].format(box=_written(objects[0].box, style), **image_fields(asked))
-    return Asked(frames, question, objects[asked].box)
+    return Asked(frames, objects[asked].box, question)
 
 
 def _multi_view(rng: np.random.Generator, style: Style) -> Asked:
-    pictures, first, second = unseen.two_views(rng, style)
-    return Asked(pictures, MULTI_VIEW.format(box=_written(first, style), **image_fields(1)), second)
+    pictures, first, second = two_views(rng, style)
+    return Asked(pictures, second, MULTI_VIEW.format(box=_written(first, style), **image_fields(1)))
 
 
 def _region(rng: np.random.Generator, style: Style) -> Asked:
     image, objects = drawing.crowded(rng, style)
     mat = objects[-1].box
     question = region_locating.QUESTIONS.benchmark[0].format(**image_fields(0))
-    return Asked([image, image.crop(mat)], question, mat)
+    return Asked([image, image.crop(mat)], mat, question)
 
 
 def _referring(rng: np.random.Generator, style: Style) -> Asked:
     label = drawing.kind(rng)
     shown, _ = drawing.alone(rng, label, style)
     scene, target = drawing.hidden(rng, label, style)
-    return Asked([shown, scene], referring_grounding.QUESTIONS.benchmark[0], target.box)
+    return Asked([shown, scene], target.box, referring_grounding.QUESTIONS.benchmark[0])
 
 
 def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
@@ -125,17 +120,7 @@ def _group_grounding(rng: np.random.Generator, style: Style) -> Asked:
     question = drawing.one_of(rng, group_grounding.QUESTIONS.benchmark).format(object=named_kind(labels[asked]))
     box = objects[asked].box
     info = f"It is in the {image_fields(asked)['ordinal']} image. {_written(box, style)}. "
-    return Asked([drawing.with_clutter(rng, one, style) for one in objects], question, box, info)
-
-
-def _reasoning(rng: np.random.Generator, style: Style) -> Asked:
-    pictures, box = unseen.repainted(rng, style)
-    return Asked(pictures, drawing.one_of(rng, REASONING), box)
-
-
-def _correspondence(rng: np.random.Generator, style: Style) -> Asked:
-    pictures, box = unseen.like_parts(rng, style)
-    return Asked(pictures, CORRESPONDENCE, box)
+    return Asked([drawing.with_clutter(rng, one, style) for one in objects], box, question, info)
 
 
 QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
@@ -145,13 +130,14 @@ QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
     "diff": _difference,
     "group_grounding": _group_grounding,
     "refer_grounding": _referring,
-    "view_diff": _view_difference,
+    "view_diff": lambda rng, style: Asked(*moved_camera(rng, style), VIEW_DIFFERENCE),
     "multi_view": _multi_view,
-    "correspondence": _correspondence,
-    "reasoning": _reasoning,
+    "correspondence": lambda rng, style: Asked(*like_parts(rng, style), CORRESPONDENCE),
+    "reasoning": lambda rng, style: Asked(*repainted(rng, style), drawing.one_of(rng, REASONING)),
 }
 
 # What no task family asks; all but the reasoning in MIG-Bench's own spelling.
+VIEW_DIFFERENCE = difference.ONE.benchmark[1].format(**image_fields(1))
 MULTI_VIEW = (
     "These images share one object in common(the object marked with red bounding box in the first image({box}). "
     "Recognize and locate this object in the {nth} image. "
@@ -176,3 +162,53 @@ def _written(box: PixelBox, style: Style) -> str:
 
 def _box(box: PixelBox, style: Style) -> Box:
     return Box.from_pixels(*box, (style.size, style.size))
+
+
+# Pictures for what no task asks, and so nothing trains: with each, the box of the answer in the second of them.
+
+FRAME: Colour = (255, 0, 0)
+"""What marks a part, as MIG-Bench marks it."""
+
+
+def moved_camera(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
+    """Two views of a scene in different light: all has moved as one, and the second has one object more, or another."""
+    small, box = drawing.clutter(rng, style), drawing.target_box(rng, style)
+    first, second = drawing.some_kinds(rng, 2)
+    other = [Drawn(first, box)] if rng.integers(2) else []
+    across, down = (_way(rng, low, high, style) for low, high in ((box[0], box[2]), (box[1], box[3])))
+    before = [Drawn(one.label, drawing.shifted(one.box, across, down)) for one in (*small, *other)]
+    views = [drawing.picture(rng, before, style), drawing.picture(rng, [*small, Drawn(second, box)], style)]
+    return views, box
+
+
+def two_views(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox, PixelBox]:
+    """One object from two sides: in other light and other surroundings, and not far off; its boxes in both."""
+    label, first = drawing.kind(rng), drawing.target_box(rng, style)
+    second = drawing.moved(rng, first, style)
+    return [drawing.with_clutter(rng, Drawn(label, box), style) for box in (first, second)], first, second
+
+
+def like_parts(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
+    """Two things of one shape and two colours, the first of them framed in red."""
+    shape, colours = drawing.one_of(rng, drawing.SHAPES), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
+    things = [Drawn(f"{colour} {shape}", drawing.target_box(rng, style)) for colour in colours]
+    pictures = [drawing.with_clutter(rng, thing, style) for thing in things]
+    x1, y1, x2, y2 = things[0].box
+    ImageDraw.Draw(pictures[0]).rectangle((x1, y1, x2 - 1, y2 - 1), outline=FRAME, width=2)
+    return pictures, things[1].box
+
+
+def repainted(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
+    """A large object, and a scene that hides one of its shape in another colour."""
+    shape, colours = drawing.one_of(rng, drawing.SHAPES), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
+    shown, _ = drawing.alone(rng, f"{colours[0]} {shape}", style)
+    others = [kind for kind in drawing.KINDS if not kind.endswith(f" {shape}")]
+    scene, target = drawing.hidden(rng, f"{colours[1]} {shape}", style, others)
+    return [shown, scene], target.box
+
+
+def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
+    """How far the first view is from the second along one axis, so that the object from `low` to `high` is in both."""
+    furthest = style.shift * style.cell
+    fewest, most = -min(low, furthest) // style.cell, min(style.size - high, furthest) // style.cell
+    return int(rng.integers(fewest, most, endpoint=True)) * style.cell

@@ -7,9 +7,9 @@ number at once). A new family is one module with `Settings`, `plan` and `drafts`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.tasks import (
@@ -24,19 +24,11 @@ from migician.tasks import (
 )
 from migician.tasks.draft import Draft, Plan, TaskSettings
 
-
-class Planner(Protocol):
-    """The choices for as many samples as the source has, counting what is refused. Same arguments, same choices."""
-
-    def __call__(self, scenes: Any, seed: int, tally: Tally, settings: Any) -> Iterator[Plan]: ...  # noqa: D102
-
-
-class Drafter(Protocol):
-    """The draft of each choice, or why there is none; it depends on no other choice of `plans`."""
-
-    def __call__(  # noqa: D102
-        self, scenes: Any, plans: Sequence[Plan], seed: int, settings: Any
-    ) -> Iterator[Draft | str]: ...
+Planner = Callable[[Any, int, Tally, Any], Iterator[Plan]]
+"""From scenes, seed, tally and settings: the choices for as many samples as the source has, refusals counted. Same
+arguments, same choices."""
+Drafter = Callable[[Any, Sequence[Plan], int, Any], Iterator[Draft | str]]
+"""From scenes, plans, seed and settings: the draft of each plan, or why there is none; no plan depends on another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,10 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: TrackingS
     pictures = [Picture(tracks.paths[frame], tracks.size(frame)) for frame in window.frames]
     boxes = [tracks.box(frame) if tracks.is_seen(frame) else None for frame in window.frames]
     if place == 0:
-        everywhere = _shuffled if shuffled else _everywhere
-        return everywhere(pictures, boxes, tracks.label(track), speaker)
+        if shuffled:
+            return _shuffled(pictures, boxes, tracks.label(track), speaker)
+        question = speaker.pick(ALL).format(box=_written(boxes[0]))
+        return speaker.draft(pictures, [(question, _listed(boxes, 0, tracks.label(track), speaker))])
     more = speaker.some(search.others(window, kind), settings.turns - 1) if settings.turns > 1 else []
     turns = [
         speaker.exchange(
@@ -127,11 +129,6 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: TrackingS
         for position in [*window.asked, *more]
     ]
     return speaker.draft(pictures, turns)
-
-
-def _everywhere(pictures: list[Picture], boxes: list[Box | None], label: str, speaker: Speaker) -> Draft:
-    question = speaker.pick(ALL).format(box=_written(boxes[0]))
-    return speaker.draft(pictures, [(question, _listed(boxes, 0, label, speaker))])
 
 
 def _listed(boxes: list[Box | None], given: int, label: str, speaker: Speaker) -> str:

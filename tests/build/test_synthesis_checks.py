@@ -13,7 +13,7 @@ from migician.boxes import Box
 from migician.boxtext import parse_boxes
 from migician.build.synthesis.checks import CheckedObject, checked_objects, checked_turns, gives_away
 from migician.build.synthesis.forms import Pair, Pairs, RefinedObject, Refinement, read_form, schema_of
-from migician.build.synthesis.prompts import questions_prompt, refine_prompt
+from migician.build.synthesis.requests import questions_prompt, refine_prompt
 from migician.build.synthesis.untrusted import clean, has_markup
 from migician.models.stand_ins.tiny import SPECIAL_TOKENS
 from migician.sources.scenes import Tally

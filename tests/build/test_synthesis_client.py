@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 from scripted_server import Script, served
 
-from migician.build.synthesis.cache import ChatReply, ChatRequest, ReplyCache, ShownImage
-from migician.build.synthesis.client import ChatClient, data_url
+from migician.build.synthesis.client import ChatClient, ChatReply, ChatRequest, ReplyCache, ShownImage, data_url
 from migician.errors import UserError
 from migician.models.engines.chat_completions import Refused, _retry_after_s, api_key
 from migician.models.faults import RunStopped

@@ -10,7 +10,7 @@ from serving import transformers_serving
 from test_synthesis import instances
 
 from migician.build.synthesis import SynthesisSettings, synthesise
-from migician.build.synthesis.cache import ReplyCache
+from migician.build.synthesis.client import ReplyCache
 from migician.samples.sample import read_samples
 
 

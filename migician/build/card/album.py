@@ -172,19 +172,15 @@ def _short(text: str) -> str:
 
 def _columns(sheets: Sequence[Image.Image]) -> Image.Image:
     """All sheets in two columns, each put where there is most room left."""
-    columns: list[list[Image.Image]] = [[], []]
     heights = [_GAP_PX, _GAP_PX]
+    corners = []
     for sheet in sheets:
         column = heights.index(min(heights))
-        columns[column].append(sheet)
+        corners.append((_GAP_PX + column * (_COLUMN_PX + _GAP_PX), heights[column]))
         heights[column] += sheet.height + _GAP_PX
-    used = [column for column in columns if column]
-    width = _GAP_PX + (_COLUMN_PX + _GAP_PX) * len(used)
+    width = _GAP_PX + (_COLUMN_PX + _GAP_PX) * min(len(sheets), len(heights))
     picture = Image.new("RGB", (width, max(heights)), _GROUND)
-    for place, pile in enumerate(used):
-        x, y = _GAP_PX + place * (_COLUMN_PX + _GAP_PX), _GAP_PX
-        for sheet in pile:
-            picture.paste("#FFFFFF", (x, y, x + _COLUMN_PX, y + sheet.height))
-            picture.paste(sheet, (x, y))
-            y += sheet.height + _GAP_PX
+    for sheet, (x, y) in zip(sheets, corners, strict=True):
+        picture.paste("#FFFFFF", (x, y, x + _COLUMN_PX, y + sheet.height))
+        picture.paste(sheet, (x, y))
     return picture

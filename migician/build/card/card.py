@@ -7,18 +7,17 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from migician.boxes import Size
 from migician.build.balance import Balance, warnings
 from migician.build.card.album import album
 from migician.build.card.charts import histograms
-from migician.build.card.readme import HISTOGRAMS, SAMPLES, readme
+from migician.build.card.readme import HISTOGRAMS, SAMPLES, BuiltPart, readme
 from migician.build.exclusion import Excluded
 from migician.build.image_roots import ImageRoots, linked
 from migician.build.recipe import Recipe
@@ -28,47 +27,15 @@ from migician.samples.survey import survey
 from migician.tasks import TASKS
 
 _SHOWN = 12
-_REASONS = 3
-"""Told of a shortfall: the most frequent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The samples of one task from one source."""
-
-    task: str
-    source: str
-    asked: int | None
-    """None where all there are were wanted."""
-    made: int
-    left_out: dict[str, int]
-    """Rows of the source that were dropped or fixed, by reason."""
-    refused: dict[str, int]
-    """Scenes and samples that the task did not take, by reason."""
-    drawn_from: str = ""
-    """What the source has, and how often it is used: "1,120 sequences, passes: 2"."""
-    frame_sizes: dict[str, Size] = field(default_factory=dict)
-    """What boxes were divided by where the frames of a sample differ in size: (width, height) by path."""
-
-    @property
-    def shortfall(self) -> str:
-        """What the source had too few of and why; empty where it had enough."""
-        if self.made and (self.asked is None or self.made >= self.asked):
-            return ""
-        asked = f" of {self.asked:,}" if self.asked is not None else ""
-        reasons = sorted((self.left_out | self.refused).items(), key=lambda one: -one[1])[:_REASONS]
-        told = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
-        told += [f"{reason}: {count:,}" for reason, count in reasons]
-        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(told)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
+class DatasetFacts:
     """What the card says of a dataset beside what its files hold."""
 
     title: str
     recipe: Recipe
-    parts: Sequence[Part]
+    parts: Sequence[BuiltPart]
     excluded: Excluded
     balances: Mapping[str, Balance] = field(default_factory=dict)
     """By task."""
@@ -90,7 +57,7 @@ class Told:
         return {"copying": {source: msgspec.to_builtins(found[source]) for source in sorted(found)}}
 
 
-def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> None:
+def write_card(folder: Path, name: str, told: DatasetFacts, files: Sequence[str]) -> None:
     """Write card.json, README.md and two pictures about the `files` of `folder`; no dates, so that builds compare.
 
     Of `files`, `name`.json has all samples, the other .json files those of one family each.
@@ -121,7 +88,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         "versions": versions(),
         "mig_bench": msgspec.to_builtins(excluded) | {"sentence": excluded.sentence()},
         "files": {file: {"sha256": digests[file], "bytes": (folder / file).stat().st_size} for file in files},
-        "parts": [asdict(part) for part in parts],
+        "parts": msgspec.to_builtins(parts),
         "short": [part.shortfall for part in parts if part.shortfall],
         "balance": {task: one.told() for task, one in told.balances.items()},
         "warnings": told.warnings,

@@ -9,11 +9,14 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from migician.boxes import Size
 from migician.build.balance import FEWEST, area_words
 from migician.files import conform, read_json
 from migician.provenance import citation
 from migician.sources import SOURCES
 
+_REASONS = 3
+"""Given of a shortfall: the most frequent."""
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
 Stored = Literal["files", "embedded", "named"]
 """How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
@@ -21,13 +24,33 @@ Stored = Literal["files", "embedded", "named"]
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-class _Part(msgspec.Struct):
+class BuiltPart(msgspec.Struct, frozen=True):
+    """The samples of one task from one source."""
+
     task: str = ""
     source: str = ""
     asked: int | None = None
+    """None where all there are were wanted."""
     made: int = 0
     left_out: dict[str, int] = {}
+    """Rows of the source that were dropped or fixed, by reason."""
     refused: dict[str, int] = {}
+    """Scenes and samples that the task did not take, by reason."""
+    drawn_from: str = ""
+    """What the source has, and how often it is used: "1,120 sequences, passes: 2"."""
+    frame_sizes: dict[str, Size] = {}
+    """What boxes were divided by where the frames of a sample differ in size: (width, height) by path."""
+
+    @property
+    def shortfall(self) -> str:
+        """What the source had too few of and why; empty where it had enough."""
+        if self.made and (self.asked is None or self.made >= self.asked):
+            return ""
+        asked = f" of {self.asked:,}" if self.asked is not None else ""
+        reasons = sorted((self.left_out | self.refused).items(), key=lambda one: -one[1])[:_REASONS]
+        told = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
+        told += [f"{reason}: {count:,}" for reason, count in reasons]
+        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(told)}"
 
 
 class _Card(msgspec.Struct):
@@ -40,7 +63,7 @@ class _Card(msgspec.Struct):
     links: dict[str, str] = {}
     mig_bench: dict[str, Any] = {}
     files: dict[str, Any] = {}
-    parts: list[_Part] = []
+    parts: list[BuiltPart] = []
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

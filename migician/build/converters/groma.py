@@ -56,16 +56,13 @@ def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -
     def sample_of(content: bytes, id: str) -> Sample | None:
         record = decoder.decode(content)
         turns = _turns(record, tally, seed, id)
-        path = images.find([record.file_name, *_visual_genome(record.file_name)], tally)
+        # Visual Genome's images come in two archives.
+        places = [f"{folder}{record.file_name}" for folder in ("", "VG_100K/", "VG_100K_2/")]
+        path = images.find(places, tally)
         return sample(id, [path], turns, "groma") if path else None
 
     yield from converted(source, tally, "the form of Groma-Instruct", lambda file: sample_of)
     images.refuse_if_empty()
-
-
-def _visual_genome(file_name: str) -> list[str]:
-    """Visual Genome's images come in two archives."""
-    return [f"VG_100K/{file_name}", f"VG_100K_2/{file_name}"]
 
 
 def _turns(record: _Record, tally: Tally, seed: int, id: str) -> list[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from migician.boxes import Box, is_size
@@ -36,12 +35,8 @@ _REVERSED = 0.25
 """Share of the turns that give the box and ask for the phrase."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
-    """One object of an image and the phrases that mean it."""
-
-    box: Box
-    phrases: tuple[str, ...]
+_Object = tuple[Box, list[str]]
+"""One object of an image and the phrases that mean it."""
 
 
 def convert(
@@ -131,25 +126,23 @@ def _objects(refs: list[Ref], annotations: Mapping[int, Annotation], image: List
     for ann_id, named in phrases.items():
         for _ in shared & named.keys():
             tally.add("phrase that names two objects")
-        own = tuple(text for key, text in named.items() if key not in shared)
+        own = [text for key, text in named.items() if key not in shared]
         box = box_of(annotations[ann_id], image, tally)
         if own and box:
-            objects.append(_Object(box, own))
+            objects.append((box, own))
     return objects
 
 
 def _conversations(objects: list[_Object], speaker: Speaker) -> Iterator[list[tuple[str, str]]]:
     """The samples of one image: each phrase is used once, and within a sample every object once."""
     rng = speaker.rng
-    orders = [rng.sample(range(len(one.phrases)), len(one.phrases)) for one in objects]
-    for turn in range(max(len(order) for order in orders)):
-        left = [number for number, order in enumerate(orders) if turn < len(order)]
+    shuffled = [(box, rng.sample(phrases, len(phrases))) for box, phrases in objects]
+    for turn in range(max(len(phrases) for _, phrases in shuffled)):
+        left = [(phrases[turn], box) for box, phrases in shuffled if turn < len(phrases)]
         left = rng.sample(left, len(left))
         while left:
             count = rng.randint(1, _TURNS)
-            turns = [
-                _exchange(objects[one].phrases[orders[one][turn]], objects[one].box, speaker) for one in left[:count]
-            ]
+            turns = [_exchange(phrase, box, speaker) for phrase, box in left[:count]]
             turns[0] = (f"{IMAGE_MARK}\n{turns[0][0]}", turns[0][1])
             yield turns
             left = left[count:]

@@ -12,9 +12,8 @@ from PIL import Image
 
 from migician.boxtext import final_answer
 from migician.build.images import TURNED
-from migician.build.synthesis.cache import ChatReply, ChatRequest, ShownImage
 from migician.build.synthesis.checks import CheckedObject, CheckedTurn, checked_objects, checked_turns
-from migician.build.synthesis.client import ChatClient
+from migician.build.synthesis.client import ChatClient, ChatReply, ChatRequest, ShownImage
 from migician.build.synthesis.forms import Form, Pairs, Refinement, read_form
 from migician.build.synthesis.requests import Requests, asked_objects
 from migician.build.synthesis.untrusted import clean
@@ -62,13 +61,14 @@ class Author:
         Depends on the group and on the replies alone, not on the order in which they come.
         Raises `UserError` where the server cannot be used any more.
         """
-        shown = [await asyncio.to_thread(_look, scene) for scene in scenes]
-        for found in shown:
+        shown = []
+        for scene in scenes:
+            found = await asyncio.to_thread(_look, scene)
             if isinstance(found, str):
                 self.tally.add(found)
                 return None
-        files = [found for found in shown if isinstance(found, ShownImage)]
-        views = await asyncio.gather(*(self._view(scene, file) for scene, file in zip(scenes, files, strict=True)))
+            shown.append(found)
+        views = await asyncio.gather(*(self._view(scene, file) for scene, file in zip(scenes, shown, strict=True)))
         described = [view for view in views if view is not None]
         if len(described) < len(scenes):
             self.tally.add("group with an image that could not be described")

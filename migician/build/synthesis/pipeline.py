@@ -21,22 +21,22 @@ from pathlib import Path
 import msgspec
 
 from migician.again import check_new, making, stamp
-from migician.build.card.card import Part, Told, write_card
+from migician.build.card.card import DatasetFacts, write_card
+from migician.build.card.readme import BuiltPart
 from migician.build.dataset import Built
 from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin, refuser
 from migician.build.images import Placer
-from migician.build.recipe import Recipe, TaskRecipe
+from migician.build.recipe import Recipe, TaskRecipe, check_request, fitting
 from migician.build.synthesis.author import Author, WrittenSample
-from migician.build.synthesis.cache import ReplyCache, ShownImage
-from migician.build.synthesis.client import ChatClient
+from migician.build.synthesis.client import ChatClient, ReplyCache, ShownImage
 from migician.build.synthesis.grouping import Group, clip_groups, common_groups, random_groups
 from migician.build.synthesis.requests import Requests, SynthesisSettings, asked_objects
-from migician.errors import UserError, unknown, writing
+from migician.errors import writing
 from migician.progress import Report, progress_bar
 from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import NAME, Sample, sample, write_samples
 from migician.sampling import derived, shares
-from migician.sources import SOURCES, misplaced, scenes_of
+from migician.sources import SOURCES, scenes_of
 from migician.sources.scenes import Scene, Tally
 from migician.tasks import TASKS
 
@@ -68,8 +68,11 @@ class DryRun:
     """Those of the first group, in the order of the steps."""
     groups: int
     images: int
-    requests: int
-    """If every reply can be used at once; refused groups are replaced by others, which costs more."""
+
+    @property
+    def requests(self) -> int:
+        """If every reply can be used at once; refused groups are replaced by others, which costs more."""
+        return self.groups + 2 * self.images
 
 
 def synthesise(
@@ -142,21 +145,14 @@ def dry_run(
             first = first or _prompts(work.requests, number, scenes)
             groups += 1
             shown += len(scenes)
-    return DryRun(first, groups, shown, groups + 2 * shown)
+    return DryRun(first, groups, shown)
 
 
 def _works(
     sources: Mapping[str, Path], count: int, settings: SynthesisSettings, seed: int, split: str, images: Path | None
 ) -> list[_SourceWork]:
-    fitting = [name for name, source in SOURCES.items() if source.gives is _TASK.takes]
-    bad = [unknown("source", name, fitting) for name in sources if name not in fitting]
-    bad += [fault for name, root in sources.items() if name in fitting and (fault := misplaced(name, Path(root)))]
-    if not sources:
-        bad.append(f"give a source, such as --source {fitting[0]}=ROOT")
-    if count < 1:
-        bad.append(f"count must be 1 or more, not {count}")
-    if bad:
-        raise UserError("; ".join(bad))
+    known = fitting("free_form")
+    check_request(sources, known, count, [] if sources else [f"give a source, such as --source {known[0]}=ROOT"])
     amounts = shares(dict.fromkeys(sources, 1), count)
     works = [
         _SourceWork(Requests(settings, name, seed), Path(root), amounts[name])
@@ -257,7 +253,7 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
     return tuple(request.text for request in asked)
 
 
-def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Excluded) -> list[Part]:
+def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Excluded) -> list[BuiltPart]:
     samples: list[Sample] = []
     done = []
     with writing(folder / "provenance.jsonl") as provenance:
@@ -267,14 +263,14 @@ def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Excluded
                 provenance.write(msgspec.json.encode(origin) + b"\n")
                 samples.append(one)
             left_out, refused = (dict(sorted(tally.counts.items())) for tally in (work.left_out, work.refused))
-            done.append(Part("synthesis", work.name, work.asked, len(placed), left_out, refused))
+            done.append(BuiltPart("synthesis", work.name, work.asked, len(placed), left_out, refused))
     files = {"free_form_synthesised": f"{_TASK.folder}.json"}
     write_samples(folder / files["free_form_synthesised"], samples)
     write_dataset_info(folder, files)
     requests = works[0].requests
     asked: dict[str, int | None] = {work.name: work.asked for work in works}
     recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(requests.settings))}, requests.seed, split)
-    write_card(folder, NAME, Told(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
+    write_card(folder, NAME, DatasetFacts(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
     return done
 
 

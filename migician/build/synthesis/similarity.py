@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from migician.errors import UserError, writing
-from migician.files import is_folder
+from migician.files import is_folder, status
 from migician.progress import Report
 
 _SHARD = 1024
@@ -132,11 +132,8 @@ def _stored(file: Path, count: int) -> NDArray[np.float32] | None:
 
 
 def _looks(image: Path) -> tuple[int, int]:
-    try:
-        found = image.stat()
-    except OSError:
-        return (0, 0)
-    return found.st_size, found.st_mtime_ns
+    found = status(image)
+    return (found.st_size, found.st_mtime_ns) if found else (0, 0)
 
 
 def _digest(file: Path) -> bytes:
