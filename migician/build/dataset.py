@@ -30,7 +30,7 @@ from migician.boxes import Size
 from migician.build.balance import Balance
 from migician.build.card.card import DatasetFacts, versions, write_card
 from migician.build.card.readme import BuiltPart
-from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin
+from migician.build.exclusion import MIG_BENCH, Exclude, begin
 from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
 from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
@@ -124,7 +124,16 @@ def build(
     target = Path(out)
     recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None, settings or {})
     exclude, excluded = begin(exclude)
-    plan = _plan(target, recipe, sources, images, collect, excluded, name)
+    used = dict.fromkeys(source for task in recipe.tasks.values() for source in task.sources)
+    plan: dict[str, Any] = {  # all that decides over the bytes
+        "recipe": recipe,
+        "sources": {source: stamp(sources[source], but=target) for source in used},
+        "images": str(Path(images).resolve()) if images else None,
+        "collect": collect,
+        "mig_bench": excluded,
+        "name": name,
+        "versions": versions(),
+    }
     check_new(target, plan, force=force, mark="card.json")
     with _workplace(target) as work:
         check_new(target, plan, force=force, mark="card.json")  # another process may have made it meanwhile
@@ -169,28 +178,6 @@ def _workplace(target: Path) -> Iterator[Path]:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
 
 
-def _plan(
-    target: Path,
-    recipe: Recipe,
-    sources: Mapping[str, Path],
-    images: str | Path | None,
-    collect: bool,
-    excluded: Excluded,
-    name: str,
-) -> dict[str, Any]:
-    """All that decides over the bytes of a dataset."""
-    used = dict.fromkeys(source for task in recipe.tasks.values() for source in task.sources)
-    return {
-        "recipe": recipe,
-        "sources": {source: stamp(sources[source], but=target) for source in used},
-        "images": str(Path(images).resolve()) if images else None,
-        "collect": collect,
-        "mig_bench": excluded,
-        "name": name,
-        "versions": versions(),
-    }
-
-
 def _keep_or_empty(work: Path, plan: Mapping[str, Any]) -> None:
     """Empty the workplace unless an interrupted build of the very same dataset left it."""
     wanted = msgspec.json.encode(plan, order="sorted")
@@ -231,16 +218,8 @@ def _part(
     folder, index = indexed
     task, asked = TASKS[name], recipe.tasks[name].sources[source]
     place = f"{NAME}/{task.folder}/{SOURCES[source].folder}"
-    job = Job(
-        name,
-        recipe.tasks[name].settings,
-        derived(recipe.seed, name, source),
-        str(folder.resolve()),
-        str((work / "data").resolve()),
-        place,
-        collect,
-        exclude,
-    )
+    seed, changed, data = derived(recipe.seed, name, source), recipe.tasks[name].settings, (work / "data").resolve()
+    job = Job(name, changed, seed, str(folder.resolve()), str(data), place, collect, exclude)
     refused, settings = Tally(), settings_of(name, recipe.tasks[name])
     plans = task.plan(index.items, job.seed, refused, settings)
     records = work / "parts" / f"{name}-{source}"

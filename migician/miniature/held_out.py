@@ -19,7 +19,8 @@ from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.miniature import drawing
 from migician.miniature.drawing import Colour, Drawn, PixelBox, Style
-from migician.miniature.saving import save, write_json
+from migician.miniature.saving import TEST, save, write_json
+from migician.sampling import stream
 from migician.tasks import (
     common_object,
     difference,
@@ -31,8 +32,6 @@ from migician.tasks import (
 from migician.tasks.draft import image_fields
 from migician.tasks.naming import named_kind
 
-Streams = Callable[..., np.random.Generator]
-"""One generator a key, of the streams that belong to the held-out set."""
 GROUP = 2
 """Images of a common_object or group_grounding question."""
 
@@ -59,12 +58,12 @@ class Asked:
     info: str = ""
 
 
-def write_bench(folder: Path, count: int, streams: Streams, style: Style) -> None:
+def write_bench(folder: Path, count: int, seed: int, style: Style) -> None:
     """Write `folder/MIG-Bench/MIG_data.json` and its images: `count` questions of each task."""
     rows = []
     for task, ask in QUESTIONS.items():
         for position in range(count):
-            asked = ask(streams(task, position), style)
+            asked = ask(stream(seed, TEST, task, position), style)
             paths = []
             for number, picture in enumerate(asked.pictures, start=1):
                 paths.append(f"./MIG-Bench/images/{task}/{position:06d}_{number}.jpg")

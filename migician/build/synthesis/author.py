@@ -29,12 +29,8 @@ _LONGEST_CAPTION = 1200
 NOT_TAKEN = "request that the server does not take"
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenSample:
-    """A sample before its images are linked, and where every part of it comes from."""
-
-    draft: Draft
-    provenance: dict[str, Any]
+WrittenSample = tuple[Draft, dict[str, Any]]
+"""A sample before its images are linked, and where every part of it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +124,7 @@ class Author:
         pictures = tuple(Picture(str(view.scene.image), view.scene.size) for view in views)
         spoken = tuple((turn.question, turn.answer) for turn in turns)
         draft = Draft(pictures, spoken, bool(rng.random() < self.requests.settings.labelled))
-        provenance = {
+        return draft, {
             "source": self.requests.source,
             "group": number,
             "images": [_image_provenance(view) for view in views],
@@ -136,7 +132,6 @@ class Author:
             # 1-based, as the replies spell them.
             "turns": [[[image + 1, place + 1] for image, place in turn.targets] for turn in turns],
         }
-        return WrittenSample(draft, provenance)
 
 
 def _read_caption(reply: ChatReply) -> tuple[str | None, str]:

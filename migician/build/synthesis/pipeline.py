@@ -278,15 +278,15 @@ def _placed(folder: Path, work: _SourceWork) -> Iterator[tuple[Sample, dict[str,
     """Samples whose images are linked, each with its provenance."""
     place = f"{NAME}/{_TASK.folder}/{SOURCES[work.name].folder}"
     placer = Placer(work.root, folder, place, collect=True)
-    for number, made in enumerate(work.made):
+    for number, (draft, origin) in enumerate(work.made):
         pictures = (
             msgspec.structs.replace(one, image=Path(one.image).relative_to(work.root).as_posix())
-            for one in made.draft.pictures
+            for one in draft.pictures
         )
-        placed = placer.place_all(msgspec.structs.replace(made.draft, pictures=tuple(pictures)))
+        placed = placer.place_all(msgspec.structs.replace(draft, pictures=tuple(pictures)))
         if isinstance(placed, str):  # it could be read when it was asked about
             work.refused.add(placed)
             continue
         name = f"{_TASK.type}_{work.requests.settings.grouping}_{work.name}_{number:06d}"
-        one = sample(name, placed, made.draft.conversation(), _TASK.type)
-        yield one, {"id": name, **made.provenance}
+        one = sample(name, placed, draft.conversation(), _TASK.type)
+        yield one, {"id": name, **origin}
