@@ -20,14 +20,13 @@ from migician.sampling import dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
 from migician.tasks.draft import (
+    AnswerSettings,
     Count,
     Draft,
-    Manner,
     Plan,
     Several,
     Share,
     Speaker,
-    TaskSettings,
     Wordings,
     picture,
     target_in,
@@ -40,7 +39,7 @@ _TRIED = 1024
 """Groups that are looked at together."""
 
 
-class CommonSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+class CommonSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which objects and images come together."""
 
     images: tuple[Several, Several] = (3, 5)
@@ -52,9 +51,6 @@ class CommonSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """Tries there are, per usable object of the source."""
     turns: Count = 1
     """Questions of one sample, each about another of its images."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
-    manner: Manner = Manner()
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: CommonSettings) -> Iterator[Plan]:

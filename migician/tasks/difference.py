@@ -18,10 +18,10 @@ from migician.boxes import Box, is_writable
 from migician.sampling import dice, stream
 from migician.sources.index.pairs import Pair, Pairs
 from migician.sources.scenes import Tally
-from migician.tasks.draft import Count, Draft, Manner, Picture, Plan, Share, Speaker, Target, TaskSettings, Wordings
+from migician.tasks.draft import AnswerSettings, Count, Draft, Picture, Plan, Share, Speaker, Target, Wordings
 
 
-class DifferenceSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+class DifferenceSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which boxes are believed, and how answers reason."""
 
     area: tuple[Share, Share] = (0.002, 0.8)
@@ -33,7 +33,6 @@ class DifferenceSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     boxes_shown: bool = False
     """Whether pairs are used whose images have the box drawn on them, as all of Img-Diff is released: what is learnt
     from them is to find a red frame. Only to rebuild the published mixture."""
-    manner: Manner = Manner()
 
 
 def plan(pairs: Pairs, seed: int, tally: Tally, settings: DifferenceSettings) -> Iterator[Plan]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -108,6 +107,14 @@ class Manner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Samples whose images are introduced as "Image-1: "; the others show the images, then ask."""
 
 
+class AnswerSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+    """And how questions and answers vary."""
+
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
+    manner: Manner = Manner()
+
+
 # The first is what evaluation appends to MIG-Bench questions.
 FORMATS = (
     "Format:<|box_start|>(x1,y1),(x2,y2)<|box_end|>. Don't generate additional words.",
@@ -146,7 +153,7 @@ class Speaker(msgspec.Struct):
         wordings: Wordings,
         sentences: Sequence[str],
         target: Target,
-        fields: Mapping[str, str] = MappingProxyType({}),
+        fields: dict[str, str] | None = None,
         thought: Callable[[], str] | None = None,
     ) -> tuple[str, str]:
         """A question about one box, and its answer: the box alone, or after a `thought` or one of `sentences`.
@@ -155,7 +162,7 @@ class Speaker(msgspec.Struct):
         ask for the image, every sentence and thought must name it.
         """
         self.targets.append(target)
-        fields = image_fields(target.image) | fields
+        fields = image_fields(target.image) | (fields or {})
         as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
         own = wordings.own if brief else wordings.own + wordings.naming
         wording = self.pick(wordings.benchmark if as_benchmark else own)

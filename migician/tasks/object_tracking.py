@@ -25,26 +25,14 @@ from migician.boxtext import QWEN
 from migician.sampling import dice, stream
 from migician.sources.index.tracks import Tracks
 from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Picture,
-    Plan,
-    Several,
-    Share,
-    Speaker,
-    Target,
-    TaskSettings,
-    Wordings,
-)
+from migician.tasks.draft import AnswerSettings, Count, Draft, Picture, Plan, Several, Share, Speaker, Target, Wordings
 from migician.tasks.reasoning import course
 from migician.tasks.windows import Kind, Search, Window
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class TrackingSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+class TrackingSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """What a tracking sample looks like."""
 
     frames: tuple[Several, Several] = (4, 6)
@@ -64,9 +52,6 @@ class TrackingSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """Of the others: samples that ask for the object in every later frame, where several are and all are known."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
-    manner: Manner = Manner()
 
 
 def plan(tracks: Tracks, seed: int, tally: Tally, settings: TrackingSettings) -> Iterator[Plan]:

@@ -16,7 +16,7 @@ import numpy as np
 from migician.sampling import dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
-from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, TaskSettings, Wordings, picture, target_in
+from migician.tasks.draft import AnswerSettings, Count, Draft, Plan, Share, Speaker, Wordings, picture, target_in
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
 
@@ -24,7 +24,7 @@ _BLOCK = 4096
 """Things that are looked at together."""
 
 
-class ExampleSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which images show an object and which hide it."""
 
     shown: tuple[Share, Share] = (0.3, 1.0)
@@ -33,9 +33,6 @@ class ExampleSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """Share of the second image that the object covers. The paper gives no figure."""
     passes: Count = 1
     """Samples one second image may give at most, each with another first image."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
-    manner: Manner = Manner()
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> Iterator[Plan]:

@@ -22,6 +22,7 @@ from migician.sources.index.columns import fractions
 from migician.sources.index.scenes import Scenes
 from migician.sources.scenes import Tally
 from migician.tasks.draft import (
+    AnswerSettings,
     Count,
     Draft,
     Manner,
@@ -29,7 +30,6 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
-    TaskSettings,
     Wordings,
     image_fields,
     picture,
@@ -44,7 +44,7 @@ _TOKEN_PX = 28
 """Side of the square that Qwen2-VL makes one token of."""
 
 
-class RegionSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+class RegionSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which regions are cut out, and of which images."""
 
     min_boxes: Count = 11
@@ -60,8 +60,6 @@ class RegionSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
     """IoU from which two regions count as the same."""
     passes: Count = 1
     """Samples one image may give at most, each about another of its regions."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(sentence=0.2)
 
 

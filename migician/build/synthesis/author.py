@@ -72,7 +72,10 @@ class Author:
         if not any(view.objects for view in described):
             self.tally.add("group without an object left to ask about")
             return None
-        turns, key = await self._questions(number, described)
+        images = [(view.caption, [(one.phrase, one.box) for one in view.objects]) for view in described]
+        pairs, key = await self._asked(lambda attempt: self.requests.questions(number, images, attempt), _reader(Pairs))
+        objects = [view.objects for view in described]
+        turns = checked_turns(pairs.pairs, objects, self.requests.settings.turns, self.tally) if pairs else []
         if not turns:
             self.tally.add("group without a question that passed the checks")
             return None
@@ -91,14 +94,6 @@ class Author:
         if caption is None:
             return None
         return _View(scene, caption, tuple(objects), {"caption": caption_key, "objects": objects_key})
-
-    async def _questions(self, number: int, views: Sequence[_View]) -> tuple[list[CheckedTurn], str]:
-        images = [(view.caption, [(one.phrase, one.box) for one in view.objects]) for view in views]
-        pairs, key = await self._asked(lambda attempt: self.requests.questions(number, images, attempt), _reader(Pairs))
-        if pairs is None:
-            return [], ""
-        turns = self.requests.settings.turns
-        return checked_turns(pairs.pairs, [view.objects for view in views], turns, self.tally), key
 
     async def _asked(
         self, request: Callable[[int], ChatRequest], read: Callable[[ChatReply], tuple[_Read | None, str]]

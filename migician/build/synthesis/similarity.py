@@ -65,10 +65,7 @@ class _Encoder:
             return hashlib.sha256(b"".join(_digest(file) for file in files)).hexdigest()
         from transformers import AutoConfig
 
-        try:
-            return f"{self.name}@{getattr(AutoConfig.from_pretrained(self.name), '_commit_hash', None)}"
-        except (OSError, ValueError) as error:
-            raise UserError(f"--clip-model {self.name}: cannot be loaded: {_line(error)}") from None
+        return f"{self.name}@{getattr(self._pretrained(AutoConfig), '_commit_hash', None)}"
 
     def vectors(self, pictures: list[Image.Image]) -> NDArray[np.float32]:
         """(n, d) unit rows."""
@@ -90,14 +87,17 @@ class _Encoder:
                 from transformers import CLIPImageProcessor, CLIPModel
             except ImportError:
                 raise UserError('grouping by CLIP needs the models extra: pip install "migician[models]"') from None
-            try:
-                processor = CLIPImageProcessor.from_pretrained(self.name)
-                model = CLIPModel.from_pretrained(self.name)
-            except (OSError, ValueError) as error:
-                raise UserError(f"--clip-model {self.name}: cannot be loaded: {_line(error)}") from None
+            processor, model = self._pretrained(CLIPImageProcessor), self._pretrained(CLIPModel)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._loaded = (model.eval().to(device), processor, device)
         return self._loaded
+
+    def _pretrained(self, kind: Any) -> Any:
+        try:
+            return kind.from_pretrained(self.name)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"--clip-model {self.name}: cannot be loaded: {reason}") from None
 
 
 def _embedded(images: Sequence[Path], encoder: _Encoder) -> NDArray[np.float32]:
@@ -139,7 +139,3 @@ def _looks(image: Path) -> tuple[int, int]:
 def _digest(file: Path) -> bytes:
     with file.open("rb") as stream:
         return file.name.encode() + hashlib.file_digest(stream, "sha256").digest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
