@@ -2,9 +2,9 @@
 
 `out/` is both `dataset_dir` and `media_dir` for LLaMA-Factory:
 
-    MGrounding-630k/<Family>/<Source>/...   images; records name them "./MGrounding-630k/..."
+    MGrounding-630k/<Task>/<Source>/...     images; records name them "./MGrounding-630k/..."
                                             (a link to the source's folder, or the images themselves)
-    <Family>.json                           the samples of one family
+    <Task>.json                             the samples of one task
     MGrounding-630k.json                    all of them
     dataset_info.json                       what LLaMA-Factory reads them by
     card.json, README.md                    counts, refusals by reason, seed, versions, sha256
@@ -30,7 +30,7 @@ from migician.boxes import Size
 from migician.build.balance import Balance
 from migician.build.card.card import DatasetFacts, versions, write_card
 from migician.build.card.readme import BuiltPart
-from migician.build.exclusion import MIG_BENCH, Exclude, begin
+from migician.build.decontamination import MIG_BENCH, Decontaminator, begin
 from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
 from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
@@ -58,7 +58,7 @@ class Built:
     folder: Path
     parts: tuple[BuiltPart, ...]
     warnings: tuple[str, ...] = ()
-    """Where the answers of a family lean to one side; see `migician.build.balance`."""
+    """Where the answers of a task lean to one side; see `migician.build.balance`."""
 
     @property
     def samples(self) -> int:
@@ -74,7 +74,7 @@ class Built:
         lines = [
             f"**{self.samples:,} samples in {self.folder}**",
             "",
-            "| family | source | asked for | made | left out |",
+            "| task | source | asked for | made | left out |",
         ]
         lines.append("|---|---|---:|---:|---|")
         for part in self.parts:
@@ -96,7 +96,7 @@ def build(
     config: str | Path | None = None,
     collect: bool = False,
     force: bool = False,
-    exclude: Exclude | None = MIG_BENCH,
+    exclude: Decontaminator | None = MIG_BENCH,
     name: str = NAME,
     images: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -107,7 +107,7 @@ def build(
     or an index of it (`make_index`). Of sources that are a file, `images` is the folder of their images. With
     `config` the recipe says what is taken from where;
     without, every task takes from every source that fits it, as much as there is. `count` is samples
-    a task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
+    per task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
     `collect` they are opened, compared with their annotations and brought into `out`. No sample has
     an image that MIG-Bench uses, as far as `exclude` makes it known; with None they are left in, and the card says so.
@@ -115,7 +115,7 @@ def build(
     from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`.
 
     `out` may exist only if it is empty, or with `force` if it holds an earlier build. A build
-    that was killed leaves a folder beside `out`; the same call again goes on from it.
+    that was killed leaves a folder beside `out`; the same call resumes from it.
 
     Raises `Done` where the same call has made `out` already.
     Raises `UserError` naming what is unknown, missing or unreadable, and where not one sample could be made. Bad
@@ -155,16 +155,16 @@ def build(
                 balances.setdefault(part.task, Balance()).add(balance)
         if not balances:
             raise UserError(f"{out}: not one sample could be made. {'. '.join(part.shortfall for part in parts)}")
-        told = DatasetFacts(name, recipe, parts, excluded, balances)
-        _assemble(work, told)
+        facts = DatasetFacts(name, recipe, parts, excluded, balances)
+        _assemble(work, facts)
         note_made(work / "data", plan)
         swap(work / "data", target)
-    return Built(target, tuple(parts), tuple(told.warnings))
+    return Built(target, tuple(parts), tuple(facts.warnings))
 
 
 @contextlib.contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
+    """The folder beside `target` that a build works in: locked while it is in use, kept only if the build is killed."""
     work = partial_of(target)
     try:
         with made(target.parent), alone(work, target):
@@ -211,7 +211,7 @@ def _part(
     recipe: Recipe,
     indexed: tuple[Path, Index],
     collect: bool,
-    exclude: Exclude | None,
+    exclude: Decontaminator | None,
     crew: Workers,
 ) -> tuple[BuiltPart, Balance]:
     """The samples of one task from one source, as files of records in `work`, and what their answers point to."""
@@ -271,24 +271,24 @@ def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Itera
         yield Piece(job, start, piece, str(records / f"{start:09d}.jsonl"))
 
 
-def _assemble(work: Path, told: DatasetFacts) -> None:
-    """The dataset's own files, in `work/data`, of the records in `work/parts`; none of a family without samples."""
+def _assemble(work: Path, facts: DatasetFacts) -> None:
+    """The dataset's own files, in `work/data`, of the records in `work/parts`; none of a task without samples."""
     data = work / "data"
-    files = {name: f"{TASKS[name].stem}.json" for name in told.balances}
+    files = {name: f"{TASKS[name].stem}.json" for name in facts.balances}
     with writing(data / f"{NAME}.json") as whole:
         opened_whole = False
         for name, file in files.items():
-            with writing(data / file) as family:
+            with writing(data / file) as stream:
                 opened = False
-                for records in _records(work / "parts", name, told.recipe):
-                    family.writelines((b",\n" if opened else b"[\n", records))
+                for records in _records(work / "parts", name, facts.recipe):
+                    stream.writelines((b",\n" if opened else b"[\n", records))
                     whole.writelines((b",\n" if opened_whole else b"[\n", records))
                     opened = opened_whole = True
-                family.write(b"\n]\n")
+                stream.write(b"\n]\n")
         whole.write(b"\n]\n")
     files["mgrounding"] = f"{NAME}.json"
     write_dataset_info(data, files)
-    write_card(data, NAME, told, list(files.values()))
+    write_card(data, NAME, facts, list(files.values()))
 
 
 def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from migician.models.pictures import load_picture, orientation, read_size
 from migician.sources.formats.reading import OTHER_SIZE, UNREADABLE
 from migician.tasks.draft import Draft, Picture
 
-# Crops keep the kind of file they are cut from, so that no source is told by its compression.
+# Crops keep the kind of file they are cut from, so that their compression does not give the source away.
 _OPTIONS: dict[str, dict[str, Any]] = {
     ".jpg": {"kind": "JPEG", "quality": 95, "subsampling": 0},
     ".png": {"kind": "PNG"},

@@ -18,12 +18,12 @@ from migician.tasks.draft import Count
 
 
 class TaskRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task family."""
+    """The part of one task."""
 
     sources: dict[str, Count | None]
     """How many samples from each; None for as many as there are."""
     settings: dict[str, Any] = {}
-    """What differs from the builder's `Settings`."""
+    """What differs from the defaults of the task's settings."""
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,9 +112,9 @@ def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str
 
 
 def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
-    """`recipe` with only `tasks`, `count` samples a task in the recipe's proportions, and another seed.
+    """`recipe` with only `tasks`, `count` samples per task in the recipe's proportions, and another seed.
 
-    None leaves a part as it is. A source of which the recipe takes all has the mean share of the others. Raises
+    None leaves a part as it is. A source that the recipe takes whole gets the mean share of the others. Raises
     `UserError` for a task that the recipe does not have.
     """
     names = list(recipe.tasks) if tasks is None else list(tasks)
@@ -131,7 +131,7 @@ def _with_settings(recipe: Recipe, changed: Mapping[str, Mapping[str, Any]]) -> 
         if name not in recipe.tasks:
             raise UserError(f"settings for {name} are given, which is not built. Built are: {', '.join(recipe.tasks)}")
         task = recipe.tasks[name]
-        changed_task = msgspec.structs.replace(task, settings=task.settings | settings)
+        changed_task = msgspec.structs.replace(task, settings={**task.settings, **settings})
         recipe = msgspec.structs.replace(recipe, tasks=recipe.tasks | {name: changed_task})
     if found := problems(recipe):
         raise UserError("; ".join(found))
@@ -151,7 +151,7 @@ def fitting(task: str) -> list[str]:
 def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
     if count is None:
         return task
-    # A source of which all was wanted gets as much as one source gets on average.
+    # A source that is wanted whole gets as much as one source gets on average.
     known = [amount for amount in task.sources.values() if amount is not None]
     mean = sum(known) / len(known) if known else 1
     weights = {source: mean if amount is None else amount for source, amount in task.sources.items()}

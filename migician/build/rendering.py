@@ -12,7 +12,7 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.build.balance import Balance, balance_of
-from migician.build.exclusion import Exclude, refuser
+from migician.build.decontamination import Decontaminator, refuser
 from migician.build.images import Placer
 from migician.errors import writing
 from migician.samples.box_places import Copying, count_seen
@@ -38,7 +38,7 @@ class Job:
     """Below it, the folder of this task and source."""
     collect: bool
     """Whether whole images are brought into the dataset, opened and compared; else a link leads to the source."""
-    exclude: Exclude | None
+    exclude: Decontaminator | None
     """Whose images no sample may have."""
 
 

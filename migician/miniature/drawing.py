@@ -45,7 +45,7 @@ class Style:
     size: int = 112
     """Side of a picture in pixels: 4 x 4 tokens of Qwen2-VL."""
     cell: int = 28
-    """Targets lie on a grid of so many pixels, one token of the language model; it divides `size`."""
+    """Pixels of the grid that targets lie on, one token of the language model; it divides `size`."""
     extents: tuple[tuple[int, int], ...] = ((1, 1), (1, 1), (1, 2), (2, 1))
     """Width and height a target may have, in cells, each as likely."""
     clutter_px: tuple[int, int] = (6, 10)
@@ -59,7 +59,7 @@ class Style:
     small: tuple[int, int] = (1, 3)
     """How many small shapes hide an object."""
     several: tuple[int, int] = (1, 1)
-    """How many objects share a picture that describes each: to tell two apart by a phrase takes longer than minutes."""
+    """How many objects share a picture that describes each: distinguishing two by a phrase takes more than minutes."""
     mat_cell: int = 14
     """Mats lie on a finer grid; it divides `size`."""
     mat_area: tuple[float, float] = (0.06, 0.22)
@@ -73,10 +73,10 @@ class Style:
     slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
     light: float = 140.0
-    """How far the paint of objects runs the other way: what is painted tells its place too, and stands out."""
+    """How far the paint of objects runs the other way: what is painted shows its place too, and stands out."""
     weave: float = 60.0
     """How strong the threads are that run over ground and objects: crosswise they turn from pale to dark from left to
-    right, lengthwise from top to bottom. A patch that is all paint tells its place by them alone."""
+    right, lengthwise from top to bottom. A patch that is all paint shows its place by them alone."""
     thread: int = 7
     """Pixels from one thread to the next; it divides `cell`, so that all patches cut the threads alike."""
     noise: int = 8
@@ -271,7 +271,7 @@ def _onwards(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
 
 
 def shifted(box: PixelBox, across: int, down: int) -> PixelBox:
-    """A box so many pixels to the right and to the bottom."""
+    """A box moved by pixels to the right and down."""
     x1, y1, x2, y2 = box
     return x1 + across, y1 + down, x2 + across, y2 + down
 

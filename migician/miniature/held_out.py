@@ -135,7 +135,7 @@ QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
     "reasoning": lambda rng, style: Asked(*repainted(rng, style), drawing.one_of(rng, REASONING)),
 }
 
-# What no task family asks; all but the reasoning in MIG-Bench's own spelling.
+# What no task asks; all except the reasoning in MIG-Bench's own wording.
 VIEW_DIFFERENCE = difference.ONE.benchmark[1].format(**image_fields(1))
 MULTI_VIEW = (
     "These images share one object in common(the object marked with red bounding box in the first image({box}). "
@@ -145,7 +145,7 @@ CORRESPONDENCE = (
     "You are now presented with two objects. For the area marked by the red bounding box in the first image, identify "
     "and locate the corresponding area in the second image that serves a similar function or shares a similar meaning. "
 )
-REASONING = (
+REASONING: tuple[str, ...] = (
     "Which object in Image-2 would be the object in Image-1 if only its colour were changed? "
     "Find it and locate it in the second image. ",
     "Suppose the object in Image-1 were painted in another colour. Which object in Image-2 would it be? "
@@ -170,7 +170,7 @@ FRAME: Colour = (255, 0, 0)
 
 
 def moved_camera(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
-    """Two views of a scene in different light: all has moved as one, and the second has one object more, or another."""
+    """Two views of a scene in different light, all of it moved; the second has one more object, or another one."""
     small, box = drawing.clutter(rng, style), drawing.target_box(rng, style)
     first, second = drawing.some_kinds(rng, 2)
     other = [Drawn(first, box)] if rng.integers(2) else []
@@ -209,5 +209,5 @@ def repainted(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image]
 def _way(rng: np.random.Generator, low: int, high: int, style: Style) -> int:
     """How far the first view is from the second along one axis, so that the object from `low` to `high` is in both."""
     furthest = style.shift * style.cell
-    fewest, most = -min(low, furthest) // style.cell, min(style.size - high, furthest) // style.cell
-    return int(rng.integers(fewest, most, endpoint=True)) * style.cell
+    lowest, highest = -min(low, furthest) // style.cell, min(style.size - high, furthest) // style.cell
+    return int(rng.integers(lowest, highest, endpoint=True)) * style.cell

@@ -110,7 +110,7 @@ def write_spot_the_diff(root: Path, count: int, seed: int, style: Style = STYLE)
 
 
 def _plain_edit(rng: np.random.Generator, style: Style) -> tuple[Image.Image, Image.Image, str]:
-    """An edit whose pixels tell its whole box: no part of the object has the colour of what is behind it."""
+    """An edit whose pixels show its whole box: no part of the object has the colour of what is behind it."""
     while True:
         before, after, box, instruction = drawing.edit(rng, style)
         plain = np.abs(np.asarray(before, dtype=np.int16) - np.asarray(after)).max(axis=2) >= PLAIN

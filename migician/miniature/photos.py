@@ -86,7 +86,7 @@ def write_imagenet(root: Path, count: int, seed: int, style: Style = STYLE) -> N
 def write_sa1b(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` images of several different objects as SA-1B, each object described in GranD's files.
 
-    GranD's label is the shape ("disc"), its phrase tells the object from the others ("a red disc").
+    GranD's label is the shape ("disc"), its phrase names this object alone ("a red disc").
     """
     folder = root / "sa_000000"
 

@@ -40,7 +40,7 @@ class Amounts:
 
 
 QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=1200, held_out=200)
-"""What is drawn unless asked otherwise: one source at least for each of the seven families."""
+"""What is drawn unless asked otherwise: at least one source for each of the seven tasks."""
 
 
 def make_world(

@@ -1,8 +1,8 @@
-"""The task families: one builder each, from the scenes of a source to drafts of samples.
+"""The tasks: one builder each, from the scenes of a source to drafts of samples.
 
 A builder works in two steps, so that many processes can share the work and give the same bytes:
 `plan` chooses (quick, in one process), `drafts` puts choices in words (anywhere, in any order, any
-number at once). A new family is one module with `Settings`, `plan` and `drafts`, and one line in `TASKS`.
+number at once). A new task is one module with its settings, `plan` and `drafts`, and one line in `TASKS`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Drafter = Callable[[Any, Sequence[Plan], int, Any], Iterator[Draft | str]]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task family, or one direction of it."""
+    """One task, or one direction of it."""
 
     plan: Planner
     drafts: Drafter

@@ -36,7 +36,7 @@ from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import contents, shared
 
 _TRIED = 1024
-"""Groups that are looked at together."""
+"""Groups that are checked together."""
 
 
 class CommonSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +48,7 @@ class CommonSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     excluded: tuple[str, ...] = ("keyboard", "knife", "couch", "dining table")
     """Labels that usually come with others: the four that the paper names."""
     passes: Count = 2
-    """Tries there are, per usable object of the source."""
+    """Attempts per usable object of the source."""
     turns: Count = 1
     """Questions of one sample, each about another of its images."""
 
@@ -78,15 +78,15 @@ def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings
     """`_TRIED` groups of things of one label, none twice in a group; `choices` has the things of each label."""
     lengths = np.array([len(things) for things in choices])
     label = rng.integers(len(choices), size=_TRIED)
-    fewest, most = settings.images
-    sizes = rng.integers(fewest, np.minimum(most, lengths[label]), endpoint=True)
-    picked = np.full((_TRIED, most), -1)
-    for step in range(most):  # Floyd's way to draw without replacement: what is taken gives way to the last there is
+    min_images, max_images = settings.images
+    sizes = rng.integers(min_images, np.minimum(max_images, lengths[label]), endpoint=True)
+    picked = np.full((_TRIED, max_images), -1)
+    for step in range(max_images):  # Floyd's sampling without replacement: what is taken is replaced by the last one
         last = lengths[label] - sizes + step
         at = rng.integers(0, last, endpoint=True)
         picked[:, step] = np.where((picked == at[:, None]).any(axis=1), last, at)
-    # That leaves the order of a group uneven.
-    order = np.where(np.arange(most) < sizes[:, None], rng.random(picked.shape), 1.0).argsort(axis=1)
+    # That alone would favour some orders of a group.
+    order = np.where(np.arange(max_images) < sizes[:, None], rng.random(picked.shape), 1.0).argsort(axis=1)
     rows = zip(label.tolist(), np.take_along_axis(picked, order, axis=1), sizes.tolist(), strict=True)
     return [choices[one][row[:size]].tolist() for one, row, size in rows]
 

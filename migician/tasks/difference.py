@@ -29,7 +29,7 @@ class DifferenceSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True
     reasoning: Share = 0.2
     """Of the answers with words before the box, to pairs that say what changed: those that say it, too."""
     passes: Annotated[Count, msgspec.Meta(le=2)] = 1
-    """Samples one pair may give: a second one shows its images the other way round, and tells nothing of the edit."""
+    """Samples one pair may give: a second one swaps its images and says nothing of the edit."""
     boxes_shown: bool = False
     """Whether pairs are used whose images have the box drawn on them, as all of Img-Diff is released: what is learnt
     from them is to find a red frame. Only to rebuild the published mixture."""
@@ -62,7 +62,7 @@ def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: Differen
     if turn:
         side = 1 - side
     speaker = Speaker(rng, settings.manner, settings.reasoning)
-    # Where the change has one box in both images, no image need be named.
+    # Where the change has the same box in both images, the question need not name an image.
     wordings = EITHER if pair.corners_before == pair.corners_after else ONE
     thought = None if turn else _thought(pair, speaker)
     turns = [speaker.exchange(wordings, SENTENCES, Target(side, box), thought=thought)]
@@ -71,7 +71,7 @@ def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: Differen
 
 
 def _thought(pair: Pair, speaker: Speaker) -> Callable[[], str] | None:
-    """What tells of the change, where the source does."""
+    """What says what changed, where the source does."""
     description = pair.description.strip().rstrip(".")
     if not description:
         return None

@@ -87,7 +87,7 @@ class Wordings(msgspec.Struct, frozen=True):
     """The ways a question is put."""
 
     benchmark: tuple[str, ...]
-    """MIG-Bench's own spelling, character for character."""
+    """MIG-Bench's own wording, character for character."""
     own: tuple[str, ...]
     """Those that a box answers."""
     naming: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Free-form grounding: a phrase or a relation that only a look across the images resolves.
 
-Templates over annotated labels; the questions an LLM writes from captions come in a later issue.
+Templates over annotated labels; for questions that an LLM writes from captions see `migician.build.synthesis`.
 Sources: Objects365, COCO (arXiv 2501.05767, section 4.2: groups of 3-5 images). Example:
 images: three pictures, a dog only in the second
 human: Which image shows <|object_ref_start|>a dog<|object_ref_end|>? Box it.
@@ -41,11 +41,11 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: FreeFormS
 def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: FreeFormSettings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
-    named, told, companions = found
+    named, accompanied, companions = found
     turns = []
-    # A thing that several images have can be told by what only its own image has beside it.
-    if told and (not named or speaker.chance(settings.relation)):
-        thing = speaker.pick(told)
+    # A thing that several images have can be named by what only its own image shows beside it.
+    if accompanied and (not named or speaker.chance(settings.relation)):
+        thing = speaker.pick(accompanied)
         target = target_in(scenes, group, thing)
         companion = speaker.pick(companions[target.image])
         fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(scenes.labels[companion])}

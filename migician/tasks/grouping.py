@@ -42,9 +42,9 @@ def is_new(group: Sequence[int], made: set[int]) -> bool:
 
 
 def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int, tally: Tally) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one.
+    """(pass, start, images ...): random groups of `images` (min, max); in each pass every image is in one.
 
-    No group comes again in a later pass.
+    No group is repeated in a later pass.
     """
     made: set[int] = set()
     for turn in range(passes):
@@ -86,37 +86,37 @@ def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
     images = np.fromiter(itertools.chain.from_iterable(groups), np.int64, sizes.sum())
     group_of = np.repeat(np.arange(len(groups)), sizes)
     places = np.arange(len(images)) - (sizes.cumsum() - sizes)[group_of]
-    kinds, most = max(1, len(scenes.labels)), sizes.max(initial=1)
+    kinds, max_size = max(1, len(scenes.labels)), sizes.max(initial=1)
 
     def keys(rows: NDArray[np.int64], labels: NDArray[np.uint32]) -> NDArray[np.int64]:
-        numbers: NDArray[np.int64] = (group_of[rows] * kinds + labels) * most + places[rows]
+        numbers: NDArray[np.int64] = (group_of[rows] * kinds + labels) * max_size + places[rows]
         return numbers
 
     things, rows = scenes.things_in(images)
     boxed = keys(rows, scenes.label_of[things])
     unboxed, unboxed_rows = scenes.unboxed_in(images)
     once = _once(np.concatenate([boxed, keys(unboxed_rows, unboxed)]))  # a label counts once an image
-    starts = np.flatnonzero(np.diff(once // most, prepend=-1))
+    starts = np.flatnonzero(np.diff(once // max_size, prepend=-1))
     counts = np.diff(starts, append=len(once))
-    owner = once[starts] // (kinds * most)
+    owner = once[starts] // (kinds * max_size)
     common = np.bincount(owner[counts == sizes[owner]], minlength=len(groups))
     return Inside(group_of, things, rows, np.repeat(counts, counts)[np.searchsorted(once, boxed)], common)
 
 
 def named(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[list[int]]:
-    """For each of `groups` of images, the things that their label or their phrase tells from all others of it.
+    """For each of `groups` of images, the things that only their label or their phrase fits.
 
     No other image of the group has the label; in its own image a thing is the only one of its label, or has a
     phrase. A phrase without a label does too. Things must cover `area` (lowest, highest) of their image.
     """
     found = inside(scenes, groups)
     things = found.things
-    told = scenes.marks[things] & ALONE > 0
+    unique = scenes.marks[things] & ALONE > 0
     elsewhere = found.times > 1
     if scenes.has_phrases:
-        told |= scenes.described[things]
+        unique |= scenes.described[things]
         elsewhere &= scenes.label_of[things] != scenes.nameless
-    return _by_group(found, scenes.fitting_ones(area, things) & told & ~elsewhere)
+    return _by_group(found, scenes.fitting_ones(area, things) & unique & ~elsewhere)
 
 
 class Standing(NamedTuple):
@@ -124,7 +124,7 @@ class Standing(NamedTuple):
 
     named: list[int]
     """Those that `named` gives by their label."""
-    told: list[int]
+    accompanied: list[int]
     """Those whose label other images have too, but whose own image has companions."""
     companions: list[list[int]]
     """For each image the labels of its boxes that no other image of the group has."""

@@ -21,7 +21,7 @@ from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
 
 _BLOCK = 4096
-"""Things that are looked at together."""
+"""Things that are checked together."""
 
 
 class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> Iterator[Plan]:
     """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label.
 
-    The order is the same in each pass, so that the shown ones of a thing can follow one another: none comes again.
+    The order is the same in each pass, so that each gives a thing the next of its shown ones: no sample repeats.
     """
     tally.add_marked("several of the label in the image", scenes.marks & ALONE == 0)
     shown = scenes.by_label(scenes.clear_ones(settings.shown))

@@ -39,7 +39,7 @@ from migician.tasks.naming import with_article
 from migician.tasks.reasoning import origin
 
 _BLOCK = 1 << 16
-"""Images that are looked at together."""
+"""Images that are checked together."""
 _TOKEN_PX = 28
 """Side of the square that Qwen2-VL makes one token of."""
 
@@ -48,7 +48,7 @@ class RegionSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which regions are cut out, and of which images."""
 
     min_boxes: Count = 11
-    """Fewest boxes in the source image: crowded images make the question hard."""
+    """Least number of boxes in the source image: crowded images make the question hard."""
     aspect: tuple[float, float] = (0.5, 2.0)
     """Of a region, width over height in pixels."""
     area: tuple[Share, Share] = (0.2, 0.49)
@@ -66,7 +66,7 @@ class RegionSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: RegionSettings) -> Iterator[Plan]:
     """(pass, image, thing asked for, other things ...): images with usable regions, in random order.
 
-    The order is the same in each pass, and another region is asked for: none comes again.
+    The order is the same in each pass, and another region is asked for: no sample repeats.
     """
     blocks = [
         _usable(scenes, np.arange(start, min(start + _BLOCK, len(scenes))), tally, settings)
@@ -118,7 +118,7 @@ def _crops(scenes: Scenes, things: ArrayLike, sizes: ArrayLike) -> NDArray[np.in
 
 
 def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:
-    """(n,): whether no earlier crop of the same image (`rows`, sorted) that is kept itself overlaps one by so much."""
+    """(n,): whether no kept earlier crop of the same image (`rows`, sorted) has an IoU of `overlap` or more with it."""
     kept = np.ones(len(crops), bool)
     alike: list[tuple[int, int]] = []
     for distance in itertools.count(1):

@@ -22,7 +22,7 @@ from PIL import Image
 from scripted_server import Body, Script, answer, served, step, text_of
 
 from migician.boxtext import parse_boxes
-from migician.build.exclusion import BY_NAME, MIG_BENCH
+from migician.build.decontamination import BY_NAME, MIG_BENCH
 from migician.build.synthesis import SynthesisSettings, synthesise
 from migician.build.synthesis.pipeline import dry_run
 from migician.errors import UserError

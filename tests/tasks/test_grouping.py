@@ -60,7 +60,7 @@ def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Thi
                         names.append(at)
                     elif companions[place]:
                         told.append(at)
-        assert (one.named, one.told) == (names, told)
+        assert (one.named, one.accompanied) == (names, told)
 
 
 @given(st.integers(0, 60), st.integers(2, 4), st.integers(0, 3), st.integers(0, 2**32 - 1))

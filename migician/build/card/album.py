@@ -22,7 +22,7 @@ ANSWER, GIVEN = PREDICTION, PALETTE[1]
 _COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12
 # Four square images fill a row.
 _TURNS, _LETTERS = 3, 420
-"""Questions shown of a sample, and letters of each text."""
+"""Questions shown per sample, and letters per text."""
 _GROUND = "#EEF1F4"
 
 
@@ -34,25 +34,25 @@ class Album:
     """None where no sample could be shown."""
     shown: int
     unreadable: int
-    """Samples passed over, as an image of theirs cannot be opened."""
+    """Samples skipped because one of their images cannot be opened."""
 
 
 def album(candidates: Mapping[str, Sequence[bytes]], images: ImageRoots, count: int) -> Album:
-    """`count` samples, by turns from each family of `candidates` (records by the family's name).
+    """`count` samples, taking turns between the tasks of `candidates` (records by task name).
 
-    A sample whose images are not in `images` or cannot be opened is passed over, and the next of its family comes
-    instead.
+    A sample whose images are not in `images` or cannot be opened is skipped, and the next of its task
+    comes instead.
     """
-    queues = {family: list(records) for family, records in candidates.items()}
+    queues = {task: list(records) for task, records in candidates.items()}
     sheets: list[Image.Image] = []
     unreadable = 0
     while any(queues.values()) and len(sheets) < count:
-        for family, queue in queues.items():
+        for task, queue in queues.items():
             while queue and len(sheets) < count:
                 sample = msgspec.json.decode(queue.pop(0), type=Sample)
                 opened = _opened(sample, images)
                 if opened:
-                    sheets.append(_sheet(family, sample, opened))
+                    sheets.append(_sheet(task, sample, opened))
                     break
                 unreadable += 1
     return Album(_columns(sheets) if sheets else None, len(sheets), unreadable)
@@ -89,7 +89,7 @@ def _opened(sample: Sample, roots: ImageRoots) -> list[Image.Image]:
     return images
 
 
-def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
+def _sheet(task: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
     page = BoxNumbers(sample)
     turns = [turn for turn in sample.conversations if turn.from_ != "system"]
     lines: list[str] = []
@@ -97,10 +97,10 @@ def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.
     for turn in turns[: 2 * _TURNS]:
         asked = turn.from_ == "human"
         question = turn.value if asked else question
-        lines.append(f"{'Q' if asked else 'A'}: {_short(page.tell(turn.value, question, given=asked))}")
+        lines.append(f"{'Q' if asked else 'A'}: {_short(page.numbered(turn.value, question, given=asked))}")
     if len(turns) > 2 * _TURNS:
         lines.append(f"... and {len(turns) // 2 - _TURNS} more questions")
-    title = f"{family.replace('_', ' ')}  ·  {sample.id}"
+    title = f"{task.replace('_', ' ')}  ·  {sample.id}"
     return contact_sheet(
         images,
         page.marks,
@@ -127,15 +127,15 @@ class BoxNumbers:
         questions = [turn.value for turn in self.sample.conversations if turn.from_ == "human"]
         self._first, _ = anchor(self.sample.type, self.sample.images, questions)
 
-    def tell(self, text: str, question: str, *, given: bool) -> str:
+    def numbered(self, text: str, question: str, *, given: bool) -> str:
         """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
-        told, end = [], 0
+        pieces, end = [], 0
         for mention in parse_boxes(text).mentions:
             images = places(self.sample.type, mention, text, question, len(self.marks), given=given, first=self._first)
-            told.append(text[end : mention.span[0]])
+            pieces.append(text[end : mention.span[0]])
             end = mention.span[1]
             if not images or mention.status != "read":
-                told.append(text[slice(*mention.span)])
+                pieces.append(text[slice(*mention.span)])
                 continue
             number = self._numbers.get((mention.box, images))
             if number is None:
@@ -144,8 +144,8 @@ class BoxNumbers:
                 mark = Mark(mention.box, str(number), GIVEN if given else ANSWER, line)
                 for image in images:
                     self.marks[image].append(mark)
-            told.append(f"[{number}]")
-        return plain("".join([*told, text[end:]]))
+            pieces.append(f"[{number}]")
+        return plain("".join([*pieces, text[end:]]))
 
 
 def plain(text: str) -> str:
@@ -154,10 +154,10 @@ def plain(text: str) -> str:
     for line in text.splitlines():
         before, mark, after = line.rpartition(IMAGE_MARK)
         words.append(after if mark and _is_introduction(before) else line.replace(IMAGE_MARK, ""))
-    told = " ".join(" ".join(words).split())
-    for token, shown in ((REF_START, "“"), (REF_END, "”"), (BOX_START, ""), (BOX_END, "")):
-        told = told.replace(token, shown)
-    return told
+    shown = " ".join(" ".join(words).split())
+    for token, mark in ((REF_START, "“"), (REF_END, "”"), (BOX_START, ""), (BOX_END, "")):
+        shown = shown.replace(token, mark)
+    return shown
 
 
 def _is_introduction(text: str) -> bool:

@@ -10,16 +10,16 @@ import msgspec
 import yaml
 
 from migician.boxes import Size
-from migician.build.balance import FEWEST, area_words
+from migician.build.balance import MIN_ANSWERS, area_words
 from migician.files import conform, read_json
 from migician.provenance import citation
 from migician.sources import SOURCES
 
 _REASONS = 3
-"""Given of a shortfall: the most frequent."""
+"""How many reasons of a shortfall are named: the most frequent ones."""
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
 Stored = Literal["files", "embedded", "named"]
-"""How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
+"""How a dataset has its images: as files beside the records, inside the records, or by name only."""
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -48,9 +48,9 @@ class BuiltPart(msgspec.Struct, frozen=True):
             return ""
         asked = f" of {self.asked:,}" if self.asked is not None else ""
         reasons = sorted((self.left_out | self.refused).items(), key=lambda one: -one[1])[:_REASONS]
-        told = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
-        told += [f"{reason}: {count:,}" for reason, count in reasons]
-        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(told)}"
+        words = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
+        words += [f"{reason}: {count:,}" for reason, count in reasons]
+        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(words)}"
 
 
 class _Card(msgspec.Struct):
@@ -91,7 +91,7 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
     opening = (
         f"# {card['name']}, built by migician\n\n"
         f"{card['samples']:,} samples, seed {card['seed']}: multi-image grounding in the record format of "
-        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes are in thousandths of their image's width "
+        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes run from 0 to 1000 over their image's width "
         f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
         "JSON file as built."
     )
@@ -113,7 +113,7 @@ def _joined(sections: list[str]) -> str:
 _IMAGES: dict[Stored, str] = {
     "files": "Paths of images are relative to the dataset's own folder.",
     "embedded": "The images are in the records.",
-    "named": "The images are not here: a path names the family, the source, and the file below that source's folder.",
+    "named": "The images are not here: a path names the task, the source, and the file below that source's folder.",
 }
 
 
@@ -141,12 +141,12 @@ def _loading(configs: Mapping[str, str]) -> str:
     named = [name for name in configs if name != "default"]
     lines = ["```python", "from datasets import load_dataset", ""]
     lines += ['everything = load_dataset("PATH-OR-REPOSITORY", split="train")'] if "default" in configs else []
-    lines += [f'one_family = load_dataset("PATH-OR-REPOSITORY", "{named[0]}", split="train")'] if named else []
+    lines += [f'one_task = load_dataset("PATH-OR-REPOSITORY", "{named[0]}", split="train")'] if named else []
     return "\n".join([*lines, "```"])
 
 
 def _parts(parts: list[dict[str, Any]]) -> str:
-    lines = ["## Samples", "", "| family | source | asked for | made |", "|---|---|---|---|"]
+    lines = ["## Samples", "", "| task | source | asked for | made |", "|---|---|---|---|"]
     for part in parts:
         asked = "all" if part["asked"] is None else f"{part['asked']:,}"
         lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
@@ -167,10 +167,10 @@ def _balance(card: Mapping[str, Any]) -> str:
     lines = [
         "## Balance of the answers",
         "",
-        "Which image the boxes are in, by the images of a sample; how many have their centre in the middle ninth of "
-        "their image; the size and the label that most of them have.",
+        "Which image the boxes are in, by the number of images in a sample; how many have their centre in the middle "
+        "ninth of their image; the most frequent size and label.",
         "",
-        "| family | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
+        "| task | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
         "|---|---|---|---|---|---|---|",
     ]
     for task, one in balances.items():
@@ -186,7 +186,7 @@ def _balance(card: Mapping[str, Any]) -> str:
         lines.append(f"| {task} | {one['answers']:,} | {reasoned} | {asked} | {middle} | {size} | {label} |")
     lines += ["", *(f"- **{warning}**" for warning in card["warnings"])]
     if not card["warnings"]:
-        lines.append(f"Nothing leans to one side, as far as {FEWEST} boxes and more of a family can tell.")
+        lines.append(f"Nothing leans to one side, in any task with {MIN_ANSWERS} boxes or more.")
     return "\n".join(lines)
 
 
@@ -195,7 +195,7 @@ def _shares(counts: list[int]) -> str:
 
 
 def _copying(card: Mapping[str, Any]) -> str:
-    """How many answers are right if the box in their question is copied, by source; cards of older builds lack it."""
+    """How many answers would be right if the box of their question were copied, by source; old cards lack it."""
     found = {
         source: one
         for figures in card.get("figures", {}).values()
@@ -222,8 +222,8 @@ def _copying(card: Mapping[str, Any]) -> str:
 
 def _look(card: Mapping[str, Any]) -> str:
     text = (
-        f"![Samples by family, images and questions a sample, and sizes of boxes]({HISTOGRAMS})\n\n"
-        "Boxes are those of questions and answers, by the share of the image that they cover."
+        f"![Samples by task, images and questions per sample, and sizes of boxes]({HISTOGRAMS})\n\n"
+        "Boxes of questions and answers are counted by the share of the image that they cover."
     )
     shown = card["look"]
     if card["stored"] == "named":
@@ -232,10 +232,10 @@ def _look(card: Mapping[str, Any]) -> str:
         text += (
             f"\n\n![{shown['samples']} samples with their boxes]({SAMPLES})\n\n"
             "A number in brackets stands for the coordinates of the box drawn with it: blue where the question gives "
-            "it, orange where it is the answer. Coordinates are left where no text says which image they are in."
+            "it, orange where it is the answer. Coordinates stay as text where nothing says which image they are in."
         )
     if shown["unreadable"]:
-        text += f"\n\n{shown['unreadable']:,} samples are not shown, as an image of theirs could not be opened."
+        text += f"\n\n{shown['unreadable']:,} samples are not shown because one of their images could not be opened."
     return text
 
 
@@ -251,23 +251,23 @@ def _refusals(parts: list[dict[str, Any]]) -> str:
     head = [
         "## What was left out",
         "",
-        "When the source was read, and when scenes and samples were chosen from it.",
+        "While the source was read, and while scenes and samples were chosen from it.",
         "",
     ]
-    return "\n".join([*head, "| family | source | at | reason | count |", "|---|---|---|---|---|", *rows])
+    return "\n".join([*head, "| task | source | at | reason | count |", "|---|---|---|---|---|", *rows])
 
 
 def _made(card: Mapping[str, Any]) -> str:
     made = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     if any(part["task"] == "synthesis" for part in card["parts"]):
-        told = "`card.json` names the models and their settings, `provenance.jsonl` the replies behind each sample."
+        how = "`card.json` names the models and their settings, `provenance.jsonl` the replies behind each sample."
     else:
-        told = (
-            "`card.json` has the recipe, with every setting that is not a builder's own. Saved as a file (JSON is "
+        how = (
+            "`card.json` has the recipe, with every setting that differs from its default. Saved as a file (JSON is "
             "YAML), it makes the same samples from the same sources again, byte for byte, with these versions:\n\n"
             "```bash\nmigician build all --config RECIPE --source NAME=ROOT ... --out FOLDER\n```"
         )
-    return f"## How it was made\n\nWith {made}. {told}"
+    return f"## How it was made\n\nWith {made}. {how}"
 
 
 def _terms(parts: list[dict[str, Any]]) -> str:

@@ -46,7 +46,7 @@ class _Record(msgspec.Struct, frozen=True):
 def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -> Iterator[Sample]:
     """The samples of the records of `source`, read as `converted` reads them.
 
-    Phrases become references followed by their boxes. Groma's model is told to ground by a token; here the
+    Phrases become references followed by their boxes. Groma's model is asked to ground by a token; here the
     first question says so in one of several wordings, where an answer has boxes. Counted and left out:
     records with a missing image, a turn without its answer or without text, region tokens in a question
     or out of place, or a box that is not there or has no area. Raises `UserError` as `converted` does.

@@ -29,7 +29,7 @@ _FOREIGN_BOX = re.compile(rf"\[{_DECIMAL}(?:,{_DECIMAL}){{3}}\]|<\|box_start\|>|
 
 
 class _Media(msgspec.Struct, frozen=True):
-    """What beside images a record shows."""
+    """What a record shows apart from images."""
 
     video: Any = None
     videos: Any = None

@@ -17,7 +17,7 @@ from migician.sources.scenes import Tally
 from migician.tasks.draft import Manner, Speaker
 
 _TURNS = 3
-"""Most objects asked for in one sample."""
+"""Maximum of objects asked for in one sample."""
 _REVERSED = 0.25
 """Share of the turns that give the box and ask for the phrase."""
 

@@ -124,7 +124,7 @@ class Author:
             "group": number,
             "images": [_image_provenance(view) for view in views],
             "questions": key,
-            # 1-based, as the replies spell them.
+            # 1-based, as in the replies.
             "turns": [[[image + 1, place + 1] for image, place in turn.targets] for turn in turns],
         }
 

@@ -17,7 +17,7 @@ from migician.sources.scenes import Tally
 
 LONGEST_PHRASE, LONGEST_QUESTION, LONGEST_ANSWER = 120, 500, 1000
 """In characters. Longer phrases are cut, longer questions and answers refused."""
-MOST_BOXES = 8
+MAX_BOXES = 8
 """In one answer."""
 
 
@@ -126,13 +126,13 @@ def gives_away(text: str) -> bool:
 
 
 def checked_turns(
-    pairs: Sequence[Pair], images: Sequence[Sequence[CheckedObject]], most: int, tally: Tally
+    pairs: Sequence[Pair], images: Sequence[Sequence[CheckedObject]], max_turns: int, tally: Tally
 ) -> list[CheckedTurn]:
-    """The first `most` of `pairs` that pass every check, with their boxes written by this program."""
+    """The first `max_turns` of `pairs` that pass every check, with their boxes written by this program."""
     turns: list[CheckedTurn] = []
     asked: set[str] = set()
     for pair in pairs:
-        if len(turns) == most:
+        if len(turns) == max_turns:
             break
         try:
             turn = _turn(pair, images)
@@ -160,7 +160,7 @@ def _turn(pair: Pair, images: Sequence[Sequence[CheckedObject]]) -> CheckedTurn:
     around = _MARK.sub(" ", answer)
     if not marks:
         raise _Unfit("answer without an object")
-    if len(marks) > MOST_BOXES:
+    if len(marks) > MAX_BOXES:
         raise _Unfit("answer with too many objects")
     if gives_away(around) or _SOURCES.search(around):
         raise _Unfit("answer with coordinates or object numbers of its own")
@@ -258,5 +258,5 @@ def _is_sound(text: str, targets: Sequence[tuple[int, int]], images: Sequence[Se
 
 
 def is_askable(box: Box, area: tuple[float, float]) -> bool:
-    """Whether a box survives being written in thousandths, and covers a share of its image within `area`."""
+    """Whether a box survives being written as 0..1000, and covers a share of its image within `area`."""
     return area[0] <= box.area <= area[1] and is_writable(box)

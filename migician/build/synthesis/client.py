@@ -116,7 +116,7 @@ class ChatClient:
         """The reply to `request`, from the cache where it was asked before; equal requests are sent once.
 
         Raises `Refused` where the server does not take it, which is kept like a reply, so that a
-        run that goes on comes to the same result; and `RunStopped` as `Completions.complete` does.
+        resumed run comes to the same result; and `RunStopped` as `Completions.complete` does.
         """
         key = request.key()
         async with self._locks[key]:

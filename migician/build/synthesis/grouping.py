@@ -20,7 +20,7 @@ Grouping = Literal["random", "common", "clip"]
 Group = tuple[int, ...]
 """Positions of its scenes, in the order in which they are shown."""
 
-FEWEST, MOST = 3, 5
+MIN_IMAGES, MAX_IMAGES = 3, 5
 """Images of a random or common group; in a CLIP group, images beside the first."""
 
 # Unit vectors are held as whole multiples of 1/2000. Dot products are then whole numbers below
@@ -29,12 +29,12 @@ _STEPS = 2000
 
 
 def random_groups(count: int, seed: int, tally: Tally) -> Iterator[Group]:
-    """Groups of 3-5 of `count` images, drawn without regard to what they show."""
+    """Groups of 3-5 of `count` images, drawn regardless of what they show."""
     rng = stream(seed, "random groups")
     order = rng.permutation(count).tolist()
     start = 0
-    while count - start >= FEWEST:
-        size = int(rng.integers(FEWEST, MOST, endpoint=True))
+    while count - start >= MIN_IMAGES:
+        size = int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True))
         group = tuple(order[start : start + size])
         start += len(group)
         yield group
@@ -56,9 +56,9 @@ def common_groups(scenes: Sequence[Scene], seed: int, tally: Tally) -> Iterator[
             continue
         labels = sorted({thing.label for thing in scenes[first].things})
         for choice in rng.permutation(len(labels)).tolist():
-            size = int(rng.integers(FEWEST, MOST, endpoint=True))
+            size = int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True))
             others = _take(waiting[labels[choice]], used, first, size - 1)
-            if len(others) + 1 >= FEWEST:
+            if len(others) + 1 >= MIN_IMAGES:
                 group = [first, *others]
                 used[group] = True
                 yield tuple(group[place] for place in rng.permutation(len(group)).tolist())
@@ -93,12 +93,12 @@ def clip_groups(vectors: NDArray[np.float32], seed: int, tally: Tally) -> Iterat
     rng = stream(seed, "clip groups")
     for first in rng.permutation(len(usable)).tolist():
         others = int(np.count_nonzero(in_pool)) - 1
-        if others < FEWEST:
+        if others < MIN_IMAGES:
             break
         if not in_pool[first]:
             continue
         best = int(rng.uniform(0.1, 1.0) * others)
-        drawn = min(int(rng.integers(FEWEST, MOST, endpoint=True)), others)
+        drawn = min(int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True)), others)
         in_pool[first] = False
         candidates = _nearest(np.where(in_pool, units @ units[first], -np.inf), max(best, drawn))
         group = [first, *rng.choice(candidates, drawn, replace=False).tolist()]

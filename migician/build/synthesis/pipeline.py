@@ -4,7 +4,7 @@ The folder is laid out as `migician build` does, with one file more:
 
     MGrounding-630k/Free-Form/<Source>/...  images; records name them "./MGrounding-630k/..."
     Free-Form.json                          the samples
-    provenance.jsonl                        a line a sample: scenes, objects, and the replies that made it
+    provenance.jsonl                        one line per sample: scenes, objects, and the replies that made it
     dataset_info.json, card.json, README.md what LLaMA-Factory reads it by; counts, refusals, versions
 
 Same sources, seed and replies, same bytes, in whatever order the replies come. Until the end all
@@ -24,7 +24,7 @@ from migician.again import check_new, making, stamp
 from migician.build.card.card import DatasetFacts, write_card
 from migician.build.card.readme import BuiltPart
 from migician.build.dataset import Built
-from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin, refuser
+from migician.build.decontamination import MIG_BENCH, Decontamination, Decontaminator, begin, refuser
 from migician.build.images import Placer
 from migician.build.recipe import Recipe, TaskRecipe, check_request, fitting
 from migician.build.synthesis.author import Author, WrittenSample
@@ -62,7 +62,7 @@ class _SourceWork:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a run would ask, for a look before it costs anything."""
+    """What a run would ask, to look at before it costs anything."""
 
     prompts: tuple[str, ...]
     """Those of the first group, in the order of the steps."""
@@ -88,7 +88,7 @@ def synthesise(
     concurrency: int = 8,
     api_key: str | None = None,
     timeout_s: float = 300.0,
-    exclude: Exclude | None = MIG_BENCH,
+    exclude: Decontaminator | None = MIG_BENCH,
     images: Path | None = None,
     force: bool = False,
 ) -> Built:
@@ -101,7 +101,7 @@ def synthesise(
     that MIG-Bench uses, as far as `exclude` makes it known; None leaves them in. `out` must not exist or be
     empty, or with `force` be such a dataset; `Done` is raised where it is this one already.
     Raises `UserError` naming what is unknown, missing or unreadable, and where the server fails for
-    good; the same call then goes on where this one stopped.
+    good; the same call then resumes where this one stopped.
     """
     target = Path(out)
     exclude, excluded = begin(exclude)
@@ -133,7 +133,7 @@ def dry_run(
     count: int,
     seed: int = 0,
     split: str = "train",
-    exclude: Exclude | None = MIG_BENCH,
+    exclude: Decontaminator | None = MIG_BENCH,
     images: Path | None = None,
 ) -> DryRun:
     """What `synthesise` would ask for these arguments, without a server; labels stand where phrases will."""
@@ -170,7 +170,7 @@ def _works(
 
 
 async def _ask(
-    client: ChatClient, works: list[_SourceWork], cache: Path, concurrency: int, exclude: Exclude | None
+    client: ChatClient, works: list[_SourceWork], cache: Path, concurrency: int, exclude: Decontaminator | None
 ) -> None:
     async with client:
         for work in works:
@@ -213,7 +213,7 @@ async def _collect(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _groups(work: _SourceWork, cache: Path, exclude: Exclude | None) -> Iterator[list[Scene]]:
+def _groups(work: _SourceWork, cache: Path, exclude: Decontaminator | None) -> Iterator[list[Scene]]:
     """The groups that may be asked about, refusals counted."""
     refusal = refuser(exclude)
     for group in _all_groups(work, cache):
@@ -253,7 +253,7 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
     return tuple(request.text for request in asked)
 
 
-def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Excluded) -> list[BuiltPart]:
+def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Decontamination) -> list[BuiltPart]:
     samples: list[Sample] = []
     done = []
     with writing(folder / "provenance.jsonl") as provenance:

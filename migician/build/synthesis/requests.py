@@ -36,7 +36,7 @@ class SynthesisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     area: tuple[Share, Share] = (0.01, 0.95)
     """Share of its image that an object asked about covers."""
     objects: Count = 12
-    """At most so many of an image are shown to the models, the largest."""
+    """How many of an image are shown to the models at most, the largest ones."""
     least_iou: Share = 0.75
     """A box the vision model moves further than this IoU with the annotation does not count."""
     turns: Count = 3

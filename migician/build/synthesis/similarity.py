@@ -25,11 +25,11 @@ _BATCH = 32
 def clip_vectors(
     images: Sequence[Path], model: str, cache: Path, report: Report = lambda done, total: None
 ) -> NDArray[np.float32]:
-    """(n, d) unit rows, one an image, by a transformers CLIP model; a row of NaN where the image cannot be read.
+    """(n, d) unit rows, one per image, by a transformers CLIP model; a row of NaN where the image cannot be read.
 
     `model` is a name on the Hub or a folder. Vectors are kept in `cache` in files of 1,024
     images; a file is made again where model or images (path, size, time of change) differ. They
-    take 2 KiB of memory an image at d = 512. Raises `UserError` where the model cannot be loaded.
+    take 2 KiB of memory per image at d = 512. Raises `UserError` where the model cannot be loaded.
     """
     encoder = _Encoder(model)
     shards: list[NDArray[np.float32]] = []
