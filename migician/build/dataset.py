@@ -29,7 +29,7 @@ from migician.again import check_new, note_made, stamp
 from migician.boxes import Size
 from migician.build.balance import Balance
 from migician.build.card.card import DatasetFacts, versions, write_card
-from migician.build.card.readme import BuiltPart
+from migician.build.card.readme import BuiltPart, markdown_table
 from migician.build.decontamination import MIG_BENCH, Decontaminator, begin
 from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
@@ -71,17 +71,13 @@ class Built:
         return tuple(part for part in self.parts if part.shortfall)
 
     def _repr_markdown_(self) -> str:
-        lines = [
-            f"**{self.samples:,} samples in {self.folder}**",
-            "",
-            "| task | source | asked for | made | left out |",
-        ]
-        lines.append("|---|---|---:|---:|---|")
+        rows = []
         for part in self.parts:
             reasons = ", ".join(f"{why}: {count:,}" for why, count in (part.left_out | part.refused).items())
             asked = "all" if part.asked is None else f"{part.asked:,}"
-            lines.append(f"| {part.task} | {part.source} | {asked} | {part.made:,} | {reasons} |")
-        return "\n".join(lines) + "\n"
+            rows.append((part.task, part.source, asked, f"{part.made:,}", reasons))
+        head = [f"**{self.samples:,} samples in {self.folder}**"]
+        return markdown_table(head, ("task", "source", "asked for", "made", "left out"), rows) + "\n"
 
 
 def build(

@@ -136,7 +136,7 @@ QUESTIONS: dict[str, Callable[[np.random.Generator, Style], Asked]] = {
 }
 
 # What no task asks; all except the reasoning in MIG-Bench's own wording.
-VIEW_DIFFERENCE = difference.ONE.benchmark[1].format(**image_fields(1))
+VIEW_DIFFERENCE: str = difference.ONE.benchmark[1].format(**image_fields(1))
 MULTI_VIEW = (
     "These images share one object in common(the object marked with red bounding box in the first image({box}). "
     "Recognize and locate this object in the {nth} image. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.tasks import (
@@ -22,22 +22,18 @@ from migician.tasks import (
     referring_grounding,
     region_locating,
 )
-from migician.tasks.draft import Draft, Plan, TaskSettings
-
-Planner = Callable[[Any, int, Tally, Any], Iterator[Plan]]
-"""From scenes, seed, tally and settings: the choices for as many samples as the source has, refusals counted. Same
-arguments, same choices."""
-Drafter = Callable[[Any, Sequence[Plan], int, Any], Iterator[Draft | str]]
-"""From scenes, plans, seed and settings: the draft of each plan, or why there is none; no plan depends on another."""
+from migician.tasks.draft import Draft, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task, or one direction of it."""
 
-    plan: Planner
-    drafts: Drafter
-    settings: type[TaskSettings]
+    plan: Callable[[Any, int, Tally, Any], Iterator[Plan]]
+    """From scenes, seed, tally and settings: the choices for as many samples as the source has, refusals counted. Same
+    arguments, same choices."""
+    drafts: Callable[[Any, Sequence[Plan], int, Any], Iterator[Draft | str]]
+    """From scenes, plans, seed and settings: the draft of each plan, or why there is none. No plan needs another."""
     takes: type[AnyScene]
     folder: str
     """Its name in the released layout."""
@@ -53,33 +49,23 @@ class Task:
         """Of its JSON file."""
         return self.file or self.folder
 
+    @property
+    def settings(self) -> Any:
+        """What `drafts` takes as its settings."""
+        return get_type_hints(self.drafts)["settings"]
 
-def _task(
-    module: Any, settings: type[TaskSettings], takes: type[AnyScene], folder: str, kind: str, **more: Any
-) -> Task:
-    return Task(module.plan, module.drafts, settings, takes, folder, kind, **more)
+
+def _task(module: Any, *others: Any, **named: Any) -> Task:
+    return Task(module.plan, module.drafts, *others, **named)
 
 
 TASKS: dict[str, Task] = {
-    "object_tracking": _task(
-        object_tracking, object_tracking.TrackingSettings, Track, "Object_Tracking", "ot_train", asks=(1, None)
-    ),
-    "group_grounding": _task(group_grounding, group_grounding.GroundingSettings, Scene, "Group_Grounding", "gg_train"),
-    "group_referring": _task(
-        group_referring,
-        group_referring.ReferringSettings,
-        Scene,
-        "Group_Grounding",
-        "gg_reg_train",
-        file="Group_Grounding_REG",
-    ),
-    "difference": _task(difference, difference.DifferenceSettings, ImagePair, "Difference", "diff_train"),
-    "common_object": _task(common_object, common_object.CommonSettings, Scene, "Common_Object", "co_train"),
-    "referring_grounding": _task(
-        referring_grounding, referring_grounding.ExampleSettings, Scene, "Referring_Grounding", "rg_train", asks=(1, 2)
-    ),
-    "region_locating": _task(
-        region_locating, region_locating.RegionSettings, Scene, "Region_Locating", "rl_train", asks=(0, 1)
-    ),
-    "free_form": _task(free_form, free_form.FreeFormSettings, Scene, "Free-Form", "ff_train"),
+    "object_tracking": _task(object_tracking, Track, "Object_Tracking", "ot_train", asks=(1, None)),
+    "group_grounding": _task(group_grounding, Scene, "Group_Grounding", "gg_train"),
+    "group_referring": _task(group_referring, Scene, "Group_Grounding", "gg_reg_train", file="Group_Grounding_REG"),
+    "difference": _task(difference, ImagePair, "Difference", "diff_train"),
+    "common_object": _task(common_object, Scene, "Common_Object", "co_train"),
+    "referring_grounding": _task(referring_grounding, Scene, "Referring_Grounding", "rg_train", asks=(1, 2)),
+    "region_locating": _task(region_locating, Scene, "Region_Locating", "rl_train", asks=(0, 1)),
+    "free_form": _task(free_form, Scene, "Free-Form", "ff_train"),
 }

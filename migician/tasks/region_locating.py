@@ -14,9 +14,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from migician.boxes import iou_pairs, writable
+from migician.boxes import Size, iou_pairs, writable
 from migician.sampling import dice, stream
 from migician.sources.index.columns import fractions
 from migician.sources.index.scenes import Scenes
@@ -112,7 +112,7 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: R
     return things[left][different]
 
 
-def _crops(scenes: Scenes, things: ArrayLike, sizes: ArrayLike) -> NDArray[np.int64]:
+def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64] | Size) -> NDArray[np.int64]:
     """(n, 4): the whole pixels nearest to each box of `things` (n,); `sizes` (n, 2) or (2,) of images."""
     return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
 
@@ -144,7 +144,7 @@ def _draft(scenes: Scenes, plan: Plan, seed: int, settings: RegionSettings) -> D
     shown = rng.sample(others, rng.randint(lowest, highest) - 1)
     asked = rng.randrange(len(shown) + 1)
     shown.insert(asked, thing)
-    crops = _crops(scenes, shown, size).tolist()
+    crops = _crops(scenes, np.array(shown), size).tolist()
     speaker = Speaker(rng, settings.manner, settings.reasoning)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}

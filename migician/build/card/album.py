@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -112,26 +112,22 @@ def _sheet(task: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Im
     )
 
 
-@dataclass(slots=True)
 class BoxNumbers:
     """Numbers the boxes of a sample's texts, and collects their marks."""
 
-    sample: Sample
-    marks: list[list[Mark]] = field(init=False)
-    """For each image."""
-    _first: int = field(init=False)
-    _numbers: dict[tuple[Box, tuple[int, ...]], int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.marks = [[] for _ in self.sample.images]
-        questions = [turn.value for turn in self.sample.conversations if turn.from_ == "human"]
-        self._first, _ = anchor(self.sample.type, self.sample.images, questions)
+    def __init__(self, sample: Sample) -> None:
+        self.marks: list[list[Mark]] = [[] for _ in sample.images]
+        """For each image."""
+        self._type = sample.type
+        self._numbers: dict[tuple[Box, tuple[int, ...]], int] = {}
+        questions = [turn.value for turn in sample.conversations if turn.from_ == "human"]
+        self._first, _ = anchor(sample.type, sample.images, questions)
 
     def numbered(self, text: str, question: str, *, given: bool) -> str:
         """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
         pieces, end = [], 0
         for mention in parse_boxes(text).mentions:
-            images = places(self.sample.type, mention, text, question, len(self.marks), given=given, first=self._first)
+            images = places(self._type, mention, text, question, len(self.marks), given=given, first=self._first)
             pieces.append(text[end : mention.span[0]])
             end = mention.span[1]
             if not images or mention.status != "read":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def _tasks(axes: Axes, tasks: Mapping[str, Figures]) -> None:
     """One bar per task: it is the key to the colours of the other panels."""
     counts = [one.samples for one in tasks.values()]
     places = range(len(counts))
-    axes.barh(places, counts, color=_colours(len(counts)), edgecolor="white", height=0.74)
+    axes.barh(places, counts, color=_COLOURS, edgecolor="white", height=0.74)
     axes.set_yticks(places, [name.replace("_", " ") for name in tasks])
     axes.invert_yaxis()
     for place, count in zip(places, counts, strict=True):
@@ -70,7 +71,7 @@ def _whole(counted: Sequence[Mapping[int, int]]) -> tuple[list[str], list[list[i
 def _stacked(axes: Axes, title: str, counts: Sequence[Sequence[int]]) -> None:
     """One bar per class, stacked by task."""
     bottoms = [0] * max(map(len, counts), default=0)
-    for colour, own in zip(_colours(len(counts)), counts, strict=True):
+    for colour, own in zip(itertools.cycle(_COLOURS), counts, strict=False):
         axes.bar(range(len(own)), own, bottom=bottoms, color=colour, edgecolor="white", width=0.82)
         bottoms = [below + count for below, count in zip(bottoms, own, strict=True)]
     total = sum(bottoms)
@@ -86,7 +87,3 @@ def _stacked(axes: Axes, title: str, counts: Sequence[Sequence[int]]) -> None:
     axes.set_axisbelow(True)
     axes.tick_params("both", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-
-
-def _colours(count: int) -> list[str]:
-    return [_COLOURS[place % len(_COLOURS)] for place in range(count)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,11 +146,15 @@ def _loading(configs: Mapping[str, str]) -> str:
 
 
 def _parts(parts: list[dict[str, Any]]) -> str:
-    lines = ["## Samples", "", "| task | source | asked for | made |", "|---|---|---|---|"]
-    for part in parts:
-        asked = "all" if part["asked"] is None else f"{part['asked']:,}"
-        lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
-    return "\n".join(lines)
+    counts = (("all" if one["asked"] is None else f"{one['asked']:,}", f"{one['made']:,}") for one in parts)
+    rows = ((one["task"], one["source"], *count) for one, count in zip(parts, counts, strict=True))
+    return markdown_table(["## Samples"], ("task", "source", "asked for", "made"), rows)
+
+
+def markdown_table(paragraphs: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Paragraphs of text, and the table that follows them."""
+    head, *lines = (f"| {' | '.join(line)} |" for line in (columns, *rows))
+    return "\n\n".join([*paragraphs, "\n".join([head, "|---" * len(columns) + "|", *lines])])
 
 
 def _short(card: Mapping[str, Any]) -> str:
@@ -164,15 +168,7 @@ def _balance(card: Mapping[str, Any]) -> str:
     balances: Mapping[str, Any] = card.get("balance", {})
     if not balances:
         return ""
-    lines = [
-        "## Balance of the answers",
-        "",
-        "Which image the boxes are in, by the number of images in a sample; how many have their centre in the middle "
-        "ninth of their image; the most frequent size and label.",
-        "",
-        "| task | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for task, one in balances.items():
         boxes = max(1, sum(one["areas"]))
         asked = "; ".join(f"of {images}: {_shares(counts)}" for images, counts in one["asked"].items())
@@ -183,11 +179,15 @@ def _balance(card: Mapping[str, Any]) -> str:
         )
         reasoned = f"{one['reasoned'] / max(1, one['answers']):.0%}"
         middle = f"{one['ninths'][4] / boxes:.0%}"
-        lines.append(f"| {task} | {one['answers']:,} | {reasoned} | {asked} | {middle} | {size} | {label} |")
-    lines += ["", *(f"- **{warning}**" for warning in card["warnings"])]
-    if not card["warnings"]:
-        lines.append(f"Nothing leans to one side, in any task with {MIN_ANSWERS} boxes or more.")
-    return "\n".join(lines)
+        rows.append((task, f"{one['answers']:,}", reasoned, asked, middle, size, label))
+    text = (
+        "Which image the boxes are in, by the number of images in a sample; how many have their centre in the middle "
+        "ninth of their image; the most frequent size and label."
+    )
+    columns = ("task", "answers", "reasoning", "boxes in Image-1, Image-2, ...", "in the middle", "size", "label")
+    nothing = f"Nothing leans to one side, in any task with {MIN_ANSWERS} boxes or more."
+    warnings = "\n".join(f"- **{warning}**" for warning in card["warnings"]) or nothing
+    return f"{markdown_table(['## Balance of the answers', text], columns, rows)}\n\n{warnings}"
 
 
 def _shares(counts: list[int]) -> str:
@@ -203,21 +203,19 @@ def _copying(card: Mapping[str, Any]) -> str:
     }
     if not found:
         return ""
-    lines = [
-        "## Answers that could be copied",
-        "",
+    text = (
         "Where a question gives a box in one image and asks for one in another: answers whose IoU with the given box "
-        "is 0.5 or more, so that copying it would be right. In MIG-Bench's tracking these are 12.9%.",
-        "",
-        "| source | answers | copyable | shuffled samples |",
-        "|---|---|---|---|",
-    ]
-    for source, one in found.items():
-        share = one["copyable"] / one["answers"]
-        lines.append(f"| {source} | {one['answers']:,} | {share:.1%} | {one['shuffled']:,} |")
+        "is 0.5 or more, so that copying it would be right. In MIG-Bench's tracking these are 12.9%."
+    )
+    rows = (
+        (source, f"{one['answers']:,}", f"{one['copyable'] / one['answers']:.1%}", f"{one['shuffled']:,}")
+        for source, one in found.items()
+    )
+    columns = ("source", "answers", "copyable", "shuffled samples")
+    table = markdown_table(["## Answers that could be copied", text], columns, rows)
     if any(one["shuffled"] for one in found.values()):
-        lines += ["", 'In shuffled samples "the first image" is the first in time, wherever it stands in the list.']
-    return "\n".join(lines)
+        table += '\n\nIn shuffled samples "the first image" is the first in time, wherever it stands in the list.'
+    return table
 
 
 def _look(card: Mapping[str, Any]) -> str:
@@ -241,20 +239,15 @@ def _look(card: Mapping[str, Any]) -> str:
 
 def _refusals(parts: list[dict[str, Any]]) -> str:
     rows = [
-        f"| {part['task']} | {part['source']} | {step} | {reason} | {count:,} |"
+        (part["task"], part["source"], step, reason, f"{count:,}")
         for part in parts
         for step, counts in (("reading", part["left_out"]), ("choosing", part["refused"]))
         for reason, count in sorted(counts.items())
     ]
     if not rows:
         return ""
-    head = [
-        "## What was left out",
-        "",
-        "While the source was read, and while scenes and samples were chosen from it.",
-        "",
-    ]
-    return "\n".join([*head, "| task | source | at | reason | count |", "|---|---|---|---|---|", *rows])
+    head = ["## What was left out", "While the source was read, and while scenes and samples were chosen from it."]
+    return markdown_table(head, ("task", "source", "at", "reason", "count"), rows)
 
 
 def _made(card: Mapping[str, Any]) -> str:

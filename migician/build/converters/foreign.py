@@ -60,7 +60,11 @@ class RecordRefused(Exception):
 
 
 def converted(
-    source: Path, tally: Tally, form: str, reader: Callable[[Path], Callable[[bytes, str], Sample | None]]
+    source: Path,
+    images: ImageFolder,
+    tally: Tally,
+    form: str,
+    reader: Callable[[Path], Callable[[bytes, str], Sample | None]],
 ) -> Iterator[Sample]:
     """The samples of one file, or of all .json and .jsonl files below a folder in the order of their names.
 
@@ -88,6 +92,7 @@ def converted(
                     yield made
             if len(records) and not formed:
                 raise UserError(f"{file}: none of its {len(records)} records has {form}")
+    images.refuse_if_empty()
 
 
 def _record_files(source: Path) -> list[tuple[Path, str]]:

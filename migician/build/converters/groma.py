@@ -61,8 +61,7 @@ def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -
         path = images.find(places, tally)
         return sample(id, [path], turns, "groma") if path else None
 
-    yield from converted(source, tally, "the form of Groma-Instruct", lambda file: sample_of)
-    images.refuse_if_empty()
+    return converted(source, images, tally, "the form of Groma-Instruct", lambda file: sample_of)
 
 
 def _turns(record: _Record, tally: Tally, seed: int, id: str) -> list[tuple[str, str]]:

@@ -58,8 +58,7 @@ def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -
         return sample_of
 
     form = "conversations of 'from' and 'value', messages of 'role' and 'content', or an instruction"
-    yield from converted(source, tally, form, reader)
-    images.refuse_if_empty()
+    return converted(source, images, tally, form, reader)
 
 
 def _sample(id: str, record: Record, images: ImageFolder, tally: Tally) -> Sample | None:

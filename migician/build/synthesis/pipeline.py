@@ -55,10 +55,6 @@ class _SourceWork:
     refused: Tally = field(default_factory=Tally)
     made: list[WrittenSample] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        return self.requests.source
-
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
@@ -160,7 +156,7 @@ def _works(
         if amounts[name]
     ]
     for work in works:
-        work.root, scenes = scenes_of(work.name, work.root, work.left_out, split=split, images=images)
+        work.root, scenes = scenes_of(work.requests.source, work.root, work.left_out, split=split, images=images)
         for scene in scenes:
             if isinstance(scene, Scene) and asked_objects(scene, settings):
                 work.scenes.append(scene)
@@ -175,7 +171,7 @@ async def _ask(
     async with client:
         for work in works:
             author = Author(client, work.requests, work.refused)
-            with progress_bar(f"samples from {work.name}") as report:
+            with progress_bar(f"samples from {work.requests.source}") as report:
                 work.made = await _collect(author, work.asked, _groups(work, cache, exclude), concurrency, report)
 
 
@@ -225,14 +221,14 @@ def _groups(work: _SourceWork, cache: Path, exclude: Decontaminator | None) -> I
 
 
 def _all_groups(work: _SourceWork, cache: Path) -> Iterator[Group]:
-    settings, seed = work.requests.settings, derived(work.requests.seed, "synthesis", work.name)
+    settings, seed = work.requests.settings, derived(work.requests.seed, "synthesis", work.requests.source)
     if settings.grouping == "random":
         return random_groups(len(work.scenes), seed, work.refused)
     if settings.grouping == "common":
         return common_groups(work.scenes, seed, work.refused)
     from migician.build.synthesis.similarity import clip_vectors
 
-    with progress_bar(f"CLIP vectors of {work.name}") as report:
+    with progress_bar(f"CLIP vectors of {work.requests.source}") as report:
         images = [scene.image for scene in work.scenes]
         vectors = clip_vectors(images, settings.clip_model, cache / "clip", report)
     return clip_groups(vectors, seed, work.refused)
@@ -263,12 +259,12 @@ def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Decontam
                 provenance.write(msgspec.json.encode(origin) + b"\n")
                 samples.append(one)
             left_out, refused = (dict(sorted(tally.counts.items())) for tally in (work.left_out, work.refused))
-            done.append(BuiltPart("synthesis", work.name, work.asked, len(placed), left_out, refused))
+            done.append(BuiltPart("synthesis", work.requests.source, work.asked, len(placed), left_out, refused))
     files = {"free_form_synthesised": f"{_TASK.folder}.json"}
     write_samples(folder / files["free_form_synthesised"], samples)
     write_dataset_info(folder, files)
     requests = works[0].requests
-    asked: dict[str, int | None] = {work.name: work.asked for work in works}
+    asked: dict[str, int | None] = {work.requests.source: work.asked for work in works}
     recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(requests.settings))}, requests.seed, split)
     write_card(folder, NAME, DatasetFacts(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
     return done
@@ -276,7 +272,7 @@ def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Decontam
 
 def _placed(folder: Path, work: _SourceWork) -> Iterator[tuple[Sample, dict[str, object]]]:
     """Samples whose images are linked, each with its provenance."""
-    place = f"{NAME}/{_TASK.folder}/{SOURCES[work.name].folder}"
+    place = f"{NAME}/{_TASK.folder}/{SOURCES[work.requests.source].folder}"
     placer = Placer(work.root, folder, place, collect=True)
     for number, (draft, origin) in enumerate(work.made):
         pictures = (
@@ -287,6 +283,6 @@ def _placed(folder: Path, work: _SourceWork) -> Iterator[tuple[Sample, dict[str,
         if isinstance(placed, str):  # it could be read when it was asked about
             work.refused.add(placed)
             continue
-        name = f"{_TASK.type}_{work.requests.settings.grouping}_{work.name}_{number:06d}"
+        name = f"{_TASK.type}_{work.requests.settings.grouping}_{work.requests.source}_{number:06d}"
         one = sample(name, placed, draft.conversation(), _TASK.type)
         yield one, {"id": name, **origin}

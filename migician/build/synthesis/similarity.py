@@ -117,7 +117,8 @@ def _embedded(images: Sequence[Path], encoder: _Encoder) -> NDArray[np.float32]:
 def _opened(image: Path) -> Image.Image | None:
     try:
         with Image.open(image) as opened:
-            return opened.convert("RGB")
+            picture: Image.Image = opened.convert("RGB")
+            return picture
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
