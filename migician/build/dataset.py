@@ -272,14 +272,14 @@ def _assemble(work: Path, facts: DatasetFacts) -> None:
     data = work / "data"
     files = {name: f"{TASKS[name].stem}.json" for name in facts.balances}
     with writing(data / f"{NAME}.json") as whole:
-        opened_whole = False
+        before_whole = b"[\n"
         for name, file in files.items():
             with writing(data / file) as stream:
-                opened = False
+                before = b"[\n"
                 for records in _records(work / "parts", name, facts.recipe):
-                    stream.writelines((b",\n" if opened else b"[\n", records))
-                    whole.writelines((b",\n" if opened_whole else b"[\n", records))
-                    opened = opened_whole = True
+                    stream.writelines((before, records))
+                    whole.writelines((before_whole, records))
+                    before = before_whole = b",\n"
                 stream.write(b"\n]\n")
         whole.write(b"\n]\n")
     files["mgrounding"] = f"{NAME}.json"

@@ -84,9 +84,8 @@ def begin(exclude: Decontaminator | None) -> tuple[Decontaminator | None, Decont
     sha256 = hashlib.sha256(exclude.mig_bench.read_bytes()).hexdigest()
     if sha256 not in lists.values():
         lists[f"{exclude.mig_bench.name} as given"] = sha256
-    if exclude.images is None:
-        about = Decontamination(True, lists)
-    else:
+    about = Decontamination(True, lists)
+    if exclude.images is not None:
         prints = hashlib.sha256(msgspec.json.encode(leaks.fingerprints, order="sorted")).hexdigest()
         about = Decontamination(True, lists, len(leaks.fingerprints), leaks.missing + leaks.flat, prints)
     images = exclude.images and exclude.images.resolve()

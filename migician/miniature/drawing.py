@@ -103,13 +103,8 @@ def sequence(
     rng: np.random.Generator, style: Style = STYLE, absent: int | None = None
 ) -> tuple[list[Image.Image], list[Drawn]]:
     """The frames of one moving object, and the object in each of them; it is not painted in the frame `absent`."""
-    label, box, small = kind(rng), target_box(rng, style), clutter(rng, style)
-    frames, objects = [], []
-    for position in range(style.frames):
-        objects.append(Drawn(label, box))
-        frames.append(picture(rng, small if position == absent else [*small, objects[-1]], style))
-        box = moved(rng, box, style)
-    return frames, objects
+    frames, objects = _moving(rng, [Drawn(kind(rng), target_box(rng, style))], style, absent)
+    return frames, [one for (one,) in objects]
 
 
 def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], list[list[Drawn]]]:
@@ -117,12 +112,17 @@ def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple
 
     None ever covers another; in every frame they come in the same order.
     """
-    there = _apart(rng, int(rng.integers(2, 3, endpoint=True)), style)
+    return _moving(rng, _apart(rng, int(rng.integers(2, 3, endpoint=True)), style), style)
+
+
+def _moving(
+    rng: np.random.Generator, there: list[Drawn], style: Style, absent: int | None = None
+) -> tuple[list[Image.Image], list[list[Drawn]]]:
     small = clutter(rng, style)
     frames, objects = [], []
-    for _ in range(style.frames):
+    for position in range(style.frames):
         objects.append(there)
-        frames.append(picture(rng, [*small, *there], style))
+        frames.append(picture(rng, small if position == absent else [*small, *there], style))
         while _overlap(there := [Drawn(one.label, moved(rng, one.box, style)) for one in objects[-1]]):
             pass
     return frames, objects

@@ -114,7 +114,8 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: R
 
 def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64] | Size) -> NDArray[np.int64]:
     """(n, 4): the whole pixels nearest to each box of `things` (n,); `sizes` (n, 2) or (2,) of images."""
-    return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
+    crops: NDArray[np.int64] = np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
+    return crops
 
 
 def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:

@@ -95,9 +95,10 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
         f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
         "JSON file as built."
     )
-    sections = [opening, _loading(configs), _parts(parts), _short(card), _look(card), _balance(card), _copying(card)]
-    sections.append(card["mig_bench"]["sentence"])
-    sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
+    short = "\n".join(f"- {line}" for line in card.get("short", []))
+    sections = [opening, _loading(configs), _parts(parts), short and f"Fewer than were asked for:\n\n{short}"]
+    sections += [_look(card), _balance(card), _copying(card), card["mig_bench"]["sentence"], _refusals(parts)]
+    sections += [_made(card), _terms(parts), citation("The dataset follows")]
     return _front_matter(card["samples"], configs) + _joined(sections)
 
 
@@ -155,12 +156,6 @@ def markdown_table(paragraphs: Sequence[str], columns: Sequence[str], rows: Iter
     """Paragraphs of text, and the table that follows them."""
     head, *lines = (f"| {' | '.join(line)} |" for line in (columns, *rows))
     return "\n\n".join([*paragraphs, "\n".join([head, "|---" * len(columns) + "|", *lines])])
-
-
-def _short(card: Mapping[str, Any]) -> str:
-    """Why there are fewer samples than were asked for."""
-    short = [f"- {line}" for line in card.get("short", [])]
-    return "\n".join(["Fewer than were asked for:", "", *short]) if short else ""
 
 
 def _balance(card: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,9 @@ class Author:
             self.tally.add("group without an object left to ask about")
             return None
         images = [(view.caption, [(one.phrase, one.box) for one in view.objects]) for view in described]
-        pairs, key = await self._asked(lambda attempt: self.requests.questions(number, images, attempt), _reader(Pairs))
+        pairs, key = await self._asked(
+            lambda attempt: self.requests.questions(number, images, attempt), functools.partial(_read_form, Pairs)
+        )
         objects = [view.objects for view in described]
         turns = checked_turns(pairs.pairs, objects, self.requests.settings.turns, self.tally) if pairs else []
         if not turns:
@@ -85,7 +88,9 @@ class Author:
         settings = self.requests.settings
         (caption, caption_key), (refinement, objects_key) = await asyncio.gather(
             self._asked(lambda attempt: self.requests.caption(scene, shown, attempt), _read_caption),
-            self._asked(lambda attempt: self.requests.refine(scene, shown, attempt), _reader(Refinement)),
+            self._asked(
+                lambda attempt: self.requests.refine(scene, shown, attempt), functools.partial(_read_form, Refinement)
+            ),
         )
         if refinement is None:
             return None
@@ -134,13 +139,10 @@ def _read_caption(reply: ChatReply) -> tuple[str | None, str]:
     return (caption, "") if any(letter.isalpha() for letter in caption) else (None, "empty caption")
 
 
-def _reader(form: type[Form]) -> Callable[[ChatReply], tuple[Form | None, str]]:
-    def read(reply: ChatReply) -> tuple[Form | None, str]:
-        if not reply.is_whole:
-            return None, "reply cut off at its limit"
-        return read_form(reply.text, form), "reply that is not the JSON asked for"
-
-    return read
+def _read_form(form: type[Form], reply: ChatReply) -> tuple[Form | None, str]:
+    if not reply.is_whole:
+        return None, "reply cut off at its limit"
+    return read_form(reply.text, form), "reply that is not the JSON asked for"
 
 
 def _image_provenance(view: _View) -> dict[str, Any]:
