@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.miniature import drawing
-from migician.miniature.drawing import Colour, Drawn, PixelBox, Style
+from migician.miniature.drawing import STYLE, Colour, Drawn, PixelBox, Style
 from migician.miniature.saving import TEST, save, write_json
 from migician.sampling import stream
 from migician.tasks import (
@@ -169,7 +169,7 @@ FRAME: Colour = (255, 0, 0)
 """What marks a part, as MIG-Bench marks it."""
 
 
-def moved_camera(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
+def moved_camera(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
     """Two views of a scene in different light, all of it moved; the second has one more object, or another one."""
     small, box = drawing.clutter(rng, style), drawing.target_box(rng, style)
     first, second = drawing.some_kinds(rng, 2)
@@ -180,14 +180,14 @@ def moved_camera(rng: np.random.Generator, style: Style) -> tuple[list[Image.Ima
     return views, box
 
 
-def two_views(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox, PixelBox]:
+def two_views(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox, PixelBox]:
     """One object from two sides: in other light and other surroundings, and not far off; its boxes in both."""
     label, first = drawing.kind(rng), drawing.target_box(rng, style)
     second = drawing.moved(rng, first, style)
     return [drawing.with_clutter(rng, Drawn(label, box), style) for box in (first, second)], first, second
 
 
-def like_parts(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
+def like_parts(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
     """Two things of one shape and two colours, the first of them framed in red."""
     shape, colours = drawing.one_of(rng, drawing.SHAPES), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
     things = [Drawn(f"{colour} {shape}", drawing.target_box(rng, style)) for colour in colours]
@@ -197,7 +197,7 @@ def like_parts(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image
     return pictures, things[1].box
 
 
-def repainted(rng: np.random.Generator, style: Style) -> tuple[list[Image.Image], PixelBox]:
+def repainted(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], PixelBox]:
     """A large object, and a scene that hides one of its shape in another colour."""
     shape, colours = drawing.one_of(rng, drawing.SHAPES), rng.choice(list(drawing.COLOURS), 2, replace=False).tolist()
     shown, _ = drawing.alone(rng, f"{colours[0]} {shape}", style)
