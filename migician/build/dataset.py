@@ -46,7 +46,7 @@ from migician.tasks.draft import Plan
 from migician.workers import Processes, Workers, here, on_ray
 
 _ITEMS: dict[Any, str] = {Scene: "images", ImagePair: "pairs", Track: "sequences"}
-"""What a source has, in words."""
+"""What the items of a source are called."""
 _PIECE = 256
 """Plans of a piece: where crops are cut, work for about a second, so that no process waits long for the last piece."""
 
@@ -62,12 +62,12 @@ class Built:
 
     @property
     def samples(self) -> int:
-        """How many there are in all."""
+        """How many there are in total."""
         return sum(part.made for part in self.parts)
 
     @property
     def short(self) -> tuple[BuiltPart, ...]:
-        """The parts whose source had fewer samples than were asked for, or none at all."""
+        """The parts with fewer samples than were asked for, or none at all."""
         return tuple(part for part in self.parts if part.shortfall)
 
     def _repr_markdown_(self) -> str:
@@ -106,7 +106,7 @@ def build(
     per task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
     `collect` they are opened, compared with their annotations and brought into `out`. No sample has
-    an image that MIG-Bench uses, as far as `exclude` makes it known; with None they are left in, and the card says so.
+    an image that MIG-Bench uses, as far as `exclude` knows them; with None they are left in, and the card says so.
     `name` is the title of the dataset's card; files and folders keep theirs. `settings` are, by task, what differs
     from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`.
 
@@ -175,7 +175,7 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _keep_or_empty(work: Path, plan: Mapping[str, Any]) -> None:
-    """Empty the workplace unless an interrupted build of the very same dataset left it."""
+    """Empty the work folder unless an interrupted build of the same dataset left it."""
     wanted = msgspec.json.encode(plan, order="sorted")
     file = work / "plan.json"
     if file.exists() and file.read_bytes() == wanted:
@@ -186,7 +186,7 @@ def _keep_or_empty(work: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _index(work: Path, source: str, root: Path, recipe: Recipe, images: str | Path | None) -> tuple[Path, Index]:
-    """The index of a source, made where `root` is none itself."""
+    """The folder and the index of a source; the index is made unless `root` is one."""
     if is_index(root):
         index = open_index(root)
         same_split = index.split == recipe.split or SOURCES[source].of_file

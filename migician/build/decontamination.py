@@ -1,4 +1,4 @@
-"""Keeps MIG-Bench's images out of what is built: by name always, by what they show where the benchmark is at hand.
+"""Keeps MIG-Bench's images out of what is built: by name always, by what they show where its images are given.
 
 A sample is asked about when its pictures are known and before they are made, so that no builder has to think
 of it and only images of samples are opened. One that is refused is counted, and another takes its place.
@@ -25,10 +25,10 @@ _REMEMBERED = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Decontaminator:
-    """MIG-Bench as far as it is at hand; what comes with this package is enough to know its images by name."""
+    """What is known of MIG-Bench; the list in this package is enough to know its images by name."""
 
     mig_bench: Path | None = None
-    """Its JSON file: for `images`, or where it is none of the two versions that this package knows."""
+    """Its JSON file: needed with `images`, or if it is neither of the two versions that this package knows."""
     images: Path | None = None
     """The folder that holds MIG-Bench/: each image of a sample is decoded and compared with those in it."""
     state: str = ""
@@ -40,11 +40,11 @@ class Decontaminator:
 
 
 MIG_BENCH = Decontaminator()
-"""Its images by name, as this package knows them: what is left out unless something else is asked for."""
+"""Its images by name, as this package knows them: the default."""
 
 
 class Decontamination(msgspec.Struct, frozen=True):
-    """What a dataset was kept free of, for its card; decides over the bytes."""
+    """What was left out of a dataset, for its card; the bytes depend on it."""
 
     left_out: bool = False
     """Whether samples with images of MIG-Bench were."""
@@ -57,7 +57,7 @@ class Decontamination(msgspec.Struct, frozen=True):
     fingerprints_sha256: str = ""
 
     def sentence(self) -> str:
-        """All of it for a reader."""
+        """The same as text for a card."""
         if not self.left_out:
             return (
                 "**Images that MIG-Bench uses were not left out, as was asked for: "
@@ -70,7 +70,7 @@ class Decontamination(msgspec.Struct, frozen=True):
 
 
 def begin(exclude: Decontaminator | None) -> tuple[Decontaminator | None, Decontamination]:
-    """`exclude` for `refusal`, on this machine and others, and what it comes to; None for neither by name nor picture.
+    """`exclude` made ready for `refuser`, on this machine and others, and what it leaves out; None leaves out nothing.
 
     Takes the fingerprints of MIG-Bench's images where they are not stored yet. Raises `UserError` for a
     file that is not MIG-Bench's, and where none of the images is there.

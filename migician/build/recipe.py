@@ -1,4 +1,4 @@
-"""What a build is made of: tasks, the sources of each, how many samples, and the builders' settings."""
+"""What a build consists of: tasks, the sources of each, how many samples, and the settings of the tasks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_recipe(file: Path) -> Recipe:
-    """The recipe in a YAML file; raises `UserError` listing all that is wrong in it at once."""
+    """The recipe in a YAML file; raises `UserError` that lists all its faults at once."""
     try:
         recipe = msgspec.convert(read_yaml(file), Recipe)
     except msgspec.ValidationError as error:
@@ -74,7 +74,7 @@ def chosen(
     config: Path | None,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Recipe:
-    """The recipe that `dataset.build` is asked for; raises `UserError` for what does not fit together."""
+    """The recipe for the arguments of `dataset.build`; raises `UserError` where they do not fit together."""
     names = None if "all" in tasks else list(dict.fromkeys(tasks))
     bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
     check_request(sources, SOURCES, count, bad)
@@ -114,7 +114,7 @@ def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str
 def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
     """`recipe` with only `tasks`, `count` samples per task in the recipe's proportions, and another seed.
 
-    None leaves a part as it is. A source that the recipe takes whole gets the mean share of the others. Raises
+    None changes nothing. A source that the recipe takes whole gets the mean share of the others. Raises
     `UserError` for a task that the recipe does not have.
     """
     names = list(recipe.tasks) if tasks is None else list(tasks)
@@ -160,7 +160,7 @@ def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
 
 
 def _suggestion(message: str, type_: type[msgspec.Struct]) -> str:
-    """What may have been meant by the unknown field of an error message, if it is about one."""
+    """The closest known field, or all of them, for an error message about an unknown field; else empty."""
     field = re.search(r"unknown field `([^`]*)`", message)
     if not field:
         return ""

@@ -25,7 +25,7 @@ from migician.tasks.draft import Draft, Plan
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all pieces of one task and source have in common."""
+    """What all pieces of one task and source share."""
 
     task: str
     settings: dict[str, Any]
@@ -37,9 +37,9 @@ class Job:
     place: str
     """Below it, the folder of this task and source."""
     collect: bool
-    """Whether whole images are brought into the dataset, opened and compared; else a link leads to the source."""
+    """Whether whole images are opened, compared and brought into the dataset; else a link leads to the source."""
     exclude: Decontaminator | None
-    """Whose images no sample may have."""
+    """Which images no sample may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Piece:
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """What became of a piece: the first line of its file."""
+    """The result of a piece: the first line of its file."""
 
     made: int
     refused: dict[str, int]

@@ -34,7 +34,7 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: GroupSettings) -> It
 
 
 def is_new(group: Sequence[int], made: set[int]) -> bool:
-    """Whether a group, in whatever order its members are, is not among those `made`; from now on it is."""
+    """Whether a group is not among those `made`, in any order of its members; it is added to them."""
     # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
     key, count = hash(tuple(sorted(group))), len(made)
     made.add(key)

@@ -25,7 +25,7 @@ _AS_YOU = re.compile(r"eu|ew|one(?:s|-|\b)|once|u(?:-|fo|k|rin|s[aeu]|t[eio])|un
 """Vowels that sound like a consonant: a European, a one-piece, a ukulele, a urinal, a utensil, a unicorn."""
 _SILENT_H = re.compile("h(?:eir|onest|onou?r|our)", re.IGNORECASE)
 _SPELT_WITH_VOWEL = re.compile(r"[AEFHILMNORSX](?:[A-Z]|-|\b)|8|1[18]\b")
-"""What is read letter by letter and begins with a vowel: an SUV, an X-ray, an 8-ball."""
+"""What is read letter by letter and begins with a vowel sound: an SUV, an X-ray, an 8-ball."""
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def with_article(label: str) -> str:
 
 
 def _cased(label: str) -> str:
-    """In small letters but for acronyms and names."""
+    """In lower case, except acronyms and names."""
     is_mixed = any(letter.islower() for letter in label)
 
     def cased(word: re.Match[str]) -> str:
@@ -146,7 +146,7 @@ _PHRASES = {" ".join(name.split()).lower(): f"a {' '.join(name.split())}" for na
     "web site": "a website",
     "yoyo": "a yo-yo",
 }
-"""Whole labels, in small letters, without brackets."""
+"""Whole labels, in lower case, without brackets."""
 
 _NAMES = """
     ATM ATV BMX BMW CD CPR CRT DVD GPS HDTV LCD LED MP MRI PC PVC RV SUV TV UFO UPS USB VCR VHS iPad iPhone iPod
@@ -170,12 +170,12 @@ _UNCOUNTED = """
     tableware tape thatch tofu toothpaste traffic underwear vegetation velvet water wheat wine wood wool
 """
 _NO_ARTICLE = frozenset([*_UNCOUNTED.split(), "mashed potato", "toilet tissue", "shower gel", "lettering", "seating"])
-"""Nouns, in small letters, that no article goes with though they are no plurals."""
+"""Nouns in lower case that take no article although they are not plurals."""
 
 _PLURALS = frozenset(
     ["children", "feet", "geese", "men", "mice", "people", "police", "skis", "taxis", "teeth", "women"]
 )
-"""Plurals that do not look it."""
+"""Plurals that do not look like plurals."""
 
 _SINGULARS = frozenset(["atlas", "canvas", "christmas", "gas", "lens", "patas", "series", "species", "triceratops"])
 """Singulars that look like plurals."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from migician.benchmarks.contamination.leakage import name_list
 from migician.build import dataset as building
-from migician.build import exclusion
+from migician.build import decontamination
 from migician.build.dataset import build
 from migician.build.decontamination import BY_NAME, BY_PICTURE, MIG_BENCH, Decontaminator, begin
 from migician.build.rendering import Piece, Rendered, render
@@ -188,9 +188,9 @@ class TestPictures:
         self, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         exclude, opened = self.bench(coco, 700_003), []
-        real = exclusion.Leaks.shown_in
+        real = decontamination.Leaks.shown_in
         monkeypatch.setattr(
-            exclusion.Leaks, "shown_in", lambda leaks, path: opened.append(Path(path).name) or real(leaks, path)
+            decontamination.Leaks, "shown_in", lambda leaks, path: opened.append(Path(path).name) or real(leaks, path)
         )
         build(["common_object"], {"coco": coco}, tmp_path / "a", count=1, seed=3, exclude=exclude)
         (one,) = records(tmp_path / "a").values()

@@ -28,7 +28,7 @@ _GROUND = "#EEF1F4"
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """What became of the samples that were to be shown."""
+    """The samples that are shown, and how many could not be."""
 
     picture: Image.Image | None
     """None where no sample could be shown."""
@@ -71,7 +71,7 @@ def draw_sample(sample: Sample, folder: str | Path) -> Image.Image:
 
 
 def _opened(sample: Sample, roots: ImageRoots) -> list[Image.Image]:
-    """The images no larger than they are shown, or none where one cannot be opened."""
+    """The images, no larger than they are shown; none at all where one cannot be opened."""
     images = []
     for name in sample.images:
         place = roots.find(name)
@@ -124,7 +124,7 @@ class BoxNumbers:
         self._first, _ = anchor(sample.type, sample.images, questions)
 
     def numbered(self, text: str, question: str, *, given: bool) -> str:
-        """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
+        """`text` in plain words: boxes that are drawn become their number in brackets; others stay as written."""
         pieces, end = [], 0
         for mention in parse_boxes(text).mentions:
             images = places(self._type, mention, text, question, len(self.marks), given=given, first=self._first)
@@ -145,7 +145,7 @@ class BoxNumbers:
 
 
 def plain(text: str) -> str:
-    """For human eyes: without the marks of images and the tokens around boxes and references."""
+    """The text as a person reads it: without image marks and the tokens around boxes and references."""
     words = []
     for line in text.splitlines():
         before, mark, after = line.rpartition(IMAGE_MARK)

@@ -113,7 +113,7 @@ def write_card(folder: Path, name: str, facts: DatasetFacts, files: Sequence[str
 
 
 def versions() -> dict[str, str]:
-    """Of what decides over the bytes."""
+    """Versions of everything that the bytes of a dataset depend on."""
     versions = {"python": platform.python_version()}
     for package in ("migician", "numpy", "pillow", "matplotlib"):
         try:

@@ -30,10 +30,10 @@ class BuiltPart(msgspec.Struct, frozen=True):
     task: str = ""
     source: str = ""
     asked: int | None = None
-    """None where all there are were wanted."""
+    """None where all that the source gives was asked for."""
     made: int = 0
     left_out: dict[str, int] = {}
-    """Rows of the source that were dropped or fixed, by reason."""
+    """Rows of the source that were dropped or corrected, by reason."""
     refused: dict[str, int] = {}
     """Scenes and samples that the task did not take, by reason."""
     drawn_from: str = ""
@@ -43,7 +43,7 @@ class BuiltPart(msgspec.Struct, frozen=True):
 
     @property
     def shortfall(self) -> str:
-        """What the source had too few of and why; empty where it had enough."""
+        """Why there are fewer samples than were asked for; empty where there are enough."""
         if self.made and (self.asked is None or self.made >= self.asked):
             return ""
         asked = f" of {self.asked:,}" if self.asked is not None else ""
@@ -84,8 +84,8 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
     """The text of README.md about a dataset, of the content of its card.json.
 
-    `configs` gives, by the name that `datasets.load_dataset(folder, name)` is to take, the files of samples (a path or
-    a pattern below the folder); "default" is what it takes without one.
+    `configs` gives the files of samples (a path or a pattern below the folder) by the name that
+    `datasets.load_dataset(folder, name)` takes; "default" is what it loads without a name.
     """
     parts = card["parts"]
     opening = (
@@ -103,7 +103,7 @@ def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
 
 
 def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:
-    """As `readme`, about a dataset without a card: all that is known is how to load it."""
+    """Like `readme`, for a dataset without a card: only how to load it is known."""
     return _front_matter(samples, configs) + _joined([f"# {name}\n\n{samples:,} samples.", _loading(configs)])
 
 

@@ -33,7 +33,7 @@ class ImageFolder:
         self._missing = ""
 
     def find(self, candidates: Sequence[str], tally: Tally) -> str | None:
-        """How the first of `candidates` that is there is named in a sample; None, counted, where none is.
+        """The name in a sample of the first of `candidates` that exists; None, counted, where none does.
 
         Names are foreign: one that leads out of the folder is refused and counted.
         """

@@ -7,8 +7,8 @@ The folder is laid out as `migician build` does, with one file more:
     provenance.jsonl                        one line per sample: scenes, objects, and the replies that made it
     dataset_info.json, card.json, README.md what LLaMA-Factory reads it by; counts, refusals, versions
 
-Same sources, seed and replies, same bytes, in whatever order the replies come. Until the end all
-that is on disk are replies in the cache, so the same command continues a run that was stopped.
+Same sources, seed and replies, same bytes, in any order of replies. Until the end only replies in the cache are
+on disk, so the same command resumes a run that was stopped.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TASK = TASKS["free_form"]
 
 @dataclass(slots=True)
 class _SourceWork:
-    """The scenes of one source, and what becomes of them."""
+    """The scenes of one source, and the samples made of them."""
 
     requests: Requests
     root: Path
