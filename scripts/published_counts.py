@@ -27,7 +27,7 @@ from migician.sampling import derived
 from migician.sources.index.pairs import Pairs, write_pairs
 from migician.sources.index.scenes import Scenes, write_scenes
 from migician.sources.index.tracks import Tracks, write_tracks
-from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
+from migician.sources.scenes import Frame, ImagePair, Instance, Scene, Tally, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft
 
@@ -66,13 +66,13 @@ def tracks(name: str, count: int, frames: int, together: int = 1) -> Iterator[Tr
         yield Track(f"{name}-{number}", tuple(shown), f"thing {number % 70}")
 
 
-def photos(name: str, count: int, labels: int, things: int, phrases: bool = False) -> Iterator[Scene]:
-    """Images with up to twice `things` boxes, labels by a power law, most boxes small."""
+def photos(name: str, count: int, labels: int, instances: int, phrases: bool = False) -> Iterator[Scene]:
+    """Images with up to twice `instances` boxes, labels by a power law, most boxes small."""
     rng = np.random.default_rng(len(name))
     chances = 1 / np.arange(1, labels + 1) ** 0.7
     chances /= chances.sum()
     for start in range(0, count, BATCH):
-        counts = rng.integers(1, 2 * things, BATCH, endpoint=True).tolist()
+        counts = rng.integers(1, 2 * instances, BATCH, endpoint=True).tolist()
         total = sum(counts)
         sides = rng.beta(1, 3, (total, 2)) * 0.97 + 0.02
         corners = rng.random((total, 2)) * (1 - sides)
@@ -80,7 +80,7 @@ def photos(name: str, count: int, labels: int, things: int, phrases: bool = Fals
         boxes = zip(np.concatenate([corners, corners + sides], axis=1).tolist(), kinds, strict=True)
         for number, many in enumerate(counts[: count - start], start=start):
             shown = tuple(
-                Thing(Box(*box), f"thing {kind}", f"a thing of kind {kind} in image {number}" if phrases else "")
+                Instance(Box(*box), f"thing {kind}", f"a thing of kind {kind} in image {number}" if phrases else "")
                 for box, kind in (next(boxes) for _ in range(many))
             )
             yield Scene(str(number), Path(f"/{name}/{number:08d}.jpg"), SIZE, shown)
@@ -92,8 +92,8 @@ def portraits(count: int) -> Iterator[Scene]:
     for number in range(count):
         side = rng.uniform(0.1, 0.44) if rng.random() < 1 / 7 else rng.uniform(0.5, 0.97)
         x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
-        thing = Thing(Box(x, y, x + side, y + side), f"class {number % 1000}")
-        yield Scene(str(number), Path(f"/imagenet/{number:08d}.JPEG"), SIZE, (thing,))
+        instance = Instance(Box(x, y, x + side, y + side), f"class {number % 1000}")
+        yield Scene(str(number), Path(f"/imagenet/{number:08d}.JPEG"), SIZE, (instance,))
 
 
 def pairs(name: str, count: int, box_shown: bool = False) -> Iterator[ImagePair]:

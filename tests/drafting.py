@@ -12,7 +12,7 @@ from migician.boxes import Box
 from migician.sources.index.pairs import Pairs, write_pairs
 from migician.sources.index.scenes import Scenes, write_scenes
 from migician.sources.index.tracks import Tracks, write_tracks
-from migician.sources.scenes import Frame, ImagePair, Scene, Tally, Thing, Track
+from migician.sources.scenes import Frame, ImagePair, Instance, Scene, Tally, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft
 
@@ -28,8 +28,8 @@ def boxes() -> st.SearchStrategy[Box]:
 
 def scenes_(most: int = 14) -> st.SearchStrategy[list[Scene]]:
     phrases = st.sampled_from(["", "a very small one", "the other one.", "one"])
-    things = st.lists(st.builds(Thing, boxes(), st.sampled_from(LABELS), phrases), min_size=1, max_size=most)
-    return st.lists(things, max_size=12).map(
+    instances = st.lists(st.builds(Instance, boxes(), st.sampled_from(LABELS), phrases), min_size=1, max_size=most)
+    return st.lists(instances, max_size=12).map(
         lambda lists: [Scene(str(i), Path(f"/{i}.jpg"), SIZE, tuple(one)) for i, one in enumerate(lists)]
     )
 
@@ -93,8 +93,8 @@ def drafts(name: str, scenes: list[Any], seed: int, **changed: Any) -> tuple[lis
     return [draft for draft in made if isinstance(draft, Draft)], tally
 
 
-def scene(*things: tuple[str, Box], name: str = "s") -> Scene:
-    return Scene(name, Path(f"/{name}.jpg"), SIZE, tuple(Thing(box, label) for label, box in things))
+def scene(*instances: tuple[str, Box], name: str = "s") -> Scene:
+    return Scene(name, Path(f"/{name}.jpg"), SIZE, tuple(Instance(box, label) for label, box in instances))
 
 
 HALF = Box(0.2, 0.2, 0.7, 0.8)

@@ -54,9 +54,9 @@ class CommonSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: CommonSettings) -> Iterator[Plan]:
-    """(attempt, things ...): of one label each, every label as likely, never the same images twice for a label."""
+    """(attempt, instances ...): of one label each, every label as likely, never the same images twice for a label."""
     by_label = _by_label(scenes, tally, settings)
-    labels = [label for label, things in by_label.items() if len(things) >= settings.images[0]]
+    labels = [label for label, instances in by_label.items() if len(instances) >= settings.images[0]]
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
     choices = [by_label[label] for label in labels]
@@ -75,8 +75,8 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: CommonSettings) -> I
 
 
 def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings: CommonSettings) -> list[list[int]]:
-    """`_TRIED` groups of things of one label, none twice in a group; `choices` has the things of each label."""
-    lengths = np.array([len(things) for things in choices])
+    """`_TRIED` groups of instances of one label, none twice in a group; `choices` has the instances of each label."""
+    lengths = np.array([len(instances) for instances in choices])
     label = rng.integers(len(choices), size=_TRIED)
     min_images, max_images = settings.images
     sizes = rng.integers(min_images, np.minimum(max_images, lengths[label]), endpoint=True)
@@ -92,13 +92,13 @@ def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings
 
 
 def _with_images(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Sequence[int]]]:
-    """(images, things) of each of `groups` of things."""
-    images = iter(scenes.images_of(np.array([thing for group in groups for thing in group], np.int64)).tolist())
+    """(images, instances) of each of `groups` of instances."""
+    images = iter(scenes.images_of(np.array([instance for group in groups for instance in group], np.int64)).tolist())
     return ((list(itertools.islice(images, len(group))), group) for group in groups)
 
 
 def _by_label(scenes: Scenes, tally: Tally, settings: CommonSettings) -> dict[int, NDArray[np.int64]]:
-    """The usable things of each label, in the order of the labels' names."""
+    """The usable instances of each label, in the order of the labels' names."""
     excluded = {label.lower() for label in settings.excluded}
     left = np.ones(len(scenes.label_of), bool)
     for reason, names in (("box without a label", {""}), ("label that comes with others", excluded)):
@@ -115,9 +115,9 @@ def _by_label(scenes: Scenes, tally: Tally, settings: CommonSettings) -> dict[in
 
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: CommonSettings) -> Iterator[Draft | str]:
     """Questions about the common object, each in another of its images."""
-    groups = _with_images(scenes, [things for _, *things in plans])
-    for (attempt, *_), (images, things) in zip(plans, groups, strict=True):
-        yield _draft(scenes, attempt, images, things, seed, settings)
+    groups = _with_images(scenes, [instances for _, *instances in plans])
+    for (attempt, *_), (images, instances) in zip(plans, groups, strict=True):
+        yield _draft(scenes, attempt, images, instances, seed, settings)
 
 
 def _draft(
@@ -126,8 +126,8 @@ def _draft(
     speaker = Speaker(dice(seed, attempt, "words"), settings.manner, settings.reasoning)
     name = named_kind(scenes.label(group[0]))
     turns = []
-    for thing in speaker.some(group, settings.turns):
-        target = target_in(scenes, images, thing)
+    for instance in speaker.some(group, settings.turns):
+        target = target_in(scenes, images, instance)
 
         def thought(asked: int = target.image) -> str:
             return shared(contents(scenes, images, {scenes.label_number(group[0])}), name, asked)

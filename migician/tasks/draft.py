@@ -57,7 +57,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 Plan = tuple[int, ...]
-"""Which scenes, things or frames a sample is made of: all that a builder chooses before it puts it in words."""
+"""Which scenes, instances or frames a sample is made of: all that a builder chooses before it puts it in words."""
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -200,6 +200,6 @@ def picture(scenes: Scenes, image: int) -> Picture:
     return Picture(scenes.paths[image], scenes.size(image))
 
 
-def target_in(scenes: Scenes, images: Sequence[int], thing: int) -> Target:
-    """What an answer about a thing points to in a sample of `images`, of which one shows the thing."""
-    return Target(scenes.place(thing, images), scenes.box(thing), scenes.label(thing))
+def target_in(scenes: Scenes, images: Sequence[int], instance: int) -> Target:
+    """What an answer about an instance points to in a sample of `images`, of which one shows the instance."""
+    return Target(scenes.place(instance, images), scenes.box(instance), scenes.label(instance))

@@ -43,22 +43,22 @@ def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Fre
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
     named, accompanied, companions = found
     turns = []
-    # A thing that several images have can be named by what only its own image shows beside it.
+    # An instance that several images have can be named by what only its own image shows beside it.
     if accompanied and (not named or speaker.chance(settings.relation)):
-        thing = speaker.pick(accompanied)
-        target = target_in(scenes, group, thing)
+        instance = speaker.pick(accompanied)
+        target = target_in(scenes, group, instance)
         companion = speaker.pick(companions[target.image])
-        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(scenes.labels[companion])}
+        fields = {"object": named_kind(scenes.label(instance)), "companion": named_kind(scenes.labels[companion])}
 
         def beside() -> str:
-            shown = contents(scenes, group, {scenes.label_number(thing), companion})
+            shown = contents(scenes, group, {scenes.label_number(instance), companion})
             return only_there(shown, f"{fields['object']} together with {fields['companion']}", target.image)
 
         turns.append(speaker.exchange(RELATIONS, SENTENCES, target, fields, beside))
     else:
-        for thing in speaker.some(named, settings.turns):
-            name = named_kind(scenes.label(thing))
-            turns.append(question_about(scenes, group, thing, name, speaker, PHRASES, SENTENCES))
+        for instance in speaker.some(named, settings.turns):
+            name = named_kind(scenes.label(instance))
+            turns.append(question_about(scenes, group, instance, name, speaker, PHRASES, SENTENCES))
     if not turns:
         return "group without an object of its own kind"
     return speaker.draft([picture(scenes, image) for image in group], turns)

@@ -42,8 +42,8 @@ class GroundingSettings(PhraseSettings, frozen=True, forbid_unknown_fields=True)
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: GroundingSettings) -> Iterator[Draft | str]:
     """Several turns, each about another phrase."""
 
-    def turn(group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
-        return question_about(scenes, group, thing, called(scenes, thing), speaker, QUESTIONS, SENTENCES)
+    def turn(group: list[int], instance: int, speaker: Speaker) -> tuple[str, str]:
+        return question_about(scenes, group, instance, called(scenes, instance), speaker, QUESTIONS, SENTENCES)
 
     return drafts_of_phrases(scenes, plans, seed, settings, settings.manner, turn, settings.reasoning)
 
@@ -57,44 +57,44 @@ def drafts_of_phrases(
     turn_of: Callable[[list[int], int, Speaker], tuple[str, str]],
     reasoning: Share = 0.0,
 ) -> Iterator[Draft | str]:
-    """A draft for each group that has a usable phrase, with a turn about each of some things of the group."""
+    """A draft for each group that has a usable phrase, with a turn about each of some instances of the group."""
     found = named(scenes, [images for _, _, *images in plans], settings.area)
-    for (turn, start, *group), things in zip(plans, found, strict=True):
-        usable = _described(scenes, things, settings.words)
+    for (turn, start, *group), instances in zip(plans, found, strict=True):
+        usable = _described(scenes, instances, settings.words)
         if not usable:
             yield "group without a phrase that fits one thing only"
             continue
         speaker = Speaker(dice(seed, turn, start, "words"), manner, reasoning)
         asked = speaker.some(usable, speaker.rng.randint(*settings.turns))
-        turns = [turn_of(group, thing, speaker) for thing in asked]
+        turns = [turn_of(group, instance, speaker) for instance in asked]
         yield speaker.draft([picture(scenes, image) for image in group], turns)
 
 
-def _described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:
-    """Those of the `things` that `named` gives whose phrase no other has; where one has none, its label says it.
+def _described(scenes: Scenes, instances: list[int], words: tuple[int, int]) -> list[int]:
+    """Those of the `instances` that `named` gives whose phrase no other has; where one has none, its label says it.
 
     Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
     if not scenes.has_phrases:
-        return things
-    phrases = [_phrase(scenes, thing) for thing in things]
+        return instances
+    phrases = [_phrase(scenes, instance) for instance in instances]
     used = Counter(phrase.lower() for phrase in phrases)
     return [
-        thing
-        for thing, phrase in zip(things, phrases, strict=True)
+        instance
+        for instance, phrase in zip(instances, phrases, strict=True)
         if not phrase
         or (used[phrase.lower()] == 1 and "<" not in phrase and words[0] <= phrase.count(" ") + 1 <= words[1])
     ]
 
 
-def called(scenes: Scenes, thing: int) -> str:
-    """What to call a thing that `_described` gave, marked as a reference."""
-    phrase = _phrase(scenes, thing)
-    return reference(phrase) if phrase else named_kind(scenes.label(thing))
+def called(scenes: Scenes, instance: int) -> str:
+    """What to call an instance that `_described` gave, marked as a reference."""
+    phrase = _phrase(scenes, instance)
+    return reference(phrase) if phrase else named_kind(scenes.label(instance))
 
 
-def _phrase(scenes: Scenes, thing: int) -> str:
-    return scenes.phrase(thing).strip().rstrip(".")
+def _phrase(scenes: Scenes, instance: int) -> str:
+    return scenes.phrase(instance).strip().rstrip(".")
 
 
 QUESTIONS = Wordings(

@@ -28,11 +28,11 @@ class ReferringSettings(PhraseSettings, frozen=True, forbid_unknown_fields=True)
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: ReferringSettings) -> Iterator[Draft | str]:
     """Several turns, each about another box."""
 
-    def turn(group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
-        target = target_in(scenes, group, thing)
+    def turn(group: list[int], instance: int, speaker: Speaker) -> tuple[str, str]:
+        target = target_in(scenes, group, instance)
         speaker.targets.append(target)
         fields = image_fields(target.image) | {"box": QWEN.write(target.box)}
-        return speaker.pick(QUESTIONS).format(**fields), called(scenes, thing)
+        return speaker.pick(QUESTIONS).format(**fields), called(scenes, instance)
 
     return drafts_of_phrases(scenes, plans, seed, settings, Manner(labelled=settings.labelled), turn)
 

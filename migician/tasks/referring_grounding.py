@@ -21,7 +21,7 @@ from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
 
 _BLOCK = 4096
-"""Things that are checked together."""
+"""Instances that are checked together."""
 
 
 class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
@@ -36,9 +36,9 @@ class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> Iterator[Plan]:
-    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label.
+    """(pass, hidden instance, shown instance): the hidden in random order, each with a shown one of its label.
 
-    The order is the same in each pass, so that each gives a thing the next of its shown ones: no sample repeats.
+    The order is the same in each pass, so that each gives an instance the next of its shown ones: no sample repeats.
     """
     tally.add_marked("several of the label in the image", scenes.marks & ALONE == 0)
     shown = scenes.by_label(scenes.clear_ones(settings.shown))
@@ -46,23 +46,23 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> 
     for turn in range(settings.passes):
         order, chances = stream(seed, "order").permutation(hidden), stream(seed, "examples")
         for start in range(0, len(order), _BLOCK):
-            things = order[start : start + _BLOCK]
-            columns = things, scenes.label_of[things], chances.random(len(things))
-            for thing, label, chance in zip(*(column.tolist() for column in columns), strict=True):
+            instances = order[start : start + _BLOCK]
+            columns = instances, scenes.label_of[instances], chances.random(len(instances))
+            for instance, label, chance in zip(*(column.tolist() for column in columns), strict=True):
                 examples = shown.get(label)
                 if examples is None or turn >= len(examples):
                     tally.add("label not shown large once more" if turn else "label never shown large")
                     continue
-                # A label can be alone in an image only once, so the two images differ unless the things are one.
+                # A label can be alone in an image only once, so the two images differ unless the instances are one.
                 example = int(examples[(int(chance * len(examples)) + turn) % len(examples)])
-                if example != thing:
-                    yield turn, thing, example
+                if example != instance:
+                    yield turn, instance, example
 
 
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: ExampleSettings) -> Iterator[Draft | str]:
     """The question about one pair of images."""
-    things = np.array([(shown, hidden) for _, hidden, shown in plans], np.int64).reshape(-1, 2)
-    for plan, images in zip(plans, scenes.images_of(things).tolist(), strict=True):
+    instances = np.array([(shown, hidden) for _, hidden, shown in plans], np.int64).reshape(-1, 2)
+    for plan, images in zip(plans, scenes.images_of(instances).tolist(), strict=True):
         yield _draft(scenes, plan, images, seed, settings)
 
 

@@ -64,7 +64,7 @@ class RegionSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: RegionSettings) -> Iterator[Plan]:
-    """(pass, image, thing asked for, other things ...): images with usable regions, in random order.
+    """(pass, image, instance asked for, other instances ...): images with usable regions, in random order.
 
     The order is the same in each pass, and another region is asked for: no sample repeats.
     """
@@ -78,27 +78,27 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: RegionSettings) -> I
     first = stream(seed, "asked").random(len(images))
     for turn in range(settings.passes):
         for position in stream(seed, "order").permutation(len(images)).tolist():
-            things = usable[ends[position] : ends[position + 1]].tolist()
-            if turn < len(things):
-                at = (int(first[position] * len(things)) + turn) % len(things)
-                yield turn, int(images[position]), things[at], *things[:at], *things[at + 1 :]
+            instances = usable[ends[position] : ends[position + 1]].tolist()
+            if turn < len(instances):
+                at = (int(first[position] * len(instances)) + turn) % len(instances)
+                yield turn, int(images[position]), instances[at], *instances[:at], *instances[at + 1 :]
             else:
                 tally.add("no other region in the image")
 
 
 def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: RegionSettings) -> NDArray[np.int64]:
-    """The things of `images`, in order, that give a region; images and things that do not are counted by reason."""
+    """The instances of `images`, in order, that give a region; what does not is counted by reason."""
     crowded = images[np.diff(scenes.ends[images[0] : images[-1] + 2]) >= settings.min_boxes]
     tally.add("image with too few boxes", len(images) - len(crowded))
-    things, rows = scenes.things_in(crowded)
+    instances, rows = scenes.instances_in(crowded)
     sizes = scenes.sizes[crowded[rows]].astype(np.int64)
-    crops = _crops(scenes, things, sizes)
+    crops = _crops(scenes, instances, sizes)
     width, height = crops[:, 2] - crops[:, 0], crops[:, 3] - crops[:, 1]
     share = width * height / (sizes[:, 0] * sizes[:, 1])
     aspect = width / np.maximum(height, 1)
-    left = np.ones(len(things), bool)
+    left = np.ones(len(instances), bool)
     for reason, refused in (
-        ("region without area", (width < 1) | (height < 1) | ~writable(fractions(scenes.corners[things]))),
+        ("region without area", (width < 1) | (height < 1) | ~writable(fractions(scenes.corners[instances]))),
         ("region too long or too flat", (aspect < settings.aspect[0]) | (aspect > settings.aspect[1])),
         ("region too small or too large for its image", (share < settings.area[0]) | (share > settings.area[1])),
         ("region with too few pixels", width * height < settings.min_pixels),
@@ -109,12 +109,12 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: R
     tally.add("image without a usable region", len(crowded) - len(np.unique(rows[left])))
     different = _different(crops[left], rows[left], settings.overlap)
     tally.add_marked("region much like another", ~different)
-    return things[left][different]
+    return instances[left][different]
 
 
-def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64] | Size) -> NDArray[np.int64]:
-    """(n, 4): the whole pixels nearest to each box of `things` (n,); `sizes` (n, 2) or (2,) of images."""
-    crops: NDArray[np.int64] = np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
+def _crops(scenes: Scenes, instances: NDArray[np.int64], sizes: NDArray[np.int64] | Size) -> NDArray[np.int64]:
+    """(n, 4): the whole pixels nearest to each box of `instances` (n,); `sizes` (n, 2) or (2,) of images."""
+    crops: NDArray[np.int64] = np.rint(fractions(scenes.corners[instances]) * np.tile(sizes, 2)).astype(np.int64)
     return crops
 
 
@@ -139,18 +139,18 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: RegionSet
 
 
 def _draft(scenes: Scenes, plan: Plan, seed: int, settings: RegionSettings) -> Draft:
-    turn, image, thing, *others = plan
+    turn, image, instance, *others = plan
     rng, size = dice(seed, turn, image, "words"), scenes.size(image)
     lowest, highest = (min(count, len(others) + 1) for count in settings.regions)
     shown = rng.sample(others, rng.randint(lowest, highest) - 1)
     asked = rng.randrange(len(shown) + 1)
-    shown.insert(asked, thing)
+    shown.insert(asked, instance)
     crops = _crops(scenes, np.array(shown), size).tolist()
     speaker = Speaker(rng, settings.manner, settings.reasoning)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
     # The answer is the annotation's own box; the crop is cut at the whole pixels nearest to it.
-    target = target_in(scenes, [image], thing)
+    target = target_in(scenes, [image], instance)
 
     def thought() -> str:
         return origin(with_article(target.label) if target.label else "", asked + 2, target.box)

@@ -101,7 +101,7 @@ class TestSamples:
                     known = found["objects"][place - 1]
                     scene: Scene = scenes[found["scene"]]
                     assert one.images[image - 1].endswith(scene.image.name)
-                    annotated = scene.things[known["annotation"]].box
+                    annotated = scene.instances[known["annotation"]].box
                     assert mention.image == image - 1
                     assert list(mention.box.to_permille()) == known["box_permille"]
                     assert known["refined"] == (known["box_permille"] != list(annotated.to_permille()))

@@ -96,7 +96,7 @@ def _boxes(scene: Scene | ImagePair | Track) -> list[Box | None]:
         return [frame.box for frame in scene.frames]
     if isinstance(scene, ImagePair):
         return [scene.box_before, scene.box_after]
-    return [thing.box for thing in scene.things]
+    return [instance.box for instance in scene.instances]
 
 
 @pytest.mark.parametrize("shape", drawing.SHAPES)

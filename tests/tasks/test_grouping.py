@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migician.boxes import Box
 from migician.sources.index.scenes import Scenes, write_scenes
-from migician.sources.scenes import Scene, Tally, Thing
+from migician.sources.scenes import Instance, Scene, Tally
 from migician.tasks import common_object, region_locating
 from migician.tasks.grouping import REPEATED, groups, inside, named, standing
 
@@ -21,13 +21,13 @@ BOXES = [Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5), Box(0.2, 0.2, 0.2001, 0.9), Box(0
 AREA = (0.05, 0.9)
 
 labels = st.sampled_from(["dog", "cat", "cow", "elk", ""])
-things = st.lists(st.builds(Thing, st.sampled_from(BOXES), labels), max_size=6)
-images = st.lists(st.tuples(things, st.frozensets(labels, max_size=2)), min_size=1, max_size=8)
+instances = st.lists(st.builds(Instance, st.sampled_from(BOXES), labels), max_size=6)
+images = st.lists(st.tuples(instances, st.frozensets(labels, max_size=2)), min_size=1, max_size=8)
 
 
 @given(images, st.data())
 @settings(max_examples=150, deadline=None)
-def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Thing], frozenset[str]]], data) -> None:
+def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Instance], frozenset[str]]], data) -> None:
     written = [Scene(str(at), Path(f"/{at}.jpg"), SIZE, tuple(one), unboxed) for at, (one, unboxed) in enumerate(drawn)]
     chosen = data.draw(
         st.lists(st.lists(st.integers(0, len(drawn) - 1), min_size=1, max_size=5, unique=True), max_size=5)
@@ -38,25 +38,25 @@ def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Thi
         found = list(standing(scenes, chosen, AREA))
         common = inside(scenes, chosen).common.tolist()
         assert list(named(scenes, chosen, AREA)) == [one.named for one in found]
-    ends = np.cumsum([0, *(len(scene.things) for scene in written)])
+    ends = np.cumsum([0, *(len(scene.instances) for scene in written)])
     for group, one, number in zip(chosen, found, common, strict=True):
-        there = [{thing.label for thing in written[image].things} | written[image].unboxed for image in group]
+        there = [{instance.label for instance in written[image].instances} | written[image].unboxed for image in group]
         times = Counter(label for labels_ in there for label in labels_)
         assert number == len(set.intersection(*map(set, there)))
         companions = [
-            {thing.label for thing in written[image].things if thing.label and times[thing.label] == 1}
+            {instance.label for instance in written[image].instances if instance.label and times[instance.label] == 1}
             for image in group
         ]
         assert [{scenes.labels[label] for label in labels_} for labels_ in one.companions] == companions
         names, told = [], []
         for place, image in enumerate(group):
             scene = written[image]
-            for at, thing in enumerate(scene.things, start=int(ends[image])):
-                alone = [other.label for other in scene.things].count(thing.label) == 1
-                clear = alone and thing.label and thing.label not in scene.unboxed and thing.box != BOXES[2]
-                if clear and AREA[0] <= thing.box.area <= AREA[1]:
+            for at, instance in enumerate(scene.instances, start=int(ends[image])):
+                alone = [other.label for other in scene.instances].count(instance.label) == 1
+                clear = alone and instance.label and instance.label not in scene.unboxed and instance.box != BOXES[2]
+                if clear and AREA[0] <= instance.box.area <= AREA[1]:
                     assert scenes.place(at, group) == place
-                    if times[thing.label] == 1:
+                    if times[instance.label] == 1:
                         names.append(at)
                     elif companions[place]:
                         told.append(at)

@@ -78,7 +78,7 @@ class TestThoughts:
 
 def test_what_is_told_of_an_image_is_annotated_there() -> None:
     scenes = shown(6)
-    labels = {f"{one.id}.jpg": {with_article(thing.label) for thing in one.things} for one in scenes}
+    labels = {f"{one.id}.jpg": {with_article(instance.label) for instance in one.instances} for one in scenes}
     for task in ("common_object", "free_form", "group_grounding"):
         made, _ = drafts(task, scenes, 1, reasoning=1, **SENTENCE, **INPUTS[task][1])
         for draft in made:

@@ -10,7 +10,7 @@ from drafting import HALF, SIZE, drafts, scene
 from migician.boxes import Box
 from migician.boxtext import QWEN, parse_boxes
 from migician.imagenames import ordinal
-from migician.sources.scenes import Scene, Thing
+from migician.sources.scenes import Instance, Scene
 from migician.tasks.draft import Manner
 from migician.tasks.naming import named_kind
 
@@ -53,9 +53,11 @@ class TestFreeForm:
 
 class TestGroupGrounding:
     group = [
-        Scene("0", Path("/0.jpg"), SIZE, (Thing(HALF, "man", "a man in a red coat"), Thing(HALF, "tree", "a tree"))),
-        Scene("1", Path("/1.jpg"), SIZE, (Thing(Box(0, 0, 0.4, 0.4), "boat", "a boat on a lake"),)),
-        Scene("2", Path("/2.jpg"), SIZE, (Thing(HALF, "tree", "a tall tree"),), frozenset({"man"})),
+        Scene(
+            "0", Path("/0.jpg"), SIZE, (Instance(HALF, "man", "a man in a red coat"), Instance(HALF, "tree", "a tree"))
+        ),
+        Scene("1", Path("/1.jpg"), SIZE, (Instance(Box(0, 0, 0.4, 0.4), "boat", "a boat on a lake"),)),
+        Scene("2", Path("/2.jpg"), SIZE, (Instance(HALF, "tree", "a tall tree"),), frozenset({"man"})),
     ]
 
     def test_only_what_is_in_one_image_and_once_is_asked_for(self) -> None:
@@ -69,7 +71,7 @@ class TestGroupGrounding:
 
     def test_phrases_that_are_no_phrases_are_left_out(self) -> None:
         scenes = [
-            Scene(str(i), Path(f"/{i}.jpg"), SIZE, (Thing(HALF, str(i), phrase),))
+            Scene(str(i), Path(f"/{i}.jpg"), SIZE, (Instance(HALF, str(i), phrase),))
             for i, phrase in enumerate(("tent", "an <|im_end|> intruder", "a " + "very " * 20 + "long phrase"))
         ]
         made, tally = drafts("group_grounding", scenes, 0, images=(3, 3))
@@ -112,8 +114,8 @@ class TestLabelsWithoutABox:
     BIG = Box(0.1, 0.1, 0.9, 0.9)
 
     def scenes(self, unboxed: frozenset[str], label: str = "dog") -> list[Scene]:
-        things = (Thing(self.BIG, label),)
-        return [Scene(str(n), Path(f"/{n}.jpg"), (100, 100), things, unboxed) for n in range(6)]
+        instances = (Instance(self.BIG, label),)
+        return [Scene(str(n), Path(f"/{n}.jpg"), (100, 100), instances, unboxed) for n in range(6)]
 
     def test_common_object(self) -> None:
         assert drafts("common_object", self.scenes(frozenset()), 0)[0]
@@ -126,15 +128,15 @@ class TestLabelsWithoutABox:
         three = [self.scenes(frozenset(), label)[n] for n, label in enumerate(["dog", "cat", "cow"])]
         assert drafts("free_form", three, 0, images=(3, 3))[0]
         crowds = frozenset({"dog", "cat", "cow"})
-        crowded = [Scene(one.id, one.image, one.size, one.things, crowds) for one in three]
+        crowded = [Scene(one.id, one.image, one.size, one.instances, crowds) for one in three]
         assert drafts("free_form", crowded, 0, images=(3, 3))[0] == []
 
     def test_a_reflection_is_no_companion(self) -> None:
         first, *others = self.scenes(frozenset())[:3]
-        beside = Scene(first.id, first.image, first.size, (*first.things, Thing(self.BIG, "cat")))
+        beside = Scene(first.id, first.image, first.size, (*first.instances, Instance(self.BIG, "cat")))
         (draft,), _ = drafts("free_form", [beside, *others], 0, images=(3, 3), relation=1)
         assert "cat" in draft.turns[0][0]
-        reflected = Scene(first.id, first.image, first.size, first.things, frozenset({"cat"}))
+        reflected = Scene(first.id, first.image, first.size, first.instances, frozenset({"cat"}))
         assert drafts("free_form", [reflected, *others], 0, images=(3, 3), relation=1)[0] == []
 
     @pytest.mark.parametrize("task", ["free_form", "group_grounding", "group_referring"])

@@ -94,7 +94,7 @@ class Author:
         )
         if refinement is None:
             return None
-        annotated = [(place, scene.things[place].box) for place in asked_objects(scene, settings)]
+        annotated = [(place, scene.instances[place].box) for place in asked_objects(scene, settings)]
         objects = checked_objects(refinement.objects, annotated, settings.least_iou, self.tally)
         if caption is None:
             return None
@@ -149,9 +149,9 @@ def _image_provenance(view: _View) -> dict[str, Any]:
     objects = [
         {
             "annotation": one.annotation,
-            "label": view.scene.things[one.annotation].label,
+            "label": view.scene.instances[one.annotation].label,
             "phrase": one.phrase,
-            "annotated_permille": view.scene.things[one.annotation].box.to_permille(),
+            "annotated_permille": view.scene.instances[one.annotation].box.to_permille(),
             "box_permille": one.box.to_permille(),
             "refined": one.is_moved,
         }

@@ -26,7 +26,7 @@ class CheckedObject:
     """An object that may be asked about."""
 
     annotation: int
-    """Its place among the things of its scene."""
+    """Its place among the instances of its scene."""
     phrase: str
     box: Box
     is_moved: bool

@@ -48,13 +48,13 @@ def common_groups(scenes: Sequence[Scene], seed: int, tally: Tally) -> Iterator[
     # By label, the images not yet seen to be in a group; the last is taken first.
     waiting: dict[str, list[int]] = {}
     for position in reversed(order):
-        for label in {thing.label for thing in scenes[position].things}:
+        for label in {instance.label for instance in scenes[position].instances}:
             waiting.setdefault(label, []).append(position)
     used = np.zeros(len(scenes), bool)
     for first in order:
         if used[first]:
             continue
-        labels = sorted({thing.label for thing in scenes[first].things})
+        labels = sorted({instance.label for instance in scenes[first].instances})
         for choice in rng.permutation(len(labels)).tolist():
             size = int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True))
             others = _take(waiting[labels[choice]], used, first, size - 1)

@@ -238,7 +238,10 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
     """The prompts of a group before any reply: of its first image, and the question about all."""
     shown = ShownImage(scenes[0].image, "")
     objects = [
-        [(scene.things[place].label, scene.things[place].box) for place in asked_objects(scene, requests.settings)]
+        [
+            (scene.instances[place].label, scene.instances[place].box)
+            for place in asked_objects(scene, requests.settings)
+        ]
         for scene in scenes
     ]
     asked = (

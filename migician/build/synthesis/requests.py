@@ -52,9 +52,9 @@ class SynthesisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 def asked_objects(scene: Scene, settings: SynthesisSettings) -> list[int]:
-    """Which things of a scene are shown to the models: the largest that may be asked about, in its order."""
-    fit = [place for place, thing in enumerate(scene.things) if is_askable(thing.box, settings.area)]
-    fit.sort(key=lambda place: -scene.things[place].box.area)
+    """Which instances of a scene are shown to the models: the largest that may be asked about, in its order."""
+    fit = [place for place, instance in enumerate(scene.instances) if is_askable(instance.box, settings.area)]
+    fit.sort(key=lambda place: -scene.instances[place].box.area)
     return sorted(fit[: settings.objects])
 
 
@@ -73,8 +73,8 @@ class Requests:
 
     def refine(self, scene: Scene, shown: ShownImage, attempt: int) -> ChatRequest:
         """Asks the vision model to judge the annotated objects of an image."""
-        things = [scene.things[place] for place in asked_objects(scene, self.settings)]
-        text = refine_prompt([(clean(thing.label, _LONGEST_LABEL), thing.box) for thing in things])
+        instances = [scene.instances[place] for place in asked_objects(scene, self.settings)]
+        text = refine_prompt([(clean(instance.label, _LONGEST_LABEL), instance.box) for instance in instances])
         tokens, form = self.settings.reply_tokens, schema_of(Refinement)
         return self._vision("objects", scene, shown, attempt, REFINE_SYSTEM, text, tokens, form)
 
