@@ -17,7 +17,7 @@ TRAINED_PIXELS = 768 * 768
 """The most that an image has in training: LLaMA-Factory's default of `image_max_pixels`, kept by the released YAML."""
 
 FARTHEST = 1e9
-"""In sides of the image: further off than this no coordinate is kept."""
+"""In sides of the image: no coordinate farther out than this is kept."""
 
 LONGEST_SIDE = 2**31 - 1
 """Pixels; no format has more, and annotations that say so are broken."""
@@ -57,7 +57,7 @@ class Box(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def from_permille(cls, x1: float, y1: float, x2: float, y2: float) -> Self:
-        """The box whose coordinates are thousandths of the image: the form of Qwen2-VL and MGrounding-630k."""
+        """The box whose coordinates run from 0 to 1000 over the image: the form of Qwen2-VL and MGrounding-630k."""
         return cls(x1 / 1000, y1 / 1000, x2 / 1000, y2 / 1000)
 
     def to_pixels(self, size: Size) -> tuple[float, float, float, float]:
@@ -66,7 +66,7 @@ class Box(msgspec.Struct, frozen=True, gc=False):
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
 
     def to_permille(self) -> tuple[int, int, int, int]:
-        """(x1, y1, x2, y2) in whole thousandths, halves rounded away from zero."""
+        """(x1, y1, x2, y2) as whole numbers 0..1000, halves rounded away from zero."""
         return _thousandth(self.x1), _thousandth(self.y1), _thousandth(self.x2), _thousandth(self.y2)
 
     def as_tuple(self) -> tuple[float, float, float, float]:
@@ -98,7 +98,7 @@ class Box(msgspec.Struct, frozen=True, gc=False):
         return type(self)(*(min(max(value, 0.0), 1.0) for value in self.as_tuple()))
 
     def bounded(self) -> Self:
-        """The box with each coordinate at most `FARTHEST` off: a number too long to be a float is infinite before."""
+        """The box with each coordinate at most `FARTHEST` from 0, even where a number was too long for a float."""
         return type(self)(*(min(max(value, -FARTHEST), FARTHEST) for value in self.as_tuple()))
 
     def iou(self, other: Box) -> float:
@@ -126,7 +126,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def is_writable(box: Box) -> bool:
-    """Whether a box still covers some area once written in whole thousandths."""
+    """Whether a box still covers some area once written as whole numbers 0..1000."""
     return Box.from_permille(*box.to_permille()).is_proper
 
 

@@ -1,4 +1,4 @@
-"""One random stream for each named thing, so that results do not depend on order or on workers."""
+"""One random stream per name, so that results depend neither on order nor on workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Option = TypeVar("_Option")
 _BYTES = 64
 _ONES = (1 << 32) - 1
 _SPENT = 1 << 64
-"""A number below this is too small for further choices to be even."""
+"""A number below this is too small for more even choices."""
 
 
 def stream(seed: int, *key: str | int) -> np.random.Generator:
@@ -72,7 +72,7 @@ class Dice:
 
 
 def dice(seed: int, *key: str | int) -> Dice:
-    """As `stream`, for a few small choices: twenty times as quick to make and to ask.
+    """Like `stream`, for a few small choices: twenty times as fast to make and to ask.
 
     >>> dice(0, "train", 3).randrange(100) == dice(0, "train", 3).randrange(100)
     True

@@ -66,13 +66,13 @@ def tracks(name: str, count: int, frames: int, together: int = 1) -> Iterator[Tr
         yield Track(f"{name}-{number}", tuple(shown), f"thing {number % 70}")
 
 
-def photos(name: str, count: int, labels: int, things: int, phrases: bool = False) -> Iterator[Scene]:
-    """Images with up to twice `things` boxes, labels by a power law, most boxes small."""
+def photos(name: str, count: int, labels: int, instances: int, phrases: bool = False) -> Iterator[Scene]:
+    """Images with up to twice `instances` boxes, labels by a power law, most boxes small."""
     rng = np.random.default_rng(len(name))
     chances = 1 / np.arange(1, labels + 1) ** 0.7
     chances /= chances.sum()
     for start in range(0, count, BATCH):
-        counts = rng.integers(1, 2 * things, BATCH, endpoint=True).tolist()
+        counts = rng.integers(1, 2 * instances, BATCH, endpoint=True).tolist()
         total = sum(counts)
         sides = rng.beta(1, 3, (total, 2)) * 0.97 + 0.02
         corners = rng.random((total, 2)) * (1 - sides)
@@ -92,8 +92,8 @@ def portraits(count: int) -> Iterator[Scene]:
     for number in range(count):
         side = rng.uniform(0.1, 0.44) if rng.random() < 1 / 7 else rng.uniform(0.5, 0.97)
         x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
-        thing = Instance(Box(x, y, x + side, y + side), f"class {number % 1000}")
-        yield Scene(str(number), Path(f"/imagenet/{number:08d}.JPEG"), SIZE, (thing,))
+        instance = Instance(Box(x, y, x + side, y + side), f"class {number % 1000}")
+        yield Scene(str(number), Path(f"/imagenet/{number:08d}.JPEG"), SIZE, (instance,))
 
 
 def pairs(name: str, count: int, box_shown: bool = False) -> Iterator[ImagePair]:

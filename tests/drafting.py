@@ -28,8 +28,8 @@ def boxes() -> st.SearchStrategy[Box]:
 
 def scenes_(most: int = 14) -> st.SearchStrategy[list[Scene]]:
     phrases = st.sampled_from(["", "a very small one", "the other one.", "one"])
-    things = st.lists(st.builds(Instance, boxes(), st.sampled_from(LABELS), phrases), min_size=1, max_size=most)
-    return st.lists(things, max_size=12).map(
+    instances = st.lists(st.builds(Instance, boxes(), st.sampled_from(LABELS), phrases), min_size=1, max_size=most)
+    return st.lists(instances, max_size=12).map(
         lambda lists: [Scene(str(i), Path(f"/{i}.jpg"), SIZE, tuple(one)) for i, one in enumerate(lists)]
     )
 
@@ -93,8 +93,8 @@ def drafts(name: str, scenes: list[Any], seed: int, **changed: Any) -> tuple[lis
     return [draft for draft in made if isinstance(draft, Draft)], tally
 
 
-def scene(*things: tuple[str, Box], name: str = "s") -> Scene:
-    return Scene(name, Path(f"/{name}.jpg"), SIZE, tuple(Instance(box, label) for label, box in things))
+def scene(*instances: tuple[str, Box], name: str = "s") -> Scene:
+    return Scene(name, Path(f"/{name}.jpg"), SIZE, tuple(Instance(box, label) for label, box in instances))
 
 
 HALF = Box(0.2, 0.2, 0.7, 0.8)

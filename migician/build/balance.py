@@ -1,6 +1,6 @@
 """What the answers of a dataset point to: which image, which label, how large, how far in the middle.
 
-A model learns what is frequent before it learns to look, so a family whose answers lean to one side is worth a warning.
+A model learns what is frequent before it learns to look, so a task whose answers lean to one side gets a warning.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from migician.samples.box_places import Copying
 from migician.samples.survey import AREA_EDGES
 from migician.tasks.draft import Draft
 
-FEWEST = 200
-"""Answers below which a share says nothing."""
+MIN_ANSWERS = 200
+"""With fewer answers than this, a share says nothing."""
 UNEVEN, DEVIATIONS = 1.25, 4.0
-"""The image asked most often may be asked so many times as often as evenly, and be so far beyond by chance."""
+"""How many times its even share the image asked most often may have, plus this many standard deviations."""
 MIDDLE, ONE_AREA, ONE_LABEL = 0.7, 0.9, 0.25
 """Highest shares of the answers: with their centre in the middle ninth, in one class of `AREA_EDGES`, of one label.
 MIG-Bench has at most 69% (object tracking) and 88% (common object) of a task."""
 KINDS = 8
-"""Labels below which one label may have any share."""
+"""With fewer labels than this, one label may have any share."""
 _KEPT = 20
 
 
 class Balance(msgspec.Struct):
-    """Counts over the answers of one family."""
+    """Counts over the answers of one task."""
 
     answers: int = 0
     reasoned: int = 0
@@ -54,15 +54,16 @@ class Balance(msgspec.Struct):
         self.answers += other.answers
         self.reasoned += other.reasoned
         for images, counts in other.asked.items():
-            self.asked[images] = _sum(self.asked.get(images, [0] * images), counts)
-        self.areas, self.ninths = _sum(self.areas, other.areas), _sum(self.ninths, other.ninths)
+            self.asked[images] = np.add(self.asked.get(images, [0] * images), counts).tolist()
+        self.areas = np.add(self.areas, other.areas).tolist()
+        self.ninths = np.add(self.ninths, other.ninths).tolist()
         for label, count in other.labels.items():
             self.labels[label] = self.labels.get(label, 0) + count
         for source, one in other.copying.items():
             self.copying.setdefault(source, Copying()).add(one.answers, one.copyable, one.shuffled)
 
-    def told(self) -> dict[str, object]:
-        """For a card: as it is but for `copying`, with the most frequent labels and the number of all."""
+    def summary(self) -> dict[str, object]:
+        """For a card: all fields except `copying`, with the most frequent labels and the number of all labels."""
         frequent = sorted(self.labels.items(), key=lambda one: (-one[1], one[0]))
         fields: dict[str, object] = msgspec.to_builtins(self, str_keys=True)
         del fields["copying"]
@@ -70,7 +71,7 @@ class Balance(msgspec.Struct):
 
 
 def balance_of(drafts: Sequence[Draft]) -> Balance:
-    """Of the answers of some drafts, but for `copying`: their images have no paths yet."""
+    """The balance of some drafts, without `copying`: their images have no paths yet."""
     targets = [target for draft in drafts for target in draft.targets]
     asked = Counter([(len(draft.pictures), target.image) for draft in drafts for target in draft.targets])
     labels = Counter([target.label for target in targets])
@@ -92,20 +93,20 @@ def balance_of(drafts: Sequence[Draft]) -> Balance:
 
 
 def warnings(balance: Balance, asks: tuple[int, int | None]) -> Iterator[str]:
-    """What is beyond the declared bounds; `asks` says which images a family can ask for; see `Task.asks`."""
+    """What is beyond the declared bounds; `asks` says which images a task can ask for; see `Task.asks`."""
     for count, all_asked in sorted(balance.asked.items()):
         asked = all_asked[slice(*asks)]
         total, even = sum(asked), sum(asked) / max(1, len(asked))
-        if total >= FEWEST and max(asked) > UNEVEN * even + DEVIATIONS * even**0.5:
+        if total >= MIN_ANSWERS and max(asked) > UNEVEN * even + DEVIATIONS * even**0.5:
             most = all_asked.index(max(asked)) + 1
             yield f"of {count} images, Image-{most} is asked for in {max(asked) / total:.0%}, evenly {even / total:.0%}"
     boxes, labelled = balance.boxes, sum(balance.labels.values())
-    if boxes >= FEWEST and balance.ninths[4] > MIDDLE * boxes:
+    if boxes >= MIN_ANSWERS and balance.ninths[4] > MIDDLE * boxes:
         yield f"{balance.ninths[4] / boxes:.0%} of the boxes are in the middle of their image, at most {MIDDLE:.0%}"
-    if boxes >= FEWEST and max(balance.areas) > ONE_AREA * boxes:
+    if boxes >= MIN_ANSWERS and max(balance.areas) > ONE_AREA * boxes:
         at = balance.areas.index(max(balance.areas))
         yield f"{max(balance.areas) / boxes:.0%} of the boxes cover {area_words(at)}, at most {ONE_AREA:.0%}"
-    if labelled >= FEWEST and len(balance.labels) >= KINDS:
+    if labelled >= MIN_ANSWERS and len(balance.labels) >= KINDS:
         label = max(balance.labels, key=lambda one: balance.labels[one])
         share = balance.labels[label] / labelled
         if share > ONE_LABEL:
@@ -120,7 +121,3 @@ def area_words(number: int) -> str:
     """
     low, high = (f"{edge * 100:g}%" for edge in AREA_EDGES[number : number + 2])
     return f"{low} to {high} of the image"
-
-
-def _sum(one: list[int], other: list[int]) -> list[int]:
-    return [a + b for a, b in zip(one, other, strict=True)]

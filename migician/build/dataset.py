@@ -2,9 +2,9 @@
 
 `out/` is both `dataset_dir` and `media_dir` for LLaMA-Factory:
 
-    MGrounding-630k/<Family>/<Source>/...   images; records name them "./MGrounding-630k/..."
+    MGrounding-630k/<Task>/<Source>/...     images; records name them "./MGrounding-630k/..."
                                             (a link to the source's folder, or the images themselves)
-    <Family>.json                           the samples of one family
+    <Task>.json                             the samples of one task
     MGrounding-630k.json                    all of them
     dataset_info.json                       what LLaMA-Factory reads them by
     card.json, README.md                    counts, refusals by reason, seed, versions, sha256
@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ import msgspec
 from migician.again import check_new, note_made, stamp
 from migician.boxes import Size
 from migician.build.balance import Balance
-from migician.build.card.card import Part, Told, versions, write_card
-from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin
+from migician.build.card.card import DatasetFacts, versions, write_card
+from migician.build.card.readme import BuiltPart, markdown_table
+from migician.build.decontamination import MIG_BENCH, Decontaminator, begin
 from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
 from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
@@ -45,7 +46,7 @@ from migician.tasks.draft import Plan
 from migician.workers import Processes, Workers, here, on_ray
 
 _ITEMS: dict[Any, str] = {Scene: "images", ImagePair: "pairs", Track: "sequences"}
-"""What a source has, in words."""
+"""What the items of a source are called."""
 _PIECE = 256
 """Plans of a piece: where crops are cut, work for about a second, so that no process waits long for the last piece."""
 
@@ -55,32 +56,28 @@ class Built:
     """A finished dataset."""
 
     folder: Path
-    parts: tuple[Part, ...]
+    parts: tuple[BuiltPart, ...]
     warnings: tuple[str, ...] = ()
-    """Where the answers of a family lean to one side; see `migician.build.balance`."""
+    """Where the answers of a task lean to one side; see `migician.build.balance`."""
 
     @property
     def samples(self) -> int:
-        """How many there are in all."""
+        """How many there are in total."""
         return sum(part.made for part in self.parts)
 
     @property
-    def short(self) -> tuple[Part, ...]:
-        """The parts whose source had fewer samples than were asked for, or none at all."""
+    def short(self) -> tuple[BuiltPart, ...]:
+        """The parts with fewer samples than were asked for, or none at all."""
         return tuple(part for part in self.parts if part.shortfall)
 
     def _repr_markdown_(self) -> str:
-        lines = [
-            f"**{self.samples:,} samples in {self.folder}**",
-            "",
-            "| family | source | asked for | made | left out |",
-        ]
-        lines.append("|---|---|---:|---:|---|")
+        rows = []
         for part in self.parts:
             reasons = ", ".join(f"{why}: {count:,}" for why, count in (part.left_out | part.refused).items())
             asked = "all" if part.asked is None else f"{part.asked:,}"
-            lines.append(f"| {part.task} | {part.source} | {asked} | {part.made:,} | {reasons} |")
-        return "\n".join(lines) + "\n"
+            rows.append((part.task, part.source, asked, f"{part.made:,}", reasons))
+        head = [f"**{self.samples:,} samples in {self.folder}**"]
+        return markdown_table(head, ("task", "source", "asked for", "made", "left out"), rows) + "\n"
 
 
 def build(
@@ -95,7 +92,7 @@ def build(
     config: str | Path | None = None,
     collect: bool = False,
     force: bool = False,
-    exclude: Exclude | None = MIG_BENCH,
+    exclude: Decontaminator | None = MIG_BENCH,
     name: str = NAME,
     images: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -106,15 +103,15 @@ def build(
     or an index of it (`make_index`). Of sources that are a file, `images` is the folder of their images. With
     `config` the recipe says what is taken from where;
     without, every task takes from every source that fits it, as much as there is. `count` is samples
-    a task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
+    per task, `seed` overrides the recipe's (0 without one). `workers` processes do the work, or with
     `ray` a Ray cluster. Whole images stay where they are, behind a link to their source; with
     `collect` they are opened, compared with their annotations and brought into `out`. No sample has
-    an image that MIG-Bench uses, as far as `exclude` makes it known; with None they are left in, and the card says so.
+    an image that MIG-Bench uses, as far as `exclude` knows them; with None they are left in, and the card says so.
     `name` is the title of the dataset's card; files and folders keep theirs. `settings` are, by task, what differs
     from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`.
 
     `out` may exist only if it is empty, or with `force` if it holds an earlier build. A build
-    that was killed leaves a folder beside `out`; the same call again goes on from it.
+    that was killed leaves a folder beside `out`; the same call resumes from it.
 
     Raises `Done` where the same call has made `out` already.
     Raises `UserError` naming what is unknown, missing or unreadable, and where not one sample could be made. Bad
@@ -123,40 +120,47 @@ def build(
     target = Path(out)
     recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None, settings or {})
     exclude, excluded = begin(exclude)
-    plan = _plan(target, recipe, sources, images, collect, excluded, name)
+    used = dict.fromkeys(source for task in recipe.tasks.values() for source in task.sources)
+    plan: dict[str, Any] = {  # all that decides over the bytes
+        "recipe": recipe,
+        "sources": {source: stamp(sources[source], but=target) for source in used},
+        "images": str(Path(images).resolve()) if images else None,
+        "collect": collect,
+        "mig_bench": excluded,
+        "name": name,
+        "versions": versions(),
+    }
     check_new(target, plan, force=force, mark="card.json")
     with _workplace(target) as work:
         check_new(target, plan, force=force, mark="card.json")  # another process may have made it meanwhile
-        _go_on_or_start_anew(work, plan)
-        with _crew(workers, ray) as crew:
+        _keep_or_empty(work, plan)
+        crews: contextlib.AbstractContextManager[Workers] = contextlib.nullcontext(on_ray if ray else here)
+        if workers > 1 and not ray:
+            crews = contextlib.closing(Processes(workers))
+        with crews as crew:
             made = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()
                 for source in asked.sources
                 for indexed in [_index(work, source, Path(sources[source]), recipe, images)]
             ]
-        parts, balances = [part for part, _ in made], _by_task(made)
+        parts = [part for part, _ in made]
+        balances: dict[str, Balance] = {}
+        for part, balance in made:
+            if part.made:
+                balances.setdefault(part.task, Balance()).add(balance)
         if not balances:
             raise UserError(f"{out}: not one sample could be made. {'. '.join(part.shortfall for part in parts)}")
-        told = Told(name, recipe, parts, excluded, balances)
-        _assemble(work, told)
+        facts = DatasetFacts(name, recipe, parts, excluded, balances)
+        _assemble(work, facts)
         note_made(work / "data", plan)
         swap(work / "data", target)
-    return Built(target, tuple(parts), tuple(told.warnings))
-
-
-def _by_task(made: Iterable[tuple[Part, Balance]]) -> dict[str, Balance]:
-    """The balance of each task that has samples, over all its sources."""
-    balances: dict[str, Balance] = {}
-    for part, balance in made:
-        if part.made:
-            balances.setdefault(part.task, Balance()).add(balance)
-    return balances
+    return Built(target, tuple(parts), tuple(facts.warnings))
 
 
 @contextlib.contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """The folder beside `target` that a build works in: locked while it is in use, kept only where it is killed."""
+    """The folder beside `target` that a build works in: locked while it is in use, kept only if the build is killed."""
     work = partial_of(target)
     try:
         with made(target.parent), alone(work, target):
@@ -170,30 +174,8 @@ def _workplace(target: Path) -> Iterator[Path]:
         raise UserError(f"{error.filename or target}: {error.strerror or error}; {target} was not built") from None
 
 
-def _plan(
-    target: Path,
-    recipe: Recipe,
-    sources: Mapping[str, Path],
-    images: str | Path | None,
-    collect: bool,
-    excluded: Excluded,
-    name: str,
-) -> dict[str, Any]:
-    """All that decides over the bytes of a dataset."""
-    used = dict.fromkeys(source for task in recipe.tasks.values() for source in task.sources)
-    return {
-        "recipe": recipe,
-        "sources": {source: stamp(sources[source], but=target) for source in used},
-        "images": str(Path(images).resolve()) if images else None,
-        "collect": collect,
-        "mig_bench": excluded,
-        "name": name,
-        "versions": versions(),
-    }
-
-
-def _go_on_or_start_anew(work: Path, plan: Mapping[str, Any]) -> None:
-    """Empty the workplace unless an interrupted build of the very same dataset left it."""
+def _keep_or_empty(work: Path, plan: Mapping[str, Any]) -> None:
+    """Empty the work folder unless an interrupted build of the same dataset left it."""
     wanted = msgspec.json.encode(plan, order="sorted")
     file = work / "plan.json"
     if file.exists() and file.read_bytes() == wanted:
@@ -203,20 +185,8 @@ def _go_on_or_start_anew(work: Path, plan: Mapping[str, Any]) -> None:
         stream.write(wanted)
 
 
-@contextlib.contextmanager
-def _crew(workers: int, ray: bool) -> Iterator[Workers]:
-    if ray or workers <= 1:
-        yield on_ray if ray else here
-        return
-    processes = Processes(workers)
-    try:
-        yield processes
-    finally:
-        processes.close()
-
-
 def _index(work: Path, source: str, root: Path, recipe: Recipe, images: str | Path | None) -> tuple[Path, Index]:
-    """The index of a source, made where `root` is none itself."""
+    """The folder and the index of a source; the index is made unless `root` is one."""
     if is_index(root):
         index = open_index(root)
         same_split = index.split == recipe.split or SOURCES[source].of_file
@@ -237,23 +207,15 @@ def _part(
     recipe: Recipe,
     indexed: tuple[Path, Index],
     collect: bool,
-    exclude: Exclude | None,
+    exclude: Decontaminator | None,
     crew: Workers,
-) -> tuple[Part, Balance]:
+) -> tuple[BuiltPart, Balance]:
     """The samples of one task from one source, as files of records in `work`, and what their answers point to."""
     folder, index = indexed
     task, asked = TASKS[name], recipe.tasks[name].sources[source]
     place = f"{NAME}/{task.folder}/{SOURCES[source].folder}"
-    job = Job(
-        name,
-        recipe.tasks[name].settings,
-        derived(recipe.seed, name, source),
-        str(folder.resolve()),
-        str((work / "data").resolve()),
-        place,
-        collect,
-        exclude,
-    )
+    seed, changed, data = derived(recipe.seed, name, source), recipe.tasks[name].settings, (work / "data").resolve()
+    job = Job(name, changed, seed, str(folder.resolve()), str(data), place, collect, exclude)
     refused, settings = Tally(), settings_of(name, recipe.tasks[name])
     plans = task.plan(index.items, job.seed, refused, settings)
     records = work / "parts" / f"{name}-{source}"
@@ -266,13 +228,13 @@ def _part(
             link.symlink_to(index.root, target_is_directory=True)
     passes = getattr(settings, "passes", None)
     drawn_from = f"{len(index.items):,} {_ITEMS[task.takes]}" + (f", passes: {passes}" if passes else "")
-    return Part(name, source, asked, count, index.left_out, refused.counts, drawn_from, sizes), balance
+    return BuiltPart(name, source, asked, count, index.left_out, refused.counts, drawn_from, sizes), balance
 
 
 def _render_all(
     job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
 ) -> tuple[int, Balance, dict[str, Size]]:
-    """Records of the first `asked` plans that give one: how many, what their answers point to, `Part.frame_sizes`.
+    """Records of the first `asked` plans that give one: how many, what their answers point to, `BuiltPart.frame_sizes`.
 
     Never more plans are begun than samples are still wanted, so no picture is made in vain, and
     what is made and counted does not depend on how many work on it.
@@ -305,24 +267,24 @@ def _pieces(job: Job, plans: Iterator[Plan], first: int, records: Path) -> Itera
         yield Piece(job, start, piece, str(records / f"{start:09d}.jsonl"))
 
 
-def _assemble(work: Path, told: Told) -> None:
-    """The dataset's own files, in `work/data`, of the records in `work/parts`; none of a family without samples."""
+def _assemble(work: Path, facts: DatasetFacts) -> None:
+    """The dataset's own files, in `work/data`, of the records in `work/parts`; none of a task without samples."""
     data = work / "data"
-    files = {name: f"{TASKS[name].stem}.json" for name in told.balances}
+    files = {name: f"{TASKS[name].stem}.json" for name in facts.balances}
     with writing(data / f"{NAME}.json") as whole:
-        opened_whole = False
+        before_whole = b"[\n"
         for name, file in files.items():
-            with writing(data / file) as family:
-                opened = False
-                for records in _records(work / "parts", name, told.recipe):
-                    family.writelines((b",\n" if opened else b"[\n", records))
-                    whole.writelines((b",\n" if opened_whole else b"[\n", records))
-                    opened = opened_whole = True
-                family.write(b"\n]\n")
+            with writing(data / file) as stream:
+                before = b"[\n"
+                for records in _records(work / "parts", name, facts.recipe):
+                    stream.writelines((before, records))
+                    whole.writelines((before_whole, records))
+                    before = before_whole = b",\n"
+                stream.write(b"\n]\n")
         whole.write(b"\n]\n")
     files["mgrounding"] = f"{NAME}.json"
     write_dataset_info(data, files)
-    write_card(data, NAME, told, list(files.values()))
+    write_card(data, NAME, facts, list(files.values()))
 
 
 def _records(parts: Path, task: str, recipe: Recipe) -> Iterator[bytes]:

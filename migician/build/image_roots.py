@@ -1,7 +1,7 @@
-"""Which files may go into what is made of a dataset or a run: none but those below folders that are its own.
+"""Which files a page or an export of a dataset or a run may contain: only those below its own folders.
 
-The names of images and of files of samples, and the links on the way to them, are whoever's who wrote the dataset. A
-page or an export is passed on, so nothing else of this machine must get into it.
+Whoever wrote the dataset chose the names of images and sample files and the links on the way to them. A page or an
+export is passed on, so nothing else of this machine may get into it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes the images of a dataset: crops are cut, whole images are linked or copied where they are wanted."""
+"""Makes the images of a dataset: crops are cut, whole images are linked or copied on request."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from migician.models.pictures import load_picture, orientation, read_size
 from migician.sources.formats.reading import OTHER_SIZE, UNREADABLE
 from migician.tasks.draft import Draft, Picture
 
-# Crops keep the kind of file they are cut from, so that no source is told by its compression.
+# Crops keep the file type of their source, so that their compression does not give the source away.
 _OPTIONS: dict[str, dict[str, Any]] = {
     ".jpg": {"kind": "JPEG", "quality": 95, "subsampling": 0},
     ".png": {"kind": "PNG"},
 }
 _KINDS = {".jpeg": ".jpg", ".jpg": ".jpg"}
 TURNED = "image that its EXIF tag turns"
-"""Trainers read it unturned (a TIFF by some versions of Pillow in pieces), models are asked about it upright: no box
-can be right for both."""
+"""Trainers read it unturned (some versions of Pillow turn TIFFs), models see it upright: no box fits both."""
 _REMEMBERED = 8192
-"""Images whose sizes are known at most: more than MOT17 has, where many objects share a frame."""
+"""Maximum of images whose sizes are kept: more than MOT17 has, where many objects share a frame."""
 
 
 class _WholeLook(NamedTuple):
@@ -36,9 +35,9 @@ class _WholeLook(NamedTuple):
 
     size: Size | None
     refusal: str
-    """Why it cannot be used, whatever its annotation says."""
+    """Why it cannot be used, regardless of its annotation."""
     apart: bool
-    """Whether a trainer and an evaluation see it differently."""
+    """Whether training and evaluation would see it differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,10 @@ class Placer:
         for picture in draft.pictures:
             if picture.crop:
                 crops.setdefault(picture.image, []).append(picture)
-            elif (self.collect or self.measure) and (refusal := self._refusal(picture)):
-                return refusal
+            elif self.collect or self.measure:
+                look = self._look(picture.image)
+                if look.refusal or (picture.size and look.size != picture.size):
+                    return look.refusal or OTHER_SIZE
         # Crops come first: they are what can still fail.
         for image, pictures in crops.items():
             if refusal := self._cut(image, pictures):
@@ -83,10 +84,6 @@ class Placer:
                 if not picture.crop:
                     self._bring(picture)
         return [self._name(picture) for picture in draft.pictures]
-
-    def _refusal(self, picture: Picture) -> str:
-        look = self._look(picture.image)
-        return look.refusal or (OTHER_SIZE if picture.size and look.size != picture.size else "")
 
     def _look(self, image: str) -> _WholeLook:
         if image not in self._looks:
@@ -123,7 +120,7 @@ class Placer:
         return f"./{self.place}{'' if self.collect else '-crops'}/{name}"
 
     def _cut(self, image: str, pictures: list[Picture]) -> str:
-        """Make the crops of one image; gives why not, empty where all is well."""
+        """Make the crops of one image; the reason where that fails, else empty."""
         try:
             with Image.open(self.root / image) as opened:
                 if orientation(opened) != 1:
@@ -146,7 +143,7 @@ class Placer:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for the file where the disk allows it, else a copy."""
+    """Make a hard link to the file where the disk allows it, else a copy."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)

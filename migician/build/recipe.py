@@ -1,9 +1,9 @@
-"""What a build is made of: tasks, the sources of each, how many samples, and the builders' settings."""
+"""What a build consists of: tasks, the sources of each, how many samples, and the settings of the tasks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from migician.tasks.draft import Count
 
 
 class TaskRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task family."""
+    """The part of one task."""
 
     sources: dict[str, Count | None]
     """How many samples from each; None for as many as there are."""
     settings: dict[str, Any] = {}
-    """What differs from the builder's `Settings`."""
+    """What differs from the defaults of the task's settings."""
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +36,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_recipe(file: Path) -> Recipe:
-    """The recipe in a YAML file; raises `UserError` listing all that is wrong in it at once."""
+    """The recipe in a YAML file; raises `UserError` that lists all its faults at once."""
     try:
         recipe = msgspec.convert(read_yaml(file), Recipe)
     except msgspec.ValidationError as error:
@@ -74,23 +74,32 @@ def chosen(
     config: Path | None,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Recipe:
-    """The recipe that `dataset.build` is asked for; raises `UserError` for what does not fit together."""
+    """The recipe for the arguments of `dataset.build`; raises `UserError` where they do not fit together."""
     names = None if "all" in tasks else list(dict.fromkeys(tasks))
     bad = [unknown("task", name, ["all", *TASKS]) for name in names or [] if name not in TASKS]
-    bad += [unknown("source", name, SOURCES) for name in sources if name not in SOURCES]
-    bad += [fault for name, root in sources.items() if name in SOURCES and (fault := misplaced(name, Path(root)))]
-    if count is not None and count < 1:
-        bad.append(f"count must be 1 or more, not {count}")
-    if bad:
-        raise UserError("; ".join(bad))
+    check_request(sources, SOURCES, count, bad)
     if config is not None:
         recipe = adjusted(read_recipe(config), names, count, seed)
     else:
-        recipe = adjusted(plain_recipe(names or TASKS, sources, count), None, None, seed)
+        usable = {task: [source for source in sources if source in fitting(task)] for task in names or TASKS}
+        all_of_it = {task: TaskRecipe(dict.fromkeys(given)) for task, given in usable.items() if given}
+        recipe = adjusted(Recipe(all_of_it), None, count, seed)
     bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
     if bad:
         raise UserError("; ".join(bad))
     return _with_settings(recipe, settings)
+
+
+def check_request(
+    sources: Mapping[str, Path], known: Collection[str], count: int | None, bad: Sequence[str] = ()
+) -> None:
+    """Raise `UserError` for `bad`, sources that are not `known` or not where they are said to be, and a bad count."""
+    found = [*bad, *(unknown("source", name, known) for name in sources if name not in known)]
+    found += [fault for name, root in sources.items() if name in known and (fault := misplaced(name, Path(root)))]
+    if count is not None and count < 1:
+        found.append(f"count must be 1 or more, not {count}")
+    if found:
+        raise UserError("; ".join(found))
 
 
 def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str]:
@@ -102,21 +111,10 @@ def _lacking(name: str, recipe: Recipe, sources: Mapping[str, Path]) -> list[str
     return [f"task {name!r} needs source {', '.join(lacking)}: give --source {lacking[0]}=ROOT"] if lacking else []
 
 
-def plain_recipe(tasks: Iterable[str], sources: Iterable[str], count: int | None) -> Recipe:
-    """Every task of `tasks` from every fitting source of `sources`, `count` samples a task shared evenly."""
-    given = list(sources)
-    parts = {}
-    for task in tasks:
-        usable = [source for source in given if SOURCES[source].gives is TASKS[task].takes]
-        if usable:
-            parts[task] = _recounted(TaskRecipe(dict.fromkeys(usable)), count)
-    return Recipe(parts)
-
-
 def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, seed: int | None) -> Recipe:
-    """`recipe` with only `tasks`, `count` samples a task in the recipe's proportions, and another seed.
+    """`recipe` with only `tasks`, `count` samples per task in the recipe's proportions, and another seed.
 
-    None leaves a part as it is. A source of which the recipe takes all has the mean share of the others. Raises
+    None changes nothing. A source that the recipe takes whole gets the mean share of the others. Raises
     `UserError` for a task that the recipe does not have.
     """
     names = list(recipe.tasks) if tasks is None else list(tasks)
@@ -129,14 +127,12 @@ def adjusted(recipe: Recipe, tasks: Iterable[str] | None, count: int | None, see
 
 def _with_settings(recipe: Recipe, changed: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """`recipe` with other settings for some tasks, all of which it must have."""
-    for name in changed:
+    for name, settings in changed.items():
         if name not in recipe.tasks:
             raise UserError(f"settings for {name} are given, which is not built. Built are: {', '.join(recipe.tasks)}")
-    tasks = {
-        name: TaskRecipe(task.sources, {**task.settings, **changed.get(name, {})})
-        for name, task in recipe.tasks.items()
-    }
-    recipe = Recipe(tasks, recipe.seed, recipe.split)
+        task = recipe.tasks[name]
+        changed_task = msgspec.structs.replace(task, settings={**task.settings, **settings})
+        recipe = msgspec.structs.replace(recipe, tasks=recipe.tasks | {name: changed_task})
     if found := problems(recipe):
         raise UserError("; ".join(found))
     return recipe
@@ -155,7 +151,7 @@ def fitting(task: str) -> list[str]:
 def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
     if count is None:
         return task
-    # A source of which all was wanted gets as much as one source gets on average.
+    # A source that is wanted whole gets as much as one source gets on average.
     known = [amount for amount in task.sources.values() if amount is not None]
     mean = sum(known) / len(known) if known else 1
     weights = {source: mean if amount is None else amount for source, amount in task.sources.items()}
@@ -164,7 +160,7 @@ def _recounted(task: TaskRecipe, count: int | None) -> TaskRecipe:
 
 
 def _suggestion(message: str, type_: type[msgspec.Struct]) -> str:
-    """What may have been meant by the unknown field of an error message, if it is about one."""
+    """The closest known field, or all of them, for an error message about an unknown field; else empty."""
     field = re.search(r"unknown field `([^`]*)`", message)
     if not field:
         return ""

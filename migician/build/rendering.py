@@ -12,20 +12,20 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.build.balance import Balance, balance_of
-from migician.build.exclusion import Exclude, refuser
+from migician.build.decontamination import Decontaminator, refuser
 from migician.build.images import Placer
 from migician.errors import writing
 from migician.samples.box_places import Copying, count_seen
 from migician.samples.sample import sample
 from migician.sources.index import Index, open_index
-from migician.sources.scenes import Track
+from migician.sources.scenes import Tally, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Draft, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all pieces of one task and source have in common."""
+    """What all pieces of one task and source share."""
 
     task: str
     settings: dict[str, Any]
@@ -37,9 +37,9 @@ class Job:
     place: str
     """Below it, the folder of this task and source."""
     collect: bool
-    """Whether whole images are brought into the dataset, opened and compared; else a link leads to the source."""
-    exclude: Exclude | None
-    """Whose images no sample may have."""
+    """Whether whole images are opened, compared and brought into the dataset; else a link leads to the source."""
+    exclude: Decontaminator | None
+    """Which images no sample may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class Piece:
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """What became of a piece: the first line of its file."""
+    """The result of a piece: the first line of its file."""
 
     made: int
     refused: dict[str, int]
     balance: Balance
     frame_sizes: dict[str, Size] = {}
-    """See `migician.build.card.card.Part`."""
+    """See `migician.build.card.readme.BuiltPart`."""
 
 
 def render(piece: Piece) -> Rendered:
@@ -73,21 +73,21 @@ def render(piece: Piece) -> Rendered:
             return msgspec.json.decode(stream.readline(), type=Rendered)
     job, task = piece.job, TASKS[piece.job.task]
     index, settings = _opened(job.index), msgspec.convert(job.settings, task.settings)
-    placer = _placer(index.root, job.data, job.place, job.collect, task.takes is Track)
+    placer = _placer(index.root, Path(job.data), job.place, job.collect, task.takes is Track)
     refusal = refuser(job.exclude, f"{index.root}/")
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []
     kept: list[Draft] = []
-    refused: dict[str, int] = {}
+    refused = Tally()
     sizes: dict[str, Size] = {}
     copying: dict[str, Copying] = {}
     for number, draft in enumerate(task.drafts(index.items, piece.plans, job.seed, settings), start=piece.first):
         if isinstance(draft, str):
-            refused[draft] = refused.get(draft, 0) + 1
+            refused.add(draft)
             continue
         placed = refusal([picture.image for picture in draft.pictures]) or placer.place_all(draft)
         if isinstance(placed, str):
-            refused[placed] = refused.get(placed, 0) + 1
+            refused.add(placed)
         else:
             kept.append(draft)
             name = f"{task.type}_{index.source}_{number:06d}"
@@ -98,7 +98,7 @@ def render(piece: Piece) -> Rendered:
             lines.append(encoder.encode(sample(name, placed, turns, task.type)))
     balance = balance_of(kept)
     balance.copying = copying
-    rendered = Rendered(len(lines), refused, balance, sizes)
+    rendered = Rendered(len(lines), refused.counts, balance, sizes)
     with writing(file, durable=False) as stream:
         stream.write(encoder.encode(rendered) + b"\n")
         stream.write(b",\n".join(lines))
@@ -117,7 +117,5 @@ def _opened(folder: str) -> Index:
     return open_index(folder)
 
 
-@functools.lru_cache(maxsize=4)
-def _placer(root: Path, data: str, place: str, collect: bool, measure: bool) -> Placer:
-    """Kept from piece to piece for the sizes it has seen."""
-    return Placer(root, Path(data), place, collect, measure)
+_placer = functools.lru_cache(maxsize=4)(Placer)
+"""Kept from piece to piece for the sizes it has seen."""

@@ -16,7 +16,7 @@ from migician.errors import UserError
 from migician.models import FAMILIES
 
 if TYPE_CHECKING:
-    from migician.build.exclusion import Exclude
+    from migician.build.decontamination import Decontaminator
 
 CORES = len(os.sched_getaffinity(0))
 """That this process may use."""
@@ -89,12 +89,12 @@ Roots = Annotated[
 ]
 
 
-def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool) -> Exclude | None:
+def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool) -> Decontaminator | None:
     """What the three options above say; raises `UserError` where they contradict each other."""
-    from migician.build.exclusion import Exclude
+    from migician.build.decontamination import Decontaminator
 
     if not keep:
-        return Exclude(mig_bench, mig_bench_images)
+        return Decontaminator(mig_bench, mig_bench_images)
     if mig_bench or mig_bench_images:
         raise UserError("--keep-mig-bench leaves nothing out, so --mig-bench and --mig-bench-images have no effect")
     note("--keep-mig-bench: images that MIG-Bench uses are NOT left out; do not measure on it what is trained on this")

@@ -59,19 +59,21 @@ def synthesise(
     force: Force = False,
 ) -> None:
     """Have models write free-form questions across images; every box comes from an annotation."""
-    from migician.build.synthesis import Settings
+    from migician.build.synthesis import SynthesisSettings
     from migician.build.synthesis import synthesise as write_samples
-    from migician.build.synthesis.pipeline import plan
+    from migician.build.synthesis.pipeline import dry_run as what_is_asked
     from migician.build.synthesis.requests import CLIP_MODEL
     from migician.models.engines.chat_completions import api_key
 
     roots = sources_of(source, images)
     if clip_model and grouping is not GroupingName.clip:
         raise UserError("--clip-model has no effect without --grouping clip")
-    settings = Settings(vision_model, text_model, grouping.value, turns=turns, clip_model=clip_model or CLIP_MODEL)
+    settings = SynthesisSettings(
+        vision_model, text_model, grouping.value, turns=turns, clip_model=clip_model or CLIP_MODEL
+    )
     exclude = to_exclude(mig_bench, mig_bench_images, keep_mig_bench)
     if dry_run:
-        planned = plan(
+        planned = what_is_asked(
             roots, settings, cache=cache, count=count, seed=seed, split=split, exclude=exclude, images=images
         )
         for prompt in planned.prompts:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+_Option = TypeVar("_Option")
 PixelBox = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
 
@@ -43,7 +45,7 @@ class Style:
     size: int = 112
     """Side of a picture in pixels: 4 x 4 tokens of Qwen2-VL."""
     cell: int = 28
-    """Targets lie on a grid of so many pixels, one token of the language model; it divides `size`."""
+    """Pixels of the grid that targets lie on, one token of the language model; it divides `size`."""
     extents: tuple[tuple[int, int], ...] = ((1, 1), (1, 1), (1, 2), (2, 1))
     """Width and height a target may have, in cells, each as likely."""
     clutter_px: tuple[int, int] = (6, 10)
@@ -57,7 +59,7 @@ class Style:
     small: tuple[int, int] = (1, 3)
     """How many small shapes hide an object."""
     several: tuple[int, int] = (1, 1)
-    """How many objects share a picture that describes each: to tell two apart by a phrase takes longer than minutes."""
+    """How many objects share a picture that describes each: distinguishing two by a phrase takes more than minutes."""
     mat_cell: int = 14
     """Mats lie on a finer grid; it divides `size`."""
     mat_area: tuple[float, float] = (0.06, 0.22)
@@ -71,10 +73,10 @@ class Style:
     slope: float = 160.0
     """How much redder the ground gets to the right, and greener to the bottom."""
     light: float = 140.0
-    """How far the paint of objects runs the other way: what is painted tells its place too, and stands out."""
+    """How far the paint of objects runs the other way: what is painted shows its place too, and stands out."""
     weave: float = 60.0
     """How strong the threads are that run over ground and objects: crosswise they turn from pale to dark from left to
-    right, lengthwise from top to bottom. A patch that is all paint tells its place by them alone."""
+    right, lengthwise from top to bottom. A patch that is all paint shows its place by them alone."""
     thread: int = 7
     """Pixels from one thread to the next; it divides `cell`, so that all patches cut the threads alike."""
     noise: int = 8
@@ -101,13 +103,8 @@ def sequence(
     rng: np.random.Generator, style: Style = STYLE, absent: int | None = None
 ) -> tuple[list[Image.Image], list[Drawn]]:
     """The frames of one moving object, and the object in each of them; it is not painted in the frame `absent`."""
-    label, box, small = kind(rng), target_box(rng, style), clutter(rng, style)
-    frames, objects = [], []
-    for position in range(style.frames):
-        objects.append(Drawn(label, box))
-        frames.append(picture(rng, small if position == absent else [*small, objects[-1]], style))
-        box = moved(rng, box, style)
-    return frames, objects
+    frames, objects = _moving(rng, [Drawn(kind(rng), target_box(rng, style))], style, absent)
+    return frames, [one for (one,) in objects]
 
 
 def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple[list[Image.Image], list[list[Drawn]]]:
@@ -115,32 +112,33 @@ def sequence_of_several(rng: np.random.Generator, style: Style = STYLE) -> tuple
 
     None ever covers another; in every frame they come in the same order.
     """
-    count = int(rng.integers(2, 3, endpoint=True))
-    labels = [KINDS[int(k)] for k in rng.choice(len(KINDS), count, replace=False)]
+    return _moving(rng, _apart(rng, int(rng.integers(2, 3, endpoint=True)), style), style)
 
-    def onwards(boxes: list[PixelBox]) -> list[PixelBox]:
-        return _apart(lambda: [moved(rng, box, style) for box in boxes])
 
-    boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
+def _moving(
+    rng: np.random.Generator, there: list[Drawn], style: Style, absent: int | None = None
+) -> tuple[list[Image.Image], list[list[Drawn]]]:
     small = clutter(rng, style)
     frames, objects = [], []
-    for _ in range(style.frames):
-        objects.append([Drawn(label, box) for label, box in zip(labels, boxes, strict=True)])
-        frames.append(picture(rng, [*small, *objects[-1]], style))
-        boxes = onwards(boxes)
+    for position in range(style.frames):
+        objects.append(there)
+        frames.append(picture(rng, small if position == absent else [*small, *there], style))
+        while _overlap(there := [Drawn(one.label, moved(rng, one.box, style)) for one in objects[-1]]):
+            pass
     return frames, objects
 
 
-def _apart(draw: Callable[[], list[PixelBox]]) -> list[PixelBox]:
-    """The first boxes that `draw` gives of which no two overlap."""
-    while True:
-        boxes = draw()
-        if not any(_overlap(a, b) for a, b in itertools.combinations(boxes, 2)):
-            return boxes
+def _apart(rng: np.random.Generator, count: int, style: Style) -> list[Drawn]:
+    """Large objects of different labels, none over another."""
+    labels = some_kinds(rng, count)
+    while _overlap(objects := [Drawn(label, target_box(rng, style)) for label in labels]):
+        pass
+    return objects
 
 
-def _overlap(a: PixelBox, b: PixelBox) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _overlap(objects: Sequence[Drawn]) -> bool:
+    boxes = itertools.combinations([one.box for one in objects], 2)
+    return any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a, b in boxes)
 
 
 def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
@@ -155,7 +153,7 @@ def crowded(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image
 
 def alone(rng: np.random.Generator, label: str, style: Style = STYLE) -> tuple[Image.Image, Drawn]:
     """A picture of nothing but one object of this label, large and whole, and the object."""
-    width, height = rng.integers(style.large[0], style.large[1], size=2, endpoint=True).tolist()
+    width, height = rng.integers(*style.large, size=2, endpoint=True).tolist()
     target = Drawn(label, on_grid(rng, width, height, style.size, style.cell))
     return picture(rng, [target], style), target
 
@@ -165,18 +163,15 @@ def hidden(
 ) -> tuple[Image.Image, Drawn]:
     """A picture of one object of this label among smaller shapes of `others` (any other label), and the object."""
     target = Drawn(label, target_box(rng, style))
-    count = int(rng.integers(style.small[0], style.small[1], endpoint=True))
+    count = int(rng.integers(*style.small, endpoint=True))
     others = others or [name for name in KINDS if name != label]
-    small = [Drawn(others[int(rng.integers(len(others)))], small_box(rng, style)) for _ in range(count)]
+    small = [Drawn(one_of(rng, others), small_box(rng, style)) for _ in range(count)]
     return picture(rng, [*small, target], style), target
 
 
 def several(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, list[Drawn]]:
     """A picture of large objects of different labels, apart from each other, and the objects."""
-    count = int(rng.integers(style.several[0], style.several[1], endpoint=True))
-    labels = rng.choice(KINDS, count, replace=False).tolist()
-    boxes = _apart(lambda: [target_box(rng, style) for _ in labels])
-    objects = [Drawn(label, box) for label, box in zip(labels, boxes, strict=True)]
+    objects = _apart(rng, int(rng.integers(*style.several, endpoint=True)), style)
     return picture(rng, [*clutter(rng, style), *objects], style), objects
 
 
@@ -191,8 +186,7 @@ def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, I
         before, after, instruction = with_object, without, f"remove the {label}"
     else:
         colour, shape = label.split()
-        others = [name for name in COLOURS if name != colour]
-        other = others[int(rng.integers(len(others)))]
+        other = one_of(rng, [name for name in COLOURS if name != colour])
         before, after = with_object, [*small, Drawn(f"{other} {shape}", box)]
         instruction = f"make the {label} {other}"
     bare = ground(rng, style)
@@ -201,7 +195,17 @@ def edit(rng: np.random.Generator, style: Style = STYLE) -> tuple[Image.Image, I
 
 def kind(rng: np.random.Generator) -> str:
     """The label of an object, such as "red disc"."""
-    return KINDS[int(rng.integers(len(KINDS)))]
+    return one_of(rng, KINDS)
+
+
+def some_kinds(rng: np.random.Generator, count: int) -> list[str]:
+    """`count` different labels."""
+    return [KINDS[number] for number in rng.choice(len(KINDS), count, replace=False).tolist()]
+
+
+def one_of(rng: np.random.Generator, options: Sequence[_Option]) -> _Option:
+    """One of `options`, each as likely."""
+    return options[int(rng.integers(len(options)))]
 
 
 def with_clutter(rng: np.random.Generator, target: Drawn, style: Style = STYLE) -> Image.Image:
@@ -216,7 +220,7 @@ def picture(rng: np.random.Generator, objects: Sequence[Drawn], style: Style = S
 
 def target_box(rng: np.random.Generator, style: Style = STYLE) -> PixelBox:
     """Where a large object may be: anywhere on the grid."""
-    width, height = style.extents[int(rng.integers(len(style.extents)))]
+    width, height = one_of(rng, style.extents)
     return on_grid(rng, width, height, style.size, style.cell)
 
 
@@ -235,19 +239,19 @@ def _mat_box(rng: np.random.Generator, style: Style) -> PixelBox:
         if style.mat_area[0] <= width * height / cells**2 <= style.mat_area[1]
         and style.mat_aspect[0] <= width / height <= style.mat_aspect[1]
     ]
-    return on_grid(rng, *fitting[int(rng.integers(len(fitting)))], style.size, style.mat_cell)
+    return on_grid(rng, *one_of(rng, fitting), style.size, style.mat_cell)
 
 
 def small_box(rng: np.random.Generator, style: Style) -> PixelBox:
     """Where a small shape may be: anywhere."""
-    width, height = rng.integers(style.clutter_px[0], style.clutter_px[1], size=2, endpoint=True).tolist()
+    width, height = rng.integers(*style.clutter_px, size=2, endpoint=True).tolist()
     x, y = int(rng.integers(style.size - width + 1)), int(rng.integers(style.size - height + 1))
     return x, y, x + width, y + height
 
 
 def clutter(rng: np.random.Generator, style: Style) -> list[Drawn]:
     """A few small shapes."""
-    count = int(rng.integers(style.clutter[0], style.clutter[1], endpoint=True))
+    count = int(rng.integers(*style.clutter, endpoint=True))
     return [Drawn(kind(rng), small_box(rng, style)) for _ in range(count)]
 
 
@@ -263,9 +267,13 @@ def moved(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
 def _onwards(rng: np.random.Generator, box: PixelBox, style: Style) -> PixelBox:
     x1, y1, x2, y2 = box
     across, down = (rng.integers(-style.step, style.step, size=2, endpoint=True) * style.cell).tolist()
-    x = min(max(x1 + across, 0), style.size - (x2 - x1))
-    y = min(max(y1 + down, 0), style.size - (y2 - y1))
-    return x, y, x + x2 - x1, y + y2 - y1
+    return shifted(box, min(max(across, -x1), style.size - x2), min(max(down, -y1), style.size - y2))
+
+
+def shifted(box: PixelBox, across: int, down: int) -> PixelBox:
+    """A box moved by pixels to the right and down."""
+    x1, y1, x2, y2 = box
+    return x1 + across, y1 + down, x2 + across, y2 + down
 
 
 def ground(rng: np.random.Generator, style: Style) -> Image.Image:
@@ -327,8 +335,7 @@ def _paint(draw: ImageDraw.ImageDraw, shape: str, box: PixelBox, colour: Colour)
 def _star() -> tuple[tuple[float, float], ...]:
     """A five-pointed star stretched to touch the four sides of the unit square."""
     angles = [math.pi * (corner / 5 - 0.5) for corner in range(10)]
-    points = [((1 - corner % 2 / 2) * np.array([math.cos(a), math.sin(a)])) for corner, a in enumerate(angles)]
-    corners = np.array(points)
+    corners = np.array([(1 - at % 2 / 2) * np.array([math.cos(a), math.sin(a)]) for at, a in enumerate(angles)])
     low, high = corners.min(axis=0), corners.max(axis=0)
     return tuple((float(x), float(y)) for x, y in (corners - low) / (high - low))
 

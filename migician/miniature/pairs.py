@@ -10,9 +10,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from migician.miniature import drawing
-from migician.miniature.drawing import STYLE, PixelBox, Style
-from migician.miniature.saving import TRAIN, each, save_jpeg, save_png, write_json
-from migician.sampling import stream
+from migician.miniature.drawing import STYLE, Style
+from migician.miniature.saving import each, save, write_json, xywh
 
 CANVAS = (480, 320)
 """Size of all images of CLEVR-Change. The drawn picture lies on a table of one grey."""
@@ -27,19 +26,17 @@ PLAIN = 40
 def write_magicbrush(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` training sessions of one edit each as MagicBrush folders."""
 
-    def write(number: int) -> tuple[str, list[dict[str, str]]]:
-        before, after, box, instruction = drawing.edit(stream(seed, TRAIN, "magicbrush", number), style)
+    def write(rng: np.random.Generator, number: int) -> tuple[str, list[dict[str, str]]]:
+        before, after, box, instruction = drawing.edit(rng, style)
         mask = before.copy()
         ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=(255, 255, 255))
         name = str(number)
         turn = {"input": f"{name}-input.png", "mask": f"{name}-mask1.png", "output": f"{name}-output1.png"}
-        folder = root / "train" / "images" / name
-        folder.mkdir(parents=True)
         for file, image in zip(turn.values(), (before, mask, after), strict=True):
-            save_png(image, folder / file)
+            save(image, root / "train" / "images" / name / file)
         return name, [turn | {"instruction": instruction}]
 
-    sessions = dict(each(count, write))
+    sessions = dict(each("magicbrush", count, seed, write))
     write_json(root / "train" / "edit_sessions.json", sessions)
     write_json(root / "train" / "edit_turns.json", [turn for turns in sessions.values() for turn in turns])
 
@@ -50,11 +47,8 @@ def write_clevr_change(root: Path, count: int, seed: int, style: Style = STYLE) 
     Pictures are pasted on a canvas of the dataset's own size, so `style.size` is at most 300.
     """
     folder = root / "data"
-    for name in ("images", "sc_images"):
-        (folder / name).mkdir(parents=True)
 
-    def write(number: int) -> tuple[int, dict[str, Any], str]:
-        rng = stream(seed, TRAIN, "clevr_change", number)
+    def write(rng: np.random.Generator, number: int) -> tuple[int, dict[str, Any], str]:
         before, after, box, instruction = drawing.edit(rng, style)
         room = [side - style.size for side in CANVAS]
         x, y = (int(rng.integers(JITTER_PX, free - JITTER_PX, endpoint=True)) for free in room)
@@ -64,12 +58,14 @@ def write_clevr_change(root: Path, count: int, seed: int, style: Style = STYLE) 
         for name, picture, corner in zip(images, (before, after), corners, strict=True):
             canvas = Image.new("RGB", CANVAS, TABLE)
             canvas.paste(picture, corner)
-            save_png(canvas, folder / name)
+            save(canvas, folder / name)
         absent = {"add": 0, "remove": 1}.get(instruction.split()[0])
-        first, second = ([] if side == absent else _moved(box, corner) for side, corner in enumerate(corners))
+        first, second = (
+            [] if side == absent else xywh(drawing.shifted(box, *corner)) for side, corner in enumerate(corners)
+        )
         return number, {"bbox_before": first, "bbox_after": second}, instruction
 
-    written = each(count, write)
+    written = each("clevr_change", count, seed, write)
     write_json(folder / "splits.json", {"train": [number for number, _, _ in written], "val": [], "test": []})
     write_json(folder / "change_captions_with_bbox.json", {str(number): boxes for number, boxes, _ in written})
     captions = {f"CLEVR_default_{number:06d}.png": [caption] for number, _, caption in written}
@@ -81,22 +77,19 @@ def write_img_diff(root: Path, count: int, seed: int, style: Style = STYLE) -> N
 
     Boxes have the two decimals of the dataset.
     """
-    for folder in ("filtered_new_edit_data", "inpaint"):
-        (root / folder).mkdir(parents=True)
 
-    def write(number: int) -> dict[str, Any]:
-        rng = stream(seed, TRAIN, "img_diff", number)
+    def write(rng: np.random.Generator, number: int) -> dict[str, Any]:
         removal = number % 2 == 0
         before, after, box, instruction = drawing.edit(rng, style)
         while instruction.startswith("make") == removal:
             before, after, box, instruction = drawing.edit(rng, style)
         path = f"./{'inpaint' if removal else 'filtered_new_edit_data'}/{number}_0"
         for side, image in enumerate((before, after)):
-            save_jpeg(image, root / f"{path}_{side}.jpg")
+            save(image, root / f"{path}_{side}.jpg")
         fractions = [round(value / style.size, 2) for value in box]
         return _removal(path, fractions, instruction) if removal else _replacement(path, fractions, instruction)
 
-    written = each(count, write)
+    written = each("img_diff", count, seed, write)
     write_json(root / "img_diff_object_replacement.json", written[::2])
     write_json(root / "img_diff_object_removal.json", written[1::2])
 
@@ -104,34 +97,26 @@ def write_img_diff(root: Path, count: int, seed: int, style: Style = STYLE) -> N
 def write_spot_the_diff(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` training pairs as Spot-the-Diff, without boxes; the second picture is lit and grained differently."""
     images = root / "data" / "resized_images"
-    images.mkdir(parents=True)
 
-    def write(number: int) -> dict[str, Any]:
-        rng = stream(seed, TRAIN, "spot_the_diff", number)
+    def write(rng: np.random.Generator, number: int) -> dict[str, Any]:
         before, after, instruction = _plain_edit(rng, style)
-        save_png(before, images / f"{number}.png")
+        save(before, images / f"{number}.png")
         light, grain = rng.integers(-8, 9), rng.integers(-3, 4, (style.size, style.size, 3))
         pixels = (np.asarray(after, dtype=np.int16) + light + grain).clip(0, 255)
-        save_png(Image.fromarray(pixels.astype(np.uint8)), images / f"{number}_2.png")
+        save(Image.fromarray(pixels.astype(np.uint8)), images / f"{number}_2.png")
         return {"img_id": str(number), "sentences": [instruction]}
 
-    write_json(root / "data" / "annotations" / "train.json", each(count, write))
+    write_json(root / "data" / "annotations" / "train.json", each("spot_the_diff", count, seed, write))
 
 
 def _plain_edit(rng: np.random.Generator, style: Style) -> tuple[Image.Image, Image.Image, str]:
-    """An edit whose pixels tell its whole box: no part of the object has the colour of what is behind it."""
+    """An edit whose pixels show its whole box: no part of the object has the colour of what is behind it."""
     while True:
         before, after, box, instruction = drawing.edit(rng, style)
         plain = np.abs(np.asarray(before, dtype=np.int16) - np.asarray(after)).max(axis=2) >= PLAIN
         regions = ndimage.find_objects(ndimage.label(plain)[0])
         if regions == [(slice(box[1], box[3]), slice(box[0], box[2]))]:
             return before, after, instruction
-
-
-def _moved(box: PixelBox, corner: tuple[int, int]) -> list[int]:
-    """x, y, width, height of `box` once its picture lies at `corner`."""
-    x1, y1, x2, y2 = box
-    return [x1 + corner[0], y1 + corner[1], x2 - x1, y2 - y1]
 
 
 def _replacement(path: str, box: list[float], instruction: str) -> dict[str, Any]:

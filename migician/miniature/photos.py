@@ -7,25 +7,26 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+import numpy as np
+
 from migician.miniature import drawing
 from migician.miniature.drawing import STYLE, Drawn, Style
-from migician.miniature.saving import TRAIN, each, save_jpeg, write_json, write_lines, xywh
+from migician.miniature.saving import TRAIN, each, save, write_json, write_lines, xywh
 from migician.sampling import stream
+from migician.tasks.naming import with_article
 
 
 def write_coco(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` training images as COCO instances; what is small counts as ground, the target alone is annotated."""
-    folder = root / "train2017"
-    folder.mkdir(parents=True)
 
-    def write(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        image, target = drawing.still(stream(seed, TRAIN, "coco", number), style)
+    def write(rng: np.random.Generator, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        image, target = drawing.still(rng, style)
         name = f"{number:012d}.jpg"
-        save_jpeg(image, folder / name)
+        save(image, root / "train2017" / name)
         listed = {"license": 1, "file_name": name, "height": style.size, "width": style.size, "id": number}
         return listed, _annotation(number, number, target) | {"segmentation": []}
 
-    written = each(count, write)
+    written = each("coco", count, seed, write)
     content = _instances([image for image, _ in written], [annotation for _, annotation in written])
     write_json(root / "annotations" / "instances_train2017.json", content)
 
@@ -33,11 +34,10 @@ def write_coco(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
 def write_objects365(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` crowded training images, all their objects annotated, as Objects365 v2."""
 
-    def write(number: int) -> tuple[dict[str, Any], list[Drawn]]:
-        image, objects = drawing.crowded(stream(seed, TRAIN, "objects365", number), style)
+    def write(rng: np.random.Generator, number: int) -> tuple[dict[str, Any], list[Drawn]]:
+        image, objects = drawing.crowded(rng, style)
         patch, name = f"patch{number // 1000}", f"objects365_v2_{number:08d}.jpg"
-        (root / "train" / patch).mkdir(parents=True, exist_ok=True)
-        save_jpeg(image, root / "train" / patch / name)
+        save(image, root / "train" / patch / name)
         listed = {
             "height": style.size,
             "id": number,
@@ -48,7 +48,7 @@ def write_objects365(root: Path, count: int, seed: int, style: Style = STYLE) ->
         }
         return listed, objects
 
-    written = each(count, write)
+    written = each("objects365", count, seed, write)
     boxes = [(image["id"], drawn) for image, objects in written for drawn in objects]
     flags = {"isfake": 0, "isreflected": 0}
     annotations = [
@@ -65,21 +65,18 @@ def write_imagenet(root: Path, count: int, seed: int, style: Style = STYLE) -> N
     base = root / "ILSVRC"
     classes = stream(seed, TRAIN, "imagenet").permutation(len(drawing.KINDS)).tolist()
 
-    def write(number: int) -> str:
+    def write(rng: np.random.Generator, number: int) -> str:
         kind = classes[(number - 1) // 2 % len(classes)]
-        rng = stream(seed, TRAIN, "imagenet", number)
         draw = drawing.alone if number % 2 else drawing.hidden
         image, target = draw(rng, drawing.KINDS[kind], style)
         wnid = _wnid(kind)
         name = f"{wnid}_{number}"
-        for part in ("Data", "Annotations"):
-            (base / part / "CLS-LOC" / "train" / wnid).mkdir(parents=True, exist_ok=True)
-        save_jpeg(image, base / "Data" / "CLS-LOC" / "train" / wnid / f"{name}.JPEG")
+        save(image, base / "Data" / "CLS-LOC" / "train" / wnid / f"{name}.JPEG")
         xml = base / "Annotations" / "CLS-LOC" / "train" / wnid / f"{name}.xml"
-        xml.write_text(_xml(wnid, name, target, style), encoding="utf-8")
+        write_lines(xml, [_xml(wnid, name, target, style)], end="")
         return f"{wnid}/{name}"
 
-    names = each(count, write)
+    names = each("imagenet", count, seed, write)
     listed = [f"{name} {number}" for number, name in enumerate(sorted(names), start=1)]
     write_lines(base / "ImageSets" / "CLS-LOC" / "train_loc.txt", listed)
     mapping = [f"{_wnid(kind)} {name}, drawn {name}" for kind, name in enumerate(drawing.KINDS)]
@@ -89,15 +86,14 @@ def write_imagenet(root: Path, count: int, seed: int, style: Style = STYLE) -> N
 def write_sa1b(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` images of several different objects as SA-1B, each object described in GranD's files.
 
-    GranD's label is the shape ("disc"), its phrase tells the object from the others ("a red disc").
+    GranD's label is the shape ("disc"), its phrase names this object alone ("a red disc").
     """
     folder = root / "sa_000000"
-    folder.mkdir(parents=True)
 
-    def write(number: int) -> None:
-        image, objects = drawing.several(stream(seed, TRAIN, "sa1b", number), style)
+    def write(rng: np.random.Generator, number: int) -> None:
+        image, objects = drawing.several(rng, style)
         name = f"sa_{number}"
-        save_jpeg(image, folder / f"{name}.jpg")
+        save(image, folder / f"{name}.jpg")
         listed = {"image_id": number, "width": style.size, "height": style.size, "file_name": f"{name}.jpg"}
         masks = [_mask(number * 100 + position, drawn, style) for position, drawn in enumerate(objects)]
         write_json(folder / f"{name}.json", {"image": listed, "annotations": masks})
@@ -108,14 +104,14 @@ def write_sa1b(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
         }
         write_json(root / "GranD" / f"{name}.json", {f"{name}.jpg": described})
 
-    each(count, write)
+    each("sa1b", count, seed, write)
 
 
 _CATEGORIES = {name: number for number, name in enumerate((*drawing.KINDS, drawing.MAT), start=1)}
 
 
 def _annotation(number: int, image: int, drawn: Drawn) -> dict[str, Any]:
-    box = xywh(drawn)
+    box = xywh(drawn.box)
     return {
         "id": number,
         "iscrowd": 0,
@@ -150,7 +146,7 @@ def _xml(wnid: str, name: str, target: Drawn, style: Style) -> str:
 
 
 def _mask(number: int, drawn: Drawn, style: Style) -> dict[str, Any]:
-    x, y, width, height = xywh(drawn)
+    x, y, width, height = xywh(drawn.box)
     return {
         "bbox": [float(value) for value in (x, y, width - 1, height - 1)],  # last pixel minus first
         "area": width * height,
@@ -169,10 +165,6 @@ def _described(number: int, drawn: Drawn) -> dict[str, Any]:
         "id": number,
         "bbox": [float(value) for value in drawn.box],
         "labels": [shape],
-        "attributes": [f"{_article(drawn.label)} {drawn.label}"],
+        "attributes": [with_article(drawn.label)],
         "score": 1.0,
     }
-
-
-def _article(words: str) -> str:
-    return "an" if words[0] in "aeiou" else "a"

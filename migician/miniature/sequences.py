@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from migician.miniature import drawing
 from migician.miniature.drawing import STYLE, Style
-from migician.miniature.saving import TRAIN, each, save_jpeg, write_lines, xywh
-from migician.sampling import stream
+from migician.miniature.saving import each, save, write_lines, xywh
 
 
 def write_got10k(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` training sequences as GOT-10k folders."""
 
-    def write(number: int) -> str:
+    def write(rng: np.random.Generator, number: int) -> str:
         name = f"GOT-10k_Train_{number:06d}"
-        frames, objects = drawing.sequence(stream(seed, TRAIN, "got10k", number), style)
+        frames, objects = drawing.sequence(rng, style)
         folder = root / "train" / name
         _save_frames(folder, "{:08d}.jpg", 1, frames)
-        boxes = [",".join(f"{value:.4f}" for value in xywh(drawn)) for drawn in objects]
+        boxes = [",".join(f"{value:.4f}" for value in xywh(drawn.box)) for drawn in objects]
         write_lines(folder / "groundtruth.txt", boxes)
         write_lines(folder / "absence.label", ["0"] * len(frames))
         write_lines(folder / "cover.label", ["8"] * len(frames))
@@ -29,7 +29,7 @@ def write_got10k(root: Path, count: int, seed: int, style: Style = STYLE) -> Non
         write_lines(folder / "meta_info.ini", _meta(objects[0].label, style))
         return name
 
-    write_lines(root / "train" / "list.txt", each(count, write))
+    write_lines(root / "train" / "list.txt", each("got10k", count, seed, write))
 
 
 def write_lasot(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
@@ -38,11 +38,10 @@ def write_lasot(root: Path, count: int, seed: int, style: Style = STYLE) -> None
     Of more than two frames, one in the middle is without the object: it is flagged, and its row keeps the box before.
     """
 
-    def write(number: int) -> str:
-        rng = stream(seed, TRAIN, "lasot", number)
+    def write(rng: np.random.Generator, number: int) -> str:
         absent = int(rng.integers(1, style.frames - 1)) if style.frames > 2 else None
         frames, objects = drawing.sequence(rng, style, absent)
-        boxes = [",".join(map(str, xywh(drawn))) for drawn in objects]
+        boxes = [",".join(map(str, xywh(drawn.box))) for drawn in objects]
         flags = ["0"] * len(frames)
         if absent is not None:
             boxes[absent], flags[absent] = boxes[absent - 1], "1"
@@ -55,46 +54,45 @@ def write_lasot(root: Path, count: int, seed: int, style: Style = STYLE) -> None
         write_lines(folder / "nlp.txt", [f"{objects[0].label} gliding over the ground"], end="")
         return folder.name
 
-    write_lines(root / "training_set.txt", each(count, write))
+    write_lines(root / "training_set.txt", each("lasot", count, seed, write))
 
 
 def write_mot17(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` training sequences of two or three objects each as MOT17 folders of one detector."""
 
-    def write(number: int) -> None:
-        frames, objects = drawing.sequence_of_several(stream(seed, TRAIN, "mot17", number), style)
+    def write(rng: np.random.Generator, number: int) -> None:
+        frames, objects = drawing.sequence_of_several(rng, style)
         name = f"MOT17-{number:02d}-FRCNN"
         folder = root / "train" / name
         _save_frames(folder / "img1", "{:06d}.jpg", 1, frames)
         rows = []
         for track, places in enumerate(zip(*objects, strict=True), start=1):
-            for frame, (left, top, width, height) in enumerate(map(xywh, places), start=1):
+            for frame, (left, top, width, height) in enumerate((xywh(one.box) for one in places), start=1):
                 rows.append(f"{frame},{track},{left + 1},{top + 1},{width},{height},1,1,1.0")
         write_lines(folder / "gt" / "gt.txt", rows)
         write_lines(folder / "seqinfo.ini", _sequence_info(name, len(frames), style))
 
-    each(count, write)
+    each("mot17", count, seed, write)
 
 
 def write_trackingnet(root: Path, count: int, seed: int, style: Style = STYLE) -> None:
     """`count` training sequences as TrackingNet, over all twelve parts in turn, with pytracking's list of classes."""
 
-    def write(number: int) -> str:
-        frames, objects = drawing.sequence(stream(seed, TRAIN, "trackingnet", number), style)
+    def write(rng: np.random.Generator, number: int) -> str:
+        frames, objects = drawing.sequence(rng, style)
         part, name = root / f"TRAIN_{number % 12}", f"-drawn{number:05d}_0"  # videos have eleven signs and a number
         _save_frames(part / "frames" / name, "{}.jpg", 0, frames)
-        boxes = [",".join(f"{value:5.2f}" for value in xywh(drawn)) for drawn in objects]
+        boxes = [",".join(f"{value:5.2f}" for value in xywh(drawn.box)) for drawn in objects]
         write_lines(part / "anno" / f"{name}.txt", boxes, end="\r\n")
         return f"{name}\t{objects[0].label}"
 
-    write_lines(root / "trackingnet_classmap.txt", each(count, write))
+    write_lines(root / "trackingnet_classmap.txt", each("trackingnet", count, seed, write))
 
 
 def _save_frames(folder: Path, name: str, first: int, frames: Sequence[Image.Image]) -> None:
     """Save `frames` under their numbers, counted from `first` and put into `name`."""
-    folder.mkdir(parents=True)
     for number, frame in enumerate(frames, start=first):
-        save_jpeg(frame, folder / name.format(number))
+        save(frame, folder / name.format(number))
 
 
 def _meta(label: str, style: Style) -> list[str]:

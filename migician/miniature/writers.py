@@ -9,44 +9,38 @@ from pathlib import Path
 from migician.again import making
 from migician.miniature import held_out, pairs, photos, sequences
 from migician.miniature.drawing import STYLE, Style
-from migician.miniature.saving import TEST
-from migician.sampling import stream
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """How much of each source is drawn, none of it for 0, and how many held-out questions a task."""
+    """How much of each source is drawn, none of it for 0, and how many held-out questions of each task.
+
+    Of the trackers it is sequences, of the sources of pairs edits or changes, of the others images.
+    """
 
     got10k: int = 0
-    """Sequences."""
     coco: int = 0
-    """Images with one large object."""
+    """With one large object each."""
     objects365: int = 0
-    """Crowded images."""
+    """Crowded ones."""
     magicbrush: int = 0
-    """Edits."""
     held_out: int = 0
-    """Questions of each task."""
     imagenet: int = 0
-    """Images of one object, in turn large and alone, and small among clutter."""
+    """With one object each, in turn large and alone, and small among clutter."""
     sa1b: int = 0
-    """Images of one object with its phrase."""
+    """With the phrase of each object."""
     lasot: int = 0
-    """Sequences."""
     mot17: int = 0
-    """Sequences of two or three objects each."""
+    """Of two or three objects each."""
     trackingnet: int = 0
-    """Sequences."""
     clevr_change: int = 0
-    """Changes."""
     img_diff: int = 0
     """Replacements and removals, by turns."""
     spot_the_diff: int = 0
-    """Changes."""
 
 
 QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagenet=2600, objects365=1200, held_out=200)
-"""What is drawn unless asked otherwise: one source at least for each of the seven families."""
+"""What is drawn unless asked otherwise: at least one source for each of the seven tasks."""
 
 
 def make_world(
@@ -64,7 +58,7 @@ def make_world(
     with making(target, {"world": amounts, "seed": seed, "style": style}, force=force) as partial:
         for name, count in counts.items():
             WRITERS[name](partial / "sources" / name, count, seed, style)
-        held_out.write_bench(partial, amounts.held_out, lambda *key: stream(seed, TEST, *key), style)
+        held_out.write_bench(partial, amounts.held_out, seed, style)
     return {name: target / "sources" / name for name in counts} | {"mig-bench": target}
 
 

@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
-from migician.files import is_file, is_folder, read_bytes, read_text, whole
-from migician.sources.formats.reading import clipped, size_of, text_lines
+from migician.files import is_file, is_folder, whole
+from migician.sources.formats.reading import clipped, size_of, text_lines, text_of
 from migician.sources.scenes import Instance, Scene, Tally
 
 _Object = tuple[str, int, int, int, int]
@@ -146,7 +146,7 @@ def _annotated(folder: _Folder, name: str, labels: _Labels, tally: Tally) -> Ite
 def _scene(
     name: str, image: Path, size: Size, objects: list[_Object], labels: _Labels, tally: Tally
 ) -> Iterator[Scene]:
-    things: list[Instance] = []
+    instances: list[Instance] = []
     unboxed: set[str] = set()
     for wnid, xmin, ymin, xmax, ymax in objects:
         label = labels.get(wnid)
@@ -155,11 +155,11 @@ def _scene(
             continue
         box = clipped(Box.from_pixels(xmin, ymin, xmax + 1, ymax + 1, size), tally)
         if box:
-            things.append(Instance(box, label))
+            instances.append(Instance(box, label))
         else:
             unboxed.add(label)
-    if things:
-        yield Scene(name, image, size, tuple(things), frozenset(unboxed))
+    if instances:
+        yield Scene(name, image, size, tuple(instances), frozenset(unboxed))
     else:
         tally.add("image without a usable box")
 

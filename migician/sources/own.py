@@ -83,9 +83,9 @@ def read_json_lines(images: Path, tally: Tally, *, file: Path) -> Iterator[Scene
         except UserError:
             tally.add(UNREADABLE)
             continue
-        things, unboxed = _things(line, size, f"{file}: line {number}", labels, tally)
-        if things:
-            yield Scene(str(number), images / path, size, things, unboxed)
+        instances, unboxed = _instances_of(line, size, f"{file}: line {number}", labels, tally)
+        if instances:
+            yield Scene(str(number), images / path, size, instances, unboxed)
         else:
             tally.add("image without a usable box")
     if not found:
@@ -126,13 +126,13 @@ class _Labels:
         return max(one, key=len, default="") if len(heads) == 1 else "", found
 
 
-def _things(
-    line: _ImageLine, size: Size, place: str, labels: _Labels, tally: Tally
+def _instances_of(
+    line: _Line, size: Size, place: str, labels: _Labels, tally: Tally
 ) -> tuple[tuple[Instance, ...], frozenset[str]]:
-    """The things of an image, and the labels that are there without a box of their own."""
+    """The instances of an image, and the labels that are there without a box of their own."""
     unboxed: set[str] = set()
     phrases = Counter(one.phrase.strip().lower() for one in line.objects)
-    things = []
+    instances = []
     for at, one in enumerate(line.objects):
         label, phrase = one.label.strip(), one.phrase.strip()
         if not (label or phrase):
@@ -150,7 +150,7 @@ def _things(
             unboxed.update(other for other in named if other != label)
         box = clipped(Box.from_pixels(x1, y1, x2, y2, size), tally)
         if box and (label or phrase):
-            things.append(Instance(box, label, phrase))
+            instances.append(Instance(box, label, phrase))
         elif label:
             unboxed.add(label)
-    return tuple(things), frozenset(unboxed)
+    return tuple(instances), frozenset(unboxed)

@@ -43,7 +43,7 @@ class _Masks(msgspec.Struct, frozen=True):
 def read(root: Path, tally: Tally, *, split: str = "train") -> Iterator[Scene]:
     """The images in order of their folders and names; SA-1B has no splits, so `train` is all of it.
 
-    An image with a file of GranD has its things as `read_grand` gives them. Another has the boxes of its masks,
+    An image with a file of GranD has its instances as `read_grand` gives them. Another has the boxes of its masks,
     without label or phrase (counted as "image without phrases"). Raises `UserError` naming the file and the place of
     what cannot be read, for other splits, and if no annotated image is there.
     """
@@ -81,12 +81,12 @@ def _scene(image: Path, file: Path, phrases: Path | None, tally: Tally) -> Itera
     if not is_size(size):
         raise UserError(f"{file}: the image has size {size[0]} x {size[1]}")
     if phrases:
-        things, unboxed = read_grand(phrases, image.name, size, tally)
+        instances, unboxed = read_grand(phrases, image.name, size, tally)
     else:
         tally.add("image without phrases")
-        things, unboxed = _unlabelled(masks, size, tally), set()
-    if things:
-        yield Scene(image.stem, image, size, tuple(things), frozenset(unboxed))
+        instances, unboxed = _unlabelled(masks, size, tally), set()
+    if instances:
+        yield Scene(image.stem, image, size, tuple(instances), frozenset(unboxed))
     else:
         tally.add("image without a usable box")
 

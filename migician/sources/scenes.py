@@ -29,12 +29,12 @@ class Instance(msgspec.Struct, frozen=True, gc=False):
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """One image with the things annotated in it."""
+    """One image with the instances annotated in it."""
 
     id: str
     image: Path
     size: Size
-    things: tuple[Instance, ...]
+    instances: tuple[Instance, ...]
     unboxed: frozenset[str] = frozenset()
     """Labels of what is in the image without a usable box (crowds, reflections): such a label is never the only one."""
 
@@ -47,7 +47,7 @@ class ImagePair:
     before: Path
     after: Path
     box_before: Box | None
-    """The change in the first image; None where the changed thing is not in it."""
+    """The change in the first image; None where the changed instance is not in it."""
     box_after: Box | None
     description: str = ""
     """What changed, in the source's words; empty where it has none."""

@@ -1,17 +1,15 @@
-"""The task families: one builder each, from the scenes of a source to drafts of samples.
+"""The tasks: one builder each, from the scenes of a source to drafts of samples.
 
 A builder works in two steps, so that many processes can share the work and give the same bytes:
 `plan` chooses (quick, in one process), `drafts` puts choices in words (anywhere, in any order, any
-number at once). A new family is one module with `Settings`, `plan` and `drafts`, and one line in `TASKS`.
+number at once). A new task is one module with its settings, `plan` and `drafts`, and one line in `TASKS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any, get_type_hints
 
 from migician.sources.scenes import AnyScene, ImagePair, Scene, Tally, Track
 from migician.tasks import (
@@ -27,27 +25,15 @@ from migician.tasks import (
 from migician.tasks.draft import Draft, Plan
 
 
-class Planner(Protocol):
-    """The choices for as many samples as the source has, counting what is refused. Same arguments, same choices."""
-
-    def __call__(self, scenes: Any, seed: int, tally: Tally, settings: Any) -> Iterator[Plan]: ...  # noqa: D102
-
-
-class Drafter(Protocol):
-    """The draft of each choice, or why there is none; it depends on no other choice of `plans`."""
-
-    def __call__(  # noqa: D102
-        self, scenes: Any, plans: Sequence[Plan], seed: int, settings: Any
-    ) -> Iterator[Draft | str]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task family, or one direction of it."""
+    """One task, or one direction of it."""
 
-    plan: Planner
-    drafts: Drafter
-    settings: type[msgspec.Struct]
+    plan: Callable[[Any, int, Tally, Any], Iterator[Plan]]
+    """From scenes, seed, tally and settings: the choices for as many samples as the source has, refusals counted. Same
+    arguments, same choices."""
+    drafts: Callable[[Any, Sequence[Plan], int, Any], Iterator[Draft | str]]
+    """From scenes, plans, seed and settings: the draft of each plan, or why there is none. No plan needs another."""
     takes: type[AnyScene]
     folder: str
     """Its name in the released layout."""
@@ -63,9 +49,14 @@ class Task:
         """Of its JSON file."""
         return self.file or self.folder
 
+    @property
+    def settings(self) -> Any:
+        """What `drafts` takes as its settings."""
+        return get_type_hints(self.drafts)["settings"]
 
-def _task(module: Any, takes: type[AnyScene], folder: str, type_: str, **others: Any) -> Task:
-    return Task(module.plan, module.drafts, module.Settings, takes, folder, type_, **others)
+
+def _task(module: Any, *others: Any, **named: Any) -> Task:
+    return Task(module.plan, module.drafts, *others, **named)
 
 
 TASKS: dict[str, Task] = {

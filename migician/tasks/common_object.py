@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,57 +20,47 @@ from migician.sampling import dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
 from migician.tasks.draft import (
+    AnswerSettings,
     Count,
     Draft,
-    Manner,
     Plan,
+    Several,
     Share,
     Speaker,
-    Target,
     Wordings,
-    image_fields,
-    ordered,
     picture,
+    target_in,
 )
-from migician.tasks.grouping import REPEATED, Made, inside
+from migician.tasks.grouping import REPEATED, inside, is_new
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import contents, shared
 
 _TRIED = 1024
-"""Groups that are looked at together."""
+"""Groups that are checked together."""
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CommonSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which objects and images come together."""
 
-    images: tuple[Count, Count] = (3, 5)
+    images: tuple[Several, Several] = (3, 5)
     area: tuple[Share, Share] = (0.1, 0.95)
     """Share of its image the common object covers. The paper gives no figure; 95% of MIG-Bench's have over 0.12."""
     excluded: tuple[str, ...] = ("keyboard", "knife", "couch", "dining table")
     """Labels that usually come with others: the four that the paper names."""
     passes: Count = 2
-    """Tries there are, per usable object of the source."""
+    """Attempts per usable object of the source."""
     turns: Count = 1
     """Questions of one sample, each about another of its images."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
-    manner: Manner = Manner()
-
-    def __post_init__(self) -> None:
-        ordered("images", self.images)
-        ordered("area", self.area)
-        if self.images[0] < 2:
-            raise ValueError(f"images must be two or more, not {list(self.images)}")
 
 
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(attempt, things ...): of one label each, every label as likely, never the same images twice for a label."""
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: CommonSettings) -> Iterator[Plan]:
+    """(attempt, instances ...): of one label each, every label as likely, never the same images twice for a label."""
     by_label = _by_label(scenes, tally, settings)
-    labels = [label for label, things in by_label.items() if len(things) >= settings.images[0]]
+    labels = [label for label, instances in by_label.items() if len(instances) >= settings.images[0]]
     if len(labels) < len(by_label):
         tally.add("label in too few images", len(by_label) - len(labels))
     choices = [by_label[label] for label in labels]
-    made = Made()
+    made: set[int] = set()
     attempts = iter(range(settings.passes * sum(map(len, choices))))
     while tried := list(itertools.islice(attempts, _TRIED)):
         groups = _groups(choices, stream(seed, "groups", tried[0]), settings)[: len(tried)]
@@ -79,37 +68,37 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
         for attempt, group, count in zip(tried, groups, common, strict=True):
             if count > 1:
                 tally.add("more than one object in common")
-            elif not made.is_new(group):
+            elif not is_new(group, made):
                 tally.add(REPEATED)
             else:
                 yield attempt, *group
 
 
-def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings: Settings) -> list[list[int]]:
-    """`_TRIED` groups of things of one label, none twice in a group; `choices` has the things of each label."""
-    lengths = np.array([len(things) for things in choices])
+def _groups(choices: list[NDArray[np.int64]], rng: np.random.Generator, settings: CommonSettings) -> list[list[int]]:
+    """`_TRIED` groups of instances of one label, none twice in a group; `choices` has the instances of each label."""
+    lengths = np.array([len(instances) for instances in choices])
     label = rng.integers(len(choices), size=_TRIED)
-    fewest, most = settings.images
-    sizes = rng.integers(fewest, np.minimum(most, lengths[label]), endpoint=True)
-    picked = np.full((_TRIED, most), -1)
-    for step in range(most):  # Floyd's way to draw without replacement: what is taken gives way to the last there is
+    min_images, max_images = settings.images
+    sizes = rng.integers(min_images, np.minimum(max_images, lengths[label]), endpoint=True)
+    picked = np.full((_TRIED, max_images), -1)
+    for step in range(max_images):  # Floyd's sampling without replacement: what is taken is replaced by the last one
         last = lengths[label] - sizes + step
         at = rng.integers(0, last, endpoint=True)
         picked[:, step] = np.where((picked == at[:, None]).any(axis=1), last, at)
-    # That leaves the order of a group uneven.
-    order = np.where(np.arange(most) < sizes[:, None], rng.random(picked.shape), 1.0).argsort(axis=1)
+    # That alone would favour some orders of a group.
+    order = np.where(np.arange(max_images) < sizes[:, None], rng.random(picked.shape), 1.0).argsort(axis=1)
     rows = zip(label.tolist(), np.take_along_axis(picked, order, axis=1), sizes.tolist(), strict=True)
     return [choices[one][row[:size]].tolist() for one, row, size in rows]
 
 
 def _with_images(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Sequence[int]]]:
-    """(images, things) of each of `groups` of things."""
-    images = iter(scenes.images_of(np.array([thing for group in groups for thing in group], np.int64)).tolist())
+    """(images, instances) of each of `groups` of instances."""
+    images = iter(scenes.images_of(np.array([instance for group in groups for instance in group], np.int64)).tolist())
     return ((list(itertools.islice(images, len(group))), group) for group in groups)
 
 
-def _by_label(scenes: Scenes, tally: Tally, settings: Settings) -> dict[int, NDArray[np.int64]]:
-    """The usable things of each label, in the order of the labels' names."""
+def _by_label(scenes: Scenes, tally: Tally, settings: CommonSettings) -> dict[int, NDArray[np.int64]]:
+    """The usable instances of each label, in the order of the labels' names."""
     excluded = {label.lower() for label in settings.excluded}
     left = np.ones(len(scenes.label_of), bool)
     for reason, names in (("box without a label", {""}), ("label that comes with others", excluded)):
@@ -124,28 +113,26 @@ def _by_label(scenes: Scenes, tally: Tally, settings: Settings) -> dict[int, NDA
     return scenes.by_label(usable)
 
 
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: CommonSettings) -> Iterator[Draft | str]:
     """Questions about the common object, each in another of its images."""
-    groups = _with_images(scenes, [things for _, *things in plans])
-    for (attempt, *_), (images, things) in zip(plans, groups, strict=True):
-        yield _draft(scenes, attempt, images, things, seed, settings)
+    groups = _with_images(scenes, [instances for _, *instances in plans])
+    for (attempt, *_), (images, instances) in zip(plans, groups, strict=True):
+        yield _draft(scenes, attempt, images, instances, seed, settings)
 
 
 def _draft(
-    scenes: Scenes, attempt: int, images: list[int], group: Sequence[int], seed: int, settings: Settings
+    scenes: Scenes, attempt: int, images: list[int], group: Sequence[int], seed: int, settings: CommonSettings
 ) -> Draft:
     speaker = Speaker(dice(seed, attempt, "words"), settings.manner, settings.reasoning)
-    label = scenes.label(group[0])
-    name = named_kind(label)
+    name = named_kind(scenes.label(group[0]))
     turns = []
-    for asked in speaker.some(range(len(group)), settings.turns):
-        fields = image_fields(asked) | {"object": name}
-        target = Target(asked, scenes.box(group[asked]), label)
+    for instance in speaker.some(group, settings.turns):
+        target = target_in(scenes, images, instance)
 
-        def thought(asked: int = asked) -> str:
+        def thought(asked: int = target.image) -> str:
             return shared(contents(scenes, images, {scenes.label_number(group[0])}), name, asked)
 
-        turns.append(speaker.exchange(QUESTIONS, SENTENCES, target, fields, thought))
+        turns.append(speaker.exchange(QUESTIONS, SENTENCES, target, {"object": name}, thought))
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 

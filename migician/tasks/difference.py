@@ -18,22 +18,10 @@ from migician.boxes import Box, is_writable
 from migician.sampling import dice, stream
 from migician.sources.index.pairs import Pair, Pairs
 from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Picture,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-)
+from migician.tasks.draft import AnswerSettings, Count, Draft, Picture, Plan, Share, Speaker, Target, Wordings
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DifferenceSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which boxes are believed, and how answers reason."""
 
     area: tuple[Share, Share] = (0.002, 0.8)
@@ -41,17 +29,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasoning: Share = 0.2
     """Of the answers with words before the box, to pairs that say what changed: those that say it, too."""
     passes: Annotated[Count, msgspec.Meta(le=2)] = 1
-    """Samples one pair may give: a second one shows its images the other way round, and tells nothing of the edit."""
+    """Samples one pair may give: a second one swaps its images and says nothing of the edit."""
     boxes_shown: bool = False
     """Whether pairs are used whose images have the box drawn on them, as all of Img-Diff is released: what is learnt
     from them is to find a red frame. Only to rebuild the published mixture."""
-    manner: Manner = Manner()
-
-    def __post_init__(self) -> None:
-        ordered("area", self.area)
 
 
-def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+def plan(pairs: Pairs, seed: int, tally: Tally, settings: DifferenceSettings) -> Iterator[Plan]:
     """(pass, pair): those with a believable box, in random order, then all of them the other way round."""
     usable = []
     for position in stream(seed, "order").permutation(len(pairs)).tolist():
@@ -66,28 +50,28 @@ def plan(pairs: Pairs, seed: int, tally: Tally, settings: Settings) -> Iterator[
         yield from ((1, position) for position in usable)
 
 
-def drafts(pairs: Pairs, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(pairs: Pairs, plans: Sequence[Plan], seed: int, settings: DifferenceSettings) -> Iterator[Draft | str]:
     """The question about one pair; the change is asked for in an image that shows it."""
     return (_draft(pairs, turn, position, seed, settings) for turn, position in plans)
 
 
-def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: Settings) -> Draft:
+def _draft(pairs: Pairs, turn: int, position: int, seed: int, settings: DifferenceSettings) -> Draft:
     pair, rng = pairs[position], dice(seed, turn, position)
     sides = _sides(pair, settings)
     side, box = sides[rng.randrange(len(sides))]
     if turn:
         side = 1 - side
     speaker = Speaker(rng, settings.manner, settings.reasoning)
-    # Where the change has one box in both images, no image need be named.
+    # Where the change has the same box in both images, the question need not name an image.
     wordings = EITHER if pair.corners_before == pair.corners_after else ONE
     thought = None if turn else _thought(pair, speaker)
-    turns = [speaker.exchange(wordings, SENTENCES, Target(side, box), image_fields(side), thought)]
+    turns = [speaker.exchange(wordings, SENTENCES, Target(side, box), thought=thought)]
     names = (pair.after, pair.before) if turn else (pair.before, pair.after)
     return speaker.draft([Picture(name) for name in names], turns)
 
 
 def _thought(pair: Pair, speaker: Speaker) -> Callable[[], str] | None:
-    """What tells of the change, where the source does."""
+    """What says what changed, where the source does."""
     description = pair.description.strip().rstrip(".")
     if not description:
         return None
@@ -96,7 +80,7 @@ def _thought(pair: Pair, speaker: Speaker) -> Callable[[], str] | None:
     return lambda: speaker.pick(reasons).format(change=change)
 
 
-def _sides(pair: Pair, settings: Settings) -> list[tuple[int, Box]]:
+def _sides(pair: Pair, settings: DifferenceSettings) -> list[tuple[int, Box]]:
     """(0 for before or 1 for after, box): where the change has a believable box."""
     return [
         (side, box)

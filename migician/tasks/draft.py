@@ -19,6 +19,20 @@ _Option = TypeVar("_Option")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """A probability, or a part of something: 0..1."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Several = Annotated[int, msgspec.Meta(ge=2)]
+
+
+class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a recipe may change of a task; a pair of numbers is (lowest, highest), both included.
+
+    Raises ValueError, naming the setting, for a pair in the wrong order.
+    """
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            match getattr(self, name):
+                case (int() | float() as low, int() | float() as high) if low > high:
+                    raise ValueError(f"{name} must be [lowest, highest], not {[low, high]}")
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -43,7 +57,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 Plan = tuple[int, ...]
-"""Which scenes, things or frames a sample is made of: all that a builder chooses before it puts it in words."""
+"""Which scenes, instances or frames a sample is made of: all that a builder chooses before it puts it in words."""
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -73,7 +87,7 @@ class Wordings(msgspec.Struct, frozen=True):
     """The ways a question is put."""
 
     benchmark: tuple[str, ...]
-    """MIG-Bench's own spelling, character for character."""
+    """MIG-Bench's own wording, character for character."""
     own: tuple[str, ...]
     """Those that a box answers."""
     naming: tuple[str, ...] = ()
@@ -91,6 +105,14 @@ class Manner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the other answers: those with a short sentence before the box."""
     labelled: Share = 0.5
     """Samples whose images are introduced as "Image-1: "; the others show the images, then ask."""
+
+
+class AnswerSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+    """And how questions and answers vary."""
+
+    reasoning: Share = 0.2
+    """Of the answers with words before the box: those that reason their way to it."""
+    manner: Manner = Manner()
 
 
 # The first is what evaluation appends to MIG-Bench questions.
@@ -131,14 +153,16 @@ class Speaker(msgspec.Struct):
         wordings: Wordings,
         sentences: Sequence[str],
         target: Target,
-        fields: dict[str, str],
+        fields: dict[str, str] | None = None,
         thought: Callable[[], str] | None = None,
     ) -> tuple[str, str]:
         """A question about one box, and its answer: the box alone, or after a `thought` or one of `sentences`.
 
-        Where `wordings` has some that ask for the image, every sentence and thought must name it.
+        `fields` are what the texts name beside the target's image, or instead of it. Where `wordings` has some that
+        ask for the image, every sentence and thought must name it.
         """
         self.targets.append(target)
+        fields = image_fields(target.image) | (fields or {})
         as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
         own = wordings.own if brief else wordings.own + wordings.naming
         wording = self.pick(wordings.benchmark if as_benchmark else own)
@@ -170,13 +194,12 @@ def image_fields(position: int) -> dict[str, str]:
     return {"number": str(position + 1), "nth": f"{position + 1}th", "ordinal": ordinal(position)}
 
 
-def ordered(name: str, pair: tuple[float, float]) -> None:
-    """Raises ValueError, naming the setting, where a (lowest, highest) pair is the wrong way round."""
-    if pair[0] > pair[1]:
-        raise ValueError(f"{name} must be [lowest, highest], not {list(pair)}")
-
-
 @functools.lru_cache(maxsize=1 << 15)  # an image is in many samples
 def picture(scenes: Scenes, image: int) -> Picture:
     """A whole image of a source."""
     return Picture(scenes.paths[image], scenes.size(image))
+
+
+def target_in(scenes: Scenes, images: Sequence[int], instance: int) -> Target:
+    """What an answer about an instance points to in a sample of `images`, of which one shows the instance."""
+    return Target(scenes.place(instance, images), scenes.box(instance), scenes.label(instance))

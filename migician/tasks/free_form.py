@@ -1,6 +1,6 @@
 """Free-form grounding: a phrase or a relation that only a look across the images resolves.
 
-Templates over annotated labels; the questions an LLM writes from captions come in a later issue.
+Templates over annotated labels; for questions that an LLM writes from captions see `migician.build.synthesis`.
 Sources: Objects365, COCO (arXiv 2501.05767, section 4.2: groups of 3-5 images). Example:
 images: three pictures, a dog only in the second
 human: Which image shows <|object_ref_start|>a dog<|object_ref_end|>? Box it.
@@ -11,37 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from migician.sampling import dice
 from migician.sources.index.scenes import Scenes
-from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-    picture,
-)
-from migician.tasks.grouping import Standing, groups, standing
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, picture, target_in
+from migician.tasks.grouping import GroupSettings, Standing, question_about, standing
+from migician.tasks.grouping import plan as plan
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import contents, only_there
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How groups are made and asked about."""
+class FreeFormSettings(GroupSettings, frozen=True, forbid_unknown_fields=True):
+    """How groups are asked about."""
 
-    images: tuple[Count, Count] = (3, 5)
-    area: tuple[Share, Share] = (0.01, 0.95)
-    """Share of its image that the object asked for covers."""
-    passes: Count = 1
-    """Groups an image may be in."""
     turns: Count = 1
     """Questions of one sample that name different objects."""
     relation: Share = 0.3
@@ -50,58 +31,37 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(brief=0.0, sentence=1.0)
 
-    def __post_init__(self) -> None:
-        ordered("images", self.images)
-        ordered("area", self.area)
-        if self.images[0] < 2:
-            raise ValueError(f"images must be two or more, not {list(self.images)}")
 
-
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups; in each pass every image is in one."""
-    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
-
-
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: FreeFormSettings) -> Iterator[Draft | str]:
     """Questions about what only one image of the group has."""
     found = standing(scenes, [images for _, _, *images in plans], settings.area)
     return (_draft(scenes, plan, one, seed, settings) for plan, one in zip(plans, found, strict=True))
 
 
-def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: Settings) -> Draft | str:
+def _draft(scenes: Scenes, plan: Plan, found: Standing, seed: int, settings: FreeFormSettings) -> Draft | str:
     turn, start, *group = plan
     speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
-    named, told, companions = found
+    named, accompanied, companions = found
     turns = []
-    # A thing that several images have can be told by what only its own image has beside it.
-    if told and (not named or speaker.chance(settings.relation)):
-        thing = speaker.pick(told)
-        position = scenes.place(thing, group)
-        companion = speaker.pick(companions[position])
-        fields = {"object": named_kind(scenes.label(thing)), "companion": named_kind(scenes.labels[companion])}
+    # An instance that several images have can be named by what only its own image shows beside it.
+    if accompanied and (not named or speaker.chance(settings.relation)):
+        instance = speaker.pick(accompanied)
+        target = target_in(scenes, group, instance)
+        companion = speaker.pick(companions[target.image])
+        fields = {"object": named_kind(scenes.label(instance)), "companion": named_kind(scenes.labels[companion])}
 
         def beside() -> str:
-            shown = contents(scenes, group, {scenes.label_number(thing), companion})
-            return only_there(shown, f"{fields['object']} together with {fields['companion']}", position)
+            shown = contents(scenes, group, {scenes.label_number(instance), companion})
+            return only_there(shown, f"{fields['object']} together with {fields['companion']}", target.image)
 
-        target = Target(position, scenes.box(thing), scenes.label(thing))
-        turns.append(speaker.exchange(RELATIONS, SENTENCES, target, image_fields(position) | fields, beside))
+        turns.append(speaker.exchange(RELATIONS, SENTENCES, target, fields, beside))
     else:
-        turns = [_named(scenes, group, thing, speaker) for thing in speaker.some(named, settings.turns)]
+        for instance in speaker.some(named, settings.turns):
+            name = named_kind(scenes.label(instance))
+            turns.append(question_about(scenes, group, instance, name, speaker, PHRASES, SENTENCES))
     if not turns:
         return "group without an object of its own kind"
     return speaker.draft([picture(scenes, image) for image in group], turns)
-
-
-def _named(scenes: Scenes, group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
-    """A question that names a thing."""
-    position, name = scenes.place(thing, group), named_kind(scenes.label(thing))
-
-    def thought() -> str:
-        return only_there(contents(scenes, group, {scenes.label_number(thing)}), name, position)
-
-    target = Target(position, scenes.box(thing), scenes.label(thing))
-    return speaker.exchange(PHRASES, SENTENCES, target, image_fields(position) | {"object": name}, thought)
 
 
 PHRASES = Wordings(

@@ -12,52 +12,26 @@ The other direction, from a box to words, is in `group_referring`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-
-import msgspec
+from collections.abc import Callable, Iterator, Sequence
 
 from migician.boxtext import reference
 from migician.sampling import dice
 from migician.sources.index.scenes import Scenes
-from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-    picture,
-)
-from migician.tasks.grouping import groups, named
+from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, picture
+from migician.tasks.grouping import GroupSettings, named, question_about
+from migician.tasks.grouping import plan as plan
 from migician.tasks.naming import named_kind
-from migician.tasks.reasoning import contents, only_there
 
 
-class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How images come together, and which phrases are believed; of both directions."""
+class PhraseSettings(GroupSettings, frozen=True, forbid_unknown_fields=True):
+    """Which phrases are believed, and how many are asked about; of both directions."""
 
-    images: tuple[Count, Count] = (3, 5)
-    area: tuple[Share, Share] = (0.01, 0.95)
-    """Share of its image that the thing asked for covers."""
     words: tuple[Count, Count] = (2, 14)
     """Of a phrase: one word is a bare category, more are often the description of a whole scene."""
     turns: tuple[Count, Count] = (1, 4)
-    passes: Count = 1
-    """Groups an image may be in."""
-
-    def __post_init__(self) -> None:
-        for name in ("images", "area", "words", "turns"):
-            ordered(name, getattr(self, name))
-        if self.images[0] < 2:
-            raise ValueError(f"images must be two or more, not {list(self.images)}")
 
 
-class Settings(Groups, frozen=True, forbid_unknown_fields=True):
+class GroundingSettings(PhraseSettings, frozen=True, forbid_unknown_fields=True):
     """And how the answer varies."""
 
     reasoning: Share = 0.2
@@ -65,103 +39,102 @@ class Settings(Groups, frozen=True, forbid_unknown_fields=True):
     manner: Manner = Manner(brief=0.2, sentence=1.0)
 
 
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Groups) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups; in each pass every image is in one."""
-    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
-
-
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: GroundingSettings) -> Iterator[Draft | str]:
     """Several turns, each about another phrase."""
-    things = named(scenes, [images for _, _, *images in plans], settings.area)
-    return (_draft(scenes, plan, found, seed, settings) for plan, found in zip(plans, things, strict=True))
+
+    def turn(group: list[int], instance: int, speaker: Speaker) -> tuple[str, str]:
+        return question_about(scenes, group, instance, called(scenes, instance), speaker, QUESTIONS, SENTENCES)
+
+    return drafts_of_phrases(scenes, plans, seed, settings, settings.manner, turn, settings.reasoning)
 
 
-def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
-    turn, start, *group = plan
-    speaker = Speaker(dice(seed, turn, start, "words"), settings.manner, settings.reasoning)
-    usable = described(scenes, found, settings.words)
-    if not usable:
-        return "group without a phrase that fits one thing only"
-    asked = speaker.some(usable, speaker.rng.randint(*settings.turns))
-    turns = [_turn(scenes, group, thing, speaker) for thing in asked]
-    return speaker.draft([picture(scenes, image) for image in group], turns)
+def drafts_of_phrases(
+    scenes: Scenes,
+    plans: Sequence[Plan],
+    seed: int,
+    settings: PhraseSettings,
+    manner: Manner,
+    turn_of: Callable[[list[int], int, Speaker], tuple[str, str]],
+    reasoning: Share = 0.0,
+) -> Iterator[Draft | str]:
+    """A draft for each group that has a usable phrase, with a turn about each of some instances of the group."""
+    found = named(scenes, [images for _, _, *images in plans], settings.area)
+    for (turn, start, *group), instances in zip(plans, found, strict=True):
+        usable = _described(scenes, instances, settings.words)
+        if not usable:
+            yield "group without a phrase that fits one thing only"
+            continue
+        speaker = Speaker(dice(seed, turn, start, "words"), manner, reasoning)
+        asked = speaker.some(usable, speaker.rng.randint(*settings.turns))
+        turns = [turn_of(group, instance, speaker) for instance in asked]
+        yield speaker.draft([picture(scenes, image) for image in group], turns)
 
 
-def _turn(scenes: Scenes, group: list[int], thing: int, speaker: Speaker) -> tuple[str, str]:
-    position, phrase = scenes.place(thing, group), called(scenes, thing)
-
-    def thought() -> str:
-        return only_there(contents(scenes, group, {scenes.label_number(thing)}), phrase, position)
-
-    target = Target(position, scenes.box(thing), scenes.label(thing))
-    return speaker.exchange(QUESTIONS, SENTENCES, target, image_fields(position) | {"phrase": phrase}, thought)
-
-
-def described(scenes: Scenes, things: list[int], words: tuple[int, int]) -> list[int]:
-    """Those of the `things` that `named` gives whose phrase no other has; where one has none, its label says it.
+def _described(scenes: Scenes, instances: list[int], words: tuple[int, int]) -> list[int]:
+    """Those of the `instances` that `named` gives whose phrase no other has; where one has none, its label says it.
 
     Phrases of too few or too many words, and those that could be taken for tokens of the model, are left out.
     """
     if not scenes.has_phrases:
-        return things
-    phrases = [_phrase(scenes, thing) for thing in things]
+        return instances
+    phrases = [_phrase(scenes, instance) for instance in instances]
     used = Counter(phrase.lower() for phrase in phrases)
     return [
-        thing
-        for thing, phrase in zip(things, phrases, strict=True)
+        instance
+        for instance, phrase in zip(instances, phrases, strict=True)
         if not phrase
         or (used[phrase.lower()] == 1 and "<" not in phrase and words[0] <= phrase.count(" ") + 1 <= words[1])
     ]
 
 
-def called(scenes: Scenes, thing: int) -> str:
-    """What to call a thing that `described` gave, marked as a reference."""
-    phrase = _phrase(scenes, thing)
-    return reference(phrase) if phrase else named_kind(scenes.label(thing))
+def called(scenes: Scenes, instance: int) -> str:
+    """What to call an instance that `_described` gave, marked as a reference."""
+    phrase = _phrase(scenes, instance)
+    return reference(phrase) if phrase else named_kind(scenes.label(instance))
 
 
-def _phrase(scenes: Scenes, thing: int) -> str:
-    return scenes.phrase(thing).strip().rstrip(".")
+def _phrase(scenes: Scenes, instance: int) -> str:
+    return scenes.phrase(instance).strip().rstrip(".")
 
 
 QUESTIONS = Wordings(
     benchmark=(
-        "Please find the bounding box coordinates for the area described by: {phrase}.",
-        "Identify the bounding box of the region described by the following expression: {phrase}.",
-        "Please locate the bounding box of the region described in this sentence: {phrase}.",
-        "Please determine the bounding box coordinates for the area described here: {phrase}.",
-        "Please specify the bounding box coordinates for the region indicated by this sentence: {phrase}.",
-        "Provide the bounding box of the region this expression refers to: {phrase}.",
-        "Please provide the bounding box coordinate of the region this sentence describes: {phrase}.",
-        "Give the bounding box of the region that this sentence refers to: {phrase}.",
-        "Provide the bounding box coordinates for the region referred to by this sentence: {phrase}.",
-        "Give the bounding box coordinates of the area mentioned in this sentence: {phrase}.",
-        "Please identify the bounding box coordinates for the area described by this sentence: {phrase}.",
+        "Please find the bounding box coordinates for the area described by: {object}.",
+        "Identify the bounding box of the region described by the following expression: {object}.",
+        "Please locate the bounding box of the region described in this sentence: {object}.",
+        "Please determine the bounding box coordinates for the area described here: {object}.",
+        "Please specify the bounding box coordinates for the region indicated by this sentence: {object}.",
+        "Provide the bounding box of the region this expression refers to: {object}.",
+        "Please provide the bounding box coordinate of the region this sentence describes: {object}.",
+        "Give the bounding box of the region that this sentence refers to: {object}.",
+        "Provide the bounding box coordinates for the region referred to by this sentence: {object}.",
+        "Give the bounding box coordinates of the area mentioned in this sentence: {object}.",
+        "Please identify the bounding box coordinates for the area described by this sentence: {object}.",
     ),
     # Phrases may be plurals ("tables and chairs"), so no verb and no pronoun stands for them.
     own=(
-        "Where in these images can you see {phrase}?",
-        "One of the images has a region that fits {phrase}. Locate this region.",
-        "Find the image with {phrase}, and box the region there.",
-        "Ground this phrase in the matching image: {phrase}.",
-        "Look through the group for {phrase} and give the coordinates.",
-        "{phrase}: find the region that these words stand for.",
-        "Point to {phrase} in the one image that fits.",
-        "I have a phrase for you: {phrase}. Return the matching box.",
-        "Match the words {phrase} with a region of one image.",
-        "Of all regions in all images, which one would you call {phrase}?",
-        "Detect what {phrase} refers to.",
-        "Mark the region called {phrase}.",
-        "Give a box for the expression {phrase}.",
-        "In the group of images, localise {phrase}.",
-        "Draw a bounding box around {phrase} in the matching image.",
+        "Where in these images can you see {object}?",
+        "One of the images has a region that fits {object}. Locate this region.",
+        "Find the image with {object}, and box the region there.",
+        "Ground this phrase in the matching image: {object}.",
+        "Look through the group for {object} and give the coordinates.",
+        "{object}: find the region that these words stand for.",
+        "Point to {object} in the one image that fits.",
+        "I have a phrase for you: {object}. Return the matching box.",
+        "Match the words {object} with a region of one image.",
+        "Of all regions in all images, which one would you call {object}?",
+        "Detect what {object} refers to.",
+        "Mark the region called {object}.",
+        "Give a box for the expression {object}.",
+        "In the group of images, localise {object}.",
+        "Draw a bounding box around {object} in the matching image.",
     ),
     naming=(
-        "Please show me {phrase}: in which image, and where?",
-        "Here is a description: {phrase}. Which part of which image fits?",
-        "Search for {phrase}. Name the image before the box.",
-        "Tell me where to find {phrase}: in which image, and in what box?",
-        "Which image contains {phrase}, and in what place?",
+        "Please show me {object}: in which image, and where?",
+        "Here is a description: {object}. Which part of which image fits?",
+        "Search for {object}. Name the image before the box.",
+        "Tell me where to find {object}: in which image, and in what box?",
+        "Which image contains {object}, and in what place?",
     ),
 )
 SENTENCES = (

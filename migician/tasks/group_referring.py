@@ -12,40 +12,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from migician.boxtext import QWEN
-from migician.sampling import dice
 from migician.sources.index.scenes import Scenes
-from migician.tasks.draft import Draft, Manner, Plan, Share, Speaker, Target, image_fields, picture
-from migician.tasks.group_grounding import Groups, called, described
-from migician.tasks.group_grounding import plan as plan
-from migician.tasks.grouping import named
+from migician.tasks.draft import Draft, Manner, Plan, Share, Speaker, image_fields, target_in
+from migician.tasks.group_grounding import PhraseSettings, called, drafts_of_phrases
+from migician.tasks.grouping import plan as plan
 
 
-class Settings(Groups, frozen=True, forbid_unknown_fields=True):
+class ReferringSettings(PhraseSettings, frozen=True, forbid_unknown_fields=True):
     """As of `group_grounding`, but nothing in the answers varies."""
 
     labelled: Share = 0.5
     """Samples whose images are introduced as "Image-1: "."""
 
 
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: ReferringSettings) -> Iterator[Draft | str]:
     """Several turns, each about another box."""
-    things = named(scenes, [images for _, _, *images in plans], settings.area)
-    return (_draft(scenes, plan, found, seed, settings) for plan, found in zip(plans, things, strict=True))
 
-
-def _draft(scenes: Scenes, plan: Plan, found: list[int], seed: int, settings: Settings) -> Draft | str:
-    turn, start, *group = plan
-    speaker = Speaker(dice(seed, turn, start, "words"), Manner(labelled=settings.labelled))
-    usable = described(scenes, found, settings.words)
-    if not usable:
-        return "group without a phrase that fits one thing only"
-    turns = []
-    for thing in speaker.some(usable, speaker.rng.randint(*settings.turns)):
-        target = Target(scenes.place(thing, group), scenes.box(thing), scenes.label(thing))
+    def turn(group: list[int], instance: int, speaker: Speaker) -> tuple[str, str]:
+        target = target_in(scenes, group, instance)
         speaker.targets.append(target)
         fields = image_fields(target.image) | {"box": QWEN.write(target.box)}
-        turns.append((speaker.pick(QUESTIONS).format(**fields), called(scenes, thing)))
-    return speaker.draft([picture(scenes, image) for image in group], turns)
+        return speaker.pick(QUESTIONS).format(**fields), called(scenes, instance)
+
+    return drafts_of_phrases(scenes, plans, seed, settings, Manner(labelled=settings.labelled), turn)
 
 
 QUESTIONS = (

@@ -1,4 +1,4 @@
-"""Groups of images for the tasks that ask across them, and which things stand out in one."""
+"""Groups of images for the tasks that ask across them, and which instances stand out in one."""
 
 from __future__ import annotations
 
@@ -12,33 +12,41 @@ from numpy.typing import NDArray
 from migician.sampling import stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
-from migician.tasks.draft import Plan
+from migician.tasks.draft import Count, Plan, Several, Share, Speaker, TaskSettings, Wordings, target_in
+from migician.tasks.reasoning import contents, only_there
 
 REPEATED = "group made before"
 
 
-class Made:
-    """Which groups there have been, in whatever order their members are."""
+class GroupSettings(TaskSettings, frozen=True, forbid_unknown_fields=True):
+    """How images come together, and what is asked for in them."""
 
-    def __init__(self) -> None:
-        self._keys: set[int] = set()
+    images: tuple[Several, Several] = (3, 5)
+    area: tuple[Share, Share] = (0.01, 0.95)
+    """Share of its image that the instance asked for covers."""
+    passes: Count = 1
+    """Groups an image may be in."""
 
-    def is_new(self, group: Sequence[int]) -> bool:
-        """Whether a group has not been seen before; from now on it has."""
-        # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
-        key = hash(tuple(sorted(group)))
-        if key in self._keys:
-            return False
-        self._keys.add(key)
-        return True
+
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: GroupSettings) -> Iterator[Plan]:
+    """(pass, start, images ...): random groups; in each pass every image is in one."""
+    return groups(range(len(scenes)), settings.images, settings.passes, seed, tally)
+
+
+def is_new(group: Sequence[int], made: set[int]) -> bool:
+    """Whether a group is not among those `made`, in any order of its members; it is added to them."""
+    # A hash takes a quarter of the memory of the group; where two of a million fall together, one group is lost.
+    key, count = hash(tuple(sorted(group))), len(made)
+    made.add(key)
+    return len(made) > count
 
 
 def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int, tally: Tally) -> Iterator[Plan]:
-    """(pass, start, images ...): random groups of `images` (fewest, most); in each pass every image is in one.
+    """(pass, start, images ...): random groups of `images` (min, max); in each pass every image is in one.
 
-    No group comes again in a later pass.
+    No group is repeated in a later pass.
     """
-    made = Made()
+    made: set[int] = set()
     for turn in range(passes):
         order = stream(seed, "order", turn).permutation(np.asarray(among, np.int64))
         sizes = stream(seed, "sizes", turn).integers(*images, size=len(order) // images[0], endpoint=True)
@@ -48,7 +56,7 @@ def groups(among: Sequence[int], images: tuple[int, int], passes: int, seed: int
             if len(group) < images[0]:
                 break
             # Within a pass no image comes again.
-            if passes == 1 or made.is_new(group):
+            if passes == 1 or is_new(group, made):
                 yield turn, start, *group
             else:
                 tally.add(REPEATED)
@@ -62,12 +70,12 @@ class Inside(NamedTuple):
 
     group_of: NDArray[np.int64]
     """(images,): the group that each image is of."""
-    things: NDArray[np.int64]
-    """(things,): all that the images have a box of."""
+    instances: NDArray[np.int64]
+    """(instances,): all that the images have a box of."""
     rows: NDArray[np.int64]
-    """(things,): which of the images each is in."""
+    """(instances,): which of the images each is in."""
     times: NDArray[np.int64]
-    """(things,): in how many images of its group the label of each is, with a box or without."""
+    """(instances,): in how many images of its group the label of each is, with a box or without."""
     common: NDArray[np.int64]
     """(groups,): how many labels all images of a group have."""
 
@@ -78,60 +86,60 @@ def inside(scenes: Scenes, groups: Sequence[Sequence[int]]) -> Inside:
     images = np.fromiter(itertools.chain.from_iterable(groups), np.int64, sizes.sum())
     group_of = np.repeat(np.arange(len(groups)), sizes)
     places = np.arange(len(images)) - (sizes.cumsum() - sizes)[group_of]
-    kinds, most = max(1, len(scenes.labels)), sizes.max(initial=1)
+    kinds, max_size = max(1, len(scenes.labels)), sizes.max(initial=1)
 
     def keys(rows: NDArray[np.int64], labels: NDArray[np.uint32]) -> NDArray[np.int64]:
-        numbers: NDArray[np.int64] = (group_of[rows] * kinds + labels) * most + places[rows]
+        numbers: NDArray[np.int64] = (group_of[rows] * kinds + labels) * max_size + places[rows]
         return numbers
 
-    things, rows = scenes.things_in(images)
-    boxed = keys(rows, scenes.label_of[things])
+    instances, rows = scenes.instances_in(images)
+    boxed = keys(rows, scenes.label_of[instances])
     unboxed, unboxed_rows = scenes.unboxed_in(images)
     once = _once(np.concatenate([boxed, keys(unboxed_rows, unboxed)]))  # a label counts once an image
-    starts = np.flatnonzero(np.diff(once // most, prepend=-1))
+    starts = np.flatnonzero(np.diff(once // max_size, prepend=-1))
     counts = np.diff(starts, append=len(once))
-    owner = once[starts] // (kinds * most)
+    owner = once[starts] // (kinds * max_size)
     common = np.bincount(owner[counts == sizes[owner]], minlength=len(groups))
-    return Inside(group_of, things, rows, np.repeat(counts, counts)[np.searchsorted(once, boxed)], common)
+    return Inside(group_of, instances, rows, np.repeat(counts, counts)[np.searchsorted(once, boxed)], common)
 
 
 def named(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[list[int]]:
-    """For each of `groups` of images, the things that their label or their phrase tells from all others of it.
+    """For each of `groups` of images, the instances that only their label or their phrase fits.
 
-    No other image of the group has the label; in its own image a thing is the only one of its label, or has a
-    phrase. A phrase without a label does too. Things must cover `area` (lowest, highest) of their image.
+    No other image of the group has the label; in its own image an instance is the only one of its label, or has a
+    phrase. A phrase without a label does too. Instances must cover `area` (lowest, highest) of their image.
     """
     found = inside(scenes, groups)
-    things = found.things
-    told = scenes.marks[things] & ALONE > 0
+    instances = found.instances
+    unique = scenes.marks[instances] & ALONE > 0
     elsewhere = found.times > 1
     if scenes.has_phrases:
-        told |= scenes.described[things]
-        elsewhere &= scenes.label_of[things] != scenes.nameless
-    return _by_group(found, scenes.fitting_ones(area, things) & told & ~elsewhere)
+        unique |= scenes.described[instances]
+        elsewhere &= scenes.label_of[instances] != scenes.nameless
+    return _by_group(found, scenes.fitting_ones(area, instances) & unique & ~elsewhere)
 
 
 class Standing(NamedTuple):
-    """What stands out in a group: things that are the only ones of their label in their image."""
+    """What stands out in a group: instances that are the only ones of their label in their image."""
 
     named: list[int]
     """Those that `named` gives by their label."""
-    told: list[int]
+    accompanied: list[int]
     """Those whose label other images have too, but whose own image has companions."""
     companions: list[list[int]]
     """For each image the labels of its boxes that no other image of the group has."""
 
 
 def standing(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float, float]) -> Iterator[Standing]:
-    """What stands out in each of `groups` of images; things must cover `area` (lowest, highest) of their image."""
+    """What stands out in each of `groups` of images; instances must cover `area` (lowest, highest) of their image."""
     found = inside(scenes, groups)
-    labels, kinds = scenes.label_of[found.things], max(1, len(scenes.labels))
+    labels, kinds = scenes.label_of[found.instances], max(1, len(scenes.labels))
     only = found.times == 1
     beside = only & (labels != scenes.nameless)
     company = _once(found.rows[beside] * kinds + labels[beside])
     ends = np.searchsorted(company, np.arange(len(found.group_of) + 1) * kinds)
     companions = _cut((company % kinds).tolist(), ends)
-    clear = scenes.clear_ones(area, found.things)
+    clear = scenes.clear_ones(area, found.instances)
     return map(
         Standing,
         _by_group(found, clear & only),
@@ -140,10 +148,28 @@ def standing(scenes: Scenes, groups: Sequence[Sequence[int]], area: tuple[float,
     )
 
 
+def question_about(
+    scenes: Scenes,
+    group: Sequence[int],
+    instance: int,
+    name: str,
+    speaker: Speaker,
+    questions: Wordings,
+    sentences: Sequence[str],
+) -> tuple[str, str]:
+    """A question that finds an instance by a `name` which only its own image of the group fits, and the answer."""
+    target = target_in(scenes, group, instance)
+
+    def thought() -> str:
+        return only_there(contents(scenes, group, {scenes.label_number(instance)}), name, target.image)
+
+    return speaker.exchange(questions, sentences, target, {"object": name}, thought)
+
+
 def _by_group(found: Inside, chosen: NDArray[np.bool_]) -> Iterator[list[int]]:
-    """The `chosen` (things,) of each group."""
+    """The `chosen` (instances,) of each group."""
     owner = found.group_of[found.rows[chosen]]
-    return _cut(found.things[chosen].tolist(), np.searchsorted(owner, np.arange(len(found.common) + 1)))
+    return _cut(found.instances[chosen].tolist(), np.searchsorted(owner, np.arange(len(found.common) + 1)))
 
 
 def _cut(numbers: list[int], ends: NDArray[np.int64]) -> Iterator[list[int]]:

@@ -25,7 +25,7 @@ _AS_YOU = re.compile(r"eu|ew|one(?:s|-|\b)|once|u(?:-|fo|k|rin|s[aeu]|t[eio])|un
 """Vowels that sound like a consonant: a European, a one-piece, a ukulele, a urinal, a utensil, a unicorn."""
 _SILENT_H = re.compile("h(?:eir|onest|onou?r|our)", re.IGNORECASE)
 _SPELT_WITH_VOWEL = re.compile(r"[AEFHILMNORSX](?:[A-Z]|-|\b)|8|1[18]\b")
-"""What is read letter by letter and begins with a vowel: an SUV, an X-ray, an 8-ball."""
+"""What is read letter by letter and begins with a vowel sound: an SUV, an X-ray, an 8-ball."""
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def with_article(label: str) -> str:
 
 
 def _cased(label: str) -> str:
-    """In small letters but for acronyms and names."""
+    """In lower case, except acronyms and names."""
     is_mixed = any(letter.islower() for letter in label)
 
     def cased(word: re.Match[str]) -> str:
@@ -88,54 +88,48 @@ def _begins_with_vowel(words: str) -> bool:
     return not words[:2].isupper() and words[0].lower() in "aeiou" and not _AS_YOU.match(words)
 
 
-_PHRASES = {
+_PROPER = """
+    Border collie, Border terrier, Bouvier des Flandres, Chesapeake Bay retriever, Dandie Dinmont, Gordon setter,
+    Great Dane, Great Pyrenees, Greater Swiss Mountain dog, Kerry Blue terrier, Model T, Norfolk terrier, Saint Bernard,
+    Walker hound, West Highland white terrier
+"""
+"""Names of a kind whose words have capitals in no other label."""
+
+_PHRASES = {" ".join(name.split()).lower(): f"a {' '.join(name.split())}" for name in _PROPER.split(",")} | {
     # Names that mean more or something else than they say.
     "american football": "an American football",
     "badminton": "a shuttlecock",
     "band aid": "a Band-Aid",
     "bar soap": "a bar of soap",
-    "border collie": "a Border collie",
-    "border terrier": "a Border terrier",
-    "bouvier des flandres": "a Bouvier des Flandres",
     "bread/bun": "bread or a bun",
     "canned": "canned food",
-    "chesapeake bay retriever": "a Chesapeake Bay retriever",
     "cosplay": "a person in costume",
     "crock pot": "a Crock-Pot",
     "curling": "a curling stone",
     "dancingshoe": "a dancing shoe",
-    "dandie dinmont": "a Dandie Dinmont",
     "electricfan": "an electric fan",
     "electronic stove and gas stove": "an electronic stove or gas stove",
     "extractor": "an extractor hood",
     "formula 1": "a Formula 1 car",
     "french": "a French horn",
     "gametarget": "a game target",
-    "gordon setter": "a Gordon setter",
     "granny smith": "a Granny Smith apple",
-    "great dane": "a Great Dane",
-    "great pyrenees": "a Great Pyrenees",
-    "greater swiss mountain dog": "a Greater Swiss Mountain dog",
     "head cabbage": "a head of cabbage",
     "head phone": "headphones",
     "hockey": "a hockey stick",
     "hotair balloon": "a hot-air balloon",
     "jean": "jeans",
-    "kerry blue terrier": "a Kerry Blue terrier",
     "kiwi fruit": "a kiwi fruit",
     "licenseplate": "a license plate",
     "meat ball": "a meatball",
     "meat balls": "meatballs",
     "misc": "an object",
-    "model t": "a Model T",
-    "norfolk terrier": "a Norfolk terrier",
     "old english sheepdog": "an Old English sheepdog",
     "pajama": "pajamas",
     "pine apple": "a pineapple",
     "racing": "a racing car",
     "rubiccube": "a Rubik's Cube",
     "rule": "a ruler",
-    "saint bernard": "a Saint Bernard",
     "sepia": "a cuttlefish",
     "skatingshoe": "a skating shoe",
     "sky": "the sky",
@@ -149,12 +143,10 @@ _PHRASES = {
     "tong": "tongs",
     "trash bin can": "a trash can",
     "upright": "an upright piano",
-    "walker hound": "a Walker hound",
     "web site": "a website",
-    "west highland white terrier": "a West Highland white terrier",
     "yoyo": "a yo-yo",
 }
-"""Whole labels, in small letters, without brackets."""
+"""Whole labels, in lower case, without brackets."""
 
 _NAMES = """
     ATM ATV BMX BMW CD CPR CRT DVD GPS HDTV LCD LED MP MRI PC PVC RV SUV TV UFO UPS USB VCR VHS iPad iPhone iPod
@@ -178,12 +170,12 @@ _UNCOUNTED = """
     tableware tape thatch tofu toothpaste traffic underwear vegetation velvet water wheat wine wood wool
 """
 _NO_ARTICLE = frozenset([*_UNCOUNTED.split(), "mashed potato", "toilet tissue", "shower gel", "lettering", "seating"])
-"""Nouns, in small letters, that no article goes with though they are no plurals."""
+"""Nouns in lower case that take no article although they are not plurals."""
 
 _PLURALS = frozenset(
     ["children", "feet", "geese", "men", "mice", "people", "police", "skis", "taxis", "teeth", "women"]
 )
-"""Plurals that do not look it."""
+"""Plurals that do not look like plurals."""
 
 _SINGULARS = frozenset(["atlas", "canvas", "christmas", "gas", "lens", "patas", "series", "species", "triceratops"])
 """Singulars that look like plurals."""

@@ -25,29 +25,17 @@ from migician.boxtext import QWEN
 from migician.sampling import dice, stream
 from migician.sources.index.tracks import Tracks
 from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Picture,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-)
+from migician.tasks.draft import AnswerSettings, Count, Draft, Picture, Plan, Several, Share, Speaker, Target, Wordings
 from migician.tasks.reasoning import course
 from migician.tasks.windows import Kind, Search, Window
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrackingSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """What a tracking sample looks like."""
 
-    frames: tuple[Count, Count] = (4, 6)
+    frames: tuple[Several, Several] = (4, 6)
     seconds: tuple[Seconds, Seconds] = (1.0, 3.3)
     """From one frame shown to the next, MIG-Bench's; less where the sequence is short."""
     passes: Count = 2
@@ -64,30 +52,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the others: samples that ask for the object in every later frame, where several are and all are known."""
     turns: Count = 1
     """Questions of the rest, each about another later frame."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
-    manner: Manner = Manner()
-
-    def __post_init__(self) -> None:
-        ordered("frames", self.frames)
-        ordered("seconds", self.seconds)
-        if self.frames[0] < 2:
-            raise ValueError(f"frames must be two or more, not {list(self.frames)}")
 
 
-def plan(tracks: Tracks, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
+def plan(tracks: Tracks, seed: int, tally: Tally, settings: TrackingSettings) -> Iterator[Plan]:
     """(pass, track): sequences in random order, pass after pass until `settings.passes`."""
     for turn in range(settings.passes):
         for track in stream(seed, "order", turn).permutation(len(tracks)).tolist():
             yield turn, track
 
 
-def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(tracks: Tracks, plans: Sequence[Plan], seed: int, settings: TrackingSettings) -> Iterator[Draft | str]:
     """Frames of the sequence at one interval, the first of which shows the object."""
     return (_draft(tracks, turn, track, seed, settings) for turn, track in plans)
 
 
-def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings) -> Draft | str:
+def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: TrackingSettings) -> Draft | str:
     rng = dice(seed, turn, track)
     search = Search(tracks, track, turn, settings.passes, settings.area)
     shape = search.shape(settings.frames, settings.seconds, rng)
@@ -119,25 +98,22 @@ def _draft(tracks: Tracks, turn: int, track: int, seed: int, settings: Settings)
     pictures = [Picture(tracks.paths[frame], tracks.size(frame)) for frame in window.frames]
     boxes = [tracks.box(frame) if tracks.is_seen(frame) else None for frame in window.frames]
     if place == 0:
-        everywhere = _shuffled if shuffled else _everywhere
-        return everywhere(pictures, boxes, tracks.label(track), speaker)
+        if shuffled:
+            return _shuffled(pictures, boxes, tracks.label(track), speaker)
+        question = speaker.pick(ALL).format(box=_written(boxes[0]))
+        return speaker.draft(pictures, [(question, _listed(boxes, 0, tracks.label(track), speaker))])
     more = speaker.some(search.others(window, kind), settings.turns - 1) if settings.turns > 1 else []
     turns = [
         speaker.exchange(
             ONE,
             SENTENCES,
             Target(position, tracks.box(window.frames[position]), tracks.label(track)),
-            image_fields(position) | {"box": _written(boxes[0])},
+            {"box": _written(boxes[0])},
             functools.partial(course, boxes[: position + 1]),
         )
         for position in [*window.asked, *more]
     ]
     return speaker.draft(pictures, turns)
-
-
-def _everywhere(pictures: list[Picture], boxes: list[Box | None], label: str, speaker: Speaker) -> Draft:
-    question = speaker.pick(ALL).format(box=_written(boxes[0]))
-    return speaker.draft(pictures, [(question, _listed(boxes, 0, label, speaker))])
 
 
 def _listed(boxes: list[Box | None], given: int, label: str, speaker: Speaker) -> str:

@@ -14,34 +14,35 @@ from migician.sources.index.scenes import Scenes
 from migician.tasks.naming import with_article
 
 _LISTED = 3
-"""Kinds of objects that are told of an image, but for those that matter."""
+"""Kinds of objects that are listed per image, not counting those that matter."""
 _ROWS, _COLUMNS = ("at the top", "", "at the bottom"), ("left", "", "right")
 
 
-def contents(scenes: Scenes, images: Sequence[int], telling: set[int]) -> str:
-    """What each of `images` shows: some of its labels, those of `telling` (numbers) always among them."""
-    told, telling = [], telling - {scenes.nameless}
+def contents(scenes: Scenes, images: Sequence[int], needed: set[int]) -> str:
+    """What each of `images` shows: some of its labels, those of `needed` (numbers) always among them."""
+    sentences, needed = [], needed - {scenes.nameless}
     for position, image in enumerate(images, start=1):
         labels = scenes.labels_in(image)
-        shown = sorted(telling.intersection(labels), key=labels.index)
+        shown = sorted(needed.intersection(labels), key=labels.index)
         for label in labels:
             if len(shown) >= _LISTED:
                 break
             if label not in shown and label != scenes.nameless:
                 shown.append(label)
         if shown:
-            told.append(f"Image-{position} shows {_listed([with_article(scenes.labels[label]) for label in shown])}.")
-    return " ".join(told)
+            names = _listed([with_article(scenes.labels[label]) for label in shown])
+            sentences.append(f"Image-{position} shows {names}.")
+    return " ".join(sentences)
 
 
-def only_there(told: str, what: str, position: int) -> str:
-    """That nothing but one image shows `what`, after `told`, the contents of all."""
-    return f"{told} Only the {ordinal(position)} image shows {what}. In the {ordinal(position)} image, here:".strip()
+def only_there(shown: str, what: str, position: int) -> str:
+    """That nothing but one image shows `what`, after `shown`, the contents of all."""
+    return f"{shown} Only the {ordinal(position)} image shows {what}. In the {ordinal(position)} image, here:".strip()
 
 
-def shared(told: str, what: str, position: int) -> str:
-    """That all images show `what`, after `told`, the contents of all."""
-    return f"{told} Each of them shows {what}. In the {ordinal(position)} image, here:".strip()
+def shared(shown: str, what: str, position: int) -> str:
+    """That all images show `what`, after `shown`, the contents of all."""
+    return f"{shown} Each of them shows {what}. In the {ordinal(position)} image, here:".strip()
 
 
 def counterpart(what: str, box: Box) -> str:

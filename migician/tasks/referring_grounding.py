@@ -11,33 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 
 from migician.sampling import dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
-from migician.tasks.draft import (
-    Count,
-    Draft,
-    Manner,
-    Plan,
-    Share,
-    Speaker,
-    Target,
-    Wordings,
-    image_fields,
-    ordered,
-    picture,
-)
+from migician.tasks.draft import AnswerSettings, Count, Draft, Plan, Share, Speaker, Wordings, picture, target_in
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
 
 _BLOCK = 4096
-"""Things that are looked at together."""
+"""Instances that are checked together."""
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which images show an object and which hide it."""
 
     shown: tuple[Share, Share] = (0.3, 1.0)
@@ -46,19 +33,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the second image that the object covers. The paper gives no figure."""
     passes: Count = 1
     """Samples one second image may give at most, each with another first image."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
-    manner: Manner = Manner()
-
-    def __post_init__(self) -> None:
-        ordered("shown", self.shown)
-        ordered("hidden", self.hidden)
 
 
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, hidden thing, shown thing): the hidden in random order, each with a shown one of its label.
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> Iterator[Plan]:
+    """(pass, hidden instance, shown instance): the hidden in random order, each with a shown one of its label.
 
-    The order is the same in each pass, so that the shown ones of a thing can follow one another: none comes again.
+    The order is the same in each pass, so that each gives an instance the next of its shown ones: no sample repeats.
     """
     tally.add_marked("several of the label in the image", scenes.marks & ALONE == 0)
     shown = scenes.by_label(scenes.clear_ones(settings.shown))
@@ -66,33 +46,32 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     for turn in range(settings.passes):
         order, chances = stream(seed, "order").permutation(hidden), stream(seed, "examples")
         for start in range(0, len(order), _BLOCK):
-            things = order[start : start + _BLOCK]
-            columns = things, scenes.label_of[things], chances.random(len(things))
-            for thing, label, chance in zip(*(column.tolist() for column in columns), strict=True):
+            instances = order[start : start + _BLOCK]
+            columns = instances, scenes.label_of[instances], chances.random(len(instances))
+            for instance, label, chance in zip(*(column.tolist() for column in columns), strict=True):
                 examples = shown.get(label)
                 if examples is None or turn >= len(examples):
                     tally.add("label not shown large once more" if turn else "label never shown large")
                     continue
-                # A label can be alone in an image only once, so the two images differ unless the things are one.
+                # A label can be alone in an image only once, so the two images differ unless the instances are one.
                 example = int(examples[(int(chance * len(examples)) + turn) % len(examples)])
-                if example != thing:
-                    yield turn, thing, example
+                if example != instance:
+                    yield turn, instance, example
 
 
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: ExampleSettings) -> Iterator[Draft | str]:
     """The question about one pair of images."""
-    things = np.array([(shown, hidden) for _, hidden, shown in plans], np.int64).reshape(-1, 2)
-    for plan, images in zip(plans, scenes.images_of(things).tolist(), strict=True):
+    instances = np.array([(shown, hidden) for _, hidden, shown in plans], np.int64).reshape(-1, 2)
+    for plan, images in zip(plans, scenes.images_of(instances).tolist(), strict=True):
         yield _draft(scenes, plan, images, seed, settings)
 
 
-def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: Settings) -> Draft:
+def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: ExampleSettings) -> Draft:
     turn, hidden, _ = plan
     speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner, settings.reasoning)
-    label, box = scenes.label(hidden), scenes.box(hidden)
-    fields = image_fields(1) | {"object": named_kind(label)}
-    target = Target(1, box, label)
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, fields, lambda: counterpart(fields["object"], box))]
+    target = target_in(scenes, images, hidden)
+    name = named_kind(target.label)
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, {"object": name}, lambda: counterpart(name, target.box))]
     return speaker.draft([picture(scenes, image) for image in images], turns)
 
 

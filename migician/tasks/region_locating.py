@@ -13,16 +13,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.boxes import Box, Size, iou_pairs, writable
+from migician.boxes import Size, iou_pairs, writable
 from migician.sampling import dice, stream
 from migician.sources.index.columns import fractions
 from migician.sources.index.scenes import Scenes
 from migician.sources.scenes import Tally
 from migician.tasks.draft import (
+    AnswerSettings,
     Count,
     Draft,
     Manner,
@@ -30,26 +30,25 @@ from migician.tasks.draft import (
     Plan,
     Share,
     Speaker,
-    Target,
     Wordings,
     image_fields,
-    ordered,
     picture,
+    target_in,
 )
 from migician.tasks.naming import with_article
 from migician.tasks.reasoning import origin
 
 _BLOCK = 1 << 16
-"""Images that are looked at together."""
+"""Images that are checked together."""
 _TOKEN_PX = 28
 """Side of the square that Qwen2-VL makes one token of."""
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RegionSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Which regions are cut out, and of which images."""
 
     min_boxes: Count = 11
-    """Fewest boxes in the source image: crowded images make the question hard."""
+    """Least number of boxes in the source image: crowded images make the question hard."""
     aspect: tuple[float, float] = (0.5, 2.0)
     """Of a region, width over height in pixels."""
     area: tuple[Share, Share] = (0.2, 0.49)
@@ -61,20 +60,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """IoU from which two regions count as the same."""
     passes: Count = 1
     """Samples one image may give at most, each about another of its regions."""
-    reasoning: Share = 0.2
-    """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(sentence=0.2)
 
-    def __post_init__(self) -> None:
-        ordered("aspect", self.aspect)
-        ordered("area", self.area)
-        ordered("regions", self.regions)
 
+def plan(scenes: Scenes, seed: int, tally: Tally, settings: RegionSettings) -> Iterator[Plan]:
+    """(pass, image, instance asked for, other instances ...): images with usable regions, in random order.
 
-def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterator[Plan]:
-    """(pass, image, thing asked for, other things ...): images with usable regions, in random order.
-
-    The order is the same in each pass, and another region is asked for: none comes again.
+    The order is the same in each pass, and another region is asked for: no sample repeats.
     """
     blocks = [
         _usable(scenes, np.arange(start, min(start + _BLOCK, len(scenes))), tally, settings)
@@ -86,27 +78,27 @@ def plan(scenes: Scenes, seed: int, tally: Tally, settings: Settings) -> Iterato
     first = stream(seed, "asked").random(len(images))
     for turn in range(settings.passes):
         for position in stream(seed, "order").permutation(len(images)).tolist():
-            things = usable[ends[position] : ends[position + 1]].tolist()
-            if turn < len(things):
-                at = (int(first[position] * len(things)) + turn) % len(things)
-                yield turn, int(images[position]), things[at], *things[:at], *things[at + 1 :]
+            instances = usable[ends[position] : ends[position + 1]].tolist()
+            if turn < len(instances):
+                at = (int(first[position] * len(instances)) + turn) % len(instances)
+                yield turn, int(images[position]), instances[at], *instances[:at], *instances[at + 1 :]
             else:
                 tally.add("no other region in the image")
 
 
-def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: Settings) -> NDArray[np.int64]:
-    """The things of `images`, in order, that give a region; images and things that do not are counted by reason."""
+def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: RegionSettings) -> NDArray[np.int64]:
+    """The instances of `images`, in order, that give a region; what does not is counted by reason."""
     crowded = images[np.diff(scenes.ends[images[0] : images[-1] + 2]) >= settings.min_boxes]
     tally.add("image with too few boxes", len(images) - len(crowded))
-    things, rows = scenes.things_in(crowded)
+    instances, rows = scenes.instances_in(crowded)
     sizes = scenes.sizes[crowded[rows]].astype(np.int64)
-    crops = _crops(scenes, things, sizes)
+    crops = _crops(scenes, instances, sizes)
     width, height = crops[:, 2] - crops[:, 0], crops[:, 3] - crops[:, 1]
     share = width * height / (sizes[:, 0] * sizes[:, 1])
     aspect = width / np.maximum(height, 1)
-    left = np.ones(len(things), bool)
+    left = np.ones(len(instances), bool)
     for reason, refused in (
-        ("region without area", (width < 1) | (height < 1) | ~writable(fractions(scenes.corners[things]))),
+        ("region without area", (width < 1) | (height < 1) | ~writable(fractions(scenes.corners[instances]))),
         ("region too long or too flat", (aspect < settings.aspect[0]) | (aspect > settings.aspect[1])),
         ("region too small or too large for its image", (share < settings.area[0]) | (share > settings.area[1])),
         ("region with too few pixels", width * height < settings.min_pixels),
@@ -117,22 +109,17 @@ def _usable(scenes: Scenes, images: NDArray[np.int64], tally: Tally, settings: S
     tally.add("image without a usable region", len(crowded) - len(np.unique(rows[left])))
     different = _different(crops[left], rows[left], settings.overlap)
     tally.add_marked("region much like another", ~different)
-    return things[left][different]
+    return instances[left][different]
 
 
-def _crops(scenes: Scenes, things: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 4): the whole pixels nearest to each box; `sizes` (n, 2) of images."""
-    return np.rint(fractions(scenes.corners[things]) * np.tile(sizes, 2)).astype(np.int64)
-
-
-def _crop(box: Box, size: Size) -> tuple[int, int, int, int]:
-    """As `_crops`, of one box."""
-    x1, y1, x2, y2 = box.to_pixels(size)
-    return round(x1), round(y1), round(x2), round(y2)
+def _crops(scenes: Scenes, instances: NDArray[np.int64], sizes: NDArray[np.int64] | Size) -> NDArray[np.int64]:
+    """(n, 4): the whole pixels nearest to each box of `instances` (n,); `sizes` (n, 2) or (2,) of images."""
+    crops: NDArray[np.int64] = np.rint(fractions(scenes.corners[instances]) * np.tile(sizes, 2)).astype(np.int64)
+    return crops
 
 
 def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:
-    """(n,): whether no earlier crop of the same image (`rows`, sorted) that is kept itself overlaps one by so much."""
+    """(n,): whether no kept earlier crop of the same image (`rows`, sorted) has an IoU of `overlap` or more with it."""
     kept = np.ones(len(crops), bool)
     alike: list[tuple[int, int]] = []
     for distance in itertools.count(1):
@@ -146,31 +133,31 @@ def _different(crops: NDArray[np.int64], rows: NDArray[np.int64], overlap: float
     return kept
 
 
-def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Settings) -> Iterator[Draft | str]:
+def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: RegionSettings) -> Iterator[Draft | str]:
     """A whole image and some of its regions, one of which is asked for."""
     return (_draft(scenes, plan, seed, settings) for plan in plans)
 
 
-def _draft(scenes: Scenes, plan: Plan, seed: int, settings: Settings) -> Draft:
-    turn, image, thing, *others = plan
+def _draft(scenes: Scenes, plan: Plan, seed: int, settings: RegionSettings) -> Draft:
+    turn, image, instance, *others = plan
     rng, size = dice(seed, turn, image, "words"), scenes.size(image)
     lowest, highest = (min(count, len(others) + 1) for count in settings.regions)
     shown = rng.sample(others, rng.randint(lowest, highest) - 1)
     asked = rng.randrange(len(shown) + 1)
-    shown.insert(asked, thing)
-    crops = [_crop(scenes.box(one), size) for one in shown]
+    shown.insert(asked, instance)
+    crops = _crops(scenes, np.array(shown), size).tolist()
     speaker = Speaker(rng, settings.manner, settings.reasoning)
     # The regions are counted from 1 behind the source image, so region 1 is Image-2.
     fields = image_fields(asked) | {"image": str(asked + 2)}
     # The answer is the annotation's own box; the crop is cut at the whole pixels nearest to it.
-    label, box = scenes.label(thing), scenes.box(thing)
+    target = target_in(scenes, [image], instance)
 
     def thought() -> str:
-        return origin(with_article(label) if label else "", asked + 2, box)
+        return origin(with_article(target.label) if target.label else "", asked + 2, target.box)
 
-    turns = [speaker.exchange(QUESTIONS, SENTENCES, Target(0, box, label), fields, thought)]
+    turns = [speaker.exchange(QUESTIONS, SENTENCES, target, fields, thought)]
     source = picture(scenes, image)
-    return speaker.draft([source, *(Picture(source.image, size, crop) for crop in crops)], turns)
+    return speaker.draft([source, *(Picture(source.image, size, tuple(crop)) for crop in crops)], turns)
 
 
 QUESTIONS = Wordings(

@@ -1,4 +1,4 @@
-"""A few frames of a sequence, so chosen that the answer is not the box in the question.
+"""A few frames of a sequence, chosen so that the answer is not the box in the question.
 
 Most objects hardly move in a second: taken anywhere, half of the boxes asked for would overlap the given box by half
 and more, and a model would learn to copy it. Of MIG-Bench's answers 13% do. Here a box is "near" the given one from an
@@ -31,7 +31,7 @@ _REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many frames, and how many frames of the sequence lie between them: as drawn, and at least and at most."""
+    """How many frames, and how many frames of the sequence lie between them: as drawn, and the bounds."""
 
     count: int
     step: int

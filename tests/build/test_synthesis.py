@@ -22,9 +22,9 @@ from PIL import Image
 from scripted_server import Body, Script, answer, served, step, text_of
 
 from migician.boxtext import parse_boxes
-from migician.build.exclusion import BY_NAME, MIG_BENCH
-from migician.build.synthesis import Settings, synthesise
-from migician.build.synthesis.pipeline import plan
+from migician.build.decontamination import BY_NAME, MIG_BENCH
+from migician.build.synthesis import SynthesisSettings, synthesise
+from migician.build.synthesis.pipeline import dry_run
 from migician.errors import UserError
 from migician.samples.sample import read_samples
 from migician.sources import coco
@@ -74,7 +74,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def run(photos: Path, folder: Path, url: str, **changed: Any) -> Any:
-    settings = Settings(**MODELS, **changed.pop("settings", {}))
+    settings = SynthesisSettings(**MODELS, **changed.pop("settings", {}))
     given = {"server": url, "cache": folder / "cache", "count": 6, **changed}
     return synthesise({"coco": photos}, folder / given.pop("out", "out"), settings, **given)
 
@@ -101,7 +101,7 @@ class TestSamples:
                     known = found["objects"][place - 1]
                     scene: Scene = scenes[found["scene"]]
                     assert one.images[image - 1].endswith(scene.image.name)
-                    annotated = scene.things[known["annotation"]].box
+                    annotated = scene.instances[known["annotation"]].box
                     assert mention.image == image - 1
                     assert list(mention.box.to_permille()) == known["box_permille"]
                     assert known["refined"] == (known["box_permille"] != list(annotated.to_permille()))
@@ -148,7 +148,7 @@ class TestSamples:
         card = json.loads((tmp_path / "out" / "card.json").read_text())
         assert card["parts"][0]["refused"][BY_NAME] in (1, 2) and card["mig_bench"]["left_out"]
         planned, kept = (
-            plan({"coco": photos}, Settings(**MODELS), cache=tmp_path, count=60, exclude=exclude)
+            dry_run({"coco": photos}, SynthesisSettings(**MODELS), cache=tmp_path, count=60, exclude=exclude)
             for exclude in (MIG_BENCH, None)
         )
         assert kept.groups - planned.groups == card["parts"][0]["refused"][BY_NAME]
@@ -327,14 +327,16 @@ class TestRefusals:
                 run(photos, tmp_path, "http://127.0.0.1:9", **changed)
             assert "secret" not in str(caught.value)
         with pytest.raises(UserError, match="unknown source 'got10k'"):
-            synthesise({"got10k": photos}, tmp_path / "o", Settings(**MODELS), server="", cache=tmp_path, count=1)
+            synthesise(
+                {"got10k": photos}, tmp_path / "o", SynthesisSettings(**MODELS), server="", cache=tmp_path, count=1
+            )
 
 
 class TestPlan:
     def test_the_estimate_is_what_a_good_run_costs(
         self, photos: Path, tmp_path: Path, script: Script, url: str
     ) -> None:
-        planned = plan({"coco": photos}, Settings(**MODELS), cache=tmp_path / "cache", count=6)
+        planned = dry_run({"coco": photos}, SynthesisSettings(**MODELS), cache=tmp_path / "cache", count=6)
         run(photos, tmp_path, url)
         assert planned.requests == len(script.bodies)
         assert set(planned.prompts[:2]) <= {text_of(body) for body in script.bodies}

@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.build.synthesis.checks import Checked, checked_objects, checked_turns, gives_away
+from migician.build.synthesis.checks import CheckedObject, checked_objects, checked_turns, gives_away
 from migician.build.synthesis.forms import Pair, Pairs, RefinedObject, Refinement, read_form, schema_of
-from migician.build.synthesis.prompts import Found, questions_prompt, refine_prompt
+from migician.build.synthesis.requests import questions_prompt, refine_prompt
 from migician.build.synthesis.untrusted import clean, has_markup
 from migician.models.stand_ins.tiny import SPECIAL_TOKENS
 from migician.sources.scenes import Tally
 
-DOG, CAT = Checked(0, "the brown dog", Box(0.1, 0.1, 0.5, 0.5), False), Checked(4, "a cat", Box(0.2, 0, 1, 0.9), True)
-BIRD = Checked(2, "the bird in the tree", Box(0.3, 0.3, 0.4, 0.4), False)
+DOG, CAT = (
+    CheckedObject(0, "the brown dog", Box(0.1, 0.1, 0.5, 0.5), False),
+    CheckedObject(4, "a cat", Box(0.2, 0, 1, 0.9), True),
+)
+BIRD = CheckedObject(2, "the bird in the tree", Box(0.3, 0.3, 0.4, 0.4), False)
 IMAGES = ((DOG,), (CAT, BIRD), ())
 FORBIDDEN = [*SPECIAL_TOKENS, "<image>", "<video>", "<audio>", "<IMAGE>", "</think>", "<|x|>"]
 
@@ -135,7 +138,7 @@ class TestQuestions:
 class TestObjects:
     ANNOTATED = ((3, Box(0.1, 0.1, 0.5, 0.5)), (7, Box(0.6, 0.6, 0.9, 0.9)))
 
-    def refine(self, *replies: tuple[int, bool, str, list[int]]) -> tuple[list[Checked], dict[str, int]]:
+    def refine(self, *replies: tuple[int, bool, str, list[int]]) -> tuple[list[CheckedObject], dict[str, int]]:
         tally = Tally()
         return checked_objects([RefinedObject(*one) for one in replies], self.ANNOTATED, 0.75, tally), tally.counts
 
@@ -150,7 +153,7 @@ class TestObjects:
             ([], None, ""),
         ):
             found, counts = self.refine((1, True, "a dog", box), (2, False, "", []))
-            expected = Checked(3, "a dog", kept or self.ANNOTATED[0][1], kept is not None)
+            expected = CheckedObject(3, "a dog", kept or self.ANNOTATED[0][1], kept is not None)
             assert found == [expected]
             assert counts == {reason: 1, "object dropped by the vision model": 1} if reason else True
 
@@ -204,11 +207,11 @@ class TestText:
         assert clean(f"a {token} b", 99) == "a b"
 
     def test_hostile_texts_stay_data_in_prompts(self) -> None:
-        found = [Found('dog"}] {count} {0.__class__} %s', Box(0, 0, 0.5, 0.5))]
+        found = [('dog"}] {count} {0.__class__} %s', Box(0, 0, 0.5, 0.5))]
         text = questions_prompt([("A caption.", found)], 2)
-        assert json.loads(text.rsplit("\n", 1)[1])[0]["objects"][0]["phrase"] == found[0].text
+        assert json.loads(text.rsplit("\n", 1)[1])[0]["objects"][0]["phrase"] == found[0][0]
         assert "Write 2 different questions" in text
-        assert json.loads(refine_prompt(found).rsplit("\n", 1)[1])[0]["label"] == found[0].text
+        assert json.loads(refine_prompt(found).rsplit("\n", 1)[1])[0]["label"] == found[0][0]
 
     def test_harmless_numbers_give_nothing_away(self) -> None:
         for text in ("Which 3 dogs run?", "the bus 42", "Is it the one of 1999, as in Image-2?", "two people, 2 cars"):

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 from scripted_server import Script, served
 
-from migician.build.synthesis.cache import Cache, Reply, Request, Shown
-from migician.build.synthesis.client import ChatClient, data_url
+from migician.build.synthesis.client import ChatClient, ChatReply, ChatRequest, ReplyCache, ShownImage, data_url
 from migician.errors import UserError
 from migician.models.engines.chat_completions import Refused, _retry_after_s, api_key
 from migician.models.faults import RunStopped
@@ -33,12 +32,12 @@ def url(script: Script) -> Iterator[str]:
         yield address
 
 
-def request(text: str = "hello", **changed: Any) -> Request:
+def request(text: str = "hello", **changed: Any) -> ChatRequest:
     given: dict[str, Any] = {"model": "m", "system": "s", "image": None, "max_pixels": 0, "max_tokens": 9}
-    return Request(**{**given, "temperature": 0.5, "seed": 1, "text": text, **changed})
+    return ChatRequest(**{**given, "temperature": 0.5, "seed": 1, "text": text, **changed})
 
 
-def ask(url: str, folder: Path, *requests: Request, waits: list[float] | None = None, **options: Any) -> list[Any]:
+def ask(url: str, folder: Path, *requests: ChatRequest, waits: list[float] | None = None, **options: Any) -> list[Any]:
     """The replies, or what was raised instead, and the waits between tries."""
 
     async def pause(seconds: float) -> None:
@@ -46,7 +45,7 @@ def ask(url: str, folder: Path, *requests: Request, waits: list[float] | None = 
             waits.append(seconds)
 
     async def all_of_them() -> list[Any]:
-        async with ChatClient(url, Cache(folder), pause=pause, **options) as client:
+        async with ChatClient(url, ReplyCache(folder), pause=pause, **options) as client:
             return await asyncio.gather(*(client.ask(one) for one in requests), return_exceptions=True)
 
     return asyncio.run(all_of_them())
@@ -176,8 +175,8 @@ class TestCache:
         assert len(script.bodies) == 6
 
     def test_images_count_by_their_bytes_not_their_path(self, tmp_path: Path) -> None:
-        one, two = (Shown(tmp_path / name, "aa") for name in ("a.jpg", "b.jpg"))
-        assert request(image=one).key() == request(image=two).key() != request(image=Shown(one.path, "bb")).key()
+        one, two = (ShownImage(tmp_path / name, "aa") for name in ("a.jpg", "b.jpg"))
+        assert request(image=one).key() == request(image=two).key() != request(image=ShownImage(one.path, "bb")).key()
 
     @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"request":{},"reply":{}}', b"\xff\xfe"])
     def test_a_damaged_file_is_asked_for_again(self, tmp_path: Path, script: Script, url: str, damage: bytes) -> None:
@@ -189,10 +188,10 @@ class TestCache:
         assert (reply.text, len(script.bodies), file.read_bytes()) == ("reply to hello", 2, whole)
 
     def test_put_then_get(self, tmp_path: Path) -> None:
-        reply = Reply("über <|im_end|> \x00 {0}", False, "m")
-        Cache(tmp_path).put("ab12", request(), reply)
-        assert Cache(tmp_path).get("ab12") == reply
-        assert Cache(tmp_path).get("ab13") is None
+        reply = ChatReply("über <|im_end|> \x00 {0}", False, "m")
+        ReplyCache(tmp_path).put("ab12", request(), reply)
+        assert ReplyCache(tmp_path).get("ab12") == reply
+        assert ReplyCache(tmp_path).get("ab13") is None
 
 
 def test_the_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def scenes(*labels: str) -> list[Scene]:
     """A scene for each string, with a thing for each letter."""
     whole = Box(0, 0, 1, 1)
     made = [tuple(Instance(whole, letter) for letter in letters) for letters in labels]
-    return [Scene(str(place), Path(f"{place}.jpg"), (9, 9), things) for place, things in enumerate(made)]
+    return [Scene(str(place), Path(f"{place}.jpg"), (9, 9), instances) for place, instances in enumerate(made)]
 
 
 def unit(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -56,7 +56,7 @@ class TestRandomAndCommon:
         whole(groups, tally, len(labels))
         for group in groups:
             assert 3 <= len(group) <= 5
-            assert set.intersection(*({thing.label for thing in made[member].things} for member in group))
+            assert set.intersection(*({instance.label for instance in made[member].instances} for member in group))
         left = set(range(len(labels))) - {member for group in groups for member in group}
         for letter in "abcdef":
             assert sum(letter in labels[place] for place in left) < 3

@@ -9,8 +9,8 @@ import pytest
 from serving import transformers_serving
 from test_synthesis import instances
 
-from migician.build.synthesis import Settings, synthesise
-from migician.build.synthesis.cache import Cache
+from migician.build.synthesis import SynthesisSettings, synthesise
+from migician.build.synthesis.client import ReplyCache
 from migician.samples.sample import read_samples
 
 
@@ -23,7 +23,7 @@ def address(tiny_folder: Path) -> Iterator[str]:
 
 def test_a_random_model_is_heard_and_nothing_of_it_is_kept(address: str, tiny_folder: Path, tmp_path: Path) -> None:
     name = str(tiny_folder)
-    settings = Settings(name, name, reply_tokens=12, attempts=2, max_pixels=56 * 56)
+    settings = SynthesisSettings(name, name, reply_tokens=12, attempts=2, max_pixels=56 * 56)
     photos = instances(tmp_path / "coco", 3)
     cache = tmp_path / "cache"
     built = synthesise({"coco": photos}, tmp_path / "out", settings, server=address, cache=cache, count=1)
@@ -33,6 +33,6 @@ def test_a_random_model_is_heard_and_nothing_of_it_is_kept(address: str, tiny_fo
     # Two attempts for the objects of each of three images, one or two for each caption.
     unread = refused.get("reply that is not the JSON asked for", 0) + refused.get("reply cut off at its limit", 0)
     assert unread == 6
-    replies = [Cache(cache).get(file.stem) for file in cache.rglob("*.json")]
+    replies = [ReplyCache(cache).get(file.stem) for file in cache.rglob("*.json")]
     assert len(replies) >= 9
     assert all(reply and reply.text and reply.model for reply in replies)

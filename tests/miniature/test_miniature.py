@@ -18,7 +18,7 @@ from migician.boxtext import parse_boxes
 from migician.build.dataset import build
 from migician.build.recipe import read_recipe
 from migician.errors import UserError
-from migician.miniature import QUICKSTART, Amounts, drawing, make_world, unseen
+from migician.miniature import QUICKSTART, Amounts, drawing, held_out, make_world
 from migician.miniature.drawing import Style
 from migician.sampling import stream
 from migician.sources import SOURCES
@@ -96,7 +96,7 @@ def _boxes(scene: Scene | ImagePair | Track) -> list[Box | None]:
         return [frame.box for frame in scene.frames]
     if isinstance(scene, ImagePair):
         return [scene.box_before, scene.box_after]
-    return [thing.box for thing in scene.things]
+    return [instance.box for instance in scene.instances]
 
 
 @pytest.mark.parametrize("shape", drawing.SHAPES)
@@ -132,7 +132,7 @@ class TestUnseen:
         shown = self.watched(monkeypatch)
         moved: set[tuple[int, ...]] = set()
         for number in range(100):
-            _, box = unseen.moved_camera(stream(1, number))
+            _, box = held_out.moved_camera(stream(1, number))
             before, (*after, target) = shown[-2:]
             assert target.box == box
             assert target.label not in [one.label for one in before[len(after) :]]
@@ -160,7 +160,7 @@ class TestUnseen:
     def test_the_second_view_has_the_same_object_not_far_off(self) -> None:
         plain = Style(clutter=(0, 0), noise=0, slope=0, light=0, weave=0)
         for number in range(40):
-            views, *boxes = unseen.two_views(stream(1, number), plain)
+            views, *boxes = held_out.two_views(stream(1, number), plain)
             colours = [whole(view.crop(box)).reshape(-1, 3).max(axis=0) for view, box in zip(views, boxes, strict=True)]
             assert np.array_equal(*colours)
             sides = [(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes]
@@ -170,8 +170,8 @@ class TestUnseen:
 
     def test_the_red_frame_is_in_the_first_picture_alone(self) -> None:
         for number in range(40):
-            pictures, box = unseen.like_parts(stream(1, number))
-            framed = [(whole(picture) == unseen.FRAME).all(axis=2).sum() for picture in pictures]
+            pictures, box = held_out.like_parts(stream(1, number))
+            framed = [(whole(picture) == held_out.FRAME).all(axis=2).sum() for picture in pictures]
             assert framed[0] >= 8 * (drawing.STYLE.cell - 2)
             assert framed[1] == 0
             assert all(side % drawing.STYLE.cell == 0 for side in box)
@@ -179,7 +179,7 @@ class TestUnseen:
     def test_only_one_object_has_the_shape_shown_and_in_another_colour(self, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = self.watched(monkeypatch)
         for number in range(100):
-            _, box = unseen.repainted(stream(1, number))
+            _, box = held_out.repainted(stream(1, number))
             (alone,), scene = shown[-2:]
             colour, shape = alone.label.split()
             assert scene[-1].box == box

@@ -33,16 +33,16 @@ class TestImageNet:
         scenes = list(imagenet.read(root, tally))
         assert (len(scenes), tally.counts) == (20, {})
         for scene in scenes:
-            (thing,) = scene.things
+            (instance,) = scene.instances
             number = int(scene.id.split("_")[1])
             draw = drawing.alone if number % 2 else drawing.hidden
-            _, drawn = draw(stream(5, TRAIN, "imagenet", number), thing.label, STYLE)
-            assert (thing.box, thing.label) == (fractions(drawn), drawn.label)
+            _, drawn = draw(stream(5, TRAIN, "imagenet", number), instance.label, STYLE)
+            assert (instance.box, instance.label) == (fractions(drawn), drawn.label)
 
     def test_each_class_has_a_large_and_a_small_one(self, root: Path) -> None:
         areas: dict[str, list[float]] = {}
         for scene in imagenet.read(root, Tally()):
-            areas.setdefault(scene.things[0].label, []).append(scene.things[0].box.area)
+            areas.setdefault(scene.instances[0].label, []).append(scene.instances[0].box.area)
         assert len(areas) == 10
         for small, large in map(sorted, areas.values()):
             assert small < 0.1 < 0.24 < large
@@ -73,19 +73,19 @@ class TestSa1b:
         assert (len(scenes), tally.counts) == (12, {})
         for scene in scenes:
             _, objects = drawing.several(stream(5, TRAIN, "sa1b", int(scene.id[3:])), STYLE)
-            assert [thing.box for thing in scene.things] == [fractions(drawn) for drawn in objects]
-            assert [thing.label for thing in scene.things] == [drawn.label.split()[1] for drawn in objects]
-            for thing, drawn in zip(scene.things, objects, strict=True):
-                assert thing.phrase.removeprefix("an ").removeprefix("a ") == drawn.label
-            assert len({thing.phrase for thing in scene.things}) == len(objects) > 2
+            assert [instance.box for instance in scene.instances] == [fractions(drawn) for drawn in objects]
+            assert [instance.label for instance in scene.instances] == [drawn.label.split()[1] for drawn in objects]
+            for instance, drawn in zip(scene.instances, objects, strict=True):
+                assert instance.phrase.removeprefix("an ").removeprefix("a ") == drawn.label
+            assert len({instance.phrase for instance in scene.instances}) == len(objects) > 2
             assert not any(a.iou(b) for a in map(fractions, objects) for b in map(fractions, objects) if a != b)
 
     def test_the_boxes_of_its_masks_are_the_same(self, root: Path) -> None:
-        described = [[thing.box for thing in scene.things] for scene in sa1b.read(root, Tally())]
+        described = [[instance.box for instance in scene.instances] for scene in sa1b.read(root, Tally())]
         for file in (root / "GranD").iterdir():
             file.unlink()
         tally = Tally()
-        masks = [[thing.box for thing in scene.things] for scene in sa1b.read(root, tally)]
+        masks = [[instance.box for instance in scene.instances] for scene in sa1b.read(root, tally)]
         assert masks == described
         assert tally.counts == {"image without phrases": 12}
 

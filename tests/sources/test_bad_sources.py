@@ -22,8 +22,8 @@ Seen = list[tuple[str, Box | None, str]]
 def seen_in(native: Native, root: Path, tally: Tally) -> Iterator[tuple[str, Box | None, str]]:
     for scene in scenes_of(native.source, root / native.root, tally, split=native.split, images=root)[1]:
         if isinstance(scene, Scene):
-            for thing in scene.things:
-                yield str(scene.image.relative_to(root)), thing.box, thing.label
+            for instance in scene.instances:
+                yield str(scene.image.relative_to(root)), instance.box, instance.label
         elif isinstance(scene, ImagePair):
             yield str(scene.before.relative_to(root)), scene.box_before, ""
             yield str(scene.after.relative_to(root)), scene.box_after, ""

@@ -40,7 +40,7 @@ def plain(whole: dict[str, Any], spell: Callable[[str], str] = str.strip) -> tup
     tally, scenes = Tally(), []
     names = {one["id"]: spell(one["name"]) for one in whole["categories"]}
     for image in whole["images"]:
-        things, unboxed = [], set()
+        instances, unboxed = [], set()
         for one in (one for one in whole["annotations"] if one["image_id"] == image["id"]):
             flag = next((reason for name, reason in FLAGS.items() if one.get(name)), None)
             if flag:
@@ -48,13 +48,13 @@ def plain(whole: dict[str, Any], spell: Callable[[str], str] = str.strip) -> tup
             box = Box.from_xywh_pixels(*one["bbox"], (image["width"], image["height"]))
             inside = None if flag else reading.clipped(box, tally)
             if inside:
-                things.append(Instance(inside, names[one["category_id"]]))
+                instances.append(Instance(inside, names[one["category_id"]]))
             else:
                 unboxed.add(names[one["category_id"]])
-        if things:
+        if instances:
             size = (image["width"], image["height"])
             path = Path(image["file_name"])
-            scenes.append(Scene(str(image["id"]), path, size, tuple(things), frozenset(unboxed)))
+            scenes.append(Scene(str(image["id"]), path, size, tuple(instances), frozenset(unboxed)))
         else:
             tally.add("image without a usable box")
     return scenes, tally.counts
@@ -81,7 +81,7 @@ class TestRealFiles:
         expected, counts = plain(json.loads(file.read_bytes()))
         assert scenes == expected
         assert tally.counts == counts
-        assert sum(len(scene.things) for scene in scenes) > 7
+        assert sum(len(scene.instances) for scene in scenes) > 7
 
     def test_every_usable_box_is_within_half_a_permille_of_the_file(self, shared: Path) -> None:
         file = shared / "data/sources/coco/annotations/instances_train2017.json"
@@ -97,7 +97,7 @@ class TestRealFiles:
                     if str(one["image_id"]) == scene.id and not one["iscrowd"]
                 )
             ]
-            found = [thing.box.as_tuple() for thing in scene.things]
+            found = [instance.box.as_tuple() for instance in scene.instances]
             assert np.abs(np.array(found) - np.array(written)).max() <= 0.0005
 
     def test_labels_of_crowds_are_remembered(self, shared: Path) -> None:
@@ -169,8 +169,8 @@ class TestStreaming:
         file = tmp_path / "i.json"
         file.write_text(json.dumps(content(boxes)))
         first, second = cocojson.read_instances(file, here, Tally())
-        assert [round(thing.box.x1 * 100) for thing in first.things] == [0, 2, 4]
-        assert [round(thing.box.x1 * 100) for thing in second.things] == [1, 3, 5]
+        assert [round(instance.box.x1 * 100) for instance in first.instances] == [0, 2, 4]
+        assert [round(instance.box.x1 * 100) for instance in second.instances] == [1, 3, 5]
 
     def test_images_without_boxes_and_boxes_without_images(self, tmp_path: Path) -> None:
         boxes = [{"image_id": n, "category_id": 3, "bbox": [0, 0, 1, 1]} for n in (-5, 1, 9)]
@@ -306,7 +306,7 @@ class TestObjects365:
 
     def labels(self, root: Path) -> list[str]:
         (scene,) = objects365.read(root, Tally())
-        return [thing.label for thing in scene.things]
+        return [instance.label for instance in scene.instances]
 
     def test_each_release_has_its_own_numbers(self, tmp_path: Path) -> None:
         self.write(tmp_path, "objects365_train.json", "objects365_v1_00000007.jpg", (4, "hat"), (9, "car"))

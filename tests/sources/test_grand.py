@@ -28,8 +28,8 @@ class Reader:
     def read(self, *objects: Any, **more: Any) -> tuple[list[Instance], set[str], dict[str, int]]:
         self.file.write_text(json.dumps({"sa_1.jpg": {"objects": objects, **more}}))
         tally = Tally()
-        things, unboxed = read_grand(self.file, "sa_1.jpg", SIZE, tally)
-        return things, unboxed, tally.counts
+        instances, unboxed = read_grand(self.file, "sa_1.jpg", SIZE, tally)
+        return instances, unboxed, tally.counts
 
 
 @pytest.fixture
@@ -64,27 +64,27 @@ class TestRealFiles:
         regions = [*content["objects"], *content["floating_objects"], *content["floating_attributes"]]
         believed = [region for region in regions if region.get("score", 1) >= LEAST_SCORE]
         tally = Tally()
-        things, unboxed = read_grand(file, f"{name}.jpg", self.SIZE, tally)
-        assert len(things) == len(believed)
-        for thing, region in zip(things, believed, strict=True):
+        instances, unboxed = read_grand(file, f"{name}.jpg", self.SIZE, tally)
+        assert len(instances) == len(believed)
+        for instance, region in zip(instances, believed, strict=True):
             x1, y1, x2, y2 = region["bbox"]
             inside = max(x1, 0) / 2250, max(y1, 0) / 1500, min(x2, 2250) / 2250, min(y2, 1500) / 1500
-            assert thing.box.as_tuple() == pytest.approx(inside, abs=1e-9)
+            assert instance.box.as_tuple() == pytest.approx(inside, abs=1e-9)
         assert tally.counts[f"object of GranD with a score below {LEAST_SCORE}"] == len(regions) - len(believed)
-        assert {(thing.label, thing.phrase) for thing in things if thing.phrase} == self.PHRASES[name]
+        assert {(instance.label, instance.phrase) for instance in instances if instance.phrase} == self.PHRASES[name]
         doubted = {label.replace("_", " ") for region in regions for label in region["labels"]} - {
-            thing.label for thing in things
+            instance.label for instance in instances
         }
         doubted -= {"view", "scene", "atmosphere"}  # nothing to point at
-        assert {label.partition(" (")[0] for label in doubted} <= unboxed | {thing.label for thing in things}
+        assert {label.partition(" (")[0] for label in doubted} <= unboxed | {instance.label for instance in instances}
 
     def test_what_is_asked(self, shared: Path) -> None:
         """Of a group of both images: what a phrase or the label alone tells from all else, and no other."""
         scenes = []
         for name in self.PHRASES:
             file = shared / f"cases/grand/{name}.json"
-            things, unboxed = read_grand(file, f"{name}.jpg", self.SIZE, Tally())
-            scenes.append(Scene(name, Path(f"/{name}.jpg"), self.SIZE, tuple(things), frozenset(unboxed)))
+            instances, unboxed = read_grand(file, f"{name}.jpg", self.SIZE, Tally())
+            scenes.append(Scene(name, Path(f"/{name}.jpg"), self.SIZE, tuple(instances), frozenset(unboxed)))
         asked: set[str] = set()
         for seed in range(60):
             made, _ = drafts("group_grounding", scenes, seed, images=(2, 2), area=(0.0, 1.0), turns=(4, 4))
@@ -98,7 +98,7 @@ class TestRealFiles:
 
 class TestRegions:
     def test_labels_scores_and_boxes(self, grand: Reader) -> None:
-        things, unboxed, counts = grand.read(
+        instances, unboxed, counts = grand.read(
             one("person", attributes=["a woman in an orange shirt"]),
             one("flip-flop_(sandal)", "shoe", bbox=[10, 0, 50, 50]),
             one("kite", score=LEAST_SCORE - 0.01),
@@ -106,7 +106,7 @@ class TestRegions:
             one("tower", score=None),
             floating_objects=[one("sky", bbox=[0, 0, 100, 25])],
         )
-        assert [(thing.box, thing.label, thing.phrase) for thing in things] == [
+        assert [(instance.box, instance.label, instance.phrase) for instance in instances] == [
             (Box(0.1, 0.2, 0.2, 0.6), "person", "a woman in an orange shirt"),
             (Box(0.1, 0, 0.5, 1), "flip-flop", ""),
             (Box(0.1, 0.2, 0.2, 0.6), "boat", ""),
@@ -118,16 +118,19 @@ class TestRegions:
 
     def test_a_label_that_names_no_thing_is_none(self, grand: Reader) -> None:
         """Nobody can point at an atmosphere; what a phrase says of such a region may be asked for."""
-        things, unboxed, counts = grand.read(
+        instances, unboxed, counts = grand.read(
             one("Atmosphere"),
             one("view", "scene", attributes="a view of the river below"),
             one("scene", "boat"),
         )
-        assert [(thing.label, thing.phrase) for thing in things] == [("", "a view of the river below"), ("boat", "")]
+        assert [(instance.label, instance.phrase) for instance in instances] == [
+            ("", "a view of the river below"),
+            ("boat", ""),
+        ]
         assert (unboxed, counts) == (set(), {"object of GranD without a label or phrase": 1})
 
     def test_boxes_beyond_the_image_are_clipped(self, grand: Reader) -> None:
-        things, unboxed, counts = grand.read(
+        instances, unboxed, counts = grand.read(
             one("beyond", bbox=[10, 10, 200, 30]),
             one("before", bbox=[-30, 10, 20, 30]),
             one("rounded", bbox=[-0.01, 0, 100.01, 50]),
@@ -137,7 +140,7 @@ class TestRegions:
             one("three", bbox=[60, 20, 80]),
             one("none", bbox=None),
         )
-        assert [(thing.label, thing.box) for thing in things] == [
+        assert [(instance.label, instance.box) for instance in instances] == [
             ("beyond", Box(0.1, 0.2, 1, 0.6)),
             ("before", Box(0, 0.2, 0.2, 0.6)),
             ("rounded", Box(0, 0, 1, 1)),
@@ -152,15 +155,15 @@ class TestRegions:
 
     def test_a_box_taken_from_sa1b_lacks_its_last_pixel_too(self, grand: Reader) -> None:
         box = one("cup", bbox=[10, 10, 19, 29])
-        things, _, _ = grand.read(box | {"segmentation_source": "SAM"}, box | {"segmentation_source": "EVA"})
-        assert [thing.box for thing in things] == [Box(0.1, 0.2, 0.2, 0.6), Box(0.1, 0.2, 0.19, 0.58)]
+        instances, _, _ = grand.read(box | {"segmentation_source": "SAM"}, box | {"segmentation_source": "EVA"})
+        assert [instance.box for instance in instances] == [Box(0.1, 0.2, 0.2, 0.6), Box(0.1, 0.2, 0.19, 0.58)]
 
     @pytest.mark.parametrize("absent", ["objects", "floating_objects", "floating_attributes", "relationships"])
     def test_parts_may_be_null(self, grand: Reader, absent: str) -> None:
         content: dict[str, Any] = {"objects": [one("cup")], absent: None}
         grand.file.write_text(json.dumps({"sa_1.jpg": content}))
-        things, _ = read_grand(grand.file, "sa_1.jpg", SIZE, Tally())
-        assert [thing.label for thing in things] == ([] if absent == "objects" else ["cup"])
+        instances, _ = read_grand(grand.file, "sa_1.jpg", SIZE, Tally())
+        assert [instance.label for instance in instances] == ([] if absent == "objects" else ["cup"])
 
     def test_a_floating_attribute_has_a_phrase_and_no_label(self, grand: Reader) -> None:
         floating = [
@@ -168,8 +171,10 @@ class TestRegions:
             one(attributes=["the lettering is red"]),
             one(attributes=None),
         ]
-        things, unboxed, counts = grand.read(floating_attributes=floating)
-        assert [(thing.label, thing.phrase) for thing in things] == [("", "red lettering on the blue background")]
+        instances, unboxed, counts = grand.read(floating_attributes=floating)
+        assert [(instance.label, instance.phrase) for instance in instances] == [
+            ("", "red lettering on the blue background")
+        ]
         assert unboxed == set()
         assert counts == {"phrase that is a sentence": 1, "object of GranD without a label or phrase": 2}
 
@@ -196,8 +201,8 @@ class TestPhrases:
         ],
     )
     def test_which_is_taken(self, grand: Reader, attributes: Any, phrase: str) -> None:
-        things, _, _ = grand.read(one("red_cup", attributes=attributes))
-        assert [(thing.label, thing.phrase) for thing in things] == [("red cup", phrase)]
+        instances, _, _ = grand.read(one("red_cup", attributes=attributes))
+        assert [(instance.label, instance.phrase) for instance in instances] == [("red cup", phrase)]
 
     @pytest.mark.parametrize(
         ("label", "phrase", "names"),
@@ -220,8 +225,8 @@ class TestPhrases:
         ],
     )
     def test_whether_it_names_the_label(self, grand: Reader, label: str, phrase: str, names: bool) -> None:
-        things, _, counts = grand.read(one(label, attributes=[phrase]))
-        assert [thing.phrase for thing in things] == [phrase if names else ""]
+        instances, _, counts = grand.read(one(label, attributes=[phrase]))
+        assert [instance.phrase for instance in instances] == [phrase if names else ""]
         assert counts == ({} if names else {"phrase that names another thing than the label": 1})
 
     @pytest.mark.parametrize(
@@ -237,8 +242,8 @@ class TestPhrases:
         ],
     )
     def test_a_phrase_that_fits_another_object_is_not_used(self, grand: Reader, other: Any, alone: bool) -> None:
-        things, _, counts = grand.read(one("chair", attributes=["a red chair"]), other)
-        assert things[0].phrase == ("a red chair" if alone else "")
+        instances, _, counts = grand.read(one("chair", attributes=["a red chair"]), other)
+        assert instances[0].phrase == ("a red chair" if alone else "")
         assert counts.get("phrase that fits another object of the image", 0) == (not alone)
 
     @pytest.mark.parametrize(
@@ -254,8 +259,8 @@ class TestPhrases:
     def test_a_label_that_fits_another_object_is_not_the_only_one(
         self, grand: Reader, labels: tuple[str, ...], kept: set[str]
     ) -> None:
-        things, unboxed, _ = grand.read(*map(one, labels))
-        assert {thing.label for thing in things} - unboxed == (kept if labels[0] != "car" else set())
+        instances, unboxed, _ = grand.read(*map(one, labels))
+        assert {instance.label for instance in instances} - unboxed == (kept if labels[0] != "car" else set())
 
     def test_captions_give_phrases_to_single_objects(self, grand: Reader) -> None:
         grounding = [
@@ -266,8 +271,8 @@ class TestPhrases:
             {"phrase": "nothing", "object_ids": []},
         ]
         balloon = one("hot-air_balloon", id=7, attributes=["the balloon is red"])
-        things, _, counts = grand.read(balloon, one("boat", id=8), relationships={"grounding": grounding})
-        assert [thing.phrase for thing in things] == ["a hot air balloon flying over a river", ""]
+        instances, _, counts = grand.read(balloon, one("boat", id=8), relationships={"grounding": grounding})
+        assert [instance.phrase for instance in instances] == ["a hot air balloon flying over a river", ""]
         assert counts == {
             "phrase of several objects": 1,
             "phrase of an object that is not there": 2,
@@ -285,8 +290,8 @@ class TestAsking:
         chairs = (Instance(self.BIG, "chair", "a red chair"), Instance(self.BIG, "chair"))
         sign = (Instance(self.BIG, "", "red letters on a wall"),)
         return [
-            Scene(str(at), Path(f"/{at}.jpg"), SIZE, things)
-            for at, things in enumerate((chairs, sign, others or (Instance(self.BIG, "dog"),)))
+            Scene(str(at), Path(f"/{at}.jpg"), SIZE, instances)
+            for at, instances in enumerate((chairs, sign, others or (Instance(self.BIG, "dog"),)))
         ]
 
     @pytest.mark.parametrize("task", ["group_grounding", "group_referring"])

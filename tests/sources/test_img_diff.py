@@ -35,7 +35,7 @@ def framed(image: Image.Image, box: Box, width: int) -> Image.Image:
     return copy
 
 
-def planned(root: Path, refused: Tally, settings: difference.Settings) -> list[Plan]:
+def planned(root: Path, refused: Tally, settings: difference.DifferenceSettings) -> list[Plan]:
     """What the task takes of a source, through its index."""
     pairs = make_index("img_diff", root, root / "index").items
     return list(difference.plan(pairs, 0, refused, settings))
@@ -129,13 +129,13 @@ class TestFrame:
         pairs = list(img_diff.read(tmp_path, Tally()))
         assert [pair.box_shown for pair in pairs] == [True]
         refused = Tally()
-        assert planned(tmp_path, refused, difference.Settings()) == []
+        assert planned(tmp_path, refused, difference.DifferenceSettings()) == []
         assert refused.counts == {"box drawn on the images, which shows the answer": 1}
 
     def test_the_recipe_may_ask_for_the_pairs_as_published(self, tmp_path: Path) -> None:
         write(tmp_path, RECORD, frame=3)
         refused = Tally()
-        published = difference.Settings(boxes_shown=True)
+        published = difference.DifferenceSettings(boxes_shown=True)
         assert planned(tmp_path, refused, published) == [(0, 0)]
         assert refused.counts == {}
 

@@ -37,7 +37,7 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 )
 labels = st.sampled_from(["dog", "cat", "", "Hund / Köter", "犬"])
 scenes = st.builds(
-    lambda folder, name, size, things, unboxed: Scene("s", ROOT / folder / name, size, tuple(things), unboxed),
+    lambda folder, name, size, instances, unboxed: Scene("s", ROOT / folder / name, size, tuple(instances), unboxed),
     st.sampled_from(["", "a", "a/b", "ü"]),
     names,
     st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
@@ -57,24 +57,25 @@ def test_scenes_come_out_as_they_went_in(written: list[Scene], shares: tuple[flo
         for image, scene in enumerate(written):
             assert (ROOT / read.paths[image], read.size(image)) == (scene.image, scene.size)
             span = read.span(image)
-            assert len(span) == len(scene.things)
-            in_image = [thing.label for thing in scene.things]
-            for thing, was in zip(span, scene.things, strict=True):
+            assert len(span) == len(scene.instances)
+            in_image = [instance.label for instance in scene.instances]
+            for instance, was in zip(span, scene.instances, strict=True):
                 assert (
-                    max(abs(a - b) for a, b in zip(read.box(thing).as_tuple(), was.box.as_tuple(), strict=True)) <= HAIR
+                    max(abs(a - b) for a, b in zip(read.box(instance).as_tuple(), was.box.as_tuple(), strict=True))
+                    <= HAIR
                 )
-                assert (read.label(thing), read.phrase(thing)) == (was.label, was.phrase)
-                assert read.images_of(np.array([thing])) == [image]
+                assert (read.label(instance), read.phrase(instance)) == (was.label, was.phrase)
+                assert read.images_of(np.array([instance])) == [image]
                 alone = was.label != "" and in_image.count(was.label) == 1 and was.label not in scene.unboxed
                 area = np.float32(was.box.area)
-                assert clear[thing] == (alone and is_writable(was.box) and shares[0] <= area <= shares[1])
-            things, _ = read.things_in(np.array([image]))
-            assert things.tolist() == list(span)
-            assert read.clear_ones(shares, things).tolist() == clear[things].tolist()
+                assert clear[instance] == (alone and is_writable(was.box) and shares[0] <= area <= shares[1])
+            instances, _ = read.instances_in(np.array([image]))
+            assert instances.tolist() == list(span)
+            assert read.clear_ones(shares, instances).tolist() == clear[instances].tolist()
         images = np.arange(len(written))[::-1]
-        things, rows = read.things_in(images)
-        assert [(row, read.label(thing)) for thing, row in zip(things, rows, strict=True)] == [
-            (row, thing.label) for row, scene in enumerate(written[::-1]) for thing in scene.things
+        instances, rows = read.instances_in(images)
+        assert [(row, read.label(instance)) for instance, row in zip(instances, rows, strict=True)] == [
+            (row, instance.label) for row, scene in enumerate(written[::-1]) for instance in scene.instances
         ]
         hidden, rows = read.unboxed_in(images)
         assert [(row, read.labels[label]) for label, row in zip(hidden, rows, strict=True)] == [
@@ -82,9 +83,14 @@ def test_scenes_come_out_as_they_went_in(written: list[Scene], shares: tuple[flo
         ]
         by_label = read.by_label(clear)
         assert (
-            sorted(thing for things in by_label.values() for thing in things.tolist()) == np.flatnonzero(clear).tolist()
+            sorted(instance for instances in by_label.values() for instance in instances.tolist())
+            == np.flatnonzero(clear).tolist()
         )
-        assert all(read.label(thing) == read.labels[label] for label, things in by_label.items() for thing in things)
+        assert all(
+            read.label(instance) == read.labels[label]
+            for label, instances in by_label.items()
+            for instance in instances
+        )
 
 
 @given(st.lists(st.lists(st.booleans() | boxes(), min_size=1, max_size=9), max_size=5))

@@ -70,8 +70,8 @@ def test_sizes_come_from_the_images(tmp_path: Path, source: str) -> None:
     file = FORMS[source](tmp_path / "own", {"a.jpg": MUG, "deep/b.png": [{"label": "cup", "box": [380, -5, 420, 25]}]})
     (first, second), counts = read(source, file, tmp_path / "images")
     assert (first.size, second.size) == (SIZE, (400, 50))
-    assert [thing.box for thing in first.things] == [Box(0.1, 0.1, 0.3, 0.9)]
-    assert [(thing.label, thing.box) for thing in second.things] == [("cup", Box(0.95, 0.0, 1.0, 0.5))]
+    assert [instance.box for instance in first.instances] == [Box(0.1, 0.1, 0.3, 0.9)]
+    assert [(instance.label, instance.box) for instance in second.instances] == [("cup", Box(0.95, 0.0, 1.0, 0.5))]
     assert second.image == (tmp_path / "images/deep/b.png").resolve()
     assert counts == {"box clipped to the image": 1}
 
@@ -85,7 +85,7 @@ def test_labels_and_phrases_of_json_lines(tmp_path: Path) -> None:
         {"label": "cup", "phrase": "white cup ", "box": [60, 0, 80, 20], "score": 0.5},
     ]
     (scene,), counts = read("jsonl", json_lines(tmp_path / "own.jsonl", {"a.jpg": objects}), tmp_path)
-    assert [(one.label, one.phrase) for one in scene.things] == [
+    assert [(one.label, one.phrase) for one in scene.instances] == [
         ("mug", "the mug with a chip"),
         ("", "a red spoon"),
         ("cup", ""),
@@ -115,7 +115,7 @@ def test_a_phrase_alone_has_the_label_that_it_names(tmp_path: Path, phrase: str,
     others: Objects = [{"label": one, "box": [0, 0, 20, 20]} for one in labels]
     file = json_lines(tmp_path / "own.jsonl", {"a.jpg": [{"phrase": phrase, "box": [0, 0, 9, 9]}], "b.jpg": others})
     (scene, _), _ = read("jsonl", file, tmp_path)
-    assert [(one.label, one.phrase) for one in scene.things] == [(label, phrase)]
+    assert [(one.label, one.phrase) for one in scene.instances] == [(label, phrase)]
     assert scene.unboxed == unboxed
 
 
@@ -146,7 +146,7 @@ def test_boxes_are_in_the_pixels_that_are_stored(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture(tmp_path / "a.jpg", exif=exif)
     (scene,), _ = read("jsonl", json_lines(tmp_path / "own.jsonl", {"a.jpg": MUG}), tmp_path)
-    assert (scene.size, scene.things[0].box) == (SIZE, Box(0.1, 0.1, 0.3, 0.9))
+    assert (scene.size, scene.instances[0].box) == (SIZE, Box(0.1, 0.1, 0.3, 0.9))
     upright = coco_json(tmp_path / "own.json", {"a.jpg": MUG}, width=SIZE[1], height=SIZE[0])
     assert read("coco-json", upright, tmp_path) == ([], {"image of another size than its annotation says": 1})
 

@@ -74,15 +74,15 @@ class TestRealFiles:
         for scene in scenes:
             width, height = scene.size
             content = json.loads(scene.image.with_suffix(".json").read_text())
-            for thing, one in zip(scene.things, content["annotations"], strict=True):
+            for instance, one in zip(scene.instances, content["annotations"], strict=True):
                 mask = mask_of(one["segmentation"]["counts"], height, width)
                 assert mask.sum() == one["area"]
                 rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
                 ends = columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
-                assert thing.box.as_tuple() == pytest.approx(ends, abs=1e-9)
+                assert instance.box.as_tuple() == pytest.approx(ends, abs=1e-9)
                 x, y, w, h = one["bbox"]  # within half a permille of what is written, plus the pixel it lacks
                 written = x / width, y / height, (x + w + 1) / width, (y + h + 1) / height
-                assert thing.box.as_tuple() == pytest.approx(written, abs=0.0005)
+                assert instance.box.as_tuple() == pytest.approx(written, abs=0.0005)
                 checked += 1
         assert checked == 5
         assert counts == {"image without phrases": 4}
@@ -98,9 +98,9 @@ class TestMasks:
     def test_a_box_is_one_pixel_wider_than_written_and_stays_inside(self, tmp_path: Path) -> None:
         write(tmp_path / "sa_000000", "sa_1", [10, 10, 9, 19], [90, 40, 9, 9], [0, 0, 0, 0])
         (scene,), counts = read(tmp_path)
-        boxes = [thing.box for thing in scene.things]
+        boxes = [instance.box for instance in scene.instances]
         assert boxes == [Box(0.1, 0.2, 0.2, 0.6), Box(0.9, 0.8, 1, 1), Box(0, 0, 0.01, 0.02)]
-        assert {(thing.label, thing.phrase) for thing in scene.things} == {("", "")}
+        assert {(instance.label, instance.phrase) for instance in scene.instances} == {("", "")}
         assert counts == {"image without phrases": 1}
 
     @pytest.mark.parametrize("place", [".", "images", "sa_000020", "images/sa_000020"])
@@ -114,7 +114,7 @@ class TestMasks:
         write(tmp_path, "sa_2", [95, 10, 20, 9])
         scenes, counts = read(tmp_path)
         assert [scene.id for scene in scenes] == ["sa_2"]
-        assert scenes[0].things[0].box == Box(0.95, 0.2, 1, 0.4)
+        assert scenes[0].instances[0].box == Box(0.95, 0.2, 1, 0.4)
         assert counts["box without area in the image"] == 2
         assert counts["box clipped to the image"] == counts["image without a usable box"] == 1
 
@@ -152,7 +152,7 @@ class TestGrandFiles:
         moved.parent.mkdir(exist_ok=True)
         file.rename(moved)
         ((scene,), counts) = read(tmp_path)
-        assert scene.things[0].label == "cup"
+        assert scene.instances[0].label == "cup"
         assert counts == {}
 
     def test_sa1b_s_own_file_is_not_needed_beside_it(self, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ class TestGrandFiles:
         (tmp_path / "sa_1.json").unlink()
         describe(tmp_path, {"bbox": [10, 10, 20, 20], "labels": ["cup"]})
         (scene,), _ = read(tmp_path)
-        assert (scene.size, scene.things[0].box) == ((100, 50), Box(0.1, 0.2, 0.2, 0.4))
+        assert (scene.size, scene.instances[0].box) == ((100, 50), Box(0.1, 0.2, 0.2, 0.4))
 
     @pytest.mark.parametrize(
         ("content", "said"),

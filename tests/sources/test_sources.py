@@ -39,14 +39,14 @@ class TestCoco:
         scenes = list(coco.read(shared / "data/sources/coco", tally))
         # The file has 12 images and 122 boxes, 4 of them crowds; one image has nothing but a crowd.
         assert len(scenes) == 11
-        assert sum(len(scene.things) for scene in scenes) == 118
+        assert sum(len(scene.instances) for scene in scenes) == 118
         assert tally.counts == {"box around a crowd": 4, "image without a usable box": 1}
 
     def test_the_real_val_sample(self, shared: Path) -> None:
         tally = Tally()
         scenes = list(coco.read(shared / "data/sources/coco", tally, split="val"))
-        assert (len(scenes), sum(len(scene.things) for scene in scenes)) == (6, 135)
-        cup = scenes[0].things[0]
+        assert (len(scenes), sum(len(scene.instances) for scene in scenes)) == (6, 135)
+        cup = scenes[0].instances[0]
         assert (cup.label, scenes[0].size, scenes[0].image.name) == ("cup", (640, 480), "000000471345.jpg")
         x1, y1, x2, y2 = cup.box.to_pixels((640, 480))
         assert (x1, y1, x2 - x1, y2 - y1) == pytest.approx((435.58, 235.5, 147.34, 168.3))
@@ -62,7 +62,7 @@ class TestCoco:
         instances(tmp_path / "annotations" / "instances_train2017.json", boxes)
         tally = Tally()
         (scene,) = coco.read(tmp_path, tally)
-        assert [thing.box for thing in scene.things] == [Box(0, 0.1, 0.2, 0.3), Box(0.01, 0.02, 0.1, 0.2)]
+        assert [instance.box for instance in scene.instances] == [Box(0, 0.1, 0.2, 0.3), Box(0.01, 0.02, 0.1, 0.2)]
         assert tally.counts == {"box clipped to the image": 1, "box without area in the image": 2}
 
     def test_a_missing_image_is_counted_and_none_at_all_is_an_error(self, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ class TestObjects365:
         assert [scene.id for scene in scenes] == ["2279549", "2278994", "384682", "391122", "411425", "420917"]
         assert tally.counts["image annotated but missing"] == 1
         assert tally.counts["box clipped to the image"] == 2  # by 0.0011 and 0.0015 of the image
-        assert all(thing.box.is_proper for scene in scenes for thing in scene.things)
+        assert all(instance.box.is_proper for scene in scenes for instance in scene.instances)
         assert scenes[0].size == (500, 333)
 
     @pytest.mark.parametrize("flag", ["iscrowd", "isfake", "isreflected"])

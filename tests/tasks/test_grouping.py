@@ -21,8 +21,8 @@ BOXES = [Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5), Box(0.2, 0.2, 0.2001, 0.9), Box(0
 AREA = (0.05, 0.9)
 
 labels = st.sampled_from(["dog", "cat", "cow", "elk", ""])
-things = st.lists(st.builds(Instance, st.sampled_from(BOXES), labels), max_size=6)
-images = st.lists(st.tuples(things, st.frozensets(labels, max_size=2)), min_size=1, max_size=8)
+instances = st.lists(st.builds(Instance, st.sampled_from(BOXES), labels), max_size=6)
+images = st.lists(st.tuples(instances, st.frozensets(labels, max_size=2)), min_size=1, max_size=8)
 
 
 @given(images, st.data())
@@ -38,29 +38,29 @@ def test_arrays_find_what_a_look_at_every_image_finds(drawn: list[tuple[list[Ins
         found = list(standing(scenes, chosen, AREA))
         common = inside(scenes, chosen).common.tolist()
         assert list(named(scenes, chosen, AREA)) == [one.named for one in found]
-    ends = np.cumsum([0, *(len(scene.things) for scene in written)])
+    ends = np.cumsum([0, *(len(scene.instances) for scene in written)])
     for group, one, number in zip(chosen, found, common, strict=True):
-        there = [{thing.label for thing in written[image].things} | written[image].unboxed for image in group]
+        there = [{instance.label for instance in written[image].instances} | written[image].unboxed for image in group]
         times = Counter(label for labels_ in there for label in labels_)
         assert number == len(set.intersection(*map(set, there)))
         companions = [
-            {thing.label for thing in written[image].things if thing.label and times[thing.label] == 1}
+            {instance.label for instance in written[image].instances if instance.label and times[instance.label] == 1}
             for image in group
         ]
         assert [{scenes.labels[label] for label in labels_} for labels_ in one.companions] == companions
         names, told = [], []
         for place, image in enumerate(group):
             scene = written[image]
-            for at, thing in enumerate(scene.things, start=int(ends[image])):
-                alone = [other.label for other in scene.things].count(thing.label) == 1
-                clear = alone and thing.label and thing.label not in scene.unboxed and thing.box != BOXES[2]
-                if clear and AREA[0] <= thing.box.area <= AREA[1]:
+            for at, instance in enumerate(scene.instances, start=int(ends[image])):
+                alone = [other.label for other in scene.instances].count(instance.label) == 1
+                clear = alone and instance.label and instance.label not in scene.unboxed and instance.box != BOXES[2]
+                if clear and AREA[0] <= instance.box.area <= AREA[1]:
                     assert scenes.place(at, group) == place
-                    if times[thing.label] == 1:
+                    if times[instance.label] == 1:
                         names.append(at)
                     elif companions[place]:
                         told.append(at)
-        assert (one.named, one.told) == (names, told)
+        assert (one.named, one.accompanied) == (names, told)
 
 
 @given(st.integers(0, 60), st.integers(2, 4), st.integers(0, 3), st.integers(0, 2**32 - 1))
@@ -88,7 +88,7 @@ def test_in_each_pass_every_image_is_in_one_group(count: int, fewest: int, more:
 
 def test_groups_of_one_label_are_drawn_evenly() -> None:
     choices = [np.array([10, 11, 12]), np.arange(20, 60)]
-    wanted = common_object.Settings(images=(3, 5))
+    wanted = common_object.CommonSettings(images=(3, 5))
     drawn = [group for at in range(6) for group in common_object._groups(choices, np.random.default_rng(at), wanted)]
     assert all(len(set(group)) == len(group) and (max(group) < 20 or min(group) >= 20) for group in drawn)
     small = Counter(tuple(group) for group in drawn if group[0] < 20)

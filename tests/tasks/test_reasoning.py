@@ -12,7 +12,7 @@ from drafting import drafts, scene
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
-from migician.build.balance import FEWEST, Balance, balance_of, warnings
+from migician.build.balance import MIN_ANSWERS, Balance, balance_of, warnings
 from migician.samples.survey import AREA_EDGES
 from migician.sources.scenes import Frame, Track
 from migician.tasks import TASKS
@@ -78,7 +78,7 @@ class TestThoughts:
 
 def test_what_is_told_of_an_image_is_annotated_there() -> None:
     scenes = shown(6)
-    labels = {f"{one.id}.jpg": {with_article(thing.label) for thing in one.things} for one in scenes}
+    labels = {f"{one.id}.jpg": {with_article(instance.label) for instance in one.instances} for one in scenes}
     for task in ("common_object", "free_form", "group_grounding"):
         made, _ = drafts(task, scenes, 1, reasoning=1, **SENTENCE, **INPUTS[task][1])
         for draft in made:
@@ -143,7 +143,7 @@ class TestBalance:
         ]
         drafted = [Draft((Picture("a"),) * 3, (("?", "!"),), False, (target,)) for target in drawn]
         assert list(warnings(balance_of(drafted), TASKS[task].asks)) == said
-        assert list(warnings(balance_of(drafted[: FEWEST - 1]), TASKS[task].asks)) == []
+        assert list(warnings(balance_of(drafted[: MIN_ANSWERS - 1]), TASKS[task].asks)) == []
 
     @staticmethod
     def around(x: float, side: float) -> Box:

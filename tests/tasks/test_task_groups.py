@@ -114,8 +114,8 @@ class TestLabelsWithoutABox:
     BIG = Box(0.1, 0.1, 0.9, 0.9)
 
     def scenes(self, unboxed: frozenset[str], label: str = "dog") -> list[Scene]:
-        things = (Instance(self.BIG, label),)
-        return [Scene(str(n), Path(f"/{n}.jpg"), (100, 100), things, unboxed) for n in range(6)]
+        instances = (Instance(self.BIG, label),)
+        return [Scene(str(n), Path(f"/{n}.jpg"), (100, 100), instances, unboxed) for n in range(6)]
 
     def test_common_object(self) -> None:
         assert drafts("common_object", self.scenes(frozenset()), 0)[0]
@@ -128,15 +128,15 @@ class TestLabelsWithoutABox:
         three = [self.scenes(frozenset(), label)[n] for n, label in enumerate(["dog", "cat", "cow"])]
         assert drafts("free_form", three, 0, images=(3, 3))[0]
         crowds = frozenset({"dog", "cat", "cow"})
-        crowded = [Scene(one.id, one.image, one.size, one.things, crowds) for one in three]
+        crowded = [Scene(one.id, one.image, one.size, one.instances, crowds) for one in three]
         assert drafts("free_form", crowded, 0, images=(3, 3))[0] == []
 
     def test_a_reflection_is_no_companion(self) -> None:
         first, *others = self.scenes(frozenset())[:3]
-        beside = Scene(first.id, first.image, first.size, (*first.things, Instance(self.BIG, "cat")))
+        beside = Scene(first.id, first.image, first.size, (*first.instances, Instance(self.BIG, "cat")))
         (draft,), _ = drafts("free_form", [beside, *others], 0, images=(3, 3), relation=1)
         assert "cat" in draft.turns[0][0]
-        reflected = Scene(first.id, first.image, first.size, first.things, frozenset({"cat"}))
+        reflected = Scene(first.id, first.image, first.size, first.instances, frozenset({"cat"}))
         assert drafts("free_form", [reflected, *others], 0, images=(3, 3), relation=1)[0] == []
 
     @pytest.mark.parametrize("task", ["free_form", "group_grounding", "group_referring"])

@@ -169,7 +169,7 @@ class TestCommonObject:
         for draft in made:
             question, answer = draft.turns[0]
             asked = int(re.findall(r"(\d)th", question)[0]) - 1
-            assert answer == QWEN.write(dogs[int(draft.pictures[asked].image.removesuffix(".jpg"))].things[0].box)
+            assert answer == QWEN.write(dogs[int(draft.pictures[asked].image.removesuffix(".jpg"))].instances[0].box)
 
 
 class TestRegions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -22,37 +22,37 @@ ANSWER, GIVEN = PREDICTION, PALETTE[1]
 _COLUMN_PX, _ROW_PX, _TEXT_PX, _GAP_PX = 640, 146, 15, 12
 # Four square images fill a row.
 _TURNS, _LETTERS = 3, 420
-"""Questions shown of a sample, and letters of each text."""
+"""Questions shown per sample, and letters per text."""
 _GROUND = "#EEF1F4"
 
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """What became of the samples that were to be shown."""
+    """The samples that are shown, and how many could not be."""
 
     picture: Image.Image | None
     """None where no sample could be shown."""
     shown: int
     unreadable: int
-    """Samples passed over, as an image of theirs cannot be opened."""
+    """Samples skipped because one of their images cannot be opened."""
 
 
 def album(candidates: Mapping[str, Sequence[bytes]], images: ImageRoots, count: int) -> Album:
-    """`count` samples, by turns from each family of `candidates` (records by the family's name).
+    """`count` samples, taking turns between the tasks of `candidates` (records by task name).
 
-    A sample whose images are not in `images` or cannot be opened is passed over, and the next of its family comes
-    instead.
+    A sample whose images are not in `images` or cannot be opened is skipped, and the next of its task
+    comes instead.
     """
-    queues = {family: list(records) for family, records in candidates.items()}
+    queues = {task: list(records) for task, records in candidates.items()}
     sheets: list[Image.Image] = []
     unreadable = 0
     while any(queues.values()) and len(sheets) < count:
-        for family, queue in queues.items():
+        for task, queue in queues.items():
             while queue and len(sheets) < count:
                 sample = msgspec.json.decode(queue.pop(0), type=Sample)
                 opened = _opened(sample, images)
                 if opened:
-                    sheets.append(_sheet(family, sample, opened))
+                    sheets.append(_sheet(task, sample, opened))
                     break
                 unreadable += 1
     return Album(_columns(sheets) if sheets else None, len(sheets), unreadable)
@@ -71,7 +71,7 @@ def draw_sample(sample: Sample, folder: str | Path) -> Image.Image:
 
 
 def _opened(sample: Sample, roots: ImageRoots) -> list[Image.Image]:
-    """The images no larger than they are shown, or none where one cannot be opened."""
+    """The images, no larger than they are shown; none at all where one cannot be opened."""
     images = []
     for name in sample.images:
         place = roots.find(name)
@@ -89,7 +89,7 @@ def _opened(sample: Sample, roots: ImageRoots) -> list[Image.Image]:
     return images
 
 
-def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
+def _sheet(task: str, sample: Sample, images: Sequence[Image.Image]) -> Image.Image:
     page = BoxNumbers(sample)
     turns = [turn for turn in sample.conversations if turn.from_ != "system"]
     lines: list[str] = []
@@ -97,10 +97,10 @@ def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.
     for turn in turns[: 2 * _TURNS]:
         asked = turn.from_ == "human"
         question = turn.value if asked else question
-        lines.append(f"{'Q' if asked else 'A'}: {_short(page.tell(turn.value, question, given=asked))}")
+        lines.append(f"{'Q' if asked else 'A'}: {_short(page.numbered(turn.value, question, given=asked))}")
     if len(turns) > 2 * _TURNS:
         lines.append(f"... and {len(turns) // 2 - _TURNS} more questions")
-    title = f"{family.replace('_', ' ')}  ·  {sample.id}"
+    title = f"{task.replace('_', ' ')}  ·  {sample.id}"
     return contact_sheet(
         images,
         page.marks,
@@ -112,30 +112,26 @@ def _sheet(family: str, sample: Sample, images: Sequence[Image.Image]) -> Image.
     )
 
 
-@dataclass(slots=True)
 class BoxNumbers:
     """Numbers the boxes of a sample's texts, and collects their marks."""
 
-    sample: Sample
-    marks: list[list[Mark]] = field(init=False)
-    """For each image."""
-    _first: int = field(init=False)
-    _numbers: dict[tuple[Box, tuple[int, ...]], int] = field(default_factory=dict)
+    def __init__(self, sample: Sample) -> None:
+        self.marks: list[list[Mark]] = [[] for _ in sample.images]
+        """For each image."""
+        self._type = sample.type
+        self._numbers: dict[tuple[Box, tuple[int, ...]], int] = {}
+        questions = [turn.value for turn in sample.conversations if turn.from_ == "human"]
+        self._first, _ = anchor(sample.type, sample.images, questions)
 
-    def __post_init__(self) -> None:
-        self.marks = [[] for _ in self.sample.images]
-        questions = [turn.value for turn in self.sample.conversations if turn.from_ == "human"]
-        self._first, _ = anchor(self.sample.type, self.sample.images, questions)
-
-    def tell(self, text: str, question: str, *, given: bool) -> str:
-        """`text` in plain words: boxes that are drawn are their number, in brackets; others stay as written."""
-        told, end = [], 0
+    def numbered(self, text: str, question: str, *, given: bool) -> str:
+        """`text` in plain words: boxes that are drawn become their number in brackets; others stay as written."""
+        pieces, end = [], 0
         for mention in parse_boxes(text).mentions:
-            images = places(self.sample.type, mention, text, question, len(self.marks), given=given, first=self._first)
-            told.append(text[end : mention.span[0]])
+            images = places(self._type, mention, text, question, len(self.marks), given=given, first=self._first)
+            pieces.append(text[end : mention.span[0]])
             end = mention.span[1]
             if not images or mention.status != "read":
-                told.append(text[slice(*mention.span)])
+                pieces.append(text[slice(*mention.span)])
                 continue
             number = self._numbers.get((mention.box, images))
             if number is None:
@@ -144,20 +140,20 @@ class BoxNumbers:
                 mark = Mark(mention.box, str(number), GIVEN if given else ANSWER, line)
                 for image in images:
                     self.marks[image].append(mark)
-            told.append(f"[{number}]")
-        return plain("".join([*told, text[end:]]))
+            pieces.append(f"[{number}]")
+        return plain("".join([*pieces, text[end:]]))
 
 
 def plain(text: str) -> str:
-    """For human eyes: without the marks of images and the tokens around boxes and references."""
+    """The text as a person reads it: without image marks and the tokens around boxes and references."""
     words = []
     for line in text.splitlines():
         before, mark, after = line.rpartition(IMAGE_MARK)
         words.append(after if mark and _is_introduction(before) else line.replace(IMAGE_MARK, ""))
-    told = " ".join(" ".join(words).split())
-    for token, shown in ((REF_START, "“"), (REF_END, "”"), (BOX_START, ""), (BOX_END, "")):
-        told = told.replace(token, shown)
-    return told
+    shown = " ".join(" ".join(words).split())
+    for token, mark in ((REF_START, "“"), (REF_END, "”"), (BOX_START, ""), (BOX_END, "")):
+        shown = shown.replace(token, mark)
+    return shown
 
 
 def _is_introduction(text: str) -> bool:
@@ -172,19 +168,15 @@ def _short(text: str) -> str:
 
 def _columns(sheets: Sequence[Image.Image]) -> Image.Image:
     """All sheets in two columns, each put where there is most room left."""
-    columns: list[list[Image.Image]] = [[], []]
     heights = [_GAP_PX, _GAP_PX]
+    corners = []
     for sheet in sheets:
         column = heights.index(min(heights))
-        columns[column].append(sheet)
+        corners.append((_GAP_PX + column * (_COLUMN_PX + _GAP_PX), heights[column]))
         heights[column] += sheet.height + _GAP_PX
-    used = [column for column in columns if column]
-    width = _GAP_PX + (_COLUMN_PX + _GAP_PX) * len(used)
+    width = _GAP_PX + (_COLUMN_PX + _GAP_PX) * min(len(sheets), len(heights))
     picture = Image.new("RGB", (width, max(heights)), _GROUND)
-    for place, pile in enumerate(used):
-        x, y = _GAP_PX + place * (_COLUMN_PX + _GAP_PX), _GAP_PX
-        for sheet in pile:
-            picture.paste("#FFFFFF", (x, y, x + _COLUMN_PX, y + sheet.height))
-            picture.paste(sheet, (x, y))
-            y += sheet.height + _GAP_PX
+    for sheet, (x, y) in zip(sheets, corners, strict=True):
+        picture.paste("#FFFFFF", (x, y, x + _COLUMN_PX, y + sheet.height))
+        picture.paste(sheet, (x, y))
     return picture

@@ -1,4 +1,4 @@
-"""The card of a dataset: what is in it, what was left out and why, and what made it; with two pictures."""
+"""The card of a dataset: what is in it, what was left out and why, how it was made; with two pictures."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from migician.boxes import Size
 from migician.build.balance import Balance, warnings
 from migician.build.card.album import album
 from migician.build.card.charts import histograms
-from migician.build.card.readme import HISTOGRAMS, SAMPLES, readme
-from migician.build.exclusion import Excluded
+from migician.build.card.readme import HISTOGRAMS, SAMPLES, BuiltPart, readme
+from migician.build.decontamination import Decontamination
 from migician.build.image_roots import ImageRoots, linked
 from migician.build.recipe import Recipe
 from migician.draw import encoded
@@ -28,79 +27,47 @@ from migician.samples.survey import survey
 from migician.tasks import TASKS
 
 _SHOWN = 12
-_REASONS = 3
-"""Told of a shortfall: the most frequent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The samples of one task from one source."""
-
-    task: str
-    source: str
-    asked: int | None
-    """None where all there are were wanted."""
-    made: int
-    left_out: dict[str, int]
-    """Rows of the source that were dropped or fixed, by reason."""
-    refused: dict[str, int]
-    """Scenes and samples that the task did not take, by reason."""
-    drawn_from: str = ""
-    """What the source has, and how often it is used: "1,120 sequences, passes: 2"."""
-    frame_sizes: dict[str, Size] = field(default_factory=dict)
-    """What boxes were divided by where the frames of a sample differ in size: (width, height) by path."""
-
-    @property
-    def shortfall(self) -> str:
-        """What the source had too few of and why; empty where it had enough."""
-        if self.made and (self.asked is None or self.made >= self.asked):
-            return ""
-        asked = f" of {self.asked:,}" if self.asked is not None else ""
-        reasons = sorted((self.left_out | self.refused).items(), key=lambda one: -one[1])[:_REASONS]
-        told = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
-        told += [f"{reason}: {count:,}" for reason, count in reasons]
-        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(told)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the card says of a dataset beside what its files hold."""
+class DatasetFacts:
+    """What the card says of a dataset beyond what its files hold."""
 
     title: str
     recipe: Recipe
-    parts: Sequence[Part]
-    excluded: Excluded
+    parts: Sequence[BuiltPart]
+    excluded: Decontamination
     balances: Mapping[str, Balance] = field(default_factory=dict)
     """By task."""
 
     @property
     def warnings(self) -> list[str]:
-        """Where the answers of a family lean to one side."""
+        """Where the answers of a task lean to one side."""
         found = ((task, warnings(one, TASKS[task].asks)) for task, one in self.balances.items())
         return [f"{task}: {warning}" for task, one in found for warning in one]
 
     def copying(self, stem: str) -> dict[str, Any]:
-        """How often copying would be right in a family, by source; see `migician.samples.box_places.Copying`."""
+        """How often copying would be right in a task, by source; see `migician.samples.box_places.Copying`."""
         found = {
             source: one
-            for task, told in self.balances.items()
+            for task, balance in self.balances.items()
             if TASKS[task].stem == stem
-            for source, one in told.copying.items()
+            for source, one in balance.copying.items()
         }
         return {"copying": {source: msgspec.to_builtins(found[source]) for source in sorted(found)}}
 
 
-def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> None:
+def write_card(folder: Path, name: str, facts: DatasetFacts, files: Sequence[str]) -> None:
     """Write card.json, README.md and two pictures about the `files` of `folder`; no dates, so that builds compare.
 
-    Of `files`, `name`.json has all samples, the other .json files those of one family each.
+    Of `files`, `name`.json has all samples, the other .json files those of one task each.
     """
-    recipe, parts, excluded = told.recipe, told.parts, told.excluded
+    recipe, parts, excluded = facts.recipe, facts.parts, facts.excluded
     merged = f"{name}.json"
-    families = [file for file in files if file.endswith(".json") and file != merged]
+    of_tasks = [file for file in files if file.endswith(".json") and file != merged]
     with ThreadPoolExecutor() as pool:  # a digest leaves the interpreter to others
-        others = {file: pool.submit(_sha256, folder / file) for file in files if file not in families}
-        surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in families}
+        others = {file: pool.submit(_sha256, folder / file) for file in files if file not in of_tasks}
+        surveys = {file: survey(folder / file, recipe.seed, _SHOWN) for file in of_tasks}
         digests = {file: others[file].result() if file in others else surveys[file].sha256 for file in files}
     paths = sorted(path for path in (folder / name).rglob("*") if not path.name.startswith("."))
     sizes = [path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()]
@@ -109,7 +76,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
     roots = ImageRoots([folder], [folder, *linked(folder, links)])
     look = album({Path(file).stem: one.picked for file, one in surveys.items()}, roots, _SHOWN)
     card: dict[str, Any] = {
-        "name": told.title,
+        "name": facts.title,
         "samples": sum(part.made for part in parts),
         "images": len(used),
         "image_files": len(sizes),
@@ -121,12 +88,12 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
         "versions": versions(),
         "mig_bench": msgspec.to_builtins(excluded) | {"sentence": excluded.sentence()},
         "files": {file: {"sha256": digests[file], "bytes": (folder / file).stat().st_size} for file in files},
-        "parts": [asdict(part) for part in parts],
+        "parts": msgspec.to_builtins(parts),
         "short": [part.shortfall for part in parts if part.shortfall],
-        "balance": {task: one.told() for task, one in told.balances.items()},
-        "warnings": told.warnings,
+        "balance": {task: one.summary() for task, one in facts.balances.items()},
+        "warnings": facts.warnings,
         "figures": {
-            Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) | told.copying(Path(file).stem)
+            Path(file).stem: msgspec.to_builtins(one.figures, str_keys=True) | facts.copying(Path(file).stem)
             for file, one in surveys.items()
         },
         "look": {"samples": look.shown, "unreadable": look.unreadable},
@@ -146,7 +113,7 @@ def write_card(folder: Path, name: str, told: Told, files: Sequence[str]) -> Non
 
 
 def versions() -> dict[str, str]:
-    """Of what decides over the bytes."""
+    """Versions of everything that the bytes of a dataset depend on."""
     versions = {"python": platform.python_version()}
     for package in ("migician", "numpy", "pillow", "matplotlib"):
         try:

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import yaml
 
-from migician.build.balance import FEWEST, area_words
+from migician.boxes import Size
+from migician.build.balance import MIN_ANSWERS, area_words
 from migician.files import conform, read_json
 from migician.provenance import citation
 from migician.sources import SOURCES
 
+_REASONS = 3
+"""How many reasons of a shortfall are named: the most frequent ones."""
 HISTOGRAMS, SAMPLES = "histograms.png", "samples.jpg"
 Stored = Literal["files", "embedded", "named"]
-"""How a dataset has its images: as files beside the records, in the records, or not at all but by name."""
+"""How a dataset has its images: as files beside the records, inside the records, or by name only."""
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-class _Part(msgspec.Struct):
+class BuiltPart(msgspec.Struct, frozen=True):
+    """The samples of one task from one source."""
+
     task: str = ""
     source: str = ""
     asked: int | None = None
+    """None where all that the source gives was asked for."""
     made: int = 0
     left_out: dict[str, int] = {}
+    """Rows of the source that were dropped or corrected, by reason."""
     refused: dict[str, int] = {}
+    """Scenes and samples that the task did not take, by reason."""
+    drawn_from: str = ""
+    """What the source has, and how often it is used: "1,120 sequences, passes: 2"."""
+    frame_sizes: dict[str, Size] = {}
+    """What boxes were divided by where the frames of a sample differ in size: (width, height) by path."""
+
+    @property
+    def shortfall(self) -> str:
+        """Why there are fewer samples than were asked for; empty where there are enough."""
+        if self.made and (self.asked is None or self.made >= self.asked):
+            return ""
+        asked = f" of {self.asked:,}" if self.asked is not None else ""
+        reasons = sorted((self.left_out | self.refused).items(), key=lambda one: -one[1])[:_REASONS]
+        words = [f"all that the source gives ({self.drawn_from})" if self.drawn_from else "all that the source gives"]
+        words += [f"{reason}: {count:,}" for reason, count in reasons]
+        return f"{self.task} from {self.source}: {self.made:,}{asked} samples, {'; '.join(words)}"
 
 
 class _Card(msgspec.Struct):
@@ -40,7 +63,7 @@ class _Card(msgspec.Struct):
     links: dict[str, str] = {}
     mig_bench: dict[str, Any] = {}
     files: dict[str, Any] = {}
-    parts: list[_Part] = []
+    parts: list[BuiltPart] = []
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -61,25 +84,26 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 def readme(card: Mapping[str, Any], configs: Mapping[str, str]) -> str:
     """The text of README.md about a dataset, of the content of its card.json.
 
-    `configs` gives, by the name that `datasets.load_dataset(folder, name)` is to take, the files of samples (a path or
-    a pattern below the folder); "default" is what it takes without one.
+    `configs` gives the files of samples (a path or a pattern below the folder) by the name that
+    `datasets.load_dataset(folder, name)` takes; "default" is what it loads without a name.
     """
     parts = card["parts"]
     opening = (
         f"# {card['name']}, built by migician\n\n"
         f"{card['samples']:,} samples, seed {card['seed']}: multi-image grounding in the record format of "
-        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes are in thousandths of their image's width "
+        "MGrounding-630k (`id`, `images`, `conversations`, `type`). Boxes run from 0 to 1000 over their image's width "
         f"and height. {_IMAGES[card['stored']]} `card.json` has the recipe, the versions, and the sha256 of each "
         "JSON file as built."
     )
-    sections = [opening, _loading(configs), _parts(parts), _short(card), _look(card), _balance(card), _copying(card)]
-    sections.append(card["mig_bench"]["sentence"])
-    sections += [_refusals(parts), _made(card), _terms(parts), citation("The dataset follows")]
+    short = "\n".join(f"- {line}" for line in card.get("short", []))
+    sections = [opening, _loading(configs), _parts(parts), short and f"Fewer than were asked for:\n\n{short}"]
+    sections += [_look(card), _balance(card), _copying(card), card["mig_bench"]["sentence"], _refusals(parts)]
+    sections += [_made(card), _terms(parts), citation("The dataset follows")]
     return _front_matter(card["samples"], configs) + _joined(sections)
 
 
 def bare_readme(name: str, samples: int, configs: Mapping[str, str]) -> str:
-    """As `readme`, about a dataset without a card: all that is known is how to load it."""
+    """Like `readme`, for a dataset without a card: only how to load it is known."""
     return _front_matter(samples, configs) + _joined([f"# {name}\n\n{samples:,} samples.", _loading(configs)])
 
 
@@ -90,7 +114,7 @@ def _joined(sections: list[str]) -> str:
 _IMAGES: dict[Stored, str] = {
     "files": "Paths of images are relative to the dataset's own folder.",
     "embedded": "The images are in the records.",
-    "named": "The images are not here: a path names the family, the source, and the file below that source's folder.",
+    "named": "The images are not here: a path names the task, the source, and the file below that source's folder.",
 }
 
 
@@ -118,22 +142,20 @@ def _loading(configs: Mapping[str, str]) -> str:
     named = [name for name in configs if name != "default"]
     lines = ["```python", "from datasets import load_dataset", ""]
     lines += ['everything = load_dataset("PATH-OR-REPOSITORY", split="train")'] if "default" in configs else []
-    lines += [f'one_family = load_dataset("PATH-OR-REPOSITORY", "{named[0]}", split="train")'] if named else []
+    lines += [f'one_task = load_dataset("PATH-OR-REPOSITORY", "{named[0]}", split="train")'] if named else []
     return "\n".join([*lines, "```"])
 
 
 def _parts(parts: list[dict[str, Any]]) -> str:
-    lines = ["## Samples", "", "| family | source | asked for | made |", "|---|---|---|---|"]
-    for part in parts:
-        asked = "all" if part["asked"] is None else f"{part['asked']:,}"
-        lines.append(f"| {part['task']} | {part['source']} | {asked} | {part['made']:,} |")
-    return "\n".join(lines)
+    counts = (("all" if one["asked"] is None else f"{one['asked']:,}", f"{one['made']:,}") for one in parts)
+    rows = ((one["task"], one["source"], *count) for one, count in zip(parts, counts, strict=True))
+    return markdown_table(["## Samples"], ("task", "source", "asked for", "made"), rows)
 
 
-def _short(card: Mapping[str, Any]) -> str:
-    """Why there are fewer samples than were asked for."""
-    short = [f"- {line}" for line in card.get("short", [])]
-    return "\n".join(["Fewer than were asked for:", "", *short]) if short else ""
+def markdown_table(paragraphs: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Paragraphs of text, and the table that follows them."""
+    head, *lines = (f"| {' | '.join(line)} |" for line in (columns, *rows))
+    return "\n\n".join([*paragraphs, "\n".join([head, "|---" * len(columns) + "|", *lines])])
 
 
 def _balance(card: Mapping[str, Any]) -> str:
@@ -141,15 +163,7 @@ def _balance(card: Mapping[str, Any]) -> str:
     balances: Mapping[str, Any] = card.get("balance", {})
     if not balances:
         return ""
-    lines = [
-        "## Balance of the answers",
-        "",
-        "Which image the boxes are in, by the images of a sample; how many have their centre in the middle ninth of "
-        "their image; the size and the label that most of them have.",
-        "",
-        "| family | answers | reasoning | boxes in Image-1, Image-2, ... | in the middle | size | label |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for task, one in balances.items():
         boxes = max(1, sum(one["areas"]))
         asked = "; ".join(f"of {images}: {_shares(counts)}" for images, counts in one["asked"].items())
@@ -160,11 +174,15 @@ def _balance(card: Mapping[str, Any]) -> str:
         )
         reasoned = f"{one['reasoned'] / max(1, one['answers']):.0%}"
         middle = f"{one['ninths'][4] / boxes:.0%}"
-        lines.append(f"| {task} | {one['answers']:,} | {reasoned} | {asked} | {middle} | {size} | {label} |")
-    lines += ["", *(f"- **{warning}**" for warning in card["warnings"])]
-    if not card["warnings"]:
-        lines.append(f"Nothing leans to one side, as far as {FEWEST} boxes and more of a family can tell.")
-    return "\n".join(lines)
+        rows.append((task, f"{one['answers']:,}", reasoned, asked, middle, size, label))
+    text = (
+        "Which image the boxes are in, by the number of images in a sample; how many have their centre in the middle "
+        "ninth of their image; the most frequent size and label."
+    )
+    columns = ("task", "answers", "reasoning", "boxes in Image-1, Image-2, ...", "in the middle", "size", "label")
+    nothing = f"Nothing leans to one side, in any task with {MIN_ANSWERS} boxes or more."
+    warnings = "\n".join(f"- **{warning}**" for warning in card["warnings"]) or nothing
+    return f"{markdown_table(['## Balance of the answers', text], columns, rows)}\n\n{warnings}"
 
 
 def _shares(counts: list[int]) -> str:
@@ -172,7 +190,7 @@ def _shares(counts: list[int]) -> str:
 
 
 def _copying(card: Mapping[str, Any]) -> str:
-    """How many answers are right if the box in their question is copied, by source; cards of older builds lack it."""
+    """How many answers would be right if the box of their question were copied, by source; old cards lack it."""
     found = {
         source: one
         for figures in card.get("figures", {}).values()
@@ -180,27 +198,25 @@ def _copying(card: Mapping[str, Any]) -> str:
     }
     if not found:
         return ""
-    lines = [
-        "## Answers that could be copied",
-        "",
+    text = (
         "Where a question gives a box in one image and asks for one in another: answers whose IoU with the given box "
-        "is 0.5 or more, so that copying it would be right. In MIG-Bench's tracking these are 12.9%.",
-        "",
-        "| source | answers | copyable | shuffled samples |",
-        "|---|---|---|---|",
-    ]
-    for source, one in found.items():
-        share = one["copyable"] / one["answers"]
-        lines.append(f"| {source} | {one['answers']:,} | {share:.1%} | {one['shuffled']:,} |")
+        "is 0.5 or more, so that copying it would be right. In MIG-Bench's tracking these are 12.9%."
+    )
+    rows = (
+        (source, f"{one['answers']:,}", f"{one['copyable'] / one['answers']:.1%}", f"{one['shuffled']:,}")
+        for source, one in found.items()
+    )
+    columns = ("source", "answers", "copyable", "shuffled samples")
+    table = markdown_table(["## Answers that could be copied", text], columns, rows)
     if any(one["shuffled"] for one in found.values()):
-        lines += ["", 'In shuffled samples "the first image" is the first in time, wherever it stands in the list.']
-    return "\n".join(lines)
+        table += '\n\nIn shuffled samples "the first image" is the first in time, wherever it stands in the list.'
+    return table
 
 
 def _look(card: Mapping[str, Any]) -> str:
     text = (
-        f"![Samples by family, images and questions a sample, and sizes of boxes]({HISTOGRAMS})\n\n"
-        "Boxes are those of questions and answers, by the share of the image that they cover."
+        f"![Samples by task, images and questions per sample, and sizes of boxes]({HISTOGRAMS})\n\n"
+        "Boxes of questions and answers are counted by the share of the image that they cover."
     )
     shown = card["look"]
     if card["stored"] == "named":
@@ -209,42 +225,37 @@ def _look(card: Mapping[str, Any]) -> str:
         text += (
             f"\n\n![{shown['samples']} samples with their boxes]({SAMPLES})\n\n"
             "A number in brackets stands for the coordinates of the box drawn with it: blue where the question gives "
-            "it, orange where it is the answer. Coordinates are left where no text says which image they are in."
+            "it, orange where it is the answer. Coordinates stay as text where nothing says which image they are in."
         )
     if shown["unreadable"]:
-        text += f"\n\n{shown['unreadable']:,} samples are not shown, as an image of theirs could not be opened."
+        text += f"\n\n{shown['unreadable']:,} samples are not shown because one of their images could not be opened."
     return text
 
 
 def _refusals(parts: list[dict[str, Any]]) -> str:
     rows = [
-        f"| {part['task']} | {part['source']} | {step} | {reason} | {count:,} |"
+        (part["task"], part["source"], step, reason, f"{count:,}")
         for part in parts
         for step, counts in (("reading", part["left_out"]), ("choosing", part["refused"]))
         for reason, count in sorted(counts.items())
     ]
     if not rows:
         return ""
-    head = [
-        "## What was left out",
-        "",
-        "When the source was read, and when scenes and samples were chosen from it.",
-        "",
-    ]
-    return "\n".join([*head, "| family | source | at | reason | count |", "|---|---|---|---|---|", *rows])
+    head = ["## What was left out", "While the source was read, and while scenes and samples were chosen from it."]
+    return markdown_table(head, ("task", "source", "at", "reason", "count"), rows)
 
 
 def _made(card: Mapping[str, Any]) -> str:
     made = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     if any(part["task"] == "synthesis" for part in card["parts"]):
-        told = "`card.json` names the models and their settings, `provenance.jsonl` the replies behind each sample."
+        how = "`card.json` names the models and their settings, `provenance.jsonl` the replies behind each sample."
     else:
-        told = (
-            "`card.json` has the recipe, with every setting that is not a builder's own. Saved as a file (JSON is "
+        how = (
+            "`card.json` has the recipe, with every setting that differs from its default. Saved as a file (JSON is "
             "YAML), it makes the same samples from the same sources again, byte for byte, with these versions:\n\n"
             "```bash\nmigician build all --config RECIPE --source NAME=ROOT ... --out FOLDER\n```"
         )
-    return f"## How it was made\n\nWith {made}. {told}"
+    return f"## How it was made\n\nWith {made}. {how}"
 
 
 def _terms(parts: list[dict[str, Any]]) -> str:

@@ -17,10 +17,7 @@ import msgspec
 
 from migician.boxes import Box, is_size, is_writable
 from migician.boxtext import QWEN, plain, reference
-from migician.build.converters.foreign import ImageFolder
-from migician.build.converters.llava import record_files
-from migician.errors import NOT_JSON, UserError
-from migician.samples.record_file import JsonRecords
+from migician.build.converters.foreign import ImageFolder, RecordRefused, converted
 from migician.samples.sample import IMAGE_MARK, Sample, sample
 from migician.sampling import stream
 from migician.sources.formats.reading import clipped
@@ -46,63 +43,40 @@ class _Record(msgspec.Struct, frozen=True):
     conversation: list[_Said]
 
 
-class _Refused(Exception):
-    """A record that is left out; the text is the reason."""
-
-
 def convert(source: Path, images: ImageFolder, tally: Tally, *, seed: int = 0) -> Iterator[Sample]:
-    """The samples of one file, or of all .json and .jsonl files below a folder in the order of their names.
+    """The samples of the records of `source`, read as `converted` reads them.
 
-    Phrases become references followed by their boxes. Groma's model is told to ground by a token; here the
+    Phrases become references followed by their boxes. Groma's model is asked to ground by a token; here the
     first question says so in one of several wordings, where an answer has boxes. Counted and left out:
     records with a missing image, a turn without its answer or without text, region tokens in a question
-    or out of place, or a box that is not there or has no area. Raises `UserError` naming the file and the
-    record that cannot be read, and a file without one record of this form.
+    or out of place, or a box that is not there or has no area. Raises `UserError` as `converted` does.
     """
     decoder = msgspec.json.Decoder(_Record)
-    for file, name in record_files(source):
-        with JsonRecords(file) as records:
-            formed = 0
-            for position, content in enumerate(records):
-                try:
-                    record = decoder.decode(content)
-                except msgspec.ValidationError:
-                    tally.add("record of another form")
-                    continue
-                except NOT_JSON as error:
-                    raise UserError(f"{file}: record {position} is not JSON: {error}") from None
-                formed += 1
-                try:
-                    turns = _turns(record, tally, seed, f"{name}-{position}")
-                except _Refused as refusal:
-                    tally.add(str(refusal))
-                    continue
-                path = images.find([record.file_name, *_visual_genome(record.file_name)], tally)
-                if path:
-                    yield sample(f"{name}-{position}", [path], turns, "groma")
-            if len(records) and not formed:
-                raise UserError(f"{file}: none of its {len(records)} records has the form of Groma-Instruct")
-    images.refuse_if_empty()
 
+    def sample_of(content: bytes, id: str) -> Sample | None:
+        record = decoder.decode(content)
+        turns = _turns(record, tally, seed, id)
+        # Visual Genome's images come in two archives.
+        places = [f"{folder}{record.file_name}" for folder in ("", "VG_100K/", "VG_100K_2/")]
+        path = images.find(places, tally)
+        return sample(id, [path], turns, "groma") if path else None
 
-def _visual_genome(file_name: str) -> list[str]:
-    """Visual Genome's images come in two archives."""
-    return [f"VG_100K/{file_name}", f"VG_100K_2/{file_name}"]
+    return converted(source, images, tally, "the form of Groma-Instruct", lambda file: sample_of)
 
 
 def _turns(record: _Record, tally: Tally, seed: int, id: str) -> list[tuple[str, str]]:
-    """The questions and answers of a record; raises `_Refused` with the reason."""
+    """The questions and answers of a record; raises `RecordRefused` with the reason."""
     said = record.conversation
     if not said or len(said) % 2:
-        raise _Refused("question without an answer")
+        raise RecordRefused("question without an answer")
     if not is_size((record.width, record.height)):
-        raise _Refused("image without a size")
+        raise RecordRefused("image without a size")
     questions = [plain(one.value).strip() for one in said[::2]]
     if any(_TAG.search(question) for question in questions):
-        raise _Refused("region token in a question")
+        raise RecordRefused("region token in a question")
     answers = [_answer(one, record, tally) for one in said[1::2]]
     if not all([*questions, *answers]):
-        raise _Refused("turn without text")
+        raise RecordRefused("turn without text")
     if any(one.box_inds for one in said[1::2]):
         rng = stream(seed, "groma", id)
         questions[0] += " " + REQUESTS[int(rng.integers(len(REQUESTS)))]
@@ -115,7 +89,7 @@ def _answer(said: _Said, record: _Record, tally: Tally) -> str:
     text = plain(said.value)
     chosen = said.box_inds or []
     if text.count(_BOX) != len(chosen):
-        raise _Refused("region tokens and boxes differ in number")
+        raise RecordRefused("region tokens and boxes differ in number")
     boxes = iter([_written(record, index, tally) for index in chosen])
 
     def grounded(found: re.Match[str]) -> str:
@@ -124,16 +98,16 @@ def _answer(said: _Said, record: _Record, tally: Tally) -> str:
 
     text = _PHRASE.sub(lambda found: " ".join(found[1].split()), _GROUNDED.sub(grounded, text))
     if _TAG.search(text):
-        raise _Refused("region token out of place")
+        raise RecordRefused("region token out of place")
     return text.strip()
 
 
 def _written(record: _Record, index: int, tally: Tally) -> str:
     if not 0 <= index < len(record.boxes):
-        raise _Refused("region token for a box that is not there")
+        raise RecordRefused("region token for a box that is not there")
     box = clipped(Box.from_xywh_pixels(*record.boxes[index], (record.width, record.height)), tally)
     if box is None or not is_writable(box):
-        raise _Refused("answer with a box that cannot be written")
+        raise RecordRefused("answer with a box that cannot be written")
     return QWEN.write(box)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from migician.boxes import Box, is_size
@@ -13,35 +12,18 @@ from migician.build.converters.foreign import ImageFolder
 from migician.errors import UserError, unknown
 from migician.samples.sample import IMAGE_MARK, Sample, sample
 from migician.sampling import dice
-from migician.sources.refcoco import (
-    PARTITIONS,
-    Annotation,
-    ListedImage,
-    Ref,
-    box_of,
-    candidates,
-    folders_of,
-    held_out,
-    is_dataset,
-    of_split,
-    read_instances,
-    read_refs,
-)
+from migician.sources import refcoco
 from migician.sources.scenes import Tally
 from migician.tasks.draft import Manner, Speaker
 
 _TURNS = 3
-"""Most objects asked for in one sample."""
+"""Maximum of objects asked for in one sample."""
 _REVERSED = 0.25
 """Share of the turns that give the box and ask for the phrase."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
-    """One object of an image and the phrases that mean it."""
-
-    box: Box
-    phrases: tuple[str, ...]
+_Object = tuple[Box, list[str]]
+"""One object of an image and the phrases that mean it."""
 
 
 def convert(
@@ -62,16 +44,16 @@ def convert(
     crowds, boxes without area, missing images. Raises `UserError` naming the file and the
     place of what cannot be read, and where nothing of the split is there.
     """
-    folders = folders_of(source)
-    chosen = dict(PARTITIONS) | dict(partitions or {})
-    bad = [unknown("dataset", name, PARTITIONS) for name in chosen if name not in PARTITIONS]
+    folders = refcoco.folders_of(source)
+    chosen = dict(refcoco.PARTITIONS) | dict(partitions or {})
+    bad = [unknown("dataset", name, refcoco.PARTITIONS) for name in chosen if name not in refcoco.PARTITIONS]
     if bad:
         raise UserError("; ".join(bad))
-    refs = {name: read_refs(folder, chosen[name]) for name, folder in folders.items()}
-    withheld = held_out(refs, tally) if split == "train" else frozenset[int]()
-    wanted = [source.name] if source.name in folders and is_dataset(source) else list(folders)
+    refs = {name: refcoco.read_refs(folder, chosen[name]) for name, folder in folders.items()}
+    withheld = refcoco.held_out(refs, tally) if split == "train" else frozenset[int]()
+    wanted = [source.name] if source.name in folders and refcoco.is_dataset(source) else list(folders)
     for name in wanted:
-        kept = of_split(refs[name], split, folders[name])
+        kept = refcoco.of_split(refs[name], split, folders[name])
         yield from _samples(name, split, folders[name], kept, withheld, images, tally, seed)
     images.refuse_if_empty()
 
@@ -80,16 +62,16 @@ def _samples(
     name: str,
     split: str,
     folder: Path,
-    refs: list[Ref],
+    refs: list[refcoco.Ref],
     withheld: frozenset[int],
     images: ImageFolder,
     tally: Tally,
     seed: int,
 ) -> Iterator[Sample]:
-    instances = read_instances(folder / "instances.json")
+    instances = refcoco.read_instances(folder / "instances.json")
     annotations = {annotation.id: annotation for annotation in instances.annotations}
     listed = {image.id: image for image in instances.images}
-    of_image: dict[int, list[Ref]] = {}
+    of_image: dict[int, list[refcoco.Ref]] = {}
     for ref in refs:
         if ref.image_id in withheld:
             tally.add("object of an image that val or test has")
@@ -105,7 +87,7 @@ def _samples(
         if not is_size((image.width, image.height)):
             raise UserError(f"{folder / 'instances.json'}: image {image_id} has size {image.width} x {image.height}")
         objects = _objects(group, annotations, image, tally)
-        path = images.find(candidates(image), tally) if objects else None
+        path = images.find(refcoco.candidates(image), tally) if objects else None
         if path is None:
             continue
         speaker = Speaker(dice(seed, "refcoco", name, split, image_id), Manner())
@@ -114,7 +96,9 @@ def _samples(
             number += 1
 
 
-def _objects(refs: list[Ref], annotations: Mapping[int, Annotation], image: ListedImage, tally: Tally) -> list[_Object]:
+def _objects(
+    refs: list[refcoco.Ref], annotations: Mapping[int, refcoco.Annotation], image: refcoco.ListedImage, tally: Tally
+) -> list[_Object]:
     """The objects of an image that can be asked for, each once, with phrases that mean no other."""
     phrases: dict[int, dict[str, str]] = {}
     for ref in refs:
@@ -131,25 +115,23 @@ def _objects(refs: list[Ref], annotations: Mapping[int, Annotation], image: List
     for ann_id, named in phrases.items():
         for _ in shared & named.keys():
             tally.add("phrase that names two objects")
-        own = tuple(text for key, text in named.items() if key not in shared)
-        box = box_of(annotations[ann_id], image, tally)
+        own = [text for key, text in named.items() if key not in shared]
+        box = refcoco.box_of(annotations[ann_id], image, tally)
         if own and box:
-            objects.append(_Object(box, own))
+            objects.append((box, own))
     return objects
 
 
 def _conversations(objects: list[_Object], speaker: Speaker) -> Iterator[list[tuple[str, str]]]:
     """The samples of one image: each phrase is used once, and within a sample every object once."""
     rng = speaker.rng
-    orders = [rng.sample(range(len(one.phrases)), len(one.phrases)) for one in objects]
-    for turn in range(max(len(order) for order in orders)):
-        left = [number for number, order in enumerate(orders) if turn < len(order)]
+    shuffled = [(box, rng.sample(phrases, len(phrases))) for box, phrases in objects]
+    for turn in range(max(len(phrases) for _, phrases in shuffled)):
+        left = [(phrases[turn], box) for box, phrases in shuffled if turn < len(phrases)]
         left = rng.sample(left, len(left))
         while left:
             count = rng.randint(1, _TURNS)
-            turns = [
-                _exchange(objects[one].phrases[orders[one][turn]], objects[one].box, speaker) for one in left[:count]
-            ]
+            turns = [_exchange(phrase, box, speaker) for phrase, box in left[:count]]
             turns[0] = (f"{IMAGE_MARK}\n{turns[0][0]}", turns[0][1])
             yield turns
             left = left[count:]

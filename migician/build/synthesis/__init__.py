@@ -6,6 +6,6 @@ by number, and the program writes their boxes.
 """
 
 from migician.build.synthesis.pipeline import synthesise
-from migician.build.synthesis.requests import Settings
+from migician.build.synthesis.requests import SynthesisSettings
 
-__all__ = ["Settings", "synthesise"]
+__all__ = ["SynthesisSettings", "synthesise"]

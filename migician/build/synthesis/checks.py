@@ -17,16 +17,16 @@ from migician.sources.scenes import Tally
 
 LONGEST_PHRASE, LONGEST_QUESTION, LONGEST_ANSWER = 120, 500, 1000
 """In characters. Longer phrases are cut, longer questions and answers refused."""
-MOST_BOXES = 8
+MAX_BOXES = 8
 """In one answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedObject:
     """An object that may be asked about."""
 
     annotation: int
-    """Its place among the things of its scene."""
+    """Its place among the instances of its scene."""
     phrase: str
     box: Box
     is_moved: bool
@@ -34,7 +34,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class CheckedTurn:
     """A question and its answer, ready for a conversation."""
 
     question: str
@@ -45,7 +45,7 @@ class Turn:
 
 def checked_objects(
     replies: Sequence[RefinedObject], annotated: Sequence[tuple[int, Box]], least_iou: float, tally: Tally
-) -> list[Checked]:
+) -> list[CheckedObject]:
     """The objects that the vision model confirmed, in the order asked, each with a phrase of its own.
 
     `annotated` are (place in the scene, box) of the objects asked about. A box the model gives
@@ -68,7 +68,7 @@ def checked_objects(
             tally.add(reason)
             continue
         moved = _moved(found[number].box, box, least_iou, tally)
-        kept.append(Checked(place, phrases[number], moved or box, moved is not None))
+        kept.append(CheckedObject(place, phrases[number], moved or box, moved is not None))
     return kept
 
 
@@ -125,50 +125,54 @@ def gives_away(text: str) -> bool:
     return bool(parse_boxes(text).status != "no_box" or _NUMBERED.search(text) or _COORDINATE.search(text))
 
 
-def checked_turns(pairs: Sequence[Pair], images: Sequence[Sequence[Checked]], most: int, tally: Tally) -> list[Turn]:
-    """The first `most` of `pairs` that pass every check, with their boxes written by this program."""
-    turns: list[Turn] = []
+def checked_turns(
+    pairs: Sequence[Pair], images: Sequence[Sequence[CheckedObject]], max_turns: int, tally: Tally
+) -> list[CheckedTurn]:
+    """The first `max_turns` of `pairs` that pass every check, with their boxes written by this program."""
+    turns: list[CheckedTurn] = []
     asked: set[str] = set()
     for pair in pairs:
-        if len(turns) == most:
+        if len(turns) == max_turns:
             break
-        turn = _turn(pair, images)
-        if isinstance(turn, str):
-            tally.add(turn)
-        elif _plain(turn.question) in asked:
+        try:
+            turn = _turn(pair, images)
+        except _Unfit as unfit:
+            tally.add(str(unfit))
+            continue
+        words = " ".join(re.findall(r"\w+", turn.question.casefold()))
+        if words in asked:
             tally.add("question asked twice")
         else:
-            asked.add(_plain(turn.question))
+            asked.add(words)
             turns.append(turn)
     return turns
 
 
-def _turn(pair: Pair, images: Sequence[Sequence[Checked]]) -> Turn | str:
-    """The turn, or why there is none."""
+class _Unfit(Exception):
+    """A question or answer that must not be trained on; the text is the reason."""
+
+
+def _turn(pair: Pair, images: Sequence[Sequence[CheckedObject]]) -> CheckedTurn:
+    """The turn; raises `_Unfit` where there is none."""
     question = _question(pair, len(images))
-    if not question[0]:
-        return question[1]
-    answer = pair.answer
-    if has_markup(answer):
-        return "answer with special tokens"
-    if len(answer) > LONGEST_ANSWER:
-        return "answer too long"
-    answer = clean(answer, LONGEST_ANSWER)
+    answer = _cleaned("answer", pair.answer, LONGEST_ANSWER)
     marks = list(_MARK.finditer(answer))
     around = _MARK.sub(" ", answer)
     if not marks:
-        return "answer without an object"
-    if len(marks) > MOST_BOXES:
-        return "answer with too many objects"
+        raise _Unfit("answer without an object")
+    if len(marks) > MAX_BOXES:
+        raise _Unfit("answer with too many objects")
     if gives_away(around) or _SOURCES.search(around):
-        return "answer with coordinates or object numbers of its own"
+        raise _Unfit("answer with coordinates or object numbers of its own")
     targets = tuple((int(mark[1]) - 1, int(mark[2]) - 1) for mark in marks)
     if not all(0 <= image < len(images) and 0 <= place < len(images[image]) for image, place in targets):
-        return "answer with an object that does not exist"
+        raise _Unfit("answer with an object that does not exist")
     if len(set(targets)) < len(targets):
-        return "answer that boxes one object twice"
+        raise _Unfit("answer that boxes one object twice")
     written = "" if _contradicts(answer, marks, targets) else _answer(answer, marks, targets, images)
-    return Turn(question[0], written, targets) if written else "answer that names another image than its box's"
+    if not written:
+        raise _Unfit("answer that names another image than its box's")
+    return CheckedTurn(question, written, targets)
 
 
 _BEHIND = re.compile(r"\s{0,3}\(?(?:in|of|from|on|at)\s(?:the\s)?", re.I)
@@ -192,33 +196,39 @@ def _contradicts(answer: str, marks: Sequence[re.Match[str]], targets: Sequence[
     return False
 
 
-def _question(pair: Pair, count: int) -> tuple[str, str]:
-    """(question, ""), or ("", why there is none)."""
-    if has_markup(pair.question) or has_markup(pair.target):
-        return "", "question with special tokens"
-    if len(pair.question) > LONGEST_QUESTION:
-        return "", "question too long"
-    question = clean(pair.question, LONGEST_QUESTION)
+def _cleaned(kind: str, text: str, limit: int) -> str:
+    if has_markup(text):
+        raise _Unfit(f"{kind} with special tokens")
+    if len(text) > limit:
+        raise _Unfit(f"{kind} too long")
+    return clean(text, limit)
+
+
+def _question(pair: Pair, count: int) -> str:
+    """The question about `count` images, its target marked; raises `_Unfit` where there is none."""
+    if has_markup(pair.target):
+        raise _Unfit("question with special tokens")
+    question = _cleaned("question", pair.question, LONGEST_QUESTION)
     if not any(letter.isalpha() for letter in question):
-        return "", "empty question"
+        raise _Unfit("empty question")
     if gives_away(question) or _SOURCES.search(question):
-        return "", "question that gives away coordinates, object numbers or captions"
+        raise _Unfit("question that gives away coordinates, object numbers or captions")
     if any(name.image >= count for name in image_names(question)):
-        return "", "question about an image that is not there"
+        raise _Unfit("question about an image that is not there")
     target = clean(pair.target, LONGEST_QUESTION)
     if not target:
-        return question, ""
+        return question
     start = question.find(target)
     if start < 0 or not any(letter.isalpha() for letter in target):
-        return "", "target that is not in its question"
-    return question[:start] + reference(target) + question[start + len(target) :], ""
+        raise _Unfit("target that is not in its question")
+    return question[:start] + reference(target) + question[start + len(target) :]
 
 
 def _answer(
     answer: str,
     marks: Sequence[re.Match[str]],
     targets: tuple[tuple[int, int], ...],
-    images: Sequence[Sequence[Checked]],
+    images: Sequence[Sequence[CheckedObject]],
 ) -> str:
     """The answer with phrases and boxes for its marks; empty where a reader would tie a box to another image.
 
@@ -237,7 +247,7 @@ def _answer(
     return ""
 
 
-def _is_sound(text: str, targets: Sequence[tuple[int, int]], images: Sequence[Sequence[Checked]]) -> bool:
+def _is_sound(text: str, targets: Sequence[tuple[int, int]], images: Sequence[Sequence[CheckedObject]]) -> bool:
     """Whether a reader finds exactly the boxes of `targets`, each tied to its image, and every token has its pair."""
     if any(text.count(token) != len(targets) for token in (BOX_START, BOX_END, REF_START, REF_END)):
         return False
@@ -248,10 +258,5 @@ def _is_sound(text: str, targets: Sequence[tuple[int, int]], images: Sequence[Se
 
 
 def is_askable(box: Box, area: tuple[float, float]) -> bool:
-    """Whether a box survives being written in thousandths, and covers a share of its image within `area`."""
+    """Whether a box survives being written as 0..1000, and covers a share of its image within `area`."""
     return area[0] <= box.area <= area[1] and is_writable(box)
-
-
-def _plain(question: str) -> str:
-    """A question by its words alone, to know it again."""
-    return " ".join(re.findall(r"\w+", question.casefold()))

@@ -1,81 +1,146 @@
-"""The synthesis's requests to a server, with a memory on disk."""
+"""The synthesis's requests to a server; replies are kept on disk, each under the sha256 of its request.
+
+So a run that was stopped pays for no reply twice.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 from PIL import Image
 
-from migician.build.synthesis.cache import Cache, Reply, Request
 from migician.draw import encoded
-from migician.errors import UserError
+from migician.errors import UserError, writing
+from migician.files import decoded, is_file, read_bytes
 from migician.models.engines.chat_completions import Completions, Refused
+
+
+class ShownImage(msgspec.Struct, frozen=True):
+    """An image of a request: a file, known by the sha256 of its bytes."""
+
+    path: Path
+    sha256: str
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """One question to a model: all that decides over its reply.
+
+    `schema` names a JSON form the reply must have, as (name, JSON schema).
+    """
+
+    model: str
+    system: str
+    text: str
+    image: ShownImage | None
+    max_pixels: int
+    """What the image is made smaller to; it is never made larger."""
+    max_tokens: int
+    temperature: float
+    seed: int
+    schema: tuple[str, dict[str, Any]] | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """The request as it is hashed and stored: images by their sha256, neither paths nor the server."""
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        fields["image"] = self.image.sha256 if self.image else None
+        return fields
+
+    def key(self) -> str:
+        """The sha256 of the canonical request, in hexadecimal."""
+        return hashlib.sha256(msgspec.json.encode(self.canonical(), order="sorted")).hexdigest()
+
+
+class ChatReply(msgspec.Struct, frozen=True):
+    """What a server answered."""
+
+    text: str
+    is_whole: bool
+    """False where the model ran into its limit of tokens."""
+    model: str = ""
+    """The model as the server calls it."""
+    refusal: str = ""
+    """Why the server did not take the request, where it did not."""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    request: dict[str, Any]
+    reply: ChatReply
+
+
+class ReplyCache:
+    """Replies by request, one small JSON file each: `<folder>/ab/abcd....json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> ChatReply | None:
+        """The stored reply; None where there is none, or where its file is damaged (it is asked for again)."""
+        file = self._file(key)
+        kept = decoded(read_bytes(file), _Entry) if is_file(file) else None
+        return kept.reply if kept else None
+
+    def put(self, key: str, request: ChatRequest, reply: ChatReply) -> None:
+        """Store a reply with its request; the file appears whole or not at all."""
+        with writing(self._file(key)) as stream:
+            stream.write(msgspec.json.encode(_Entry(request.canonical(), reply)))
+
+    def _file(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.json"
 
 
 class ChatClient:
     """Asks a server each request once, ever; an async context manager. `options` are those of `Completions`."""
 
-    def __init__(self, url: str, cache: Cache, **options: Any) -> None:
+    def __init__(self, url: str, cache: ReplyCache, **options: Any) -> None:
         self._server = Completions(url, **options)
         self._cache = cache
-        self._heard: set[str] = set()
-        """The models that have answered: what such a one refuses is a fault of the request, not of the settings."""
-        self._running: dict[str, asyncio.Task[Reply]] = {}
+        self._answered: set[str] = set()
+        """The models that have answered: what such a model refuses is a fault of the request, not of the settings."""
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __aenter__(self) -> Self:
         await self._server.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._running.values():
-            task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
         await self._server.__aexit__()
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: ChatRequest) -> ChatReply:
         """The reply to `request`, from the cache where it was asked before; equal requests are sent once.
 
         Raises `Refused` where the server does not take it, which is kept like a reply, so that a
-        run that goes on comes to the same result; and `RunStopped` as `Completions.complete` does.
+        resumed run comes to the same result; and `RunStopped` as `Completions.complete` does.
         """
         key = request.key()
-        if key not in self._running:
-            task = asyncio.create_task(self._answer(key, request))
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
-        return await asyncio.shield(self._running[key])
-
-    def _finished(self, key: str, task: asyncio.Task[Reply]) -> None:
-        self._running.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain where nobody waits any more
-
-    async def _answer(self, key: str, request: Request) -> Reply:
-        known = await asyncio.to_thread(self._cache.get, key)
-        if known is None:
-            known = await self._fresh(key, request)
-            await asyncio.to_thread(self._cache.put, key, request, known)
-        self._heard.add(request.model)
+        async with self._locks[key]:
+            known = await asyncio.to_thread(self._cache.get, key)
+            if known is None:
+                known = await self._fresh(key, request)
+                await asyncio.to_thread(self._cache.put, key, request, known)
+        self._answered.add(request.model)
         if known.refusal:
             raise Refused(known.refusal)
         return known
 
-    async def _fresh(self, key: str, request: Request) -> Reply:
+    async def _fresh(self, key: str, request: ChatRequest) -> ChatReply:
         try:
-            told = await self._server.complete(key, request.model, lambda: _body(request))
+            completion = await self._server.complete(key, request.model, lambda: _body(request))
         except Refused as refusal:
             if not refusal.by_server:
                 raise
-            if request.model not in self._heard:
+            if request.model not in self._answered:
                 why = f"model {request.model!r} does not take the first request: {refusal}"
                 self._server.give_up(why)
                 raise UserError(why) from None
-            return Reply("", False, refusal=str(refusal))
-        return Reply(told.text or "", told.is_whole, told.model)
+            return ChatReply("", False, refusal=str(refusal))
+        return ChatReply(completion.text or "", completion.is_whole, completion.model)
 
 
 def data_url(image: Path, max_pixels: int) -> str:
@@ -96,7 +161,7 @@ def data_url(image: Path, max_pixels: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encoded(picture, "JPEG", quality=90)).decode("ascii")
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: ChatRequest) -> dict[str, Any]:
     content: str | list[dict[str, Any]] = request.text
     if request.image:
         url = data_url(request.image.path, request.max_pixels)

@@ -19,7 +19,7 @@ class RefinedObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     phrase: str
     """Words that fit this object and no other in its image."""
     box: list[int]
-    """x1 y1 x2 y2 in thousandths, or empty where the annotated box is right."""
+    """x1 y1 x2 y2 as 0..1000, or empty where the annotated box is right."""
 
 
 class Refinement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ Grouping = Literal["random", "common", "clip"]
 Group = tuple[int, ...]
 """Positions of its scenes, in the order in which they are shown."""
 
-FEWEST, MOST = 3, 5
+MIN_IMAGES, MAX_IMAGES = 3, 5
 """Images of a random or common group; in a CLIP group, images beside the first."""
 
 # Unit vectors are held as whole multiples of 1/2000. Dot products are then whole numbers below
@@ -29,12 +29,12 @@ _STEPS = 2000
 
 
 def random_groups(count: int, seed: int, tally: Tally) -> Iterator[Group]:
-    """Groups of 3-5 of `count` images, drawn without regard to what they show."""
+    """Groups of 3-5 of `count` images, drawn regardless of what they show."""
     rng = stream(seed, "random groups")
     order = rng.permutation(count).tolist()
     start = 0
-    while count - start >= FEWEST:
-        size = int(rng.integers(FEWEST, MOST, endpoint=True))
+    while count - start >= MIN_IMAGES:
+        size = int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True))
         group = tuple(order[start : start + size])
         start += len(group)
         yield group
@@ -48,17 +48,17 @@ def common_groups(scenes: Sequence[Scene], seed: int, tally: Tally) -> Iterator[
     # By label, the images not yet seen to be in a group; the last is taken first.
     waiting: dict[str, list[int]] = {}
     for position in reversed(order):
-        for label in {thing.label for thing in scenes[position].things}:
+        for label in {instance.label for instance in scenes[position].instances}:
             waiting.setdefault(label, []).append(position)
     used = np.zeros(len(scenes), bool)
     for first in order:
         if used[first]:
             continue
-        labels = sorted({thing.label for thing in scenes[first].things})
+        labels = sorted({instance.label for instance in scenes[first].instances})
         for choice in rng.permutation(len(labels)).tolist():
-            size = int(rng.integers(FEWEST, MOST, endpoint=True))
+            size = int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True))
             others = _take(waiting[labels[choice]], used, first, size - 1)
-            if len(others) + 1 >= FEWEST:
+            if len(others) + 1 >= MIN_IMAGES:
                 group = [first, *others]
                 used[group] = True
                 yield tuple(group[place] for place in rng.permutation(len(group)).tolist())
@@ -88,61 +88,31 @@ def clip_groups(vectors: NDArray[np.float32], seed: int, tally: Tally) -> Iterat
     usable = np.flatnonzero(np.isfinite(vectors).all(axis=1))
     if len(usable) < len(vectors):
         tally.add("image that cannot be read", len(vectors) - len(usable))
-    pool = _Pool(vectors, usable)
+    units = np.rint(vectors[usable] * _STEPS).astype(np.float32)
+    in_pool = np.ones(len(usable), bool)
     rng = stream(seed, "clip groups")
-    for first in usable[rng.permutation(len(usable))].tolist():
-        others = len(pool) - 1
-        if others < FEWEST:
+    for first in rng.permutation(len(usable)).tolist():
+        others = int(np.count_nonzero(in_pool)) - 1
+        if others < MIN_IMAGES:
             break
-        if not pool.holds(first):
+        if not in_pool[first]:
             continue
         best = int(rng.uniform(0.1, 1.0) * others)
-        drawn = min(int(rng.integers(FEWEST, MOST, endpoint=True)), others)
-        candidates = pool.nearest(first, max(best, drawn))
-        group = (first, *rng.choice(candidates, drawn, replace=False).tolist())
-        pool.remove(group)
-        yield group
-    _leave(len(pool), tally)
+        drawn = min(int(rng.integers(MIN_IMAGES, MAX_IMAGES, endpoint=True)), others)
+        in_pool[first] = False
+        candidates = _nearest(np.where(in_pool, units @ units[first], -np.inf), max(best, drawn))
+        group = [first, *rng.choice(candidates, drawn, replace=False).tolist()]
+        in_pool[group] = False
+        yield tuple(usable[group].tolist())
+    _leave(int(np.count_nonzero(in_pool)), tally)
 
 
-class _Pool:
-    """The vectors of the images that remain."""
-
-    def __init__(self, vectors: NDArray[np.float32], positions: NDArray[np.intp]) -> None:
-        self._vectors = np.rint(vectors[positions] * _STEPS).astype(np.float32)
-        self._positions = positions
-        self._row = np.full(len(vectors), -1)
-        self._row[positions] = np.arange(len(positions))
-        self._alive = np.ones(len(positions), bool)
-        self._left = len(positions)
-
-    def __len__(self) -> int:
-        return self._left
-
-    def holds(self, position: int) -> bool:
-        row = self._row[position]
-        return bool(row >= 0 and self._alive[row])
-
-    def nearest(self, position: int, count: int) -> NDArray[np.intp]:
-        """The `count` most similar others, in order of position; equals are taken by the lower position."""
-        similar = self._vectors @ self._vectors[self._row[position]]
-        similar[~self._alive] = -np.inf
-        similar[self._row[position]] = -np.inf
-        edge = np.partition(similar, len(similar) - count)[len(similar) - count]
-        above = np.flatnonzero(similar > edge)
-        level = np.flatnonzero(similar == edge)[: count - len(above)]
-        nearest: NDArray[np.intp] = self._positions[np.sort(np.concatenate([above, level]))]
-        return nearest
-
-    def remove(self, positions: Sequence[int]) -> None:
-        self._alive[self._row[list(positions)]] = False
-        self._left -= len(positions)
-        if self._left < 0.75 * len(self._alive):  # the gone ones would be compared for nothing
-            self._vectors = self._vectors[self._alive]
-            self._row[self._positions] = -1
-            self._positions = self._positions[self._alive]
-            self._row[self._positions] = np.arange(len(self._positions))
-            self._alive = np.ones(len(self._positions), bool)
+def _nearest(similar: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """The positions of the `count` highest of `similar` in ascending order; equals are taken by the lower position."""
+    edge = np.partition(similar, len(similar) - count)[len(similar) - count]
+    above = np.flatnonzero(similar > edge)
+    level = np.flatnonzero(similar == edge)[: count - len(above)]
+    return np.sort(np.concatenate([above, level]))
 
 
 def _leave(count: int, tally: Tally) -> None:

@@ -4,11 +4,11 @@ The folder is laid out as `migician build` does, with one file more:
 
     MGrounding-630k/Free-Form/<Source>/...  images; records name them "./MGrounding-630k/..."
     Free-Form.json                          the samples
-    provenance.jsonl                        a line a sample: scenes, objects, and the replies that made it
+    provenance.jsonl                        one line per sample: scenes, objects, and the replies that made it
     dataset_info.json, card.json, README.md what LLaMA-Factory reads it by; counts, refusals, versions
 
-Same sources, seed and replies, same bytes, in whatever order the replies come. Until the end all
-that is on disk are replies in the cache, so the same command continues a run that was stopped.
+Same sources, seed and replies, same bytes, in any order of replies. Until the end only replies in the cache are
+on disk, so the same command resumes a run that was stopped.
 """
 
 from __future__ import annotations
@@ -21,23 +21,22 @@ from pathlib import Path
 import msgspec
 
 from migician.again import check_new, making, stamp
-from migician.build.card.card import Part, Told, write_card
+from migician.build.card.card import DatasetFacts, write_card
+from migician.build.card.readme import BuiltPart
 from migician.build.dataset import Built
-from migician.build.exclusion import MIG_BENCH, Exclude, Excluded, begin, refuser
+from migician.build.decontamination import MIG_BENCH, Decontamination, Decontaminator, begin, refuser
 from migician.build.images import Placer
-from migician.build.recipe import Recipe, TaskRecipe
-from migician.build.synthesis.author import Author, Made
-from migician.build.synthesis.cache import Cache, Shown
-from migician.build.synthesis.client import ChatClient
+from migician.build.recipe import Recipe, TaskRecipe, check_request, fitting
+from migician.build.synthesis.author import Author, WrittenSample
+from migician.build.synthesis.client import ChatClient, ReplyCache, ShownImage
 from migician.build.synthesis.grouping import Group, clip_groups, common_groups, random_groups
-from migician.build.synthesis.prompts import Found
-from migician.build.synthesis.requests import Requests, Settings, asked_objects
-from migician.errors import UserError, unknown, writing
+from migician.build.synthesis.requests import Requests, SynthesisSettings, asked_objects
+from migician.errors import writing
 from migician.progress import Report, progress_bar
 from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import NAME, Sample, sample, write_samples
 from migician.sampling import derived, shares
-from migician.sources import SOURCES, misplaced, scenes_of
+from migician.sources import SOURCES, scenes_of
 from migician.sources.scenes import Scene, Tally
 from migician.tasks import TASKS
 
@@ -45,34 +44,37 @@ _TASK = TASKS["free_form"]
 
 
 @dataclass(slots=True)
-class _Part:
-    """The scenes of one source, and what becomes of them."""
+class _SourceWork:
+    """The scenes of one source, and the samples made of them."""
 
-    name: str
+    requests: Requests
     root: Path
     asked: int
     scenes: list[Scene] = field(default_factory=list)
     left_out: Tally = field(default_factory=Tally)
     refused: Tally = field(default_factory=Tally)
-    made: list[Made] = field(default_factory=list)
+    made: list[WrittenSample] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run would ask, for a look before it costs anything."""
+class DryRun:
+    """What a run would ask, to look at before it costs anything."""
 
     prompts: tuple[str, ...]
     """Those of the first group, in the order of the steps."""
     groups: int
     images: int
-    requests: int
-    """If every reply can be used at once; refused groups are replaced by others, which costs more."""
+
+    @property
+    def requests(self) -> int:
+        """If every reply can be used at once; refused groups are replaced by others, which costs more."""
+        return self.groups + 2 * self.images
 
 
 def synthesise(
     sources: Mapping[str, Path],
     out: str | Path,
-    settings: Settings,
+    settings: SynthesisSettings,
     *,
     server: str,
     cache: str | Path,
@@ -82,7 +84,7 @@ def synthesise(
     concurrency: int = 8,
     api_key: str | None = None,
     timeout_s: float = 300.0,
-    exclude: Exclude | None = MIG_BENCH,
+    exclude: Decontaminator | None = MIG_BENCH,
     images: Path | None = None,
     force: bool = False,
 ) -> Built:
@@ -95,7 +97,7 @@ def synthesise(
     that MIG-Bench uses, as far as `exclude` makes it known; None leaves them in. `out` must not exist or be
     empty, or with `force` be such a dataset; `Done` is raised where it is this one already.
     Raises `UserError` naming what is unknown, missing or unreadable, and where the server fails for
-    good; the same call then goes on where this one stopped.
+    good; the same call then resumes where this one stopped.
     """
     target = Path(out)
     exclude, excluded = begin(exclude)
@@ -109,98 +111,88 @@ def synthesise(
         "mig_bench": excluded,
     }
     check_new(target, made_from, force=force)
-    parts = _parts(sources, count, settings, split, images)
+    works = _works(sources, count, settings, seed, split, images)
     client = ChatClient(
-        server, Cache(Path(cache)), api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, seed=seed
+        server, ReplyCache(Path(cache)), api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, seed=seed
     )
-    asyncio.run(_ask(client, parts, settings, Path(cache), seed, concurrency, exclude))
+    asyncio.run(_ask(client, works, Path(cache), concurrency, exclude))
     with making(target, made_from, force=force) as partial:
-        done = _fill(partial, parts, settings, seed, split, excluded)
+        done = _fill(partial, works, split, excluded)
     return Built(target, tuple(done))
 
 
-def plan(
+def dry_run(
     sources: Mapping[str, Path],
-    settings: Settings,
+    settings: SynthesisSettings,
     *,
     cache: str | Path,
     count: int,
     seed: int = 0,
     split: str = "train",
-    exclude: Exclude | None = MIG_BENCH,
+    exclude: Decontaminator | None = MIG_BENCH,
     images: Path | None = None,
-) -> Plan:
+) -> DryRun:
     """What `synthesise` would ask for these arguments, without a server; labels stand where phrases will."""
     first: tuple[str, ...] = ()
     groups = shown = 0
     exclude, _ = begin(exclude)
-    for part in _parts(sources, count, settings, split, images):
-        requests = Requests(settings, part.name, seed)
-        for number, group in zip(range(part.asked), _groups(part, settings, Path(cache), seed, exclude), strict=False):
-            scenes = [part.scenes[position] for position in group]
-            first = first or _prompts(requests, number, scenes)
+    for work in _works(sources, count, settings, seed, split, images):
+        for number, scenes in zip(range(work.asked), _groups(work, Path(cache), exclude), strict=False):
+            first = first or _prompts(work.requests, number, scenes)
             groups += 1
             shown += len(scenes)
-    return Plan(first, groups, shown, groups + 2 * shown)
+    return DryRun(first, groups, shown)
 
 
-def _parts(sources: Mapping[str, Path], count: int, settings: Settings, split: str, images: Path | None) -> list[_Part]:
-    fitting = [name for name, source in SOURCES.items() if source.gives is _TASK.takes]
-    bad = [unknown("source", name, fitting) for name in sources if name not in fitting]
-    bad += [fault for name, root in sources.items() if name in fitting and (fault := misplaced(name, Path(root)))]
-    if not sources:
-        bad.append(f"give a source, such as --source {fitting[0]}=ROOT")
-    if count < 1:
-        bad.append(f"count must be 1 or more, not {count}")
-    if bad:
-        raise UserError("; ".join(bad))
+def _works(
+    sources: Mapping[str, Path], count: int, settings: SynthesisSettings, seed: int, split: str, images: Path | None
+) -> list[_SourceWork]:
+    known = fitting("free_form")
+    check_request(sources, known, count, [] if sources else [f"give a source, such as --source {known[0]}=ROOT"])
     amounts = shares(dict.fromkeys(sources, 1), count)
-    parts = [_Part(name, Path(root), amounts[name]) for name, root in sources.items() if amounts[name]]
-    for part in parts:
-        part.root, scenes = scenes_of(part.name, part.root, part.left_out, split=split, images=images)
+    works = [
+        _SourceWork(Requests(settings, name, seed), Path(root), amounts[name])
+        for name, root in sources.items()
+        if amounts[name]
+    ]
+    for work in works:
+        work.root, scenes = scenes_of(work.requests.source, work.root, work.left_out, split=split, images=images)
         for scene in scenes:
             if isinstance(scene, Scene) and asked_objects(scene, settings):
-                part.scenes.append(scene)
+                work.scenes.append(scene)
             else:
-                part.left_out.add("image without an object to ask about")
-    return parts
+                work.left_out.add("image without an object to ask about")
+    return works
 
 
 async def _ask(
-    client: ChatClient,
-    parts: list[_Part],
-    settings: Settings,
-    cache: Path,
-    seed: int,
-    concurrency: int,
-    exclude: Exclude | None,
+    client: ChatClient, works: list[_SourceWork], cache: Path, concurrency: int, exclude: Decontaminator | None
 ) -> None:
     async with client:
-        for part in parts:
-            groups = _groups(part, settings, cache, seed, exclude)
-            with progress_bar(f"samples from {part.name}") as report:
-                author = Author(client, Requests(settings, part.name, seed), part.refused)
-                part.made = await _collect(author, part, groups, concurrency, report)
+        for work in works:
+            author = Author(client, work.requests, work.refused)
+            with progress_bar(f"samples from {work.requests.source}") as report:
+                work.made = await _collect(author, work.asked, _groups(work, cache, exclude), concurrency, report)
 
 
 async def _collect(
-    author: Author, part: _Part, groups: Iterator[Group], concurrency: int, report: Report
-) -> list[Made]:
-    """The first `part.asked` samples, in order of their groups.
+    author: Author, wanted: int, groups: Iterator[list[Scene]], concurrency: int, report: Report
+) -> list[WrittenSample]:
+    """The first `wanted` samples, in order of their groups.
 
     A group is only begun while those begun before it may still be too few, so the groups that
     are asked about, and with them samples, counts and requests, do not depend on who answers first.
     """
-    made: dict[int, Made] = {}
-    running: dict[asyncio.Task[Made | None], int] = {}
+    made: dict[int, WrittenSample] = {}
+    running: dict[asyncio.Task[WrittenSample | None], int] = {}
     number = 0
     try:
         while True:
-            while len(running) < concurrency and len(made) + len(running) < part.asked:
+            while len(running) < concurrency and len(made) + len(running) < wanted:
                 group = await asyncio.to_thread(next, groups, None)
                 if group is None:
                     break
-                task = asyncio.create_task(author.write(number, [part.scenes[position] for position in group]))
+                task = asyncio.create_task(author.write(number, group))
                 running[task] = number
                 number += 1
             if not running:
@@ -210,42 +202,46 @@ async def _collect(
                 place, sample_ = running.pop(task), task.result()
                 if sample_:
                     made[place] = sample_
-            report(len(made), part.asked)
+            report(len(made), wanted)
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _groups(part: _Part, settings: Settings, cache: Path, seed: int, exclude: Exclude | None) -> Iterator[Group]:
+def _groups(work: _SourceWork, cache: Path, exclude: Decontaminator | None) -> Iterator[list[Scene]]:
     """The groups that may be asked about, refusals counted."""
     refusal = refuser(exclude)
-    for group in _all_groups(part, settings, cache, seed):
-        if reason := refusal([str(part.scenes[position].image) for position in group]):
-            part.refused.add(reason)
+    for group in _all_groups(work, cache):
+        scenes = [work.scenes[position] for position in group]
+        if reason := refusal([str(scene.image) for scene in scenes]):
+            work.refused.add(reason)
         else:
-            yield group
+            yield scenes
 
 
-def _all_groups(part: _Part, settings: Settings, cache: Path, seed: int) -> Iterator[Group]:
-    own = derived(seed, "synthesis", part.name)
+def _all_groups(work: _SourceWork, cache: Path) -> Iterator[Group]:
+    settings, seed = work.requests.settings, derived(work.requests.seed, "synthesis", work.requests.source)
     if settings.grouping == "random":
-        return random_groups(len(part.scenes), own, part.refused)
+        return random_groups(len(work.scenes), seed, work.refused)
     if settings.grouping == "common":
-        return common_groups(part.scenes, own, part.refused)
+        return common_groups(work.scenes, seed, work.refused)
     from migician.build.synthesis.similarity import clip_vectors
 
-    with progress_bar(f"CLIP vectors of {part.name}") as report:
-        images = [scene.image for scene in part.scenes]
+    with progress_bar(f"CLIP vectors of {work.requests.source}") as report:
+        images = [scene.image for scene in work.scenes]
         vectors = clip_vectors(images, settings.clip_model, cache / "clip", report)
-    return clip_groups(vectors, own, part.refused)
+    return clip_groups(vectors, seed, work.refused)
 
 
 def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str, ...]:
     """The prompts of a group before any reply: of its first image, and the question about all."""
-    shown = Shown(scenes[0].image, "")
+    shown = ShownImage(scenes[0].image, "")
     objects = [
-        [Found(scene.things[place].label, scene.things[place].box) for place in asked_objects(scene, requests.settings)]
+        [
+            (scene.instances[place].label, scene.instances[place].box)
+            for place in asked_objects(scene, requests.settings)
+        ]
         for scene in scenes
     ]
     asked = (
@@ -256,41 +252,40 @@ def _prompts(requests: Requests, number: int, scenes: list[Scene]) -> tuple[str,
     return tuple(request.text for request in asked)
 
 
-def _fill(
-    folder: Path, parts: list[_Part], settings: Settings, seed: int, split: str, excluded: Excluded
-) -> list[Part]:
+def _fill(folder: Path, works: list[_SourceWork], split: str, excluded: Decontamination) -> list[BuiltPart]:
     samples: list[Sample] = []
     done = []
     with writing(folder / "provenance.jsonl") as provenance:
-        for part in parts:
-            placed = list(_placed(folder, part, settings))
+        for work in works:
+            placed = list(_placed(folder, work))
             for one, origin in placed:
                 provenance.write(msgspec.json.encode(origin) + b"\n")
                 samples.append(one)
-            left_out, refused = (dict(sorted(tally.counts.items())) for tally in (part.left_out, part.refused))
-            done.append(Part("synthesis", part.name, part.asked, len(placed), left_out, refused))
+            left_out, refused = (dict(sorted(tally.counts.items())) for tally in (work.left_out, work.refused))
+            done.append(BuiltPart("synthesis", work.requests.source, work.asked, len(placed), left_out, refused))
     files = {"free_form_synthesised": f"{_TASK.folder}.json"}
     write_samples(folder / files["free_form_synthesised"], samples)
     write_dataset_info(folder, files)
-    asked: dict[str, int | None] = {part.name: part.asked for part in parts}
-    recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(settings))}, seed, split)
-    write_card(folder, NAME, Told(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
+    requests = works[0].requests
+    asked: dict[str, int | None] = {work.requests.source: work.asked for work in works}
+    recipe = Recipe({"synthesis": TaskRecipe(asked, msgspec.to_builtins(requests.settings))}, requests.seed, split)
+    write_card(folder, NAME, DatasetFacts(NAME, recipe, done, excluded), [*files.values(), "provenance.jsonl"])
     return done
 
 
-def _placed(folder: Path, part: _Part, settings: Settings) -> Iterator[tuple[Sample, dict[str, object]]]:
+def _placed(folder: Path, work: _SourceWork) -> Iterator[tuple[Sample, dict[str, object]]]:
     """Samples whose images are linked, each with its provenance."""
-    place = f"{NAME}/{_TASK.folder}/{SOURCES[part.name].folder}"
-    placer = Placer(part.root, folder, place, collect=True)
-    for number, made in enumerate(part.made):
+    place = f"{NAME}/{_TASK.folder}/{SOURCES[work.requests.source].folder}"
+    placer = Placer(work.root, folder, place, collect=True)
+    for number, (draft, origin) in enumerate(work.made):
         pictures = (
-            msgspec.structs.replace(one, image=Path(one.image).relative_to(part.root).as_posix())
-            for one in made.draft.pictures
+            msgspec.structs.replace(one, image=Path(one.image).relative_to(work.root).as_posix())
+            for one in draft.pictures
         )
-        placed = placer.place_all(msgspec.structs.replace(made.draft, pictures=tuple(pictures)))
+        placed = placer.place_all(msgspec.structs.replace(draft, pictures=tuple(pictures)))
         if isinstance(placed, str):  # it could be read when it was asked about
-            part.refused.add(placed)
+            work.refused.add(placed)
             continue
-        name = f"{_TASK.type}_{settings.grouping}_{part.name}_{number:06d}"
-        one = sample(name, placed, made.draft.conversation(), _TASK.type)
-        yield one, {"id": name, **made.provenance}
+        name = f"{_TASK.type}_{work.requests.settings.grouping}_{work.requests.source}_{number:06d}"
+        one = sample(name, placed, draft.conversation(), _TASK.type)
+        yield one, {"id": name, **origin}

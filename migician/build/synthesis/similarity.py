@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from migician.errors import UserError, writing
-from migician.files import is_folder
+from migician.files import is_folder, status
 from migician.progress import Report
 
 _SHARD = 1024
@@ -25,17 +25,18 @@ _BATCH = 32
 def clip_vectors(
     images: Sequence[Path], model: str, cache: Path, report: Report = lambda done, total: None
 ) -> NDArray[np.float32]:
-    """(n, d) unit rows, one an image, by a transformers CLIP model; a row of NaN where the image cannot be read.
+    """(n, d) unit rows, one per image, by a transformers CLIP model; a row of NaN where the image cannot be read.
 
     `model` is a name on the Hub or a folder. Vectors are kept in `cache` in files of 1,024
     images; a file is made again where model or images (path, size, time of change) differ. They
-    take 2 KiB of memory an image at d = 512. Raises `UserError` where the model cannot be loaded.
+    take 2 KiB of memory per image at d = 512. Raises `UserError` where the model cannot be loaded.
     """
     encoder = _Encoder(model)
     shards: list[NDArray[np.float32]] = []
     for start in range(0, len(images), _SHARD):
         shard = images[start : start + _SHARD]
-        file = cache / f"{_key(encoder.fingerprint(), shard)}.npy"
+        known = [encoder.fingerprint(), [(str(image), *_looks(image)) for image in shard]]
+        file = cache / f"{hashlib.sha256(msgspec.json.encode(known)).hexdigest()}.npy"
         vectors = _stored(file, len(shard))
         if vectors is None:
             vectors = _embedded(shard, encoder)
@@ -45,8 +46,8 @@ def clip_vectors(
         report(start + len(shard), len(images))
     # A shard without any readable image does not know how long a vector is.
     width = max((shard.shape[1] for shard in shards), default=1)
-    empty = np.zeros((0, width), np.float32)
-    return np.concatenate([empty, *(np.broadcast_to(shard, (len(shard), width)) for shard in shards)])
+    wide = [np.broadcast_to(shard, (len(shard), width)) for shard in shards]
+    return np.concatenate([np.zeros((0, width), np.float32), *wide])
 
 
 @dataclass(slots=True)
@@ -64,10 +65,7 @@ class _Encoder:
             return hashlib.sha256(b"".join(_digest(file) for file in files)).hexdigest()
         from transformers import AutoConfig
 
-        try:
-            return f"{self.name}@{getattr(AutoConfig.from_pretrained(self.name), '_commit_hash', None)}"
-        except (OSError, ValueError) as error:
-            raise UserError(f"--clip-model {self.name}: cannot be loaded: {_line(error)}") from None
+        return f"{self.name}@{getattr(self._pretrained(AutoConfig), '_commit_hash', None)}"
 
     def vectors(self, pictures: list[Image.Image]) -> NDArray[np.float32]:
         """(n, d) unit rows."""
@@ -80,8 +78,7 @@ class _Encoder:
             # transformers 5 gives an output object, 4 gave the tensor itself.
             features = getattr(found, "pooler_output", found).float()
             unit = features / features.norm(dim=1, keepdim=True)
-        array: NDArray[np.float32] = unit.cpu().numpy()
-        return array
+        return np.asarray(unit.cpu())
 
     def _load(self) -> tuple[Any, Any, str]:
         if self._loaded is None:
@@ -90,28 +87,31 @@ class _Encoder:
                 from transformers import CLIPImageProcessor, CLIPModel
             except ImportError:
                 raise UserError('grouping by CLIP needs the models extra: pip install "migician[models]"') from None
-            try:
-                processor = CLIPImageProcessor.from_pretrained(self.name)
-                model = CLIPModel.from_pretrained(self.name)
-            except (OSError, ValueError) as error:
-                raise UserError(f"--clip-model {self.name}: cannot be loaded: {_line(error)}") from None
+            processor, model = self._pretrained(CLIPImageProcessor), self._pretrained(CLIPModel)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._loaded = (model.eval().to(device), processor, device)
         return self._loaded
 
+    def _pretrained(self, kind: Any) -> Any:
+        try:
+            return kind.from_pretrained(self.name)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"--clip-model {self.name}: cannot be loaded: {reason}") from None
+
 
 def _embedded(images: Sequence[Path], encoder: _Encoder) -> NDArray[np.float32]:
-    rows: dict[int, NDArray[np.float32]] = {}
-    width = 1
+    places: list[int] = []
+    found: list[NDArray[np.float32]] = []
     for start in range(0, len(images), _BATCH):
-        read = {place: _opened(image) for place, image in enumerate(images[start : start + _BATCH], start)}
-        pictures = {place: picture for place, picture in read.items() if picture is not None}
-        if pictures:
-            vectors = encoder.vectors(list(pictures.values()))
-            width = vectors.shape[1]
-            rows.update(zip(pictures, vectors, strict=True))
-    absent = np.full(width, np.nan, np.float32)
-    return np.stack([rows.get(place, absent) for place in range(len(images))])
+        read = enumerate(map(_opened, images[start : start + _BATCH]), start)
+        if pictures := {place: picture for place, picture in read if picture is not None}:
+            places += pictures
+            found.append(encoder.vectors(list(pictures.values())))
+    vectors = np.full((len(images), found[0].shape[1] if found else 1), np.nan, np.float32)
+    if found:
+        vectors[places] = np.concatenate(found)
+    return vectors
 
 
 def _opened(image: Path) -> Image.Image | None:
@@ -132,23 +132,11 @@ def _stored(file: Path, count: int) -> NDArray[np.float32] | None:
     return None
 
 
-def _key(fingerprint: str, images: Sequence[Path]) -> str:
-    stats = [(str(image), *_looks(image)) for image in images]
-    return hashlib.sha256(msgspec.json.encode([fingerprint, stats])).hexdigest()
-
-
 def _looks(image: Path) -> tuple[int, int]:
-    try:
-        found = image.stat()
-    except OSError:
-        return (0, 0)
-    return found.st_size, found.st_mtime_ns
+    found = status(image)
+    return (found.st_size, found.st_mtime_ns) if found else (0, 0)
 
 
 def _digest(file: Path) -> bytes:
     with file.open("rb") as stream:
         return file.name.encode() + hashlib.file_digest(stream, "sha256").digest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -27,13 +27,10 @@ def clean(text: str, limit: int) -> str:
     # Far more than any limit, so that a megabyte of text costs nothing.
     text = text[: 20 * limit + 1000]
     text = _MARKUP.sub(" ", text).translate(_BRACKETS)
-    seen = "".join(" " if _is_blank(letter) else letter for letter in text if unicodedata.category(letter) != "Cf")
+    kinds = ((letter, unicodedata.category(letter)) for letter in text)
+    seen = "".join(" " if kind[0] in "CZ" else letter for letter, kind in kinds if kind != "Cf")
     words = " ".join(seen.split())
     if len(words) <= limit:
         return words
     whole = words[: limit + 1].rsplit(" ", 1)[0]
     return whole if len(whole) <= limit else words[:limit]
-
-
-def _is_blank(letter: str) -> bool:
-    return unicodedata.category(letter)[0] in "CZ"

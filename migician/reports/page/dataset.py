@@ -197,7 +197,7 @@ def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> 
     for turn in sample.conversations:
         asked = turn.from_ == "human"
         question = turn.value if asked else question
-        texts.append([_SPEAKERS[turn.from_], numbers.tell(turn.value, question, given=asked)])
+        texts.append([_SPEAKERS[turn.from_], numbers.numbered(turn.value, question, given=asked)])
     marks = [
         [int(mark.colour == ANSWER), image if mark.line == "solid" else None, *_corners(mark.box), mark.label]
         for image, own in enumerate(numbers.marks)

@@ -137,13 +137,15 @@ def read_instances(
         if row in unusable:
             tally.add(unusable[row])
             continue
-        things = tuple(Instance(Box(*corners), labels[kind]) for corners, kind, verdict in boxes if verdict <= CLIPPED)
+        instances = tuple(
+            Instance(Box(*corners), labels[kind]) for corners, kind, verdict in boxes if verdict <= CLIPPED
+        )
         for verdict, count in Counter(verdict for _, _, verdict in boxes if verdict).items():
             tally.add(_REASONS[verdict], count)
-        if things:
+        if instances:
             unboxed = frozenset(labels[kind] for _, kind, verdict in boxes if verdict > CLIPPED)
             size = content.sizes[2 * row], content.sizes[2 * row + 1]
-            yield Scene(str(content.image_ids[row]), path, size, things, unboxed)
+            yield Scene(str(content.image_ids[row]), path, size, instances, unboxed)
         else:
             tally.add("image without a usable box")
     if content.file_names and not found:

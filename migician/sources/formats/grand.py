@@ -82,12 +82,12 @@ class _Region:
 
 
 def read_grand(file: Path, image: str, size: Size, tally: Tally) -> tuple[list[Instance], set[str]]:
-    """The things of `image`, which has `size`, by its file; and the labels that are there without a box of their own.
+    """The instances of `image`, which has `size`, by its file; and the labels that are there without their own box.
 
-    A thing has the first of its labels, empty where it has none, and the first of its phrases that names it and fits
-    no other region of the image, empty where there is none. Further labels are in the set: the thing itself may be
-    meant by them; so are those of regions below `LEAST_SCORE` or without a usable box. Boxes are clipped to the image.
-    Everything left out is counted. Raises `UserError` naming the file and the place of what cannot be read.
+    An instance has the first of its labels, empty where it has none, and the first of its phrases that names it and
+    fits no other region of the image, empty where there is none. Further labels are in the set, because they may mean
+    the instance itself; so are those of regions below `LEAST_SCORE` or without a usable box. Boxes are clipped to the
+    image. Everything left out is counted. Raises `UserError` naming the file and the place of what cannot be read.
     """
     content = read_json(file, dict[str, _Described], "a file of GranD")
     described = content.get(image) or content.get(Path(image).stem)
@@ -95,7 +95,7 @@ def read_grand(file: Path, image: str, size: Size, tally: Tally) -> tuple[list[I
         raise UserError(f"{file}: does not describe {image}; it names {', '.join(list(content)[:3]) or 'nothing'}")
     regions = list(_regions(described, tally))
     said = _Said(regions)
-    things: list[Instance] = []
+    instances: list[Instance] = []
     unboxed: set[str] = set()
     for place, region in enumerate(regions):
         box = _box(region.object, size, tally)
@@ -104,13 +104,13 @@ def read_grand(file: Path, image: str, size: Size, tally: Tally) -> tuple[list[I
             continue
         phrase = _phrase(place, region, said, tally)
         if region.label or phrase:
-            things.append(Instance(box, region.label, phrase))
+            instances.append(Instance(box, region.label, phrase))
         else:
             tally.add("object of GranD without a label or phrase")
         unboxed.update(label for label in region.labels[1:] if label != region.label)
         if region.label and said.elsewhere(region.label, place):
             unboxed.add(region.label)
-    return things, unboxed
+    return instances, unboxed
 
 
 class _Said:

@@ -27,7 +27,7 @@ __all__ = ["Index", "Pairs", "Scenes", "Tracks", "is_index", "make_index", "open
 
 VERSION = 2
 _READ_OTHERWISE = ("sa1b", "magicbrush")
-"""Their indexes of version 1 do not say which phrases fit one thing alone, and which texts are instructions."""
+"""Their indexes of version 1 do not say which phrases fit one instance alone, and which texts are instructions."""
 _KINDS: dict[Any, tuple[Callable[..., int], Callable[[Path, Path], Any]]] = {
     Scene: (write_scenes, lambda folder, _: Scenes(folder)),
     Track: (write_tracks, Tracks),

@@ -25,7 +25,7 @@ from migician.sources.index.columns import (
 from migician.sources.scenes import Scene
 
 ALONE, WRITABLE = 1, 2
-"""Marks of a thing: no other of its image has its label, boxed or not; its box survives rounding to 0..1000."""
+"""Marks of an instance: no other of its image has its label, boxed or not; its box survives whole thousandths."""
 _BATCH = 2048
 """Scenes that are looked at together."""
 
@@ -43,17 +43,17 @@ def write_scenes(scenes: Iterable[Scene], folder: Path, root: Path) -> int:
             column.append(0)
         rest = iter(scenes)
         while batch := list(itertools.islice(rest, _BATCH)):
-            things = [thing for scene in batch for thing in scene.things]
-            corners = np.array([thing.box.as_tuple() for thing in things]).reshape(-1, 4)
-            numbers = np.array([labels.number(thing.label) for thing in things], np.uint32)
+            instances = [instance for scene in batch for instance in scene.instances]
+            corners = np.array([instance.box.as_tuple() for instance in instances]).reshape(-1, 4)
+            numbers = np.array([labels.number(instance.label) for instance in instances], np.uint32)
             hidden = [[labels.number(label) for label in sorted(scene.unboxed)] for scene in batch]
-            counts = [len(scene.things) for scene in batch]
-            nameless = np.array([not thing.label for thing in things], bool)
+            counts = [len(scene.instances) for scene in batch]
+            nameless = np.array([not instance.label for instance in instances], bool)
             boxes.extend(np.rint(corners * SCALE).astype(np.uint32))
             areas.extend(((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])).astype(np.float32))
             alone = _alone(numbers, counts, hidden) & ~nameless
             marks.extend(ALONE * alone.astype(np.uint8) + WRITABLE * writable(corners).astype(np.uint8))
-            phrases.append(*(thing.phrase for thing in things))
+            phrases.append(*(instance.phrase for instance in instances))
             ends.extend(len(label_of) + np.cumsum(counts))
             label_of.extend(numbers)
             for scene, one in zip(batch, hidden, strict=True):
@@ -76,32 +76,32 @@ def _alone(numbers: NDArray[np.uint32], counts: list[int], hidden: list[list[int
 
 
 class Scenes:
-    """The scenes of one source. Images and things are counted from 0; image i has the things `span(i)`."""
+    """The scenes of one source. Images and instances are counted from 0; image i has the instances `span(i)`."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = Paths(folder)
         self.sizes: NDArray[np.uint32] = mapped(folder / "sizes.u32", "u4", 2)
         """(images, 2): width and height in pixels."""
         self.ends: NDArray[np.int64] = mapped(folder / "ends.i64", "i8")
-        """(images + 1,): the things of image i are those from ends[i] to ends[i + 1]."""
+        """(images + 1,): the instances of image i are those from ends[i] to ends[i + 1]."""
         self.corners: NDArray[np.uint32] = mapped(folder / "boxes.u32", "u4", 4)
-        """(things, 4): x1 y1 x2 y2 in parts of 2**31."""
+        """(instances, 4): x1 y1 x2 y2 in parts of 2**31."""
         self.areas: NDArray[np.float32] = mapped(folder / "areas.f32", "f4")
-        """(things,): the share of its image that each box covers."""
+        """(instances,): the share of its image that each box covers."""
         self.label_of: NDArray[np.uint32] = mapped(folder / "label_of.u32", "u4")
-        """(things,): the number of each thing's label."""
+        """(instances,): the number of each instance's label."""
         self.marks: NDArray[np.uint8] = mapped(folder / "marks.u8", "u1")
-        """(things,): sums of `ALONE` and `WRITABLE`."""
+        """(instances,): sums of `ALONE` and `WRITABLE`."""
         self.labels = Texts(folder / "labels.txt").all()
         self.nameless = self.labels.index("") if "" in self.labels else -1
-        """The number of the empty label, -1 where all things have one."""
+        """The number of the empty label, -1 where all instances have one."""
         self._phrases = Texts(folder / "phrases.txt")
         self.has_phrases = (folder / "phrases.txt").stat().st_size > 0
-        """Whether any thing has a phrase of its own."""
+        """Whether any instance has a phrase of its own."""
         self.described: NDArray[np.bool_] = (
             self._phrases.filled() if self.has_phrases else np.zeros(len(self.marks), bool)
         )
-        """(things,): which have one."""
+        """(instances,): which have one."""
         self.unboxed: NDArray[np.uint32] = mapped(folder / "unboxed.u32", "u4")
         """Numbers of labels that images show without a box."""
         self.unboxed_ends: NDArray[np.int64] = mapped(folder / "unboxed_ends.i64", "i8")
@@ -113,43 +113,45 @@ class Scenes:
         return len(self.paths)
 
     def span(self, image: int) -> range:
-        """The things of an image."""
+        """The instances of an image."""
         return range(self._ends[image], self._ends[image + 1])
 
-    def place(self, thing: int, images: Sequence[int]) -> int:
-        """Which of `images` (counted from 0) a thing is in; raises ValueError where it is in none."""
+    def place(self, instance: int, images: Sequence[int]) -> int:
+        """Which of `images` (counted from 0) an instance is in; raises ValueError where it is in none."""
         for place, image in enumerate(images):
-            if self._ends[image] <= thing < self._ends[image + 1]:
+            if self._ends[image] <= instance < self._ends[image + 1]:
                 return place
-        raise ValueError(f"thing {thing} is in none of the images {images}")
+        raise ValueError(f"thing {instance} is in none of the images {images}")
 
     def size(self, image: int) -> Size:
         """Width and height in pixels."""
         return self._sizes[2 * image], self._sizes[2 * image + 1]
 
-    def box(self, thing: int) -> Box:
-        """A thing's box."""
-        x1, y1, x2, y2 = self._corners[4 * thing : 4 * thing + 4].tolist()
+    def box(self, instance: int) -> Box:
+        """An instance's box."""
+        x1, y1, x2, y2 = self._corners[4 * instance : 4 * instance + 4].tolist()
         return Box(x1 / SCALE, y1 / SCALE, x2 / SCALE, y2 / SCALE)
 
-    def label_number(self, thing: int) -> int:
-        """The number of a thing's label."""
-        return self._label_of[thing]
+    def label_number(self, instance: int) -> int:
+        """The number of an instance's label."""
+        number: int = self._label_of[instance]
+        return number
 
-    def label(self, thing: int) -> str:
-        """A thing's label."""
-        return self.labels[self._label_of[thing]]
+    def label(self, instance: int) -> str:
+        """An instance's label."""
+        label: str = self.labels[self._label_of[instance]]
+        return label
 
     def labels_in(self, image: int) -> list[int]:
-        """The numbers of the labels of an image's things."""
+        """The numbers of the labels of an image's instances."""
         return self._label_of[self._ends[image] : self._ends[image + 1]].tolist()
 
-    def phrase(self, thing: int) -> str:
-        """What describes this very thing; empty where the source has no such phrases."""
-        return self._phrases[thing]
+    def phrase(self, instance: int) -> str:
+        """What describes this very instance; empty where the source has no such phrases."""
+        return self._phrases[instance]
 
-    def things_in(self, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(things, rows), both (n,): the things of `images`, image after image, and which of these each is of."""
+    def instances_in(self, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(instances, rows), both (n,): the instances of `images`, image after image, and which of these each is of."""
         return _runs(self.ends, images)
 
     def unboxed_in(self, images: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -158,30 +160,32 @@ class Scenes:
         return self.unboxed[positions], rows
 
     def clear_ones(
-        self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
+        self, shares: tuple[float, float], instances: NDArray[np.int64] | slice = slice(None)
     ) -> NDArray[np.bool_]:
-        """(things,): alone with their label in their image, and covering `shares` (lowest, highest) of it."""
-        clear: NDArray[np.bool_] = self.fitting_ones(shares, things) & (self.marks[things] & ALONE > 0)
+        """(instances,): alone with their label in their image, and covering `shares` (lowest, highest) of it."""
+        clear: NDArray[np.bool_] = self.fitting_ones(shares, instances) & (self.marks[instances] & ALONE > 0)
         return clear
 
     def fitting_ones(
-        self, shares: tuple[float, float], things: NDArray[np.int64] | slice = slice(None)
+        self, shares: tuple[float, float], instances: NDArray[np.int64] | slice = slice(None)
     ) -> NDArray[np.bool_]:
-        """(things,): with a box that can be written, covering `shares` (lowest, highest) of their image."""
-        areas = self.areas[things]
-        fitting: NDArray[np.bool_] = (self.marks[things] & WRITABLE > 0) & (areas >= shares[0]) & (areas <= shares[1])
+        """(instances,): with a box that can be written, covering `shares` (lowest, highest) of their image."""
+        areas = self.areas[instances]
+        fitting: NDArray[np.bool_] = (
+            (self.marks[instances] & WRITABLE > 0) & (areas >= shares[0]) & (areas <= shares[1])
+        )
         return fitting
 
-    def images_of(self, things: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(n,): the image of each of `things` (n,)."""
-        return np.searchsorted(self.ends, things, side="right") - 1
+    def images_of(self, instances: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,): the image of each of `instances` (n,)."""
+        return np.searchsorted(self.ends, instances, side="right") - 1
 
     def by_label(self, usable: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
-        """The things for which `usable` (things,) holds, by label, in the order of the labels' names."""
-        things = np.flatnonzero(usable)
-        order = np.argsort(self.label_of[things], kind="stable")
-        numbers, starts = np.unique(self.label_of[things][order], return_index=True)
-        parts = dict(zip(numbers.tolist(), np.split(things[order], starts[1:]), strict=False))
+        """The instances for which `usable` (instances,) holds, by label, in the order of the labels' names."""
+        instances = np.flatnonzero(usable)
+        order = np.argsort(self.label_of[instances], kind="stable")
+        numbers, starts = np.unique(self.label_of[instances][order], return_index=True)
+        parts = dict(zip(numbers.tolist(), np.split(instances[order], starts[1:]), strict=False))
         return {label: parts[label] for label in sorted(parts, key=self.labels.__getitem__)}
 
 

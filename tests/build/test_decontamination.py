@@ -14,9 +14,9 @@ from PIL import Image
 
 from migician.benchmarks.contamination.leakage import name_list
 from migician.build import dataset as building
-from migician.build import exclusion
+from migician.build import decontamination
 from migician.build.dataset import build
-from migician.build.exclusion import BY_NAME, BY_PICTURE, MIG_BENCH, Exclude, begin
+from migician.build.decontamination import BY_NAME, BY_PICTURE, MIG_BENCH, Decontaminator, begin
 from migician.build.rendering import Piece, Rendered, render
 from migician.cli.options import to_exclude
 from migician.errors import UserError
@@ -156,7 +156,7 @@ class TestPictures:
         (root / "annotations" / "instances_train2017.json").write_text(json.dumps(listing))
         return root
 
-    def bench(self, coco: Path, *numbers: int) -> Exclude:
+    def bench(self, coco: Path, *numbers: int) -> Decontaminator:
         """A MIG-Bench whose images are half as large and encoded again."""
         root = coco.parent / "bench"
         shutil.rmtree(root, ignore_errors=True)
@@ -167,7 +167,7 @@ class TestPictures:
                 photo.resize((160, 120)).save(root / name)
         rows = [{"task": "diff", "images": names, "question": "?", "answer": [0, 0, 1, 1]}]
         (root / "MIG_data.json").write_text(json.dumps(rows))
-        return Exclude(root / "MIG_data.json", root)
+        return Decontaminator(root / "MIG_data.json", root)
 
     def test_they_are_in_no_sample_whoever_does_the_work(self, coco: Path, tmp_path: Path) -> None:
         exclude, given = self.bench(coco, 700_003), {"coco": coco}
@@ -188,9 +188,9 @@ class TestPictures:
         self, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         exclude, opened = self.bench(coco, 700_003), []
-        real = exclusion.Leaks.shown_in
+        real = decontamination.Leaks.shown_in
         monkeypatch.setattr(
-            exclusion.Leaks, "shown_in", lambda leaks, path: opened.append(Path(path).name) or real(leaks, path)
+            decontamination.Leaks, "shown_in", lambda leaks, path: opened.append(Path(path).name) or real(leaks, path)
         )
         build(["common_object"], {"coco": coco}, tmp_path / "a", count=1, seed=3, exclude=exclude)
         (one,) = records(tmp_path / "a").values()
@@ -208,7 +208,7 @@ class TestPictures:
         (tmp_path / "other.json").write_text(json.dumps(rows))
         # COCO's numbers end below 600,000, but a benchmark may name what it likes.
         rename(coco, "annotations/instances_train2017.json", "000000700006", "000000392687")
-        exclude = Exclude(tmp_path / "other.json")
+        exclude = Decontaminator(tmp_path / "other.json")
         built = build(["common_object"], {"coco": coco}, tmp_path / "a", exclude=exclude)
         used = {Path(image).stem for one in records(tmp_path / "a").values() for image in one.images}
         # Which of the ten others come is chance.
@@ -224,4 +224,4 @@ class TestPictures:
 
     def test_images_without_their_file_are_refused(self, coco: Path) -> None:
         with pytest.raises(UserError, match="only with the JSON file"):
-            Exclude(images=coco)
+            Decontaminator(images=coco)

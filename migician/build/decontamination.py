@@ -1,7 +1,7 @@
-"""Keeps MIG-Bench's images out of what is built: by name always, by what they show where the benchmark is at hand.
+"""Keeps MIG-Bench's images out of what is built: by name always, by what they show where its images are given.
 
 A sample is asked about when its pictures are known and before they are made, so that no builder has to think
-of it and no image is opened but those of samples. One that is refused is counted, and another takes its place.
+of it and only images of samples are opened. One that is refused is counted, and another takes its place.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _REMEMBERED = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
-class Exclude:
-    """MIG-Bench as far as it is at hand; what comes with this package is enough to know its images by name."""
+class Decontaminator:
+    """What is known of MIG-Bench; the list in this package is enough to know its images by name."""
 
     mig_bench: Path | None = None
-    """Its JSON file: for `images`, or where it is none of the two versions that this package knows."""
+    """Its JSON file: needed with `images`, or if it is neither of the two versions that this package knows."""
     images: Path | None = None
     """The folder that holds MIG-Bench/: each image of a sample is decoded and compared with those in it."""
     state: str = ""
-    """What both held when a build began (see `begin`), so that no process takes them for what they were before."""
+    """What both held when a build began (see `begin`), so that no process reuses what it knew of older files."""
 
     def __post_init__(self) -> None:
         if self.images and not self.mig_bench:
             raise UserError(f"{self.images}: MIG-Bench's images are of use only with the JSON file that names them")
 
 
-MIG_BENCH = Exclude()
-"""Its images by name, as this package knows them: what is left out unless something else is asked for."""
+MIG_BENCH = Decontaminator()
+"""Its images by name, as this package knows them: the default."""
 
 
-class Excluded(msgspec.Struct, frozen=True):
-    """What a dataset was kept free of, for its card; decides over the bytes."""
+class Decontamination(msgspec.Struct, frozen=True):
+    """What was left out of a dataset, for its card; the bytes depend on it."""
 
     left_out: bool = False
     """Whether samples with images of MIG-Bench were."""
@@ -53,11 +53,11 @@ class Excluded(msgspec.Struct, frozen=True):
     pictures: int = 0
     """Images of MIG-Bench that others were compared with."""
     by_name_only: int = 0
-    """Images of MIG-Bench that they could not be compared with: not there, unreadable, or too flat to be told."""
+    """Images of MIG-Bench that they could not be compared with: not there, unreadable, or too flat to compare."""
     fingerprints_sha256: str = ""
 
     def sentence(self) -> str:
-        """All of it for a reader."""
+        """The same as text for a card."""
         if not self.left_out:
             return (
                 "**Images that MIG-Bench uses were not left out, as was asked for: "
@@ -69,35 +69,34 @@ class Excluded(msgspec.Struct, frozen=True):
         return f"Samples with an image that MIG-Bench uses were left out: {known}."
 
 
-def begin(exclude: Exclude | None) -> tuple[Exclude | None, Excluded]:
-    """`exclude` for `refusal`, on this machine and others, and what it comes to; None for neither by name nor picture.
+def begin(exclude: Decontaminator | None) -> tuple[Decontaminator | None, Decontamination]:
+    """`exclude` made ready for `refuser`, on this machine and others, and what it leaves out; None leaves out nothing.
 
     Takes the fingerprints of MIG-Bench's images where they are not stored yet. Raises `UserError` for a
     file that is not MIG-Bench's, and where none of the images is there.
     """
     if exclude is None:
-        return None, Excluded()
+        return None, Decontamination()
     lists = {name: file.sha256 for name, file in name_list().files.items()}
     if exclude.mig_bench is None:
-        return exclude, Excluded(True, lists)
+        return exclude, Decontamination(True, lists)
     leaks = Leaks.read(exclude.mig_bench, exclude.images)
     sha256 = hashlib.sha256(exclude.mig_bench.read_bytes()).hexdigest()
     if sha256 not in lists.values():
         lists[f"{exclude.mig_bench.name} as given"] = sha256
-    if exclude.images is None:
-        about = Excluded(True, lists)
-    else:
+    about = Decontamination(True, lists)
+    if exclude.images is not None:
         prints = hashlib.sha256(msgspec.json.encode(leaks.fingerprints, order="sorted")).hexdigest()
-        about = Excluded(True, lists, len(leaks.fingerprints), leaks.missing + leaks.flat, prints)
+        about = Decontamination(True, lists, len(leaks.fingerprints), leaks.missing + leaks.flat, prints)
     images = exclude.images and exclude.images.resolve()
-    return Exclude(exclude.mig_bench.resolve(), images, f"{sha256} {about.fingerprints_sha256}"), about
+    return Decontaminator(exclude.mig_bench.resolve(), images, f"{sha256} {about.fingerprints_sha256}"), about
 
 
 @functools.lru_cache(maxsize=4)
-def refuser(exclude: Exclude | None, root: str = "") -> Callable[[Sequence[str]], str]:
-    """What says of a sample's images, which `root` stands before, why it is not made; empty where it may be.
+def refuser(exclude: Decontaminator | None, root: str = "") -> Callable[[Sequence[str]], str]:
+    """A function of a sample's images, paths below `root`, that says why it must not be made; empty where it may.
 
-    Both ways of knowing an image are remembered: an image may be in many samples, and decoding is dear.
+    Both checks are remembered: an image may be in many samples, and decoding is slow.
     """
     if exclude is None:
         return lambda images: ""
@@ -114,7 +113,7 @@ def refuser(exclude: Exclude | None, root: str = "") -> Callable[[Sequence[str]]
 
 
 @functools.lru_cache(maxsize=2)
-def _leaks(exclude: Exclude) -> Leaks:
+def _leaks(exclude: Decontaminator) -> Leaks:
     """Read once for all sources; other processes find the fingerprints where the first has stored them."""
     if exclude.mig_bench is None:
         return Leaks.listed()
