@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 
 from migician.boxes import Box, Size, is_size
 from migician.errors import UserError
-from migician.files import is_file, is_folder, whole
-from migician.sources.formats.reading import clipped, size_of, text_lines, text_of
+from migician.files import is_file, is_folder, read_bytes, read_text, whole
+from migician.sources.formats.reading import clipped, size_of, text_lines
 from migician.sources.scenes import Instance, Scene, Tally
 
 _Object = tuple[str, int, int, int, int]

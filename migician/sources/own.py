@@ -127,7 +127,7 @@ class _Labels:
 
 
 def _instances_of(
-    line: _Line, size: Size, place: str, labels: _Labels, tally: Tally
+    line: _ImageLine, size: Size, place: str, labels: _Labels, tally: Tally
 ) -> tuple[tuple[Instance, ...], frozenset[str]]:
     """The instances of an image, and the labels that are there without a box of their own."""
     unboxed: set[str] = set()

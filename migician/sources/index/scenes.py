@@ -25,7 +25,7 @@ from migician.sources.index.columns import (
 from migician.sources.scenes import Scene
 
 ALONE, WRITABLE = 1, 2
-"""Marks of an instance: no other of its image has its label, boxed or not; its box survives whole thousandths."""
+"""Marks of an instance: no other of its image has its label, boxed or not; its box survives rounding to 0..1000."""
 _BATCH = 2048
 """Scenes that are looked at together."""
 
@@ -134,13 +134,11 @@ class Scenes:
 
     def label_number(self, instance: int) -> int:
         """The number of an instance's label."""
-        number: int = self._label_of[instance]
-        return number
+        return self._label_of[instance]
 
     def label(self, instance: int) -> str:
         """An instance's label."""
-        label: str = self.labels[self._label_of[instance]]
-        return label
+        return self.labels[self._label_of[instance]]
 
     def labels_in(self, image: int) -> list[int]:
         """The numbers of the labels of an image's instances."""
