@@ -19,7 +19,8 @@ from msgspec import Meta
 
 from migician.errors import NOT_JSON, UserError
 from migician.files import read_json
-from migician.training.check.settings.cost import Training, peak_of
+from migician.training.check.report import TrainingCost
+from migician.training.check.settings.cost import peak_of
 
 LOG, CHECK = "trainer_log.jsonl", "check.json"
 """In the output_dir of a training; the second is what `migician check --out` wrote."""
@@ -125,7 +126,7 @@ def diverged_at(lines: Sequence[Line]) -> int | None:
     return first
 
 
-def read_check(output_dir: str | Path) -> Training | None:
+def read_check(output_dir: str | Path) -> TrainingCost | None:
     """What `migician check` found this training to take; None where it was not kept."""
     file = Path(output_dir) / CHECK
     if not file.exists():
@@ -134,7 +135,7 @@ def read_check(output_dir: str | Path) -> Training | None:
 
 
 class _Checked(msgspec.Struct):
-    training: Training
+    training: TrainingCost
 
 
 def is_held(output_dir: str | Path) -> bool:
@@ -157,7 +158,7 @@ def is_held(output_dir: str | Path) -> bool:
     return False
 
 
-def pace(lines: list[Line], training: Training | None = None) -> Pace | None:
+def pace(lines: list[Line], training: TrainingCost | None = None) -> Pace | None:
     """How fast the last lines went; None for fewer than two of one launch, a second apart.
 
     Tokens are those that were counted, where they were; samples, images and MFU need `training`. Its means stand for
@@ -181,12 +182,12 @@ def pace(lines: list[Line], training: Training | None = None) -> Pace | None:
     return Pace(steps, tokens, samples, images, mfu, (last.total_steps - last.current_steps) / steps)
 
 
-def progress_line(lines: list[Line], training: Training | None = None) -> str:
+def progress_line(lines: list[Line], training: TrainingCost | None = None) -> str:
     """Where a training is, in a line; empty where nothing is logged yet."""
     return ", ".join(_parts(lines, training))
 
 
-def _parts(lines: list[Line], training: Training | None) -> Iterator[str]:
+def _parts(lines: list[Line], training: TrainingCost | None) -> Iterator[str]:
     if not lines:
         return
     last = lines[-1]

@@ -18,7 +18,8 @@ from migician.hub.export import export
 from migician.reports.page.dataset import write_dataset_page
 from migician.samples.dataset_info import NotRead, add_dataset, dataset_entry, layout_beside, layout_of
 from migician.samples.layouts import LayoutReader, Record
-from migician.training.check.data import Options, check
+from migician.training.check import check
+from migician.training.check.options import CheckOptions
 from migician.training.mixture import Part, mix
 
 OWN = dataset_entry("x.json")
@@ -225,7 +226,7 @@ def test_llamafactory_takes_skips_and_stops_as_the_table_says(name: str, theirs:
 def test_check_says_what_llamafactory_does(name: str, tmp_path: Path, media: Path) -> None:
     records, entry, taken = CASES[name]
     file = write(tmp_path / "d", records, entry)
-    found = {one.kind: one for one in check(file.parent, Options(media_dir=media)).findings}
+    found = {one.kind: one for one in check(file.parent, CheckOptions(media_dir=media)).findings}
     entry_faults = found["info"].places if "info" in found else []
     says_stop = found.keys() & STOPS or any("stops" in place.value for place in entry_faults)
     problems = {kind for kind, one in found.items() if one.severity == "problem"}

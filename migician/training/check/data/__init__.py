@@ -1,18 +1,13 @@
-"""`migician check`: all that is wrong with a dataset, before a GPU-hour is spent on it.
+"""Everything wrong with a dataset.
 
-    inputs    what there is at a path: a dataset folder, a file of samples
-    reading   one pass over the records: structure, repeats, text lengths
-    images    each distinct image once, in several processes
-    report    counts, places and cures, as tables or JSON
-
-A new kind of fault is one line in `findings.KINDS` and the place that finds it.
+reading   one pass over the records: structure, repeats, text lengths
+images    each distinct image once, in several processes
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -25,10 +20,19 @@ from migician.progress import progress_bar
 from migician.samples.dataset_info import Inputs, inputs_of
 from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens
 from migician.training.check.data.annotated_sizes import crop_fault, frame_faults
-from migician.training.check.data.findings import Findings
-from migician.training.check.data.images import Care, Look, look_at_all
+from migician.training.check.data.images import ImageLook, look_at_all
 from migician.training.check.data.reading import Read, Reader
-from migician.training.check.data.report import FileCount, ImageCount, Leakage, Lengths, Report, SourceCopying, TooLong
+from migician.training.check.findings import Findings
+from migician.training.check.options import CheckOptions
+from migician.training.check.report import (
+    CheckReport,
+    FileCount,
+    ImageCount,
+    Leakage,
+    Lengths,
+    SourceCopying,
+    TooLong,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,45 +45,19 @@ _LONGEST_RATIO = 200
 _TINY_PX = 28
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to check."""
-
-    media_dir: Path | None = None
-    """Where the paths of images begin; the folder of the file without it."""
-    quick: bool = False
-    """Only headers of images."""
-    workers: int = 1
-    """Processes that decode images."""
-    mig_bench: Path | None = None
-    """MIG-Bench's JSON file, to name its images that are found; without it they are known by name all the same."""
-    mig_bench_images: Path | None = None
-    """Its root, to look for them under other names too."""
-    tokenizer: Path | None = None
-    """Folder of a checkpoint; without it text lengths are estimated."""
-    cutoff_len: int | None = None
-    resize: Resize = field(default_factory=Resize)
-    preprocessing_workers: int = 1
-    """LLaMA-Factory's `preprocessing_num_workers`: each prepares a part of a file."""
-
-
-def check(path: str | Path, options: Options | None = None) -> Report:
-    """All that is wrong with what `path` names: a dataset folder, its dataset_info.json, or one file of samples.
-
-    Raises `UserError` only where there is nothing to check, or an option names what is not there.
-    """
-    options = options or Options()
+def check_data(path: Path, options: CheckOptions) -> CheckReport:
+    """Everything wrong with what `path` names: a dataset folder, its dataset_info.json, or one file of samples."""
     findings = Findings()
-    inputs = inputs_of(Path(path), options.media_dir, findings.in_file)
-    return check_inputs(str(path), inputs, findings, options)[0]
+    inputs = inputs_of(path, options.media_dir, findings.in_file)
+    return check_inputs(path, inputs, findings, options)[0]
 
 
 def check_inputs(
-    path: str, inputs: Inputs, findings: Findings, options: Options
-) -> tuple[Report, list[NDArray[np.int64]]]:
-    """All that is wrong with these files of samples, beside what `findings` holds already.
+    path: Path, inputs: Inputs, findings: Findings, options: CheckOptions
+) -> tuple[CheckReport, list[NDArray[np.int64]]]:
+    """(a report on these files of samples, with what `findings` holds already; tokens of each record by file).
 
-    And the tokens of each record of each file; the mean where they are not known.
+    Tokens that are not known are the mean.
     """
     began = time.monotonic()
     leaks = _leaks(options)
@@ -96,8 +74,8 @@ def check_inputs(
         known_by, compared = leaks.telling(), len(leaks.fingerprints)
         leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
     seconds = time.monotonic() - began
-    report = Report(
-        path,
+    report = CheckReport(
+        str(path),
         str(inputs.media_dir),
         files,
         read.samples,
@@ -121,7 +99,7 @@ def _by_file(read: Read, totals: NDArray[np.int64], lengths: Lengths | None) -> 
         yield tokens
 
 
-def _leaks(options: Options) -> Leaks:
+def _leaks(options: CheckOptions) -> Leaks:
     from migician.benchmarks.contamination.leakage import Leaks
 
     if options.mig_bench is None:
@@ -130,7 +108,7 @@ def _leaks(options: Options) -> Leaks:
 
 
 def _images(
-    read: Read, media_dir: Path, options: Options, leaks: Leaks, findings: Findings
+    read: Read, media_dir: Path, options: CheckOptions, leaks: Leaks, findings: Findings
 ) -> tuple[NDArray[np.int64], ImageCount]:
     """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
     names = list(read.image_numbers)
@@ -144,11 +122,12 @@ def _images(
         used = leaks.of(name)
         if used:
             findings.add("leak_name", partial(read.place, read.first_use[number], f"{name} is {used}"))
-    care = Care(options.quick, bool(leaks.fingerprints))
     prints: dict[int, int] = {}
     began = time.monotonic()
     with progress_bar("images") as report:
-        looks = look_at_all(media_dir, inside, care, options.workers)
+        looks = look_at_all(
+            media_dir, inside, options.workers, quick=options.quick, fingerprints=bool(leaks.fingerprints)
+        )
         for done, (name, one) in enumerate(zip(inside, looks, strict=True)):
             number = read.image_numbers[name]
             sizes[number] = one.width, one.height
@@ -170,7 +149,7 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or name[1:3] in (":\\", ":/")
 
 
-def _image_faults(name: str, look: Look, resize: Resize) -> Iterator[tuple[str, str]]:
+def _image_faults(name: str, look: ImageLook, resize: Resize) -> Iterator[tuple[str, str]]:
     if look.fault:
         yield look.fault, f"{name}: {look.value}" if look.value else name
     if not (look.width and look.height):
@@ -204,7 +183,7 @@ def _shown_leaks(
 
 
 def _lengths(
-    read: Read, sizes: NDArray[np.int64], exact: bool, options: Options, findings: Findings
+    read: Read, sizes: NDArray[np.int64], exact: bool, options: CheckOptions, findings: Findings
 ) -> tuple[NDArray[np.int64], Lengths | None]:
     """Tokens of every sample, and what there is to say of those whose images all have a size."""
     if not read.samples:

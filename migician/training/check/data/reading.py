@@ -27,8 +27,8 @@ from migician.samples.broken_records import record_at, records
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
-from migician.training.check.data.findings import Findings, Place
 from migician.training.check.data.samples import sample_faults
+from migician.training.check.findings import Findings, Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +117,7 @@ class Reader:
             offsets.extend(offset for offset, _ in batch)
         self.read.counts.append((len(hashes), shared))
         if not hashes:
-            self._findings.add("no_samples", Place(str(file)))
+            self._findings.in_file("no_samples", file)
         if samples.layout:
             self._columns(samples.layout, file, len(self.read.images_of) > images_before, shared)
         for name, kinds, number in self._layout.mixed():
@@ -133,10 +133,10 @@ class Reader:
         """What the entry of a file promises and its records do not keep."""
         if not layout.images and has_images:
             value = "its entry names no column of images, and its samples have some"
-            self._findings.add("info", Place(str(file), value=value))
+            self._findings.in_file("info", file, value)
         for name in self._layout.missing() if self._layout.kinds and not shared else ():
             value = f"its entry names the column {name!r}, and no record has it: LLaMA-Factory stops at it"
-            self._findings.add("info", Place(str(file), value=value))
+            self._findings.in_file("info", file, value)
 
     def _late_images(self, file: Path, records: int) -> None:
         """Find the first image of each part of a file, where it comes so late that LLaMA-Factory counts on none."""
@@ -163,7 +163,7 @@ class Reader:
                         report(offset >> 20, total)
                     yield offset, content
             except UserError as error:
-                self._findings.add("file", Place(str(file), value=str(error).removeprefix(f"{file}: ")))
+                self._findings.in_file("file", file, str(error).removeprefix(f"{file}: "))
 
     def _known(self, hashes: NDArray[np.uint64], earlier: NDArray[np.uint64]) -> list[bool]:
         if not len(earlier):

@@ -1,7 +1,7 @@
 """Examples, steps, warm-up and checkpoints of a training, counted as LLaMA-Factory 0.9.5 and transformers count them.
 
-Rows are numbers here, and each setting does to them what it does there: `num_samples`, `max_samples`, mixing, the split
-of `val_size`, packing. tests/training/test_real_trainings.py holds the counts against trainings that were really run.
+Rows are numbers here, and each setting does to them what it does there: `num_samples`, `max_samples`, mixing, the
+split of `val_size`, packing. tests/training/test_real_trainings.py compares the counts with real trainings.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from migician.training.check.settings.training_yaml import Settings
+from migician.training.check.settings.training_yaml import TrainingSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Rows = NDArray[np.int64]
+    RowNumbers = NDArray[np.int64]
     """Numbers of rows, from 0 over all datasets, in the order in which they are taken."""
 
 
@@ -28,7 +28,7 @@ _LISTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetRows:
     """What is known of one dataset before it is loaded."""
 
     lengths: Sequence[int] | NDArray[np.int64]
@@ -42,7 +42,7 @@ class Counts:
     """What one training runs through."""
 
     samples: int
-    """Rows that are trained on in an epoch."""
+    """RowNumbers that are trained on in an epoch."""
     examples: int
     """What LLaMA-Factory calls "Num examples": the same, or with packing the sequences that they fill."""
     evaluated: int
@@ -60,7 +60,9 @@ class Counts:
         return min(self.steps * samples_a_step, self.samples * self.steps / max(1, self.an_epoch))
 
 
-def count(settings: Settings, datasets: Sequence[Dataset], evaluated: Sequence[Dataset], processes: int) -> Counts:
+def count(
+    settings: TrainingSettings, datasets: Sequence[DatasetRows], evaluated: Sequence[DatasetRows], processes: int
+) -> Counts:
     """The counts of a training on `datasets` in so many processes."""
     each, accumulated = settings.batch
     rows, held_out = _split(settings, _mixed(settings, datasets))
@@ -85,7 +87,7 @@ def count(settings: Settings, datasets: Sequence[Dataset], evaluated: Sequence[D
     )
 
 
-def _mixed(settings: Settings, datasets: Sequence[Dataset]) -> Rows:
+def _mixed(settings: TrainingSettings, datasets: Sequence[DatasetRows]) -> RowNumbers:
     """The rows of all datasets, capped and mixed."""
     chance = np.random.RandomState(int(settings.number("seed")))
     parts, first = [], 0
@@ -105,7 +107,7 @@ def _mixed(settings: Settings, datasets: Sequence[Dataset]) -> Rows:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def _interleaved(settings: Settings, parts: Sequence[Rows], strategy: str) -> Rows:
+def _interleaved(settings: TrainingSettings, parts: Sequence[RowNumbers], strategy: str) -> RowNumbers:
     """What `datasets.interleave_datasets` makes of them."""
     sizes = [len(part) for part in parts]
     shares = [float(share) for share in settings.names("interleave_probs")]
@@ -131,7 +133,7 @@ def _sources(n: int, shares: Sequence[float], seed: int) -> Iterator[int]:
         yield from chance.choice(n, size=1000, p=shares).tolist()
 
 
-def _split(settings: Settings, rows: Rows) -> tuple[Rows, Rows]:
+def _split(settings: TrainingSettings, rows: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
     """(trained on, held out): `val_size` is a share below 1, a number of rows from there on."""
     size = settings.number("val_size")
     if size <= 1e-6 or not len(rows):
@@ -143,7 +145,7 @@ def _split(settings: Settings, rows: Rows) -> tuple[Rows, Rows]:
     return rows[order[n:]], rows[order[:n]]
 
 
-def _sequences(settings: Settings, lengths: NDArray[np.int64]) -> int:
+def _sequences(settings: TrainingSettings, lengths: NDArray[np.int64]) -> int:
     """How many sequences the samples fill: packed greedily, a batch of the preprocessing at a time."""
     # The parser has taken one off for what follows the last sample.
     room = int(settings.number("cutoff_len")) - (0 if settings.parsed else 1)
@@ -182,7 +184,7 @@ def _steps_an_epoch(examples: int, each: int, accumulated: int, processes: int, 
     return max(1, -(-own // accumulated))
 
 
-def _warmup(settings: Settings, steps: int) -> int:
+def _warmup(settings: TrainingSettings, steps: int) -> int:
     """Below 1 it is a share of all steps; `warmup_ratio` stands over `warmup_steps`, as transformers 5.5 has it."""
     given = settings.number("warmup_steps")
     if settings.values.get("warmup_ratio") is not None:
@@ -192,7 +194,7 @@ def _warmup(settings: Settings, steps: int) -> int:
     return int(given) if given >= 1 else math.ceil(steps * given)
 
 
-def _saved_at(settings: Settings, steps: int, an_epoch: int) -> tuple[int, tuple[int, ...]]:
+def _saved_at(settings: TrainingSettings, steps: int, an_epoch: int) -> tuple[int, tuple[int, ...]]:
     """(how many checkpoints there are at the end, of which steps).
 
     They are saved every `save_steps` (a share of all steps below 1) or epoch, and always after the last step.

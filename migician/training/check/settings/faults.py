@@ -10,8 +10,8 @@ from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START
 from migician.errors import UserError, closest
 from migician.files import is_file, is_folder, read_object
 from migician.models.checkpoint import read_config
-from migician.training.check.settings.cost import Machine
-from migician.training.check.settings.training_yaml import Settings
+from migician.training.check.options import Cluster
+from migician.training.check.settings.training_yaml import TrainingSettings
 
 GONE = {
     "evaluation_strategy": "eval_strategy",
@@ -33,18 +33,18 @@ Fault = tuple[str, str]
 """(kind in `findings.KINDS`, value)."""
 
 
-def setting_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
+def setting_faults(settings: TrainingSettings, cluster: Cluster) -> Iterator[Fault]:
     """All that is wrong with the settings themselves."""
     yield from _key_faults(settings)
     yield from _value_faults(settings)
-    yield from _machine_faults(settings, machine)
+    yield from _machine_faults(settings, cluster)
     yield from _path_faults(settings)
     yield from _config_faults(settings)
     yield from _resume_faults(settings)
     yield from _tokenizer_faults(settings)
 
 
-def _key_faults(settings: Settings) -> Iterator[Fault]:
+def _key_faults(settings: TrainingSettings) -> Iterator[Fault]:
     if not settings.parsed:
         yield "keys_unknown", "LLaMA-Factory is not installed here; its defaults are those of version 0.9.5"
     for key in settings.given:
@@ -55,7 +55,7 @@ def _key_faults(settings: Settings) -> Iterator[Fault]:
             yield "setting_unknown", f"{key}.{closest(key, settings.known)}"
 
 
-def _value_faults(settings: Settings) -> Iterator[Fault]:
+def _value_faults(settings: TrainingSettings) -> Iterator[Fault]:
     missing = [key for key in _REQUIRED if settings.given.get(key) in (None, "", [])]
     for key in missing:
         yield "setting_value", f"{key} is missing"
@@ -71,7 +71,7 @@ def _value_faults(settings: Settings) -> Iterator[Fault]:
             f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
         )
     template = settings.text("template")
-    if template and _family(settings) == "qwen2_vl" and template != "qwen2_vl":
+    if template and _model_type(settings) == "qwen2_vl" and template != "qwen2_vl":
         yield "setting_value", f"template: {template!r}, but the model is a Qwen2-VL: its template is qwen2_vl"
     if settings.text("mix_strategy") == "interleave_once" and len(settings.datasets) > 1:
         yield "setting_value", "mix_strategy: interleave_once, which the datasets 4.0 of LLaMA-Factory 0.9.5 refuses"
@@ -89,7 +89,7 @@ def _above_0(value: object) -> bool:
         return False
 
 
-def streaming_faults(settings: Settings, images: int) -> Iterator[Fault]:
+def streaming_faults(settings: TrainingSettings, images: int) -> Iterator[Fault]:
     """Where streamed data stops: LLaMA-Factory 0.9.5 with accelerate 1.11 and `images` images."""
     if not settings.flag("streaming"):
         return
@@ -104,10 +104,10 @@ def streaming_faults(settings: Settings, images: int) -> Iterator[Fault]:
         )
 
 
-def _machine_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
+def _machine_faults(settings: TrainingSettings, cluster: Cluster) -> Iterator[Fault]:
     for package in settings.packages:
         yield "package_missing", package
-    if machine.gpu_memory_gb:
+    if cluster.gpu_memory_gb:
         return
     if settings.flag("bf16") and not settings.flag("use_cpu"):
         yield "setting_value", "bf16: true, but there is no GPU: leave it out, or set use_cpu: true"
@@ -117,18 +117,15 @@ def _machine_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
         yield "setting_value", "quantization_bit: there is no GPU, and bitsandbytes quantises on one"
 
 
-def _family(settings: Settings) -> str:
-    """The model's type, by its folder's config or by its name on the Hub; empty where neither tells."""
-    folder = settings.path("model_name_or_path")
-    if is_file(folder / "config.json"):
-        try:
-            return str(read_config(folder).get("model_type", ""))
-        except UserError:
-            return ""  # `_config_faults` finds it
-    return "qwen2_vl" if "qwen2-vl" in settings.text("model_name_or_path").lower() else ""
+def _model_type(settings: TrainingSettings) -> str:
+    """The model's type, by its folder's config or by its name on the Hub; empty where neither says."""
+    config = settings.base_config()
+    if config is None:
+        return "qwen2_vl" if "qwen2-vl" in settings.text("model_name_or_path").lower() else ""
+    return str(config.get("model_type", ""))
 
 
-def _config_faults(settings: Settings) -> Iterator[Fault]:
+def _config_faults(settings: TrainingSettings) -> Iterator[Fault]:
     folder = settings.path("model_name_or_path")
     if not is_file(folder / "config.json"):
         return
@@ -145,7 +142,7 @@ def _config_faults(settings: Settings) -> Iterator[Fault]:
         )
 
 
-def _path_faults(settings: Settings) -> Iterator[Fault]:
+def _path_faults(settings: TrainingSettings) -> Iterator[Fault]:
     for key in ("model_name_or_path", "output_dir", "dataset_dir", "media_dir", "deepspeed"):
         if " " in settings.text(key):
             yield (
@@ -169,7 +166,7 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
             yield "setting_path", f"deepspeed: {error}"
 
 
-def _resume_faults(settings: Settings) -> Iterator[Fault]:
+def _resume_faults(settings: TrainingSettings) -> Iterator[Fault]:
     """LLaMA-Factory resumes by itself from a checkpoint in `output_dir` unless `overwrite_output_dir` is true."""
     out = settings.path("output_dir")
     found = bool(settings.text("output_dir")) and any(out.glob("checkpoint-*"))
@@ -198,7 +195,7 @@ class _Tokenizer(msgspec.Struct):
     model: _Vocabulary
 
 
-def _tokenizer_faults(settings: Settings) -> Iterator[Fault]:
+def _tokenizer_faults(settings: TrainingSettings) -> Iterator[Fault]:
     file = settings.path("model_name_or_path") / "tokenizer.json"
     if not is_file(file):
         return

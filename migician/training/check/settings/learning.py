@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from migician.training.check.settings.training_yaml import Settings
+from migician.training.check.settings.training_yaml import TrainingSettings
 
 Part = str
 """Of a model: language, projector or vision."""
@@ -22,7 +22,7 @@ _LANGUAGE = ("language_model", "lm_head")
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """The sizes of a Qwen2-VL that decide over memory and work."""
 
     hidden: int
@@ -37,7 +37,7 @@ class Shape:
     vision_feed_forward: int
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape:
+    def of(cls, config: Mapping[str, Any]) -> ModelShape:
         """Of a checkpoint's config.json; raises KeyError for a size that it does not give."""
         text: Mapping[str, Any] = config.get("text_config") or config
         vision: Mapping[str, Any] = config["vision_config"]
@@ -126,7 +126,7 @@ class Layer(NamedTuple):
 class Learning:
     """What of a model learns."""
 
-    shape: Shape
+    shape: ModelShape
     base: frozenset[str]
     """Its own parameters that learn, by name."""
     added: Mapping[str, int]
@@ -174,22 +174,21 @@ class Learning:
         return total / size if size else 2.0
 
 
-def learning_of(settings: Settings, shape: Shape) -> Learning:
+def learning_of(settings: TrainingSettings, shape: ModelShape) -> Learning:
     """What learns under `finetuning_type` full, freeze or lora."""
-    names = list(shape.parameters())
     frozen = _frozen(settings)
     if settings.method == "freeze":
-        return Learning(shape, frozenset(_last_layers(settings, shape, names, frozen)), {})
+        return Learning(shape, frozenset(_last_layers(settings, shape, frozen)), {})
     if settings.method == "lora":
         return Learning(shape, frozenset(), _adapter(settings, shape, frozen))
-    return Learning(shape, frozenset(name for name in names if not _within(frozen, name)), {})
+    return Learning(shape, frozenset(name for name in shape.parameters() if not _within(frozen, name)), {})
 
 
 def _within(parts: tuple[str, ...], name: str) -> bool:
     return any(part in name for part in parts)
 
 
-def _frozen(settings: Settings) -> tuple[str, ...]:
+def _frozen(settings: TrainingSettings) -> tuple[str, ...]:
     found: tuple[str, ...] = ()
     for key, names in (
         ("freeze_vision_tower", _VISION),
@@ -200,7 +199,7 @@ def _frozen(settings: Settings) -> tuple[str, ...]:
     return found
 
 
-def _last_layers(settings: Settings, shape: Shape, names: list[str], frozen: tuple[str, ...]) -> Iterator[str]:
+def _last_layers(settings: TrainingSettings, shape: ModelShape, frozen: tuple[str, ...]) -> Iterator[str]:
     """The last layers, or for a number below 0 the first: by name, so that those of the tower go with them."""
     n = int(settings.number("freeze_trainable_layers"))
     numbers = range(max(0, shape.layers - n), shape.layers) if n > 0 else range(min(-n, shape.layers))
@@ -211,12 +210,12 @@ def _last_layers(settings: Settings, shape: Shape, names: list[str], frozen: tup
     ]
     wanted += settings.names("freeze_extra_modules")
     wanted += [] if settings.flag("freeze_multi_modal_projector") else _PROJECTOR
-    for name in names:
+    for name in shape.parameters():
         if any(one in name for one in wanted) and not _within(frozen, name):
             yield name
 
 
-def _adapter(settings: Settings, shape: Shape, frozen: tuple[str, ...]) -> dict[str, int]:
+def _adapter(settings: TrainingSettings, shape: ModelShape, frozen: tuple[str, ...]) -> dict[str, int]:
     """What LoRA adds beside each linear layer that it targets, and the copies of `additional_target`."""
     rank = int(settings.number("lora_rank"))
     linear = {

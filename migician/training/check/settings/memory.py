@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from migician.training.check.options import GB
 from migician.training.check.settings.learning import Layer, Learning
-from migician.training.check.settings.training_yaml import Settings, Zero
+from migician.training.check.settings.training_yaml import TrainingSettings, Zero
 
-GB = 1e9
 RUNTIME = 1.5 * GB
 """CUDA's context, NCCL's buffers, the kernels."""
 _SLACK = 1.05
@@ -55,8 +55,8 @@ class Numbers:
     """Of autocast: a 16-bit copy of what learns in 32 bits, as long as a forward pass lasts."""
 
 
-def numbers_of(settings: Settings, stored: int) -> Numbers:
-    """What LLaMA-Factory keeps in which precision; `stored` is the checkpoint's own bytes a parameter.
+def numbers_of(settings: TrainingSettings, stored: int) -> Numbers:
+    """What LLaMA-Factory keeps in which precision; `stored` is the checkpoint's own bytes per parameter.
 
     It loads the base as it is stored and casts what learns to float32, but under DeepSpeed, which has a float32 copy
     in its optimizer, and with `pure_bf16`.
@@ -71,7 +71,7 @@ def numbers_of(settings: Settings, stored: int) -> Numbers:
     return Numbers(stored, linear, 4, 4, 8, 2 if settings.halves else 0)
 
 
-def _quantised(settings: Settings) -> float | None:
+def _quantised(settings: TrainingSettings) -> float | None:
     """Bytes of a weight under `quantization_bit`; None without it."""
     bits = int(settings.number("quantization_bit"))
     if not bits:
@@ -189,11 +189,7 @@ def _inside(layer: Layer, learning: Learning, number: int) -> float:
     return (widths * number + (8 if number == 2 else 0)) * shape.hidden + wide * number * shape.feed_forward
 
 
-def smallest_fit(
-    learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpu_bytes: float, most: int = 512
-) -> int | None:
-    """The fewest GPUs (1, 2, 4, 8, ...) that hold the run at this stage; None where no number does."""
-    counts = [2**power for power in range(int(math.log2(most)) + 1)]
-    return next(
-        (count for count in counts if memory_need(learning, load, numbers, zero, count).total <= gpu_bytes), None
-    )
+def smallest_fit(learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpu_bytes: float) -> int | None:
+    """The fewest GPUs (1, 2, 4, ... 512) that hold the run at this stage; None where no number does."""
+    counts = (2**power for power in range(10))
+    return next((n for n in counts if memory_need(learning, load, numbers, zero, n).total <= gpu_bytes), None)

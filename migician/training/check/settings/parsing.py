@@ -17,7 +17,7 @@ import msgspec
 
 from migician.errors import UserError
 from migician.files import decode
-from migician.training.check.settings.training_yaml import DEFAULTS, Settings, read_given
+from migician.training.check.settings.training_yaml import DEFAULTS, TrainingSettings, read_given
 
 _OF_A_LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "FORCE_TORCHRUN")
 """Of these the parser would wait for other processes."""
@@ -33,7 +33,7 @@ class _Answer(msgspec.Struct):
     failed: str = ""
 
 
-def parse_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
+def parse_settings(file: Path, overrides: Sequence[str] = ()) -> TrainingSettings:
     """All settings of a YAML and of `overrides` ("key=value"), defaults included, as LLaMA-Factory takes them.
 
     Its parser runs in another process, which stays for the next call. Raises `UserError` where the file is no YAML
@@ -41,11 +41,11 @@ def parse_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
     """
     given = read_given(file, overrides)
     if not is_installed():
-        return Settings(file, DEFAULTS | given, given)
+        return TrainingSettings(file, DEFAULTS | given, given)
     answer = _ask(file, overrides)
     if answer.failed:
         raise UserError(f"{file}: LLaMA-Factory cannot read it: {answer.failed}")
-    return Settings(
+    return TrainingSettings(
         file,
         answer.values,
         answer.given,

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from migician.errors import UserError
-from migician.files import conform, decode_yaml, read_object, read_yaml
+from migician.files import conform, decode_yaml, is_file, read_object, read_yaml
+from migician.models.checkpoint import read_config
 
 DEFAULTS: dict[str, Any] = {
     "adapter_name_or_path": None, "additional_target": None, "bf16": False, "buffer_size": 16384, "cutoff_len": 2048,
@@ -34,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TrainingSettings:
     """The settings of one run."""
 
     file: Path
@@ -81,6 +82,16 @@ class Settings:
     def path(self, key: str) -> Path:
         """A setting as a path, from the current folder as LLaMA-Factory takes it."""
         return Path(self.text(key)).expanduser()
+
+    def base_config(self) -> dict[str, Any] | None:
+        """The config.json of the model that is trained: empty where it is damaged, None where it is not here."""
+        folder = self.path("model_name_or_path")
+        if not is_file(folder / "config.json"):
+            return None
+        try:
+            return read_config(folder)
+        except UserError:
+            return {}
 
     @property
     def datasets(self) -> list[str]:
