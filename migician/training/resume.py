@@ -16,8 +16,7 @@ import msgspec
 
 from migician.errors import UserError
 from migician.files import is_file, is_folder, read_object, read_text
-from migician.models.checkpoint import read_checkpoint
-from migician.training.adapters import is_adapter, read_adapter
+from migician.training.adapters import is_adapter, read_trained
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _RANDOM = re.compile(r"rng_state(?:_(\d+))?\.pth")
@@ -92,16 +91,20 @@ class _State(msgspec.Struct):
     global_step: int
 
 
+def step_of(folder: Path) -> int | None:
+    """The step that a trainer_state.json is of; None where it cannot be read."""
+    try:
+        return read_object(folder / "trainer_state.json", _State).global_step
+    except UserError:
+        return None
+
+
 def _fault(folder: Path, step: int) -> str:
     """What a checkpoint lacks to go on from it."""
+    if (saved := step_of(folder)) != step:
+        return "no readable trainer_state.json" if saved is None else f"trainer_state.json is of step {saved}"
     try:
-        state = read_object(folder / "trainer_state.json", _State)
-    except UserError:
-        return "no readable trainer_state.json"
-    if state.global_step != step:
-        return f"trainer_state.json is of step {state.global_step}"
-    try:
-        read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)
+        read_trained(folder)
     except UserError as error:
         return str(error)
     parts = _zero_parts(folder)

@@ -11,20 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from migician.benchmarks.scoring.values import Value
 from migician.draw import PALETTE
 from migician.errors import UserError, writing
 from migician.evaluation.headings import title, unlike
 from migician.evaluation.report import HEADINGS, Report, headline_metric
 from migician.evaluation.run_folder import read_report
-from migician.files import is_file, read_object, read_text
-from migician.models.checkpoint import read_checkpoint
+from migician.files import is_file, read_text
 from migician.plotting import GRID, canvas, png
-from migician.training.adapters import is_adapter, merge_adapter, read_adapter
+from migician.training.adapters import is_adapter, merge_adapter, read_trained
 from migician.training.log import read_log
-from migician.training.resume import saved_in
+from migician.training.resume import saved_in, step_of
 
 TABLE, PICTURE = "checkpoints.csv", "checkpoints.png"
 _FINISHED = "train_results.json"
@@ -60,10 +57,6 @@ def _has_processor(folder: Path) -> bool:
     return any(is_file(folder / name) for name in ("processor_config.json", "preprocessor_config.json"))
 
 
-class _State(msgspec.Struct):
-    global_step: int
-
-
 def is_finished(output_dir: str | Path) -> bool:
     """Whether a training is done, so that no more checkpoints come.
 
@@ -72,9 +65,8 @@ def is_finished(output_dir: str | Path) -> bool:
     folder = Path(output_dir)
     if not is_file(folder / _FINISHED):
         return False
-    try:
-        end = read_object(folder / "trainer_state.json", _State).global_step
-    except UserError:
+    end = step_of(folder)
+    if end is None:
         return True
     lines = read_log(folder)
     return max([end, *(one.step for one in saved_in(folder)), *(line.current_steps for line in lines[-1:])]) == end
@@ -134,7 +126,7 @@ def _kept(one: Candidate, out: Path) -> Path:
 def _weights(folder: Path) -> str:
     """The fingerprint of what was trained; empty while it cannot be read."""
     try:
-        return (read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)).fingerprint()
+        return read_trained(folder).fingerprint()
     except UserError:
         return ""
 

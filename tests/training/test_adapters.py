@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from migician.cli import app
 from migician.errors import UserError
 from migician.models.checkpoint import locate
-from migician.training.adapters import is_adapter, merge_adapter, read_adapter
+from migician.training.adapters import is_adapter, merge_adapter, read_trained
 from migician.training.checkpoint_forms import canonical
 
 pytest.importorskip("peft", reason="train extra not installed: bash scripts/setup.sh")
@@ -132,7 +132,7 @@ def test_the_command(tiny_folder: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     made = json.loads((tmp_path / "made/merge.json").read_text())
     assert (made["rank"], made["scale"]) == (4, 4.0)
-    assert made["adapter"]["fingerprint"] == read_adapter(tmp_path / "adapter").fingerprint()
+    assert made["adapter"]["fingerprint"] == read_trained(tmp_path / "adapter").fingerprint()
     both = CliRunner().invoke(app, ["merge", str(tmp_path / "adapter"), str(tiny_folder), "--out", str(tmp_path / "x")])
     assert both.exit_code and "merge it into its base first" in str(both.exception)
     no_base = CliRunner().invoke(app, ["merge", str(tiny_folder), str(tiny_folder), "--base", "b", "--out", "x"])
