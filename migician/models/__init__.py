@@ -124,7 +124,11 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
     chosen = "qwen2_vl" if name in MODELS else declared or OTHERWISE.get(reference)
     if chosen is None:
         if "/" not in reference and status(reference) is None:
-            raise UserError(_unknown(given))
+            names = [*MODELS, *CHECKPOINTS]
+            raise UserError(
+                f"no model {given!r}. Known: {', '.join(names)}; or a folder with config.json, or a Hub id."
+                + closest(given, names)
+            )
         chosen = read_config(locate(reference, revision, ["config.json"])).get("model_type")
         if chosen not in FAMILIES:
             known = ", ".join(sorted(FAMILIES))
@@ -183,12 +187,6 @@ def refuse_unknown(given: str, loader: Callable[..., Any], options: dict[str, An
         return
     if extra := sorted(options.keys() - parameters.keys()):
         raise UserError(f"{given} takes no {', '.join(extra)}: leave it out")
-
-
-def _unknown(given: str) -> str:
-    known = [*MODELS, *CHECKPOINTS]
-    hint = closest(given, known)
-    return f"no model {given!r}. Known: {', '.join(known)}; or a folder with config.json, or a Hub id.{hint}"
 
 
 def _found(place: str) -> Any:

@@ -46,6 +46,19 @@ class Tensor:
     """First byte in the file; the elements are row-major and little-endian."""
     n_bytes: int
 
+    def read(self, start: int, length: int) -> bytearray:
+        """`length` of its bytes from `start` on; `UserError` where the file has become shorter."""
+        part = bytearray(length)
+        view, done = memoryview(part), 0
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.begin + start)
+            while done < length:  # a raw read may give less at once
+                count = stream.readinto(view[done:])
+                if not count:
+                    raise UserError(f"{self.file}: was changed while it was read")
+                done += count
+        return part
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -76,10 +89,8 @@ class Checkpoint:
         digest = hashlib.sha256()
         for _, tensor in sorted(self.tensors.items()):
             digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
-            with tensor.file.open("rb") as stream:
-                for part in _samples(tensor.n_bytes):
-                    stream.seek(tensor.begin + part)
-                    digest.update(stream.read(min(_SAMPLE, tensor.n_bytes - part)))
+            for start in _samples(tensor.n_bytes):
+                digest.update(tensor.read(start, min(_SAMPLE, tensor.n_bytes - start)))
         return digest.hexdigest()
 
 
@@ -109,6 +120,12 @@ def commit_of(folder: Path) -> str | None:
     """The Hub's commit a folder was downloaded at, None for a folder that is not in the Hub's cache."""
     in_cache = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
     return folder.name if in_cache else None
+
+
+def shown_name(reference: str | Path, folder: Path) -> str:
+    """What a model is called in reports: its Hub id, or the name of its folder."""
+    is_folder = folder.resolve() == Path(reference).expanduser().resolve()
+    return folder.resolve().name if is_folder else str(reference)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

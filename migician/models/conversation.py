@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from migician.samples.sample import IMAGE_MARK
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ConversationTurn:
     """What one side says at once."""
 
     role: Literal["user", "assistant"]
@@ -25,40 +27,32 @@ class Turn:
         return "".join(part if isinstance(part, str) else IMAGE_MARK for part in self.parts)
 
 
-def conversation(request: Request, family: Family) -> list[Turn]:
+Turns = Sequence[ConversationTurn]
+"""A conversation; the user's turns and the model's take turns, the user's first and last."""
+
+
+def conversation(request: Request, family: Family) -> list[ConversationTurn]:
     """The turns of a request, each image at its mark; without marks, where `family` has them.
 
     Raises `UserError` where marks and images are not equally many, as `Family.placed` does.
     """
     questions = [*(question for question, _ in request.history), request.prompt]
-    replies = [reply for _, reply in request.history]
-    marks = [question.count(IMAGE_MARK) for question in questions]
-    if any(marks):
+    if any(IMAGE_MARK in question for question in questions):
         family.placed("".join(questions), len(request.images))  # raises where the count is wrong
     else:
         questions[0] = family.placed(questions[0], len(request.images))
-    turns: list[Turn] = []
-    shown = 0
-    for position, question in enumerate(questions):
-        parts = _parts(question, shown)
-        shown += question.count(IMAGE_MARK)
-        turns.append(Turn("user", parts))
-        if position < len(replies):
-            turns.append(Turn("assistant", (replies[position],)))
+    images = itertools.count()
+    turns: list[ConversationTurn] = []
+    for question, reply in itertools.zip_longest(questions, (reply for _, reply in request.history)):
+        pieces = (piece for piece in re.split(f"({IMAGE_MARK})", question) if piece)
+        parts = tuple(next(images) if piece == IMAGE_MARK else piece for piece in pieces)
+        turns.append(ConversationTurn("user", parts))
+        if reply is not None:
+            turns.append(ConversationTurn("assistant", (reply,)))
     return turns
 
 
-def _parts(text: str, first: int) -> tuple[str | int, ...]:
-    parts: list[str | int] = []
-    for position, piece in enumerate(text.split(IMAGE_MARK)):
-        if position:
-            parts.append(first + position - 1)
-        if piece:
-            parts.append(piece)
-    return tuple(parts)
-
-
-def chat_messages(turns: Sequence[Turn], images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def chat_messages(turns: Turns, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turns as messages of the OpenAI chat protocol; `images` are the parts that stand for the request's images."""
     return [
         {

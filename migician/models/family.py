@@ -45,7 +45,7 @@ class Family:
     """By the benchmark's name, what the published script adds to a multiple-choice question for this family."""
     new_tokens: int = 128
     """The longest reply, unless asked otherwise."""
-    most_images: int | None = None
+    max_images: int | None = None
     """How many images one request can hold; None for as many as fit."""
     marks_in_text: bool = False
     """Whether images are marked in the text, since its chat template would move all of them to the front."""

@@ -148,7 +148,7 @@ def commonest(reasons: Iterable[str], most: int = 3) -> list[tuple[str, int]]:
     return [(examples[kind], count) for kind, count in counts.most_common(most)]
 
 
-class Guard:
+class FailureGuard:
     """Counts what fails in a run, and ends it where it goes wrong as a whole.
 
     Until something has been answered, no failure is booked: the set-up may be at fault.

@@ -57,7 +57,7 @@ class Model(Protocol):
     @property
     def box_style(self) -> BoxStyle:
         """The family's; its replies are read in this style only."""
-        ...
+        return self.family.style
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One whole reply for each request, box tokens kept.
@@ -76,8 +76,8 @@ class Model(Protocol):
 class Speaking(Protocol):
     """A model whose reply can be read while it grows."""
 
-    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
-        """What `answer` gives for one request; `heard` gets the reply so far, and may raise to stop."""
+    def speak(self, request: Request, on_token: Callable[[str], None]) -> str:
+        """What `answer` gives for one request; `on_token` gets the reply so far, and may raise to stop."""
         ...
 
 
@@ -96,7 +96,7 @@ class Staged(Model, Protocol):
 
     work: Counter[str]
     """How often the costly steps were taken so far, by name, such as "images_encoded"."""
-    room_tokens: int
+    token_budget: int
     """Rows times tokens of the longest of them that fit into the memory beside the weights."""
 
     def prepare(self, requests: Sequence[Request]) -> Any:

@@ -24,7 +24,7 @@ from migician.models.family import Family
 from migician.provenance import citation
 from migician.reports.tables import one_run, write_markdown
 from migician.sources import SOURCES
-from migician.training.adapters import is_adapter, read_trained
+from migician.training.adapters import read_trained
 
 
 def write_model_card(

@@ -16,7 +16,7 @@ from migician.errors import UserError
 from migician.files import is_file, read_object
 from migician.models.checkpoint import ITEM_BYTES, Checkpoint, Tensor, locate, read_checkpoint, read_header
 from migician.training.checkpoint_forms import canonical
-from migician.training.merge import TORCH_NAMES, check_space, read_part, torch_bytes, write_weights
+from migician.training.merge import TORCH_NAMES, check_space, torch_bytes, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +151,7 @@ def _changed(
 ) -> memoryview:
     """A piece of one tensor of the base, changed by the adapter."""
     if tensor.name not in changes:
-        return memoryview(read_part(tensor, start, n_bytes))
+        return memoryview(tensor.read(start, n_bytes))
     import torch
 
     change = changes[tensor.name]
@@ -176,5 +176,5 @@ def _loaded(tensor: Tensor, first: int, last: int) -> torch.Tensor:
     import torch
 
     item = ITEM_BYTES[tensor.dtype]
-    part = read_part(tensor, first * item, (last - first) * item)
+    part = tensor.read(first * item, (last - first) * item)
     return torch.frombuffer(part, dtype=getattr(torch, TORCH_NAMES[tensor.dtype])).to(torch.float32)

@@ -16,7 +16,7 @@ from typing import Any
 
 from migician.files import is_file, read_object, read_text
 from migician.models.checkpoint import Checkpoint
-from migician.samples.lengths import processor_pixels
+from migician.samples.lengths import processor_pixels, processor_settings
 
 HEAD, EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 
@@ -134,15 +134,10 @@ def tied_faults(checkpoint: Checkpoint) -> Iterator[str]:
     head, embeddings = by_name.get(HEAD), by_name.get(EMBEDDINGS)
     if head is None or embeddings is None or not is_tied(checkpoint):
         return
-    with head.file.open("rb") as one, embeddings.file.open("rb") as other:
-        one.seek(head.begin)
-        other.seek(embeddings.begin)
-        left, same = head.n_bytes, head.n_bytes == embeddings.n_bytes
-        while left and same:
-            step = min(left, 1 << 24)
-            same = one.read(step) == other.read(step)
-            left -= step
-    if not same:
+    size, step = head.n_bytes, 1 << 24
+    if size != embeddings.n_bytes or any(
+        head.read(at, min(step, size - at)) != embeddings.read(at, min(step, size - at)) for at in range(0, size, step)
+    ):
         yield (
             f"{checkpoint.folder}: {HEAD} is not its embeddings, which its config ties it to; say tie_word_embeddings: "
             "false in its config.json if the head was trained"
@@ -214,8 +209,8 @@ def file_differences(a: Path, b: Path) -> Iterator[str]:
     templates = [_template(folder) for folder in (a, b)]
     if all(templates) and templates[0] != templates[1]:
         yield "the chat template differs"
-    processors = [_processor(folder) for folder in (a, b)]
-    if all(processors):
+    processors = [processor_settings(folder) for folder in (a, b)]
+    if all(isinstance(one, dict) and one for one in processors):
         yield from (f"the image processor's {line}" for line in _conflicts(*processors))
         pixels = [processor_pixels(folder) for folder in (a, b)]
         if pixels[0] != pixels[1]:
@@ -295,12 +290,3 @@ def _template(folder: Path) -> str:
             if isinstance(template, str):
                 return template.strip()
     return ""
-
-
-def _processor(folder: Path) -> dict[str, Any]:
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if is_file(folder / name):
-            content = read_object(folder / name)
-            found = content.get("image_processor", content)
-            return found if isinstance(found, dict) else {}
-    return {}

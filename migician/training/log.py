@@ -34,7 +34,7 @@ _LONGEST_S = 10**13
 """More than any training takes, and no more than a time may have."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class LoggedStep(msgspec.Struct, frozen=True):
     """One logged step."""
 
     current_steps: _Step
@@ -82,7 +82,7 @@ class Pace:
     left_s: float
 
 
-def read_log(output_dir: str | Path) -> list[Line]:
+def read_log(output_dir: str | Path) -> list[LoggedStep]:
     """The logged steps with a loss, in order, each once.
 
     A training that was killed and resumed logs some steps twice: the later ones hold, so that the log is that of a
@@ -96,11 +96,11 @@ def read_log(output_dir: str | Path) -> list[Line]:
         return []
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    kept: list[Line] = []
+    kept: list[LoggedStep] = []
     launch, before = 0, 0
     for text in raw:
         try:
-            line = msgspec.convert(json.loads(text), Line)  # msgspec's own JSON knows no NaN
+            line = msgspec.convert(json.loads(text), LoggedStep)  # msgspec's own JSON knows no NaN
             elapsed = line.elapsed_s
         except (*NOT_JSON, ValueError):
             # Of a run that was killed while it wrote, this may be any line that a launch ended with.
@@ -116,7 +116,7 @@ def read_log(output_dir: str | Path) -> list[Line]:
     return kept
 
 
-def diverged_at(lines: Sequence[Line]) -> int | None:
+def diverged_at(lines: Sequence[LoggedStep]) -> int | None:
     """The first logged step from which on no loss is a number; None where the last one is."""
     first = None
     for line in reversed(lines):
@@ -158,7 +158,7 @@ def is_held(output_dir: str | Path) -> bool:
     return False
 
 
-def pace(lines: list[Line], training: TrainingCost | None = None) -> Pace | None:
+def pace(lines: list[LoggedStep], training: TrainingCost | None = None) -> Pace | None:
     """How fast the last lines went; None for fewer than two of one launch, a second apart.
 
     Tokens are those that were counted, where they were; samples, images and MFU need `training`. Its means stand for
@@ -182,12 +182,12 @@ def pace(lines: list[Line], training: TrainingCost | None = None) -> Pace | None
     return Pace(steps, tokens, samples, images, mfu, (last.total_steps - last.current_steps) / steps)
 
 
-def progress_line(lines: list[Line], training: TrainingCost | None = None) -> str:
+def progress_line(lines: list[LoggedStep], training: TrainingCost | None = None) -> str:
     """Where a training is, in a line; empty where nothing is logged yet."""
     return ", ".join(_parts(lines, training))
 
 
-def _parts(lines: list[Line], training: TrainingCost | None) -> Iterator[str]:
+def _parts(lines: list[LoggedStep], training: TrainingCost | None) -> Iterator[str]:
     if not lines:
         return
     last = lines[-1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from migician.draw import PALETTE
 from migician.errors import UserError
 from migician.plotting import FAINT, GRID, canvas, png
-from migician.training.log import Line, diverged_at
+from migician.training.log import LoggedStep, diverged_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list
     return result
 
 
-def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
+def loss_curves(logs: Mapping[str, Sequence[LoggedStep]]) -> bytes:
     """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the order given.
 
     Where a training resumed after a stop, a thin line stands; from where on no loss is a number, the panel is shaded
@@ -55,7 +55,7 @@ def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
         return png(figure, colours=_COLOURS)
 
 
-def _panel(axes: Axes, name: str, lines: Sequence[Line], colour: str) -> None:
+def _panel(axes: Axes, name: str, lines: Sequence[LoggedStep], colour: str) -> None:
     sound = [line for line in lines if not line.diverged]
     steps = [line.current_steps for line in sound]
     losses = [line.loss for line in sound if line.loss is not None]

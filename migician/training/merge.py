@@ -200,26 +200,12 @@ def _write_piece(made: Callable[[Tensor, int, int], memoryview], sink: int, piec
     return written
 
 
-def read_part(tensor: Tensor, start: int, length: int) -> bytearray:
-    """`length` bytes of a tensor from `start` on; a raw read may give less at once."""
-    part = bytearray(length)
-    view, done = memoryview(part), 0
-    with tensor.file.open("rb", buffering=0) as file:
-        file.seek(tensor.begin + start)
-        while done < length:
-            count = file.readinto(view[done:])
-            if not count:
-                raise UserError(f"{tensor.file}: was changed while it was read")
-            done += count
-    return part
-
-
 def _averaged(
     checkpoints: Sequence[Checkpoint], shares: Sequence[float], tensor: Tensor, start: int, n_bytes: int
 ) -> memoryview:
     """A piece of one tensor, averaged over all checkpoints."""
     tensors = [one.tensors[tensor.name] for one in checkpoints]
-    parts = [read_part(one, start, n_bytes) for one in tensors]
+    parts = [one.read(start, n_bytes) for one in tensors]
     if tensor.dtype not in TORCH_NAMES:
         if all(part == parts[0] for part in parts):
             return memoryview(parts[0])

@@ -23,7 +23,7 @@ from migician.sampling import shares, stream
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MixFile:
     """One file of a mix and its weight; weights need not sum to 1."""
 
     file: Path
@@ -33,7 +33,7 @@ class Part:
 
 
 def mix(
-    parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0, *, force: bool = False
+    parts: Mapping[str, MixFile], out: str | Path, count: int, seed: int = 0, *, force: bool = False
 ) -> dict[str, int]:
     """Write `count` samples from several files, shuffled, to `out`; gives how many came from each part.
 
@@ -63,7 +63,7 @@ def mix(
 
 
 def _refuse_small(
-    parts: Mapping[str, Part], files: Mapping[str, JsonRecords], counts: Mapping[str, int], count: int
+    parts: Mapping[str, MixFile], files: Mapping[str, JsonRecords], counts: Mapping[str, int], count: int
 ) -> None:
     """Raises `UserError` naming every part that cannot give its share."""
     short = []
@@ -196,7 +196,7 @@ def read_mix_recipe(file: str | Path) -> MixRecipe:
     return conform(read_yaml(path), MixRecipe, path)
 
 
-def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
+def parts_of(recipe: MixRecipe, count: int) -> dict[str, MixFile]:
     """The files of a mix of `count` samples, each weighted by the whole number of samples it gives.
 
     Rounded a part at a time, so that every part is exact in count before its files share it. Paths are
@@ -204,7 +204,7 @@ def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
     are missing, or that two parts have.
     """
     counts = shares({name: part.share for name, part in recipe.parts.items()}, count)
-    parts: dict[str, Part] = {}
+    parts: dict[str, MixFile] = {}
     bad = []
     for name, part in recipe.parts.items():
         for file, amount in shares(part.files, counts[name]).items():
@@ -213,7 +213,7 @@ def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
                 bad.append(f"{file} is in more than one part")
             elif not is_file(path):
                 bad.append(f"{file} of part {name!r}: no such file")
-            parts[file] = Part(path, amount, part.repeat)
+            parts[file] = MixFile(path, amount, part.repeat)
     if bad:
         raise UserError("; ".join(bad))
     return parts

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from migician.errors import UserError
-from migician.models.checkpoint import Checkpoint
+from migician.models.checkpoint import Checkpoint, commit_of
+from migician.models.engines.sent_images import TRAINED_PIXELS
 from migician.models.engines.threads import settle
+from migician.models.protocol import Model
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
 # Room beside the weights -> pixels of one image. A 7B model needs about 2 GB for six images of
 # 768 x 768; the steps below are that estimate with as much again in reserve.
-_PIXELS = ((4e9, 768 * 768), (2e9, 560 * 560), (0, 392 * 392))
+_PIXELS = ((4e9, TRAINED_PIXELS), (2e9, 560 * 560), (0, 392 * 392))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,26 @@ class Machine:
             raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
         return model.eval()
 
-    def affordable_pixels(self, most: int) -> int:
-        """Pixels of one image, at most `most`, that leave room for half a dozen of them."""
-        return min(most, next(pixels for room, pixels in _PIXELS if self.room_bytes >= room or room == 0))
+    def affordable_pixels(self) -> int:
+        """Pixels of one image that leave room for half a dozen of them, at most those of training."""
+        return next(pixels for room, pixels in _PIXELS if self.room_bytes >= room or room == 0)
+
+
+def described(asked: Model, checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
+    """Weights, precision and versions of a model of transformers, for its `describe`."""
+    return {
+        "name": asked.name,
+        "family": asked.family.name,
+        "revision": commit_of(checkpoint.folder),
+        "weights_fingerprint": checkpoint.fingerprint(),
+        "parameters": checkpoint.n_parameters,
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": getattr(model.config, "_attn_implementation", None),
+        "box_style": asked.box_style.name,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+    }
 
 
 def _best_device() -> str:

@@ -15,28 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from migician.boxtext import BoxStyle
+import torch
+import transformers
+from transformers import AutoTokenizer
+
 from migician.errors import UserError
 from migician.files import read_object
-from migician.models import missing_extra
-from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
+from migician.models.checkpoint import WANTED, Checkpoint, locate, read_checkpoint, shown_name
 from migician.models.conversation import conversation
+from migician.models.engines.machine import Machine, described
 from migician.models.engines.sent_images import given_pictures, processor_says, sent_limits, sent_size
 from migician.models.family import Family
-from migician.models.protocol import Request
-
-try:
-    import torch
-    import transformers
-    from transformers import AutoTokenizer
-
-    from migician.models.engines.machine import Machine
-except ModuleNotFoundError as error:
-    raise UserError(missing_extra(error)) from None
+from migician.models.protocol import Model, Request
 
 
 @dataclass(frozen=True)
-class ShippedModel:
+class ShippedModel(Model):
     """A model that runs by its own code, one request at a time, greedily."""
 
     name: str
@@ -48,11 +42,6 @@ class ShippedModel:
     notes: tuple[str, ...] = ()
     """What was chosen for this machine and would not be expected."""
 
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
-
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request, as the model's own code gives it; see `Model.answer`."""
         return [self._answer(request) for request in requests]
@@ -60,25 +49,15 @@ class ShippedModel:
     def describe(self) -> dict[str, Any]:
         """Weights, code, precision, image limits, decoding and versions, for a report."""
         return {
-            "name": self.name,
-            "family": self.family.name,
-            "revision": commit_of(self.checkpoint.folder),
-            "weights_fingerprint": self.checkpoint.fingerprint(),
+            **described(self, self.checkpoint, self.model),
             "code_sha256": _code_digest(self.checkpoint.folder),
-            "parameters": self.checkpoint.n_parameters,
-            "device": self.model.device.type,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "attention": getattr(self.model.config, "_attn_implementation", None),
             **sent_limits(self.family, self.max_pixels),
             "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy"},
-            "box_style": self.box_style.name,
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
         }
 
     def _answer(self, request: Request) -> str:
-        most = self.family.most_images
+        most = self.family.max_images
         if most is not None and len(request.images) > most:
             raise UserError(f"{self.family.name} sees {most} image at a time; this request has {len(request.images)}")
         turns = conversation(request, self.family)
@@ -121,7 +100,7 @@ def load(
             f"{folder}: its code or tokenizer does not load under transformers {transformers.__version__} "
             f"({reason:.160}); its model card names the version it was written for"
         ) from None
-    name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
+    name = shown_name(reference, folder)
     return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint, max_pixels, machine.notes)
 
 

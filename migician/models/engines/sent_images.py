@@ -17,34 +17,33 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.draw import encoded
-from migician.files import decoded, is_file
 from migician.models.family import Family
-from migician.models.pictures import ImageInput, load_picture, orientation, shrunk, upright_size
+from migician.models.pictures import ImageInput, load_picture, load_pictures, orientation, shrunk, upright_size
 from migician.models.protocol import Request
-from migician.samples.lengths import cells
+from migician.samples.lengths import cells, processor_settings
 
 Scaling = Callable[[Size], Size]
 """The size at which an image of a size is given."""
 
 _SIDE, _LEAST_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
-_MOST_PIXELS = 768 * 768
+TRAINED_PIXELS = 768 * 768
+"""The most pixels an image was trained with: the default of LLaMA-Factory's `image_max_pixels`."""
 _SENT_AS_IS = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
 
 
 def given_pictures(request: Request, scaling: Scaling | None = None) -> list[Image.Image]:
     """The images of a request as an engine is given them; raises `UserError` naming the one that is none."""
-    shown = request.images
-    return [
-        given_picture(image, f"image {position} of {len(shown)}", request.max_side_px, scaling)
-        for position, image in enumerate(shown, 1)
-    ]
+    return [_scaled(picture, scaling) for picture in load_pictures(request.images, request.max_side_px)]
 
 
 def given_picture(
     image: ImageInput, called: str, max_side_px: int | None = None, scaling: Scaling | None = None
 ) -> Image.Image:
     """One of them; `called` is what an error calls it."""
-    picture = load_picture(image, called, max_side_px)
+    return _scaled(load_picture(image, called, max_side_px), scaling)
+
+
+def _scaled(picture: Image.Image, scaling: Scaling | None) -> Image.Image:
     size = scaling(picture.size) if scaling else picture.size
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
 
@@ -66,7 +65,7 @@ def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
     """
     width, height = size
     if family.style.scale == "pixel":
-        columns, rows = cells(width, height, _LEAST_PIXELS, max_pixels or _MOST_PIXELS, _SIDE)
+        columns, rows = cells(width, height, _LEAST_PIXELS, max_pixels or TRAINED_PIXELS, _SIDE)
         return columns * _SIDE, rows * _SIDE
     if max_pixels is None or width * height <= max_pixels:
         return size
@@ -77,7 +76,7 @@ def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
 def sent_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
     """What a report says of the sizes that `sent_size` gives."""
     if family.style.scale == "pixel":
-        most = max_pixels or _MOST_PIXELS
+        most = max_pixels or TRAINED_PIXELS
         told = f"multiples of {_SIDE}, {_LEAST_PIXELS} to {most} pixels"
         return {"min_pixels": _LEAST_PIXELS, "max_pixels": most, "sizes_sent": told}
     told = "as the files have them" + (f", larger ones shrunk to {max_pixels} pixels" if max_pixels else "")
@@ -136,13 +135,8 @@ def _url(kind: str, content: bytes) -> str:
 
 def processor_says(folder: Path) -> dict[str, Any] | None:
     """What a checkpoint's image processor will do with the sizes it is given, as its file says; None without one."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        file = folder / name
-        content = (decoded(file.read_bytes(), dict[str, Any]) if is_file(file) else None) or {}
-        said = content.get("image_processor", content or None)
-        if isinstance(said, dict):
-            return {key: said[key] for key in _SAID if key in said}
-    return None
+    said = processor_settings(folder)
+    return {key: said[key] for key in _SAID if key in said} if isinstance(said, dict) and said else None
 
 
 _SAID = ("do_resize", "size", "min_pixels", "max_pixels", "patch_size", "merge_size", "max_slice_nums")

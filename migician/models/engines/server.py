@@ -20,15 +20,15 @@ from typing import Any
 import msgspec
 
 from migician.boxes import Size
-from migician.boxtext import BoxStyle
 from migician.errors import UserError
+from migician.models import refuse_unknown
 from migician.models.conversation import chat_messages, conversation
 from migician.models.engines.chat_completions import Completion, Completions, Refused, api_key
 from migician.models.engines.sent_images import data_url, given_sizes, sent_limits, sent_size
 from migician.models.family import Family
 from migician.models.faults import RunStopped, fault_of
 from migician.models.pictures import ImageInput
-from migician.models.protocol import Reply, Request
+from migician.models.protocol import Model, Reply, Request
 
 _GRACE_S = 5.0
 """How long requests under way may take once the run has stopped."""
@@ -37,7 +37,7 @@ _PLAINLY = {"repetition_penalty": 1.0, "skip_special_tokens": False}
 not (Qwen2.5-VL's lowers every digit already said), and drops box tokens. A server that knows neither names them."""
 
 
-class ServedModel:
+class ServedModel(Model):
     """A model that is asked over HTTP; made by `load`."""
 
     def __init__(
@@ -62,11 +62,6 @@ class ServedModel:
             address, api_key=api_key(), concurrency=concurrency, timeout_s=timeout_s, pause=pause, clock=clock
         )
         self._concurrency = concurrency
-
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request; see `Model.answer`.
@@ -200,46 +195,28 @@ def _run(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], put: Calla
 
 def _reply(completion: Completion, max_new_tokens: int) -> Reply:
     """What a server's answer says; a message without content is no reply, and its reason is given."""
-    text, fault = completion.text, None
+    text, fault, finished = completion.text, None, completion.finish_reason
     if completion.refusal and not text:
-        text, fault = None, f"declined by the model: {completion.refusal}"
-    elif completion.finish_reason == "content_filter":
-        text, fault = None, "withheld by the server's content filter (finish_reason content_filter)"
-    elif not text and completion.finish_reason == "length":
+        fault = f"declined by the model: {completion.refusal}"
+    elif finished == "content_filter":
+        fault = "withheld by the server's content filter (finish_reason content_filter)"
+    elif not text and finished == "length":
         spent = " of thinking" if completion.reasoning else ""
-        text, fault = (
-            None,
-            (f"no content within {max_new_tokens} tokens{spent} (finish_reason length): raise --max-new-tokens"),
-        )
+        fault = f"no content within {max_new_tokens} tokens{spent} (finish_reason length): raise --max-new-tokens"
     elif text is None:
-        text, fault = None, f"a message without content (finish_reason {completion.finish_reason or 'not given'})"
-    return Reply(text, fault, completion.reasoning, completion.dropped)
+        fault = f"a message without content (finish_reason {finished or 'not given'})"
+    return Reply(None if fault else text, fault, completion.reasoning, completion.dropped)
 
 
-def load(
-    argument: str,
-    family: Family,
-    *,
-    max_pixels: int | None = None,
-    concurrency: int = 8,
-    prices: tuple[float, float] | None = None,
-    timeout_s: float | None = None,
-) -> ServedModel:
+def load(argument: str, family: Family, **options: Any) -> ServedModel:
     """The model for "ADDRESS#MODEL", such as "http://localhost:8000/v1#Qwen/Qwen2-VL-7B-Instruct".
 
-    `timeout_s` is the longest wait for one reply; see `Completions`.
+    Options are those of `ServedModel`; `timeout_s` is the longest wait for one reply; see `Completions`.
     """
+    refuse_unknown(f"server:{argument}", ServedModel, options)
     address, _, model = argument.partition("#")
     if not address or not model:
         raise UserError(
             f"server:{argument}: expected server:ADDRESS#MODEL, such as server:http://localhost:8000/v1#NAME"
         )
-    return ServedModel(
-        address,
-        model,
-        family,
-        max_pixels=max_pixels,
-        concurrency=concurrency,
-        prices=prices,
-        timeout_s=timeout_s,
-    )
+    return ServedModel(address, model, family, **options)

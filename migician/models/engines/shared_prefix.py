@@ -26,7 +26,7 @@ _KEPT_TOKENS = 32_768
 
 
 @dataclass(slots=True)
-class Picture:
+class ImageFeatures:
     """One image: its patches until it is encoded, its tokens afterwards."""
 
     grid: tuple[int, int, int]
@@ -38,21 +38,21 @@ class Picture:
     """(tokens, width of the language model)."""
 
 
-class Pictures:
+class FeatureCache:
     """The images seen last, by what identifies them; safe to use from several threads."""
 
-    def __init__(self, most_tokens: int = _KEPT_TOKENS) -> None:
-        self._kept: OrderedDict[Hashable, Picture] = OrderedDict()
-        self._most, self._tokens, self._lock = most_tokens, 0, threading.Lock()
+    def __init__(self, max_tokens_kept: int = _KEPT_TOKENS) -> None:
+        self._kept: OrderedDict[Hashable, ImageFeatures] = OrderedDict()
+        self._most, self._tokens, self._lock = max_tokens_kept, 0, threading.Lock()
 
-    def get(self, key: Hashable) -> Picture | None:
+    def get(self, key: Hashable) -> ImageFeatures | None:
         """The image of that key, if it is still kept."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def add(self, key: Hashable, picture: Picture) -> None:
+    def add(self, key: Hashable, picture: ImageFeatures) -> None:
         """Keep an image, and forget those not asked for longest where there are too many."""
         with self._lock:
             replaced = self._kept.pop(key, None)
@@ -146,20 +146,20 @@ class SharedDecoder:
     def reply(
         self,
         groups: Sequence[Group],
-        pictures: dict[Hashable, Picture],
+        pictures: dict[Hashable, ImageFeatures],
         new_tokens: Sequence[int],
-        heard: Callable[[int], None] | None = None,
+        on_token: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
         """The tokens of each row's reply, in order; what stands behind a stop token means nothing.
 
-        `new_tokens` gives each row's most; `heard` gets each token of the first row, as it comes.
+        `new_tokens` gives each row's most; `on_token` gets each token of the first row, as it comes.
         Raises `torch.OutOfMemoryError` as torch does.
         """
         with torch.inference_mode():
             self._encode(list(pictures.values()))
             longest = max(len(group.prefix) for group in groups)
             own = max(len(tokens) for group in groups for tokens in group.own)
-            cache = Rows(len(new_tokens), longest, own + max(new_tokens))
+            cache = PrefixCache(len(new_tokens), longest, own + max(new_tokens))
             starts = []
             for group in groups:
                 images = [pictures[key] for key in group.images]
@@ -167,9 +167,9 @@ class SharedDecoder:
                 cache.place(group.rows, self._prefix(group.prefix, positions, [image.features for image in images]))
                 starts.append(int(positions.max()) + 1)
             batch = pad(groups, starts, max(new_tokens), self._model.dtype)
-            return self._decode(batch, cache, new_tokens, heard)
+            return self._decode(batch, cache, new_tokens, on_token)
 
-    def _encode(self, pictures: Sequence[Picture]) -> None:
+    def _encode(self, pictures: Sequence[ImageFeatures]) -> None:
         """Each image that has not been encoded yet, one by one: then nothing depends on its neighbours."""
         vision = self._model.model.visual
         for picture in pictures:
@@ -202,7 +202,7 @@ class SharedDecoder:
         return cache
 
     def _decode(
-        self, batch: Padded, cache: Rows, new_tokens: Sequence[int], heard: Callable[[int], None] | None
+        self, batch: Padded, cache: PrefixCache, new_tokens: Sequence[int], on_token: Callable[[int], None] | None
     ) -> list[list[int]]:
         device, embed = self._model.device, self._model.get_input_embeddings()
         tokens, positions, mask = batch.tokens.to(device), batch.positions.to(device), batch.mask.to(device)
@@ -221,8 +221,8 @@ class SharedDecoder:
             cache.length = seen
             best = self._model.lm_head(hidden[:, -1]).float().argmax(-1).to(device)
             chosen.append(best)
-            if heard is not None:
-                heard(int(best[0]))
+            if on_token is not None:
+                on_token(int(best[0]))
             done |= torch.isin(best, stops) | (limits <= len(chosen))
             tokens, positions = best[:, None], positions[:, -1:] + 1
         self.work["decoding_steps"] += len(chosen)
@@ -263,7 +263,7 @@ def pad(groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.d
     return Padded(tokens, positions, mask)
 
 
-class Rows:
+class PrefixCache:
     """Keys and values of a batch, a row a question, in buffers with room for the replies."""
 
     def __init__(self, rows: int, prefix: int, room: int) -> None:

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 from migician.boxes import Size
-from migician.boxtext import BoxStyle
 from migician.errors import UserError
 from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
 from migician.models.conversation import chat_messages, conversation
@@ -24,14 +23,14 @@ from migician.models.engines.sent_images import given_pictures, given_sizes, pro
 from migician.models.family import Family
 from migician.models.faults import RunStopped
 from migician.models.pictures import ImageInput
-from migician.models.protocol import Request
+from migician.models.protocol import Model, Request
 
 _DEAD_ENGINE = "EngineDeadError"
 """The class's name in vLLM: the engine's own process has ended and answers nothing any more."""
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
-class VllmModel:
+class VllmModel(Model):
     """A vLLM engine and the family it is asked as; made by `load`."""
 
     def __init__(
@@ -41,11 +40,6 @@ class VllmModel:
         self.name, self.max_pixels = name, max_pixels
         self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
         self._vllm = vllm
-
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request, greedy, box tokens kept; see `Model.answer`."""
@@ -97,10 +91,10 @@ def load(
     *,
     dtype: str | None = None,
     max_pixels: int | None = None,
-    most_images: int = 32,
+    max_images: int = 32,
     revision: str | None = None,
 ) -> VllmModel:
-    """The model of a folder or a Hub id; `most_images` is how many one request may hold.
+    """The model of a folder or a Hub id; `max_images` is how many one request may hold.
 
     `dtype` is "bfloat16", "float16" or "float32"; without it that of the weights, where this
     machine has it. A float32 checkpoint stays float32: vLLM's own "auto" would make it bfloat16.
@@ -120,7 +114,7 @@ def load(
         model=str(folder),
         dtype=dtype or _dtype(checkpoint),
         trust_remote_code=family.ships_code,
-        limit_mm_per_prompt={"image": family.most_images or most_images},
+        limit_mm_per_prompt={"image": family.max_images or max_images},
         # Its own generation_config.json may sample, and penalise repeated digits.
         generation_config="vllm",
         seed=0,

@@ -20,10 +20,10 @@ from migician.samples.sample import IMAGE_MARK
 if TYPE_CHECKING:
     from PIL import Image
 
-    from migician.models.conversation import Turn
+    from migician.models.conversation import Turns
 
 
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     if not pictures:
         raise UserError("cogvlm needs an image")
     # Its code puts the image in front by itself; a text has no mark for it.
@@ -54,7 +54,7 @@ FAMILY = Family(
     format="Coordinates format:[[x0,y0,x1,y1]].",
     published_format="Coordinates format:[[x0,y0,x1,y1]].",
     tags=NO_TAGS,
-    most_images=1,
+    max_images=1,
     ask=_ask,
     auto_class="AutoModelForCausalLM",
     loader="migician.models.engines.remote_code:load",

@@ -16,10 +16,10 @@ from migician.models.family import Family
 if TYPE_CHECKING:
     from PIL import Image
 
-    from migician.models.conversation import Turn
+    from migician.models.conversation import Turns
 
 
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     messages = [
         {"role": turn.role, "content": [part if isinstance(part, str) else pictures[part] for part in turn.parts]}
         for turn in turns

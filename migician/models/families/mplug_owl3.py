@@ -16,12 +16,12 @@ from migician.samples.sample import IMAGE_MARK
 if TYPE_CHECKING:
     from PIL import Image
 
-    from migician.models.conversation import Turn
+    from migician.models.conversation import Turns
 
 _MARK = "<|image|>"
 
 
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     processor = model.init_processor(tokenizer)
     messages = [{"role": turn.role, "content": turn.text.replace(IMAGE_MARK, _MARK)} for turn in turns]
     messages.append({"role": "assistant", "content": ""})

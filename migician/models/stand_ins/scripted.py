@@ -38,7 +38,7 @@ class Scripted:
         return {"name": self.name, "family": "scripted", "script_sha256": self._script or None}
 
 
-class Line(msgspec.Struct, frozen=True):
+class ScriptLine(msgspec.Struct, frozen=True):
     """One line of a script: the reply to every request with this prompt."""
 
     prompt: str
@@ -51,7 +51,7 @@ def load(argument: str) -> Scripted:
     Raises `UserError` for an unreadable script, and when asked what it does not hold.
     """
     file = Path(argument)
-    lines = read_lines(file, Line, '{"prompt": ..., "reply": ...}')
+    lines = read_lines(file, ScriptLine, '{"prompt": ..., "reply": ...}')
     replies = {line.prompt: line.reply for line in lines}
     if not replies:
         raise UserError(f'{file}: holds no line of {{"prompt": ..., "reply": ...}}')

@@ -21,7 +21,7 @@ from migician.samples.dataset_info import Inputs, inputs_of
 from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens
 from migician.training.check.data.annotated_sizes import crop_fault, frame_faults
 from migician.training.check.data.images import ImageLook, look_at_all
-from migician.training.check.data.reading import Read, Reader
+from migician.training.check.data.reading import Reader, ReadSamples
 from migician.training.check.findings import Findings
 from migician.training.check.options import CheckOptions
 from migician.training.check.report import (
@@ -89,7 +89,7 @@ def check_inputs(
     return report, list(_by_file(read, totals, lengths))
 
 
-def _by_file(read: Read, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
+def _by_file(read: ReadSamples, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
     """The tokens of every record of each file; those of a record that an earlier file has are not known here."""
     of, at = np.frombuffer(read.file_of, np.uint32), np.frombuffer(read.record_of, np.uint64).astype(np.int64)
     ends = np.searchsorted(of, np.arange(len(read.counts) + 1))
@@ -108,7 +108,7 @@ def _leaks(options: CheckOptions) -> Leaks:
 
 
 def _images(
-    read: Read, media_dir: Path, options: CheckOptions, leaks: Leaks, findings: Findings
+    read: ReadSamples, media_dir: Path, options: CheckOptions, leaks: Leaks, findings: Findings
 ) -> tuple[NDArray[np.int64], ImageCount]:
     """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
     names = list(read.image_numbers)
@@ -170,7 +170,7 @@ def _image_faults(name: str, look: ImageLook, resize: Resize) -> Iterator[tuple[
 
 
 def _shown_leaks(
-    read: Read, media_dir: Path, names: list[str], prints: dict[int, int], leaks: Leaks, findings: Findings
+    read: ReadSamples, media_dir: Path, names: list[str], prints: dict[int, int], leaks: Leaks, findings: Findings
 ) -> None:
     """Find images of the benchmark by what they show, those that their names gave away left out."""
     numbers = [number for number in prints if not leaks.of(names[number])]
@@ -183,7 +183,7 @@ def _shown_leaks(
 
 
 def _lengths(
-    read: Read, sizes: NDArray[np.int64], exact: bool, options: CheckOptions, findings: Findings
+    read: ReadSamples, sizes: NDArray[np.int64], exact: bool, options: CheckOptions, findings: Findings
 ) -> tuple[NDArray[np.int64], Lengths | None]:
     """Tokens of every sample, and what there is to say of those whose images all have a size."""
     if not read.samples:

@@ -14,7 +14,7 @@ from migician.boxes import Size
 from migician.files import decoded, is_file
 from migician.models.both_views import stretched
 from migician.tasks import TASKS
-from migician.training.check.data.reading import Read
+from migician.training.check.data.reading import ReadSamples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def crop_fault(name: str, size: Size) -> str:
     )
 
 
-def frame_faults(read: Read, sizes: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+def frame_faults(read: ReadSamples, sizes: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
     """(sample, what is wrong) for the frames of a sample that differ in size, where its card does not say so.
 
     `sizes` is (images, 2), 0 where unknown. Boxes are fractions, so frames of one sample may all be scaled alike. A

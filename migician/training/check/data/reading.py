@@ -41,7 +41,7 @@ _BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
 
 
 @dataclass(slots=True)
-class Read:
+class ReadSamples:
     """All records of all files, in order; a record that an earlier file has too is counted there only."""
 
     files: list[Path] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Reader:
 
     def __init__(self, findings: Findings, text_tokens: TextTokens, parts: int = 1) -> None:
         """`parts` is in how many a file's records are prepared: LLaMA-Factory's `preprocessing_num_workers`."""
-        self.read = Read()
+        self.read = ReadSamples()
         self._parts = max(parts, 1)
         self._findings = findings
         self._text_tokens = text_tokens

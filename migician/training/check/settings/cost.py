@@ -84,13 +84,10 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         f"{name} at {_MFU:.0%} MFU": operations / (_MFU * PEAK_FLOPS[name] * gpus) / 3600 for name in ("A100", "H100")
     }
     return TrainingCost(
-        samples=counts.samples,
+        **counts.reported(),
         gpus=gpus,
         gpu_memory_gb=gpu_memory_gb,
         batch=batch,
-        steps=counts.steps,
-        warmup_steps=counts.warmup_steps,
-        checkpoints=counts.checkpoints,
         checkpoint_gb=_checkpoint_bytes(settings, learning, numbers) / GB,
         zero_stage=zero.stage,
         memory_gb=_in_gb(memory_need(learning, load, numbers, zero, gpus, runtime=RUNTIME if gpu_memory_gb else 0.0)),
@@ -106,9 +103,6 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         images_a_sample=lengths.mean_images if lengths else 0.0,
         flop_a_sample=each_takes,
         method=settings.method,
-        examples=counts.examples,
-        evaluated=counts.evaluated,
-        saved_at=list(counts.saved_at),
         result_gb=_saved_weights(settings, learning, numbers) / GB,
     )
 

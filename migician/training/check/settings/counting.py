@@ -7,10 +7,11 @@ split of `val_size`, packing. tests/training/test_real_trainings.py compares the
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,8 +53,12 @@ class Counts:
     warmup_steps: int
     checkpoints: int
     """That are there at the end."""
-    saved_at: tuple[int, ...]
+    saved_at: list[int]
     """Their steps; of very many the last."""
+
+    def reported(self) -> dict[str, Any]:
+        """What a report has of them, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "an_epoch"}
 
     def seen(self, samples_a_step: float) -> float:
         """Samples seen in all steps."""
@@ -194,14 +199,14 @@ def _warmup(settings: TrainingSettings, steps: int) -> int:
     return int(given) if given >= 1 else math.ceil(steps * given)
 
 
-def _saved_at(settings: TrainingSettings, steps: int, an_epoch: int) -> tuple[int, tuple[int, ...]]:
-    """(how many checkpoints there are at the end, of which steps).
+def _saved_at(settings: TrainingSettings, steps: int, an_epoch: int) -> tuple[int, list[int]]:
+    """(number of checkpoints at the end, their steps).
 
     They are saved every `save_steps` (a share of all steps below 1) or epoch, and always after the last step.
     """
     strategy, every = settings.text("save_strategy"), settings.number("save_steps")
     if strategy == "no" or steps <= 0:
-        return 0, ()
+        return 0, []
     gap = an_epoch  # also for "best", which saves where an evaluation is better
     if strategy == "steps":
         gap = math.ceil(steps * every) if every < 1 else int(every)
@@ -210,4 +215,4 @@ def _saved_at(settings: TrainingSettings, steps: int, an_epoch: int) -> tuple[in
     # The best one is kept beside the last.
     limit = max(limit, 2) if limit and settings.flag("load_best_model_at_end") else limit
     kept = min(limit or len(before) + 1, len(before) + 1)
-    return kept, (*before[max(0, len(before) + 1 - min(kept, _LISTED)) :], steps)
+    return kept, [*before[max(0, len(before) + 1 - min(kept, _LISTED)) :], steps]
