@@ -17,14 +17,10 @@ from migician.errors import UserError
 from migician.files import conform, decode, is_file, is_folder, read_object, status
 
 INDEX = "model.safetensors.index.json"
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1} | {
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
 """Bytes of one element, by safetensors' names of dtypes."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -32,11 +32,13 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 # This request does not suit the server, though another may.
 UNSUITABLE = frozenset({400, 413, 415, 422})
 
-_NO_MONEY = re.compile(
+NO_MONEY = re.compile(
     r"insufficient[_ ](?:quota|funds|credits?|balance)|exceeded your current quota|billing|credit balance|payment",
     re.IGNORECASE,
 )
-_BEYOND_THE_ENGINE = re.compile(r"at most \d+ \S+ may be provided", re.IGNORECASE)  # vLLM's limit_mm_per_prompt
+"""In a server's words: a quota or a balance is used up, which waiting does not change."""
+BEYOND_THE_ENGINE = re.compile(r"at most \d+ \S+ may be provided", re.IGNORECASE)
+"""How vLLM refuses more images than its own option allows (`limit_mm_per_prompt`)."""
 _OF_THE_SETUP = re.compile(
     r"(?:at most|up to|maximum of|more than|max(?:imum)?) \d+ images?\b|too many images"
     r"|(?:not|n't) (?:a )?(?:multi-?modal|vision)|(?:not|n't) support (?:image|vision|multi-?modal)"
@@ -45,7 +47,8 @@ _OF_THE_SETUP = re.compile(
     r"|invalid[_ ]api[_ ]key|incorrect api key|unauthori[sz]ed",
     re.IGNORECASE,
 )
-_WITHHELD = re.compile(r"\bflagged\b|moderation|content[_ ](?:policy|filter|management)", re.IGNORECASE)
+WITHHELD = re.compile(r"\bflagged\b|moderation|content[_ ](?:policy|filter|management)", re.IGNORECASE)
+"""A server refuses this content; other refusals with status 403 are about the key."""
 _TOO_LONG = re.compile(
     r"context[_ ]length|context window|maximum (?:model|context|input) length|too many tokens|too long|too large to"
     r"|longer than the (?:max|model)|exceeds? the (?:max|model|context|limit)|reduce the length|request too large",
@@ -63,28 +66,13 @@ _PARAMETERS = (
 _SETTINGS = {name: re.compile(rf"\b{name}\b") for name in _PARAMETERS}
 
 
-def no_money(text: str) -> bool:
-    """Whether a server's words say that a quota or a balance is used up, which waiting does not change."""
-    return _NO_MONEY.search(text) is not None
-
-
-def withheld(text: str) -> bool:
-    """Whether a server's words say that it will not have this content; with status 403 others speak of the key."""
-    return _WITHHELD.search(text) is not None
-
-
-def beyond_the_engine(text: str) -> bool:
-    """Whether an engine in this process refuses what its own options do not allow, such as more images than those."""
-    return _BEYOND_THE_ENGINE.search(text) is not None
-
-
 def of_the_setup(text: str) -> bool:
     """Whether a refusal, in the words of a server or an engine, would befall every question alike.
 
     >>> of_the_setup("At most 1 image(s) may be provided in one prompt."), of_the_setup("cannot identify image file")
     (True, False)
     """
-    if beyond_the_engine(text) or _OF_THE_SETUP.search(text) or no_money(text):
+    if BEYOND_THE_ENGINE.search(text) or _OF_THE_SETUP.search(text) or NO_MONEY.search(text):
         return True
     return not _TOO_LONG.search(text) and any(named.search(text) for named in _SETTINGS.values())
 

@@ -83,7 +83,12 @@ def merge_adapter(
         raise UserError(f"{source}: not an adapter: it holds no {CONFIG}, or a whole model")
     trained = read_trained(source)
     config = read_object(source / CONFIG, AdapterConfig)
-    _check_kind(source, config)
+    plain = config.peft_type == "LORA" and not config.use_dora and config.bias == "none" and not config.fan_in_fan_out
+    if not plain or config.rank_pattern or config.alpha_pattern:
+        raise UserError(
+            f"{source / CONFIG}: not a plain LoRA (peft_type {config.peft_type!r}, use_dora {config.use_dora}, bias "
+            f"{config.bias!r}); merge it with: llamafactory-cli export"
+        )
     reference = base or config.base_model_name_or_path
     if not reference:
         raise UserError(f"{source / CONFIG}: does not name its base; say --base")
@@ -101,15 +106,6 @@ def merge_adapter(
         write_weights(own, folder, partial(_changed, changes, config.scale), on_progress)
         (folder / "merge.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return target
-
-
-def _check_kind(folder: Path, config: AdapterConfig) -> None:
-    plain = config.peft_type == "LORA" and not config.use_dora and config.bias == "none" and not config.fan_in_fan_out
-    if not plain or config.rank_pattern or config.alpha_pattern:
-        raise UserError(
-            f"{folder / CONFIG}: not a plain LoRA (peft_type {config.peft_type!r}, use_dora {config.use_dora}, bias "
-            f"{config.bias!r}); merge it with: llamafactory-cli export"
-        )
 
 
 def _changes(adapter: Checkpoint, base: Checkpoint) -> dict[str, tuple[Tensor, ...]]:

@@ -22,24 +22,20 @@ HEAD, EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 
 _FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 """Whose config has been flat."""
-_OF_THE_WHOLE = {"model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id"} | {
-    "vision_end_token_id",
-    "vision_config",
-    "text_config",
-    "tie_word_embeddings",
-    "quantization_config",
-}
-# Written by the tools about themselves, or read by none; they say nothing of what the weights mean.
-_HARMLESS = {"transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config"} | {
-    "dtype",  # the tensors' own are compared
-    "torch_dtype",
-    "_attn_implementation_autoset",
-    "attn_implementation",
-}
-_UNREAD = {"initializer_range", "vision_token_id", "in_chans", "spatial_patch_size", "bos_token_id", "eos_token_id"} | {
-    "pad_token_id",
-    "layer_types",  # by use_sliding_window and the two below
-}
+_OF_THE_WHOLE = {
+    "model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
+    "vision_config", "text_config", "tie_word_embeddings", "quantization_config",
+}  # fmt: skip
+# Written by the tools about themselves, or read by none; the dtypes of the tensors themselves are compared.
+_HARMLESS = {
+    "transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config", "dtype", "torch_dtype",
+    "_attn_implementation_autoset", "attn_implementation",
+}  # fmt: skip
+# The layer types follow from use_sliding_window and the two below.
+_UNREAD = {
+    "initializer_range", "vision_token_id", "in_chans", "spatial_patch_size", "bos_token_id", "eos_token_id",
+    "pad_token_id", "layer_types",
+}  # fmt: skip
 _SLIDING = ("sliding_window", "max_window_layers")
 _DEFAULTS: dict[str, Any] = {
     "text_config.hidden_act": "silu",
@@ -227,18 +223,11 @@ def _contradictions(ours: Path, theirs: Path) -> Iterator[str]:
 
 
 # Said in other places too, or of how a version works.
-_UNCOMPARED = {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template", "size"} | {
-    "tokenizer_class",
-    "processor_class",
-    "image_processor_type",
-    "video_processor_type",
-    "model_max_length",
-    "min_pixels",
-    "max_pixels",
-    "padding_side",
-    "backend",
-    "is_local",
-}
+_UNCOMPARED = {
+    "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template", "size",
+    "tokenizer_class", "processor_class", "image_processor_type", "video_processor_type", "model_max_length",
+    "min_pixels", "max_pixels", "padding_side", "backend", "is_local",
+}  # fmt: skip
 
 
 def _conflicts(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:

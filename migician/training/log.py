@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -184,25 +184,19 @@ def pace(lines: list[LoggedStep], training: TrainingCost | None = None) -> Pace 
 
 def progress_line(lines: list[LoggedStep], training: TrainingCost | None = None) -> str:
     """Where a training is, in a line; empty where nothing is logged yet."""
-    return ", ".join(_parts(lines, training))
-
-
-def _parts(lines: list[LoggedStep], training: TrainingCost | None) -> Iterator[str]:
     if not lines:
-        return
-    last = lines[-1]
-    yield f"step {last.current_steps:,} of {last.total_steps:,}"
-    since = diverged_at(lines)
+        return ""
+    last, since = lines[-1], diverged_at(lines)
+    parts = [f"step {last.current_steps:,} of {last.total_steps:,}"]
     if since is None:
-        yield f"loss {last.loss:.4f}"
+        parts.append(f"loss {last.loss:.4f}")
     else:
-        yield f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate"
-    now = pace(lines, training)
-    if now is None:
-        return
-    for value, unit in ((now.tokens, "tokens/s"), (now.samples, "samples/s"), (now.images, "images/s")):
-        if value is not None:
-            yield f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}"
-    if training:
-        yield f"MFU {now.mfu:.1%}" if now.mfu is not None else "MFU none (no GPU of a known peak)"
-    yield f"{timedelta(seconds=round(min(now.left_s, _LONGEST_S)))} left"
+        parts.append(f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate")
+    if now := pace(lines, training):
+        for value, unit in ((now.tokens, "tokens/s"), (now.samples, "samples/s"), (now.images, "images/s")):
+            if value is not None:
+                parts.append(f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}")
+        if training:
+            parts.append(f"MFU {now.mfu:.1%}" if now.mfu is not None else "MFU none (no GPU of a known peak)")
+        parts.append(f"{timedelta(seconds=round(min(now.left_s, _LONGEST_S)))} left")
+    return ", ".join(parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from migician.draw import PALETTE
 from migician.errors import UserError
-from migician.plotting import FAINT, GRID, canvas, png
+from migician.plotting import FAINT, GRID, canvas, over_steps, png
 from migician.training.log import LoggedStep, diverged_at
 
 if TYPE_CHECKING:
@@ -72,11 +72,6 @@ def _panel(axes: Axes, name: str, lines: Sequence[LoggedStep], colour: str) -> N
     if since is not None:
         axes.axvspan(since, lines[-1].total_steps, color=GRID, label=f"diverged: no loss since step {since:,}")
     axes.set_title(name if since is None else f"{name}: diverged")
-    axes.set_xlabel("step")
     axes.set_xlim(0, lines[-1].total_steps)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.grid(True, color=GRID)
-    axes.set_axisbelow(True)
-    axes.tick_params("both", length=0, labelsize=9)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    over_steps(axes)
     axes.legend(loc="upper right", frameon=False)

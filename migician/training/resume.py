@@ -62,7 +62,7 @@ def saved_in(output_dir: str | Path) -> list[Saved]:
             folder,
             step,
             _fault(folder, step),
-            _processes(folder),
+            max(_ranks(_zero_parts(folder), "optim"), default=-1) + 1 or None,
             is_file(folder / "latest_universal"),
             is_adapter(folder),
         )
@@ -143,8 +143,3 @@ def _missing_ranks(folder: Path, parts: list[Path]) -> set[int]:
     wanted = {int(match[1] or 0) for match in found if match}
     optimizer, model = _ranks(parts, "optim"), _ranks(parts, "model")
     return ((wanted | model) - optimizer) | ((wanted | optimizer) - model if model else set())
-
-
-def _processes(folder: Path) -> int | None:
-    ranks = _ranks(_zero_parts(folder), "optim")
-    return max(ranks) + 1 if ranks else None

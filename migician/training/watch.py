@@ -18,7 +18,7 @@ from migician.evaluation.headings import title, unlike
 from migician.evaluation.report import HEADINGS, Report, headline_metric
 from migician.evaluation.run_folder import read_report
 from migician.files import is_file, read_text
-from migician.plotting import GRID, canvas, png
+from migician.plotting import canvas, over_steps, png
 from migician.training.adapters import is_adapter, merge_adapter, read_trained
 from migician.training.log import read_log
 from migician.training.resume import saved_in, step_of
@@ -208,12 +208,7 @@ def _curve(scored: Sequence[tuple[int, Report]], metric: str) -> bytes:
             f"average {HEADINGS.get(metric, metric)} by step, {first['n']:,} questions, 95% intervals\n{title(first)}",
             size=10,
         )
-        axes.set_xlabel("step")
         axes.set_ylim(0, 100)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.grid(True, color=GRID)
-        axes.set_axisbelow(True)
-        axes.tick_params("both", length=0, labelsize=9)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        over_steps(axes)
         return png(figure, colours=64)

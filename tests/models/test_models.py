@@ -329,7 +329,7 @@ def test_dtype_and_limits_follow_the_memory(tiny_folder: Path, monkeypatch: pyte
     ]:
         monkeypatch.setattr(machine, "_memory_bytes", lambda _, memory=memory: memory)
         chosen = machine.Machine.choose(checkpoint, device="cpu", dtype=None, attention=None)
-        assert (chosen.dtype, chosen.affordable_pixels(768**2)) == (dtype, pixels)
+        assert (chosen.dtype, chosen.affordable_pixels()) == (dtype, pixels)
         assert bool(chosen.notes) == (dtype == torch.bfloat16)
 
 

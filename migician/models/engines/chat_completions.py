@@ -9,12 +9,13 @@ import os
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from migician.errors import NOT_JSON, UserError
-from migician.models.faults import PASSING, UNSUITABLE, RunStopped, no_money, of_the_setup, setting_not_taken, withheld
+from migician.models.faults import NO_MONEY, PASSING, UNSUITABLE, WITHHELD, RunStopped, of_the_setup, setting_not_taken
 from migician.sampling import stream
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Completion(msgspec.Struct, frozen=True):
         return self.finish_reason != "length" and len(self.text or "") < _LONGEST_TEXT
 
 
+@dataclass(repr=False)
 class Completions:
     """Asks a server, at most `concurrency` requests at a time; an async context manager, to be entered again at will.
 
@@ -104,26 +106,19 @@ class Completions:
     address or a key that cannot be right.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None = None,
-        concurrency: int = 8,
-        tries: int = 7,
-        timeout_s: float | None = None,
-        seed: int = 0,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._endpoint = f"{_base(url)}/chat/completions"
-        self._key = api_key
-        self._headers = _headers(api_key)
-        self._concurrency = concurrency
-        self._tries = tries
-        self._timeout_s = timeout_s
-        self._seed = seed
-        self._pause, self._clock = pause, clock
+    url: str
+    _: KW_ONLY
+    api_key: str | None = None
+    concurrency: int = 8
+    tries: int = 7
+    timeout_s: float | None = None
+    seed: int = 0
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._endpoint = f"{_base(self.url)}/chat/completions"
+        self._headers = _headers(self.api_key)
         self._changes: dict[str, frozenset[str]] = {}
 
     async def __aenter__(self) -> Self:
@@ -131,10 +126,10 @@ class Completions:
             import httpx
         except ModuleNotFoundError:
             raise UserError("asking a server needs httpx: pip install httpx") from None
-        limits = httpx.Limits(max_connections=self._concurrency)
+        limits = httpx.Limits(max_connections=self.concurrency)
         # Redirects are not followed: a key goes to the address that was given and to no other.
         self._http = httpx.AsyncClient(limits=limits, headers=self._headers, follow_redirects=False)
-        self._slots = asyncio.Semaphore(self._concurrency)
+        self._slots = asyncio.Semaphore(self.concurrency)
         self._fatal = ""
         return self
 
@@ -191,22 +186,22 @@ class Completions:
             return msgspec.structs.replace(completion, dropped=tuple(sorted(lost - {"max_completion_tokens"})))
 
     async def _persistently(self, key: str, body: dict[str, Any]) -> Completion:
-        jitter = stream(self._seed, "wait", key)
-        started, problem, asked_to_wait = self._clock(), "", False
-        for attempt in range(self._tries):
+        jitter = stream(self.seed, "wait", key)
+        started, problem, asked_to_wait = self.clock(), "", False
+        for attempt in range(self.tries):
             self._check_alive()
             completion, problem, told_s = await self._once(body, self._longest(body))
             if completion:
                 return completion
             asked_to_wait = told_s > 0 or problem.startswith("status 429")
             wait_s = max(min(2.0**attempt, 60.0) * float(jitter.uniform(0.5, 1.0)), told_s)
-            if attempt + 1 == self._tries or self._clock() - started + wait_s > PATIENCE_S:
+            if attempt + 1 == self.tries or self.clock() - started + wait_s > PATIENCE_S:
                 break
-            await self._pause(wait_s)
+            await self.pause(wait_s)
         if not asked_to_wait and await self._answers_others(body["model"]):
             raise Refused(f"{problem}, while the server answers other requests", by_server=False)
         raise RunStopped(
-            f"{self._endpoint}: still failing after {attempt + 1} tries in {self._clock() - started:.0f} s: {problem}. "
+            f"{self._endpoint}: still failing after {attempt + 1} tries in {self.clock() - started:.0f} s: {problem}. "
             "Start the same command again once it is back: what was answered is kept"
         )
 
@@ -223,8 +218,8 @@ class Completions:
         return completion is not None
 
     def _longest(self, body: dict[str, Any]) -> float:
-        if self._timeout_s is not None:
-            return self._timeout_s
+        if self.timeout_s is not None:
+            return self.timeout_s
         tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
         return _SECONDS_TO_BEGIN + _SECONDS_A_TOKEN * tokens
 
@@ -265,19 +260,19 @@ class Completions:
 
     def _failure(self, status: int, words: str, retry_after: str) -> tuple[None, str, float]:
         """What `_once` gives for a status other than 200; raises what of it does not pass."""
-        if status in PASSING and not no_money(words):
+        if status in PASSING and not NO_MONEY.search(words):
             told_s = _retry_after_s(retry_after)
             wish = f" (asks to wait {told_s:.0f} s)" if told_s else ""
             return None, f"status {status}{wish}: {words}", told_s
-        if status in UNSUITABLE or (status == 403 and withheld(words)):
+        if status in UNSUITABLE or (status == 403 and WITHHELD.search(words)):
             raise Refused(f"status {status}: {words}")
         raise RunStopped(f"{self._endpoint}: status {status}: {words}{_fix(status)}")
 
     def _excerpt(self, content: bytes) -> str:
         """The beginning of an error's text on one line, without the key that some servers repeat."""
         text = content[:2000].decode("utf-8", "replace")
-        if self._key:
-            text = text.replace(self._key, "(key)")
+        if self.api_key:
+            text = text.replace(self.api_key, "(key)")
         return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:600]
 
 

@@ -54,18 +54,14 @@ class Machine:
             notes = (*notes, *settle(checkpoint.n_parameters))
         return cls(device, kind, chosen, memory - checkpoint.n_parameters * kind.itemsize, notes)
 
-    @property
-    def device_map(self) -> str | dict[str, str]:
-        """For `from_pretrained`: the weights go to their device at once, not through the CPU's memory."""
-        return "auto" if self.device == "auto" else {"": self.device}
-
     def load(self, kind: Any, folder: Path) -> Any:
         """The model in `folder` by a class of transformers, on this device; `UserError` for one that is not whole."""
         model, told = kind.from_pretrained(
             folder,
             dtype=self.dtype,
             attn_implementation=self.attention,
-            device_map=self.device_map,
+            # The weights go to their device at once, not through the CPU's memory.
+            device_map="auto" if self.device == "auto" else {"": self.device},
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -37,31 +38,33 @@ _PLAINLY = {"repetition_penalty": 1.0, "skip_special_tokens": False}
 not (Qwen2.5-VL's lowers every digit already said), and drops box tokens. A server that knows neither names them."""
 
 
+@dataclass
 class ServedModel(Model):
     """A model that is asked over HTTP; made by `load`."""
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        family: Family,
-        *,
-        max_pixels: int | None = None,
-        concurrency: int = 8,
-        prices: tuple[float, float] | None = None,
-        timeout_s: float | None = None,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.name, self.address, self.family, self.max_pixels = model, address, family, max_pixels
-        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
-        self.prices = prices
-        """Of a million tokens in, and out."""
+    address: str
+    name: str
+    family: Family
+    _: KW_ONLY
+    max_pixels: int | None = None
+    concurrency: int = 8
+    prices: tuple[float, float] | None = None
+    """Of a million tokens in, and out."""
+    timeout_s: float | None = None
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._scaling = partial(sent_size, family=self.family, max_pixels=self.max_pixels)
         self.requests = self.prompt_tokens = self.completion_tokens = 0
         self._server = Completions(
-            address, api_key=api_key(), concurrency=concurrency, timeout_s=timeout_s, pause=pause, clock=clock
+            self.address,
+            api_key=api_key(),
+            concurrency=self.concurrency,
+            timeout_s=self.timeout_s,
+            pause=self.pause,
+            clock=self.clock,
         )
-        self._concurrency = concurrency
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request; see `Model.answer`.
@@ -131,7 +134,7 @@ class ServedModel(Model):
                 put((at, await self._one(request)))
 
         async with self._server:
-            workers = [asyncio.create_task(work()) for _ in range(min(self._concurrency, len(requests)))]
+            workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(requests)))]
             try:
                 if workers:
                     _, under_way = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)

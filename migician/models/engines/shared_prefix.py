@@ -166,8 +166,8 @@ class SharedDecoder:
                 positions = mrope_positions(group.prefix, [image.grid for image in images], self._image_token)
                 cache.place(group.rows, self._prefix(group.prefix, positions, [image.features for image in images]))
                 starts.append(int(positions.max()) + 1)
-            batch = pad(groups, starts, max(new_tokens), self._model.dtype)
-            return self._decode(batch, cache, new_tokens, on_token)
+            padded = pad(groups, starts, max(new_tokens), self._model.dtype)
+            return self._decode(*(one.to(self._model.device) for one in padded), cache, new_tokens, on_token)
 
     def _encode(self, pictures: Sequence[ImageFeatures]) -> None:
         """Each image that has not been encoded yet, one by one: then nothing depends on its neighbours."""
@@ -202,10 +202,15 @@ class SharedDecoder:
         return cache
 
     def _decode(
-        self, batch: Padded, cache: PrefixCache, new_tokens: Sequence[int], on_token: Callable[[int], None] | None
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        cache: PrefixCache,
+        new_tokens: Sequence[int],
+        on_token: Callable[[int], None] | None,
     ) -> list[list[int]]:
         device, embed = self._model.device, self._model.get_input_embeddings()
-        tokens, positions, mask = batch.tokens.to(device), batch.positions.to(device), batch.mask.to(device)
         stops, limits = torch.tensor(self._stops, device=device), torch.tensor(new_tokens, device=device)
         done = torch.zeros(len(new_tokens), dtype=torch.bool, device=device)
         chosen: list[torch.Tensor] = []
@@ -230,21 +235,15 @@ class SharedDecoder:
         return [reply[:most] for reply, most in zip(replies, new_tokens, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Padded:
-    """The own tokens of all rows, padded on the left, behind prefixes padded on the left."""
+def pad(
+    groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(tokens, positions, mask) of a batch whose prefixes are in the cache, padded on the left.
 
-    tokens: torch.Tensor
-    """(rows, own)."""
-    positions: torch.Tensor
-    """(rows, own); text has one position for time, height and width."""
-    mask: torch.Tensor
-    """(rows, 1, own, prefix + own + new), added to scores: 0 where a token sees another; the last row also serves
-    the tokens of the reply, one after the other."""
-
-
-def pad(groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.dtype) -> Padded:
-    """The input of a batch whose prefixes are in the cache; `starts` gives where each group's own tokens stand."""
+    `starts` are the positions where each group's own tokens begin. Tokens and positions are (rows, own); text has one
+    position for time, height and width. The mask is (rows, 1, own, prefix + own + new), added to scores: 0 where a
+    token sees another; its last row also serves the tokens of the reply, one after the other.
+    """
     rows = sum(len(group.rows) for group in groups)
     prefix = max(len(group.prefix) for group in groups)
     own = max(len(tokens) for group in groups for tokens in group.own)
@@ -260,7 +259,7 @@ def pad(groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.d
     in_own = (key >= prefix + own - lengths[:, 1:]) & ((key <= prefix + query) | (query == own - 1))
     # A padding token sees the prefix too, so that no row of scores is without a number; nobody sees it.
     mask = torch.where(in_prefix | in_own, 0.0, torch.finfo(dtype).min).to(dtype)
-    return Padded(tokens, positions, mask)
+    return tokens, positions, mask
 
 
 class PrefixCache:

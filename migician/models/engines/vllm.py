@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,16 +31,20 @@ _DEAD_ENGINE = "EngineDeadError"
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
+@dataclass
 class VllmModel(Model):
     """A vLLM engine and the family it is asked as; made by `load`."""
 
-    def __init__(
-        self, engine: Any, vllm: Any, checkpoint: Checkpoint, family: Family, *, name: str, max_pixels: int | None
-    ) -> None:
-        self.engine, self.checkpoint, self.family = engine, checkpoint, family
-        self.name, self.max_pixels = name, max_pixels
-        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
-        self._vllm = vllm
+    engine: Any
+    vllm: Any
+    """The module."""
+    checkpoint: Checkpoint
+    family: Family
+    name: str
+    max_pixels: int | None
+
+    def __post_init__(self) -> None:
+        self._scaling = partial(sent_size, family=self.family, max_pixels=self.max_pixels)
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One reply for each request, greedy, box tokens kept; see `Model.answer`."""
@@ -49,7 +54,7 @@ class VllmModel(Model):
             outputs = self.engine.chat(
                 [self._messages(request) for request in requests],
                 sampling_params=[
-                    self._vllm.SamplingParams(
+                    self.vllm.SamplingParams(
                         temperature=0, max_tokens=request.max_new_tokens, skip_special_tokens=False
                     )
                     for request in requests
@@ -75,7 +80,7 @@ class VllmModel(Model):
             "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy", "temperature": 0},
             "box_style": self.box_style.name,
-            "vllm": self._vllm.__version__,
+            "vllm": self.vllm.__version__,
             **_chosen(self.engine.llm_engine.vllm_config),
         }
 
@@ -119,7 +124,7 @@ def load(
         generation_config="vllm",
         seed=0,
     )
-    return VllmModel(engine, vllm, checkpoint, family, name=reference, max_pixels=max_pixels)
+    return VllmModel(engine, vllm, checkpoint, family, reference, max_pixels)
 
 
 @contextlib.contextmanager

@@ -10,17 +10,15 @@ names no `model_type`: say --family cogvlm.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
 from migician.errors import UserError
+from migician.models.conversation import Turns
 from migician.models.family import NO_TAGS, Family
 from migician.samples.sample import IMAGE_MARK
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from migician.models.conversation import Turns
 
 
 def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:

@@ -8,15 +8,13 @@ from transformers' GOT-OCR2 image processor, which is the one of its own InternV
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
+from migician.models.conversation import Turns
 from migician.models.family import Family
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from migician.models.conversation import Turns
 
 _MAX_TILES = 12
 _MEAN, _SPREAD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's

@@ -8,15 +8,13 @@ to plain greedy here. Images are cut into slices as its own config says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
+from migician.models.conversation import Turns
 from migician.models.family import Family
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from migician.models.conversation import Turns
 
 
 def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:

@@ -7,16 +7,14 @@ reply of the assistant's, and `decode_text` makes `generate` give texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
+from migician.models.conversation import Turns
 from migician.models.family import Family
 from migician.samples.sample import IMAGE_MARK
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from migician.models.conversation import Turns
 
 _MARK = "<|image|>"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.models.both_views import ROTATED, THIN, stretched
 from migician.progress import progress_bar
@@ -35,8 +36,6 @@ from migician.training.check.report import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from migician.benchmarks.contamination.leakage import Leaks
 
 _EDGES = (0, 256, 512, 1024, 2048, 4096, 6000, 8192, 16384)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.boxes import Size
 from migician.files import decoded, is_file
 from migician.models.both_views import stretched
 from migician.tasks import TASKS
 from migician.training.check.data.reading import ReadSamples
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _CROP = re.compile(rf"/{TASKS['region_locating'].folder}/.*-([0-9]+)-([0-9]+)-([0-9]+)-([0-9]+)\.(?:jpg|png)\Z")
 _FRAMES = f"/{TASKS['object_tracking'].folder}/"

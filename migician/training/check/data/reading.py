@@ -14,10 +14,10 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.errors import NOT_JSON, UserError
 from migician.files import decoded
@@ -29,9 +29,6 @@ from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
 from migician.training.check.data.samples import sample_faults
 from migician.training.check.findings import Findings, Place
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _BATCH = 512
 _KNOWN_BY = 1000

@@ -49,7 +49,7 @@ def check_training(file: Path, options: CheckOptions) -> CheckReport:
 
     find(setting_faults(settings, options.cluster))
     sets = list(_datasets(settings, findings))
-    files = tuple(samples for one in sets for samples in one.files)
+    inputs = tuple(samples for files, _ in sets for samples in files)
     options = dataclasses.replace(
         options,
         cutoff_len=int(settings.number("cutoff_len")),
@@ -57,13 +57,13 @@ def check_training(file: Path, options: CheckOptions) -> CheckReport:
         preprocessing_workers=int(settings.number("preprocessing_num_workers")),
         tokenizer=options.tokenizer or _tokenizer(settings.path("model_name_or_path"), file, findings),
     )
-    inputs = Inputs(files, options.media_dir or settings.media_dir)
-    report, lengths = check_inputs(file, inputs, findings, options)
+    media_dir = options.media_dir or settings.media_dir
+    report, lengths = check_inputs(file, Inputs(inputs, media_dir), findings, options)
     ahead = iter(lengths)
     known = []
-    for one in sets:
-        rows = [next(ahead) for _ in one.files]
-        known.append(DatasetRows(np.concatenate(rows) if rows else [], one.num_samples))
+    for files, num_samples in sets:
+        rows = [next(ahead) for _ in files]
+        known.append(DatasetRows(np.concatenate(rows) if rows else [], num_samples))
     n = len(settings.datasets)
     counts = count(settings, known[:n], known[n:], options.cluster.gpus)
     cost = cost_of(settings, report.lengths, counts, options.cluster)
@@ -96,18 +96,12 @@ def _tokenizer(model: Path, file: Path, findings: Findings) -> Path | None:
     return model
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Set:
-    files: tuple[Samples, ...]
-    num_samples: int | None = None
-
-
 class _Entry(msgspec.Struct):
     num_samples: int | None = None
 
 
-def _datasets(settings: TrainingSettings, findings: Findings) -> Iterator[_Set]:
-    """The datasets that the YAML names, then those it evaluates on; one without files where it cannot be read."""
+def _datasets(settings: TrainingSettings, findings: Findings) -> Iterator[tuple[tuple[Samples, ...], int | None]]:
+    """(files, `num_samples`) of the datasets that the YAML trains on, then of those it evaluates on."""
     names = [*settings.datasets, *settings.eval_datasets]
     try:
         if not is_file(settings.info):
@@ -121,9 +115,9 @@ def _datasets(settings: TrainingSettings, findings: Findings) -> Iterator[_Set]:
         entries, drawn = {}, {}
     for name in names:
         if name in entries:
-            yield _Set(tuple(entries[name](findings.in_file)), drawn[name].num_samples)
+            yield tuple(entries[name](findings.in_file)), drawn[name].num_samples
             continue
         if entries:
             value = f"{name!r} is not in {settings.info}. Known: {', '.join(entries)}.{closest(name, entries)}"
             findings.in_file("dataset_unknown", settings.file, value)
-        yield _Set(())
+        yield (), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from migician.files import is_file, is_folder
@@ -14,7 +15,6 @@ from migician.training.check.settings.learning import Learning, ModelShape, lear
 from migician.training.check.settings.memory import (
     RUNTIME,
     Load,
-    Need,
     Numbers,
     memory_need,
     numbers_of,
@@ -72,6 +72,7 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         checkpointing=not settings.flag("disable_gradient_checkpointing"),
         fused_loss=settings.flag("enable_liger_kernel"),
     )
+    need = memory_need(learning, load, numbers, zero, gpus, runtime=RUNTIME if gpu_memory_gb else 0.0)
     each_takes = operations_of(
         shape, {part: learning.passes(part) for part in ("language", "projector", "vision")}, mean, mean_in_images
     )
@@ -90,7 +91,7 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         batch=batch,
         checkpoint_gb=_checkpoint_bytes(settings, learning, numbers) / GB,
         zero_stage=zero.stage,
-        memory_gb=_in_gb(memory_need(learning, load, numbers, zero, gpus, runtime=RUNTIME if gpu_memory_gb else 0.0)),
+        memory_gb={name: round(value / GB, 2) for name, value in (asdict(need) | {"total": need.total}).items()},
         smallest=smallest_fit(learning, load, numbers, zero, gpu_memory_gb * GB),
         parameters=shape.count() + learning.adapter,
         trained=learning.trained,
@@ -105,11 +106,6 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         method=settings.method,
         result_gb=_saved_weights(settings, learning, numbers) / GB,
     )
-
-
-def _in_gb(need: Need) -> dict[str, float]:
-    parts = {name: getattr(need, name) for name in need.__slots__} | {"total": need.total}
-    return {name: round(value / GB, 2) for name, value in parts.items()}
 
 
 def shape_of(settings: TrainingSettings) -> tuple[ModelShape, bool]:

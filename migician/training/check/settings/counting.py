@@ -11,17 +11,15 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.training.check.settings.training_yaml import TrainingSettings
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    RowNumbers = NDArray[np.int64]
-    """Numbers of rows, from 0 over all datasets, in the order in which they are taken."""
+RowNumbers = NDArray[np.int64]
+"""Numbers of rows, from 0 over all datasets, in the order in which they are taken."""
 
 
 _LISTED = 1000

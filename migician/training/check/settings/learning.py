@@ -60,48 +60,46 @@ class ModelShape:
 
         A tied head is the embedding, and has no name of its own.
         """
-        return dict(self._parameters())
-
-    def _parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        found: dict[str, tuple[int, ...]] = {}
         width, inner, four = self.vision_width, self.vision_feed_forward, 4 * self.vision_width
-        yield "model.visual.patch_embed.proj.weight", (width, 3, 2, 14, 14)
+        found["model.visual.patch_embed.proj.weight"] = (width, 3, 2, 14, 14)
         for number in range(self.vision_layers):
             block = f"model.visual.blocks.{number}"
             for norm in ("norm1", "norm2"):
-                yield f"{block}.{norm}.weight", (width,)
-                yield f"{block}.{norm}.bias", (width,)
-            yield from _linear(f"{block}.attn.qkv", 3 * width, width)
-            yield from _linear(f"{block}.attn.proj", width, width)
-            yield from _linear(f"{block}.mlp.fc1", inner, width)
-            yield from _linear(f"{block}.mlp.fc2", width, inner)
-        yield "model.visual.merger.ln_q.weight", (width,)
-        yield "model.visual.merger.ln_q.bias", (width,)
-        yield from _linear("model.visual.merger.mlp.0", four, four)
-        yield from _linear("model.visual.merger.mlp.2", self.hidden, four)
-        yield "model.language_model.embed_tokens.weight", (self.vocabulary, self.hidden)
+                found[f"{block}.{norm}.weight"] = (width,)
+                found[f"{block}.{norm}.bias"] = (width,)
+            found |= _linear(f"{block}.attn.qkv", 3 * width, width)
+            found |= _linear(f"{block}.attn.proj", width, width)
+            found |= _linear(f"{block}.mlp.fc1", inner, width)
+            found |= _linear(f"{block}.mlp.fc2", width, inner)
+        found["model.visual.merger.ln_q.weight"] = (width,)
+        found["model.visual.merger.ln_q.bias"] = (width,)
+        found |= _linear("model.visual.merger.mlp.0", four, four)
+        found |= _linear("model.visual.merger.mlp.2", self.hidden, four)
+        found["model.language_model.embed_tokens.weight"] = (self.vocabulary, self.hidden)
         keys = self.key_value_heads * (self.hidden // self.heads)
         for number in range(self.layers):
             layer = f"model.language_model.layers.{number}"
-            yield f"{layer}.input_layernorm.weight", (self.hidden,)
+            found[f"{layer}.input_layernorm.weight"] = (self.hidden,)
             for name, out in (("q_proj", self.hidden), ("k_proj", keys), ("v_proj", keys)):
-                yield from _linear(f"{layer}.self_attn.{name}", out, self.hidden)
-            yield f"{layer}.self_attn.o_proj.weight", (self.hidden, self.hidden)
-            yield f"{layer}.post_attention_layernorm.weight", (self.hidden,)
-            yield f"{layer}.mlp.gate_proj.weight", (self.feed_forward, self.hidden)
-            yield f"{layer}.mlp.up_proj.weight", (self.feed_forward, self.hidden)
-            yield f"{layer}.mlp.down_proj.weight", (self.hidden, self.feed_forward)
-        yield "model.language_model.norm.weight", (self.hidden,)
+                found |= _linear(f"{layer}.self_attn.{name}", out, self.hidden)
+            found[f"{layer}.self_attn.o_proj.weight"] = (self.hidden, self.hidden)
+            found[f"{layer}.post_attention_layernorm.weight"] = (self.hidden,)
+            found[f"{layer}.mlp.gate_proj.weight"] = (self.feed_forward, self.hidden)
+            found[f"{layer}.mlp.up_proj.weight"] = (self.feed_forward, self.hidden)
+            found[f"{layer}.mlp.down_proj.weight"] = (self.hidden, self.feed_forward)
+        found["model.language_model.norm.weight"] = (self.hidden,)
         if not self.tied:
-            yield "lm_head.weight", (self.vocabulary, self.hidden)
+            found["lm_head.weight"] = (self.vocabulary, self.hidden)
+        return found
 
     def count(self, part: Part = "") -> int:
         """Parameters of a part, or of all."""
-        return sum(math.prod(shape) for name, shape in self._parameters() if part in ("", part_of(name)))
+        return sum(math.prod(shape) for name, shape in self.parameters().items() if part in ("", part_of(name)))
 
 
-def _linear(name: str, out: int, into: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (out, into)
-    yield f"{name}.bias", (out,)
+def _linear(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
 
 
 def part_of(name: str) -> Part:

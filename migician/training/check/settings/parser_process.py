@@ -44,7 +44,6 @@ def parse(file: str, overrides: list[str]) -> dict[str, Any]:
     _missing_packages.clear()
     sys.argv = ["train", str(Path(file).absolute()), *overrides]
     given: dict[str, Any] = own.read_args()
-    unknown = [key for key in given if key not in _FIELDS]
     machine = {key: given[key] for key in OF_THE_MACHINE if key in given}
     kept = {key: value for key, value in given.items() if key in _FIELDS and key not in machine} | {"use_cpu": True}
     faults, parts = [], []
@@ -64,7 +63,6 @@ def parse(file: str, overrides: list[str]) -> dict[str, Any]:
     return {
         "values": {key: _plain(value) for key, value in values.items()},
         "given": {key: _plain(value) for key, value in given.items()},
-        "unknown": unknown,
         "known": sorted(_FIELDS),
         "faults": faults,
         "packages": _missing_packages,

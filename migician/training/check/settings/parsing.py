@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
@@ -21,16 +21,6 @@ from migician.training.check.settings.training_yaml import DEFAULTS, TrainingSet
 
 _OF_A_LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "FORCE_TORCHRUN")
 """Of these the parser would wait for other processes."""
-
-
-class _Answer(msgspec.Struct):
-    values: dict[str, Any] = {}
-    given: dict[str, Any] = {}
-    unknown: list[str] = []
-    known: list[str] = []
-    faults: list[str] = []
-    packages: list[str] = []
-    failed: str = ""
 
 
 def parse_settings(file: Path, overrides: Sequence[str] = ()) -> TrainingSettings:
@@ -45,16 +35,7 @@ def parse_settings(file: Path, overrides: Sequence[str] = ()) -> TrainingSetting
     answer = _ask(file, overrides)
     if answer.failed:
         raise UserError(f"{file}: LLaMA-Factory cannot read it: {answer.failed}")
-    return TrainingSettings(
-        file,
-        answer.values,
-        answer.given,
-        parsed=True,
-        unknown=tuple(answer.unknown),
-        known=frozenset(answer.known),
-        faults=tuple(answer.faults),
-        packages=tuple(answer.packages),
-    )
+    return msgspec.structs.replace(answer, file=file, parsed=True)
 
 
 @functools.cache
@@ -63,7 +44,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("llamafactory") is not None
 
 
-def _ask(file: Path, overrides: Sequence[str]) -> _Answer:
+def _ask(file: Path, overrides: Sequence[str]) -> TrainingSettings:
     questions, answers, log = _process()
     try:
         # Paths in the settings are relative to where the asker is now.
@@ -78,7 +59,7 @@ def _ask(file: Path, overrides: Sequence[str]) -> _Answer:
         log.seek(0)
         said = log.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise UserError(f"{file}: LLaMA-Factory's parser does not start: {said[-1]}")
-    return decode(line, _Answer, file, "settings that LLaMA-Factory's parser has an answer to")
+    return decode(line, TrainingSettings, file, "settings that LLaMA-Factory's parser has an answer to")
 
 
 @functools.cache

@@ -34,25 +34,24 @@ DEFAULTS: dict[str, Any] = {
 """What is read here of LLaMA-Factory 0.9.5's settings and their defaults, for machines without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """The settings of one run."""
+class TrainingSettings(msgspec.Struct, frozen=True):
+    """The settings of one run; the parser's process answers with one as JSON, but for its file."""
 
-    file: Path
-    values: dict[str, Any]
+    file: Path = Path()
+    values: dict[str, Any] = {}
     """All of them, defaults included."""
-    given: dict[str, Any]
-    """Those that the file and the command line give."""
+    given: dict[str, Any] = {}
+    """Those in the file and on the command line."""
     parsed: bool = False
     """Whether LLaMA-Factory's own parser made `values`; else they are `DEFAULTS` and what is given."""
-    unknown: tuple[str, ...] = ()
-    """Keys that it does not know."""
     known: frozenset[str] = frozenset()
-    """All keys that it knows."""
+    """All keys that LLaMA-Factory knows."""
     faults: tuple[str, ...] = ()
     """What it stops at, in its own words."""
     packages: tuple[str, ...] = ()
-    """What is not installed here and the training needs, in its own words."""
+    """What the training needs and is not installed here, in its own words."""
+    failed: str = ""
+    """Why it could not read the file at all."""
 
     def text(self, key: str) -> str:
         """A setting as text; empty where it is none."""
