@@ -1,8 +1,8 @@
-"""What a trainer and an evaluation see of one image file, where it is not the same.
+"""Where training and evaluation see different pixels in one image file.
 
-LLaMA-Factory 0.9.5 (data/mm_plugin.py) opens a file, makes RGB of it, and stretches what is thinner than a token. This
-project, as transformers' and most image readers, lays transparency on white, scales 16 bits to 8, and scales without
-stretching.
+LLaMA-Factory 0.9.5 (data/mm_plugin.py) opens a file, converts it to RGB, and stretches what is thinner than a token.
+This project, like transformers and most image readers, puts transparency on white, scales 16 bits to 8, and does not
+stretch.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TRANSPARENT, DEEP, THIN, ROTATED = "transparent", "deep", "thin", "rotated"
 
 
 def seen_apart(path: Path, opened: Image.Image) -> str:
-    """Why the pixels of an opened file are others for a trainer: one of the above, empty where they are the same.
+    """Why a trainer sees other pixels in an opened file: one of the constants above, empty if it sees the same.
 
-    What most files are is told by their headers; others are decoded. Raises what Pillow raises for a damaged file.
+    The header is enough for most files; others are decoded. Raises what Pillow raises for a damaged file.
     """
     is_deep = opened.mode.startswith(("I", "F"))
     is_transparent = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
@@ -43,7 +43,7 @@ def seen_apart(path: Path, opened: Image.Image) -> str:
 
 
 def stretched(size: Size, resize: Resize | None = None) -> Size:
-    """The size at which both see an image whole and alike: its own, but for one that is thin.
+    """The size at which both see the same image: its own, unless it is thin.
 
     >>> stretched((640, 480)), stretched((1000, 10)), stretched((20, 20))
     ((640, 480), (1000, 28), (20, 20))
@@ -60,7 +60,7 @@ def stretched(size: Size, resize: Resize | None = None) -> Size:
 
 
 def alike(path: Path) -> Image.Image:
-    """An image as an evaluation sees it, in a form that a trainer sees the same way; `UserError` for what is none."""
+    """An image as evaluation sees it, in a form that a trainer sees the same way; `UserError` if it cannot be read."""
     picture = load_picture(path)
     size = stretched(picture.size)
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)

@@ -24,18 +24,18 @@ ITEM_BYTES = {
 """Bytes of one element, by safetensors' names of dtypes."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# What a model needs to run. Pickled weights are never fetched.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+"""What a model needs to run. Pickled weights are never fetched."""
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit on the header's bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a checkpoint and where its bytes stand."""
+    """One tensor of a checkpoint and where its bytes are."""
 
     name: str
     dtype: str
-    """As safetensors spells it: "BF16", "F32"."""
+    """In safetensors' notation: "BF16", "F32"."""
     shape: tuple[int, ...]
     file: Path
     begin: int
@@ -76,11 +76,10 @@ class Checkpoint:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     def fingerprint(self) -> str:
-        """A sha256 that tells two sets of weights apart without reading all of them.
+        """A sha256 that distinguishes two sets of weights without reading all of them.
 
-        Over every tensor's name, dtype, shape and 16 KiB from its start, middle and end, in order
-        of name: the same weights in other shards have the same fingerprint. It is not proof
-        against a change made to deceive.
+        Over every tensor's name, dtype, shape and 16 KiB from its start, middle and end, in order of name: the same
+        weights in other shards have the same fingerprint. It does not detect a change made to deceive.
         """
         digest = hashlib.sha256()
         for _, tensor in sorted(self.tensors.items()):
@@ -93,9 +92,8 @@ class Checkpoint:
 def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[str] = WANTED) -> Path:
     """The local folder of a checkpoint: `reference` itself, or the Hub's cache after a download.
 
-    `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician";
-    `revision` is a branch, tag or commit of the Hub's, `wanted` which of its files are fetched.
-    Raises `UserError` for anything else.
+    `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician"; `revision` is a branch, tag
+    or commit on the Hub, `wanted` the patterns of the files to fetch. Raises `UserError` for anything else.
     """
     folder = Path(reference).expanduser()
     if is_folder(folder):
@@ -106,14 +104,14 @@ def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[
             merge = f"; it is an adapter: migician merge {folder} --out DIR makes the model" if adapter else ""
             raise UserError(f"{folder}: not a model: it holds no config.json{merge}")
         return folder
-    # A path such as out/stage-1 has the form of a Hub id; nobody is asked about those.
+    # A path such as out/stage-1 looks like a Hub id; the Hub is not asked about those.
     if status(folder) or not _HUB_ID.fullmatch(str(reference)) or is_folder(folder.parent):
         raise UserError(f"{folder}: no such model folder")
     return _fetched(str(reference), revision, wanted)
 
 
 def commit_of(folder: Path) -> str | None:
-    """The Hub's commit a folder was downloaded at, None for a folder that is not in the Hub's cache."""
+    """The commit that a folder of the Hub's cache was downloaded at; None for any other folder."""
     in_cache = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
     return folder.name if in_cache else None
 
@@ -127,7 +125,7 @@ def shown_name(reference: str | Path, folder: Path) -> str:
 def read_config(folder: Path) -> dict[str, Any]:
     """The model's `config.json`; `UserError` where it is missing or not a JSON object."""
     config = read_object(folder / "config.json")
-    # A config that ships its class with it may go without (CogVLM's does).
+    # The config of a model that ships its own class may lack it (CogVLM's does).
     if not isinstance(config.get("model_type"), str) and "auto_map" not in config:
         raise UserError(f"{folder / 'config.json'}: no 'model_type'; this is not the config of a transformers model")
     return config
@@ -136,8 +134,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """What a folder of safetensors holds, from the headers alone.
 
-    Raises `UserError` for a missing or cut shard, a header that lies about its file, a tensor that
-    stands twice, and for weights that are not safetensors.
+    Raises `UserError` for a missing or cut shard, a header that does not match its file, a tensor that appears twice,
+    and for weights that are not safetensors.
     """
     shards = _shards(folder)
     tensors: dict[str, Tensor] = {}
@@ -183,7 +181,7 @@ def read_header(file: Path) -> list[Tensor]:
             raise UserError(f"{damaged}the place of tensor {tensor.name!r} ({tensor.dtype}) does not fit its shape")
         position += tensor.n_bytes
     if position != file.stat().st_size:
-        raise UserError(f"{damaged}{file.stat().st_size} bytes where its header speaks of {position}")
+        raise UserError(f"{damaged}{file.stat().st_size} bytes, but its header says {position}")
     return tensors
 
 
@@ -231,7 +229,7 @@ def _fetched(hub_id: str, revision: str | None, wanted: Sequence[str]) -> Path:
     except errors.RevisionNotFoundError:
         raise UserError(f"{hub_id}: the Hub knows no revision {revision!r} of it") from None
     except errors.RepositoryNotFoundError:
-        raise UserError(f"{hub_id}: neither a folder here nor a public model on the Hub") from None
+        raise UserError(f"{hub_id}: neither a local folder nor a public model on the Hub") from None
     except (errors.HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{hub_id}: no such folder here, and the Hub does not give it: {reason[0]}") from None
+        raise UserError(f"{hub_id}: no such local folder, and the Hub answers: {reason[0]}") from None

@@ -15,11 +15,11 @@ from migician.samples.sample import IMAGE_MARK
 
 @dataclass(frozen=True, slots=True)
 class ConversationTurn:
-    """What one side says at once."""
+    """One turn of a conversation."""
 
     role: Literal["user", "assistant"]
     parts: tuple[str | int, ...]
-    """Texts, and images by their place in the request."""
+    """Texts, and images by their position in the request."""
 
     @property
     def text(self) -> str:
@@ -28,13 +28,13 @@ class ConversationTurn:
 
 
 Turns = Sequence[ConversationTurn]
-"""A conversation; the user's turns and the model's take turns, the user's first and last."""
+"""A conversation that alternates, with the user first and last."""
 
 
 def conversation(request: Request, family: Family) -> list[ConversationTurn]:
-    """The turns of a request, each image at its mark; without marks, where `family` has them.
+    """The turns of a request, each image at its mark; without marks, where `family` puts them.
 
-    Raises `UserError` where marks and images are not equally many, as `Family.placed` does.
+    Raises `UserError` where the numbers of marks and images differ, like `Family.placed`.
     """
     questions = [*(question for question, _ in request.history), request.prompt]
     if any(IMAGE_MARK in question for question in questions):
@@ -53,7 +53,7 @@ def conversation(request: Request, family: Family) -> list[ConversationTurn]:
 
 
 def chat_messages(turns: Turns, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turns as messages of the OpenAI chat protocol; `images` are the parts that stand for the request's images."""
+    """Turns as messages of the OpenAI chat protocol; `images` are the message parts of the request's images."""
     return [
         {
             "role": turn.role,

@@ -15,9 +15,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from migician.boxes import Size
 from migician.errors import UserError
 
-# What training data is made of. Not all that Pillow knows: reading EPS starts another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-
+"""Those of training data; not all that Pillow reads, as EPS starts another program."""
 
 ImageInput = str | Path | Image.Image | NDArray[Any]
 """One image: a path, a PIL image, or an array (height, width), (height, width, 1 | 3 | 4) of uint8."""
@@ -43,13 +42,11 @@ def load_pictures(images: Sequence[ImageInput], max_side_px: int | None = None) 
 
 
 def load_picture(image: ImageInput, called: str = "the image", max_side_px: int | None = None) -> Image.Image:
-    """One image as an RGB picture of 8 bits, turned upright by its EXIF tag, transparency put on white.
+    """One image as 8-bit RGB, upright by its EXIF tag, transparency on white, shrunk to fit a square of `max_side_px`.
 
-    It is shrunk to fit a square of `max_side_px` if it does not.
-
-    16-bit grey becomes 8-bit by its scale (65535 is white), of animations the first frame is
-    taken. Raises `UserError`, naming the image as `called`, for what is no image, is cut off or
-    too large, and for arrays that are not uint8: whether 1 or 255 means white is never guessed.
+    16-bit grey is scaled to 8 bits (65535 is white); of an animation the first frame counts. Raises `UserError`, naming
+    the image as `called`, for a file that is not an image, is cut off or too large, and for arrays that are not uint8:
+    whether 1 or 255 means white is never guessed.
     """
     if isinstance(image, str | Path):
         picture = _read(Path(image).expanduser(), called)
@@ -66,7 +63,7 @@ def load_picture(image: ImageInput, called: str = "the image", max_side_px: int 
 
 def _read(path: Path, called: str) -> Image.Image:
     if str(path).startswith(("http:/", "https:/", "data:")):
-        raise UserError(f"{called}, {str(path)[:80]}: is an address; download it and give the file's path")
+        raise UserError(f"{called}, {str(path)[:80]}: is an address; download it and give the path of the file")
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on and refuses from 179 million: the refusal is enough.
@@ -104,14 +101,14 @@ def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     plain = upright.convert("RGB")
-    plain.info = {}  # else whoever gets it finds the tag, and turns it once more
+    plain.info = {}  # or the next reader finds the tag and rotates it again
     return plain
 
 
 def _load(image: Image.Image) -> None:
     """Decode an opened file, a TIFF not through a map of it in memory.
 
-    Pillow 11 to 13 mix up the rows of a TIFF that they map (uncompressed L, P, RGBA, CMYK and 16 bits) and turn by a
+    Pillow 11 to 13 mix up the rows of a TIFF that they map (uncompressed L, P, RGBA, CMYK and 16 bits) and rotate by a
     quarter: they map it by its upright size. A file without a name is not mapped.
     """
     if not isinstance(image, ImageFile.ImageFile):
@@ -131,21 +128,21 @@ def _from_grey16(values: NDArray[Any], called: str) -> Image.Image:
 
 
 def _from_array(array: NDArray[Any], called: str) -> Image.Image:
-    told = f"{called}: array of {array.dtype} with shape {array.shape}"
+    what = f"{called}: array of {array.dtype} with shape {array.shape}"
     if array.dtype != np.uint8:
-        cures = {"f": "(array * 255).round().astype('uint8')", "b": "array.astype('uint8') * 255"}
-        cure = cures.get(array.dtype.kind, "array.astype('uint8')")
-        raise UserError(f"{told}; give uint8 from 0 to 255, such as {cure}")
+        fixes = {"f": "(array * 255).round().astype('uint8')", "b": "array.astype('uint8') * 255"}
+        fix = fixes.get(array.dtype.kind, "array.astype('uint8')")
+        raise UserError(f"{what}; give uint8 from 0 to 255, such as {fix}")
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
-        raise UserError(f"{told} has its channels first; give array.transpose(1, 2, 0)")
+        raise UserError(f"{what} has its channels first; give array.transpose(1, 2, 0)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
-        raise UserError(f"{told}; expected (height, width) or (height, width, 1, 3 or 4)")
+        raise UserError(f"{what}; expected (height, width) or (height, width, 1, 3 or 4)")
     flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
 
 
 def upright(opened: Image.Image) -> Size:
-    """(width, height) of an opened file once it is turned as its orientation tag says."""
+    """(width, height) of an opened file after the rotation in its orientation tag."""
     turned = orientation(opened) >= 5  # by a quarter, mirrored or not
     width, height = opened.size
     if turned and opened.format == "TIFF":
@@ -156,18 +153,18 @@ def upright(opened: Image.Image) -> Size:
 
 
 def read_size(opened: Image.Image) -> Size:
-    """(width, height) of the pixels that a trainer gets, which opens a file and asks for no turning."""
+    """(width, height) of the pixels that a trainer gets, which opens a file and does not rotate it."""
     return upright(opened) if opened.format == "TIFF" else opened.size
 
 
 def orientation(opened: Image.Image) -> int:
-    """How the pixels of an opened file are to be turned, 1 to 8 as EXIF counts; 1 for upright.
+    """The EXIF orientation of an opened file, 1 to 8; 1 is upright.
 
-    Pillow turns those of a TIFF while it loads them, and says 1 from then on; it leaves all other formats as they are.
-    So for all but 1 a trainer, who asks for no turning, may see others than a model that is asked here.
+    Pillow rotates a TIFF while loading it and says 1 from then on; it does not rotate other formats. So for all but 1 a
+    trainer, which does not rotate, may see other pixels than a model that is asked here.
     """
     if opened.format == "PNG" and _is_bare(opened):
-        return 1  # asking Pillow would decode all of it: the tag may stand behind the pixels
+        return 1  # Pillow would decode all of it, because the tag may come after the pixels
     try:
         way = opened.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - what EXIF holds is anyone's guess, and the pixels are sound without it
@@ -176,7 +173,7 @@ def orientation(opened: Image.Image) -> int:
 
 
 def upright_size(image: ImageInput, max_side_px: int | None = None) -> Size:
-    """(width, height) of what `load_picture` gives, without decoding a file's pixels where that can be helped."""
+    """(width, height) of what `load_picture` gives, usually without decoding the pixels of a file."""
     if not isinstance(image, str | Path):
         return load_picture(image, max_side_px=max_side_px).size
     try:
@@ -208,7 +205,7 @@ def shrunk(size: Size, max_side_px: int | None) -> Size:
 
 
 def _is_bare(opened: Image.Image) -> bool:
-    """Whether no part of an opened PNG can say how it is to be turned; False where that cannot be looked up."""
+    """Whether no part of an opened PNG can hold an orientation; False where that cannot be looked up."""
     stream: Any = getattr(opened, "fp", None)
     if stream is None or not stream.seekable():
         return False
@@ -233,7 +230,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of that orientation upright."""
+"""EXIF orientation -> what makes the image upright."""
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_WORDS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")

@@ -65,14 +65,13 @@ def merge(
 ) -> Path:
     """Write the weighted average of two or more checkpoints to the new folder `out` and give its path.
 
-    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1.
-    Without them all weigh the same: of two, the average the paper ends with (stage 1 and stage 2;
-    arXiv 2501.05767). Sums are made in float32 (float64 where the tensors are float32) and rounded once to
-    the tensors' own dtype; tensors that are not floating point must be equal. Checkpoints are folders
-    or Hub ids, in one file or several, cut alike or not; the result is cut like the first, and takes
-    tokenizer, processor and other small files from it. `merge.json` in it says what it was made from. Versions of
-    transformers name tensors and settings otherwise: the result has the form of the first, and what others call
-    otherwise is said in `merge.json`, and to `on_renamed`.
+    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1. Without them
+    all weigh the same: of two, the average the paper ends with (stage 1 and stage 2; arXiv 2501.05767). Sums are made
+    in float32 (float64 where the tensors are float32) and rounded once to the tensors' own dtype; tensors that are not
+    floating point must be equal. Checkpoints are folders or Hub ids, in one file or several, cut alike or not; the
+    result is cut like the first, and takes tokenizer, processor and other small files from it. `merge.json` in it says
+    what it was made from. Versions of transformers name tensors and settings otherwise: the result has the form of the
+    first, and what others call otherwise is said in `merge.json`, and to `on_renamed`.
 
     `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
     appears whole or not at all. Raises `Done` where `out` is this average already, and `UserError`, before anything is

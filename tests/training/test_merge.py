@@ -203,7 +203,7 @@ def test_a_full_disk_is_noticed_before_writing(pair: tuple[Path, Path], monkeypa
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),
         (lambda folder: os.truncate(folder / "model.safetensors", 300), "damaged safetensors"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 700), "bytes where its header speaks of"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 700), "bytes, but its header says"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "its header claims"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"[]"), "damaged safetensors"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),

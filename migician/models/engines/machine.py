@@ -29,17 +29,17 @@ class Machine:
     """The choices for one checkpoint."""
 
     device: str
-    """As torch spells it, or "auto": spread over all GPUs."""
+    """In torch's notation, or "auto": spread over all GPUs."""
     dtype: torch.dtype
     attention: str
     room_bytes: float
-    """Memory of the device, all in all, less the weights. Not what is free now: equal runs get equal limits."""
+    """Memory of the device minus the weights. Not what is free now, so that equal runs get equal limits."""
     notes: tuple[str, ...] = ()
-    """Choices that would surprise, and why."""
+    """Unexpected choices, and why."""
 
     @classmethod
     def choose(cls, checkpoint: Checkpoint, *, device: str | None, dtype: str | None, attention: str | None) -> Machine:
-        """What was asked for, and the best of what is here for the rest; `UserError` for what is not here."""
+        """What was asked for, and the best of this machine for the rest; `UserError` for what it does not have."""
         device = device or _best_device()
         memory = _memory_bytes(device)
         notes: tuple[str, ...] = ()
@@ -55,8 +55,8 @@ class Machine:
         return cls(device, kind, chosen, memory - checkpoint.n_parameters * kind.itemsize, notes)
 
     def load(self, kind: Any, folder: Path) -> Any:
-        """The model in `folder` by a class of transformers, on this device; `UserError` for one that is not whole."""
-        model, told = kind.from_pretrained(
+        """The model in `folder` by a class of transformers, on this device; `UserError` if it is incomplete."""
+        model, loading = kind.from_pretrained(
             folder,
             dtype=self.dtype,
             attn_implementation=self.attention,
@@ -66,9 +66,9 @@ class Machine:
             local_files_only=True,
             output_loading_info=True,
         )
-        # transformers only warns, and goes on with random weights in their place.
-        if lacking := sorted(told["missing_keys"]):
-            raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
+        # transformers only warns, and continues with random weights.
+        if lacking := sorted(loading["missing_keys"]):
+            raise UserError(f"{folder}: tensors missing: {len(lacking)}, such as {lacking[0]}; the model is incomplete")
         return model.eval()
 
     def affordable_pixels(self) -> int:
@@ -105,7 +105,7 @@ def _memory_bytes(device: str) -> float:
     if kind in ("cuda", "auto"):
         count = torch.cuda.device_count()
         if count == 0:
-            raise UserError(f"device {device!r}: torch sees no GPU here; leave device out, or say device='cpu'")
+            raise UserError(f"device {device!r}: torch sees no GPU here; leave device out, or use device='cpu'")
         if kind == "auto":
             return sum(float(torch.cuda.get_device_properties(index).total_memory) for index in range(count))
         index = torch.device(device).index or 0
@@ -123,13 +123,13 @@ def _best_dtype(device: str, checkpoint: Checkpoint, memory: float) -> tuple[tor
     if device.startswith(("cuda", "auto")):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, ()
-        return torch.float16, ("float16 for this GPU has no bfloat16",)
+        return torch.float16, ("float16 because this GPU has no bfloat16",)
     if device.startswith("mps"):
         return torch.bfloat16, ()
-    # Half precision is slow on most CPUs, so it is only taken to fit.
+    # Half precision is slow on most CPUs, so it is only used if float32 does not fit.
     needed = 4.0 * checkpoint.n_parameters
     if needed > 0.6 * memory:
-        return torch.bfloat16, (f"bfloat16 for float32 takes {needed / 1e9:.0f} of {memory / 1e9:.0f} GB",)
+        return torch.bfloat16, (f"bfloat16 because float32 takes {needed / 1e9:.0f} of {memory / 1e9:.0f} GB",)
     return torch.float32, ()
 
 

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 STOPS = ("<|im_end|>", "<|endoftext|>")
 _LONGEST_TO_SHORTEST = 200  # smart_resize of transformers' Qwen2-VL image processor refuses more
 _FOR_ROWS = 0.4
-"""The part of the memory beside the weights that keys and values of a batch may take."""
+"""Share of the memory beside the weights for the keys and values of a batch."""
 
 
 FAMILIES = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_5_VL}
@@ -65,7 +65,7 @@ class Qwen2VL(ImageTextModel):
         self.work = self._decoder.work
         """Images encoded, prefixes computed and more, so far."""
         self.token_budget = int(_FOR_ROWS * room_bytes / _token_bytes(model))
-        """Rows times tokens of the longest that fit beside the weights."""
+        """The largest batch that fits beside the weights: rows times tokens of the longest."""
 
     def _stop_ids(self) -> list[int]:
         return [self.processor.tokenizer.convert_tokens_to_ids(token) for token in STOPS]
@@ -84,11 +84,10 @@ class Qwen2VL(ImageTextModel):
     ) -> Self:
         """The model of a folder or a Hub id, with the best settings for this machine unless given.
 
-        `dtype`: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU that has it,
-        float32 on the CPU if it fits. `attention`: "flash_attention_2", "sdpa" or "eager"; the
-        first where its package and a GPU are there. `device`: "cuda", "cuda:1", "mps", "cpu", or
-        "auto" to spread over all GPUs. `min_pixels`, `max_pixels`: of one image, which is scaled
-        into them; by default the checkpoint's own, at most 768 x 768, less on a small machine.
+        `dtype`: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU that has it, float32 on the CPU if it
+        fits. `attention`: "flash_attention_2", "sdpa" or "eager"; the first where its package and a GPU are there.
+        `device`: "cuda", "cuda:1", "mps", "cpu", or "auto" to spread over all GPUs. `min_pixels`, `max_pixels`: of one
+        image, which is scaled into them; by default the checkpoint's own, at most 768 x 768, less on a small machine.
         `revision`: branch, tag or commit on the Hub. `print(model)` shows what was chosen.
 
         Raises `UserError` if there is no such checkpoint, or a damaged or incomplete one.
@@ -147,7 +146,7 @@ class Qwen2VL(ImageTextModel):
         return [self._decoded(tokens) for tokens in replies]
 
     def speak(self, request: Request, on_token: Callable[[str], None]) -> str:
-        """The reply to one request; `on_token` gets what there is of it after each token, and may raise to stop."""
+        """The reply to one request; `on_token` gets the text so far after each token, and may raise to stop."""
         prepared, tokens = self.prepare([request]), list[int]()
 
         def add(token: int) -> None:
@@ -158,7 +157,7 @@ class Qwen2VL(ImageTextModel):
         return self._decoded(replies[0])
 
     def image_tokens(self, size: Size) -> int:
-        """How many tokens an image of (width, height) takes; 0 for one too thin to be asked about."""
+        """Tokens of an image of (width, height); 0 if it is too thin."""
         if min(size) <= 0 or max(size) > _LONGEST_TO_SHORTEST * min(size):
             return 0
         width, height = resized(size, self.processor.image_processor)
@@ -166,12 +165,12 @@ class Qwen2VL(ImageTextModel):
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
-        told = super().describe() | {
+        about = super().describe() | {
             "text_attention": self.model.config.text_config._attn_implementation,
             "decoding": {"method": "greedy", "repetition_penalty": 1.0, "stop": list(STOPS)},
         }
-        del told["image_size"]
-        return told
+        del about["image_size"]
+        return about
 
     def __repr__(self) -> str:
         size = self.processor.image_processor.size
@@ -180,13 +179,13 @@ class Qwen2VL(ImageTextModel):
             _count(self.checkpoint.n_parameters),
             f"{self.model.device} {str(self.model.dtype).removeprefix('torch.')}",
             self.model.config._attn_implementation,
-            f"{size.shortest_edge}..{size.longest_edge} px an image",
+            f"{size.shortest_edge}..{size.longest_edge} px per image",
             *self.notes,
         ]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _picture(self, image: ImageInput, key: Hashable, called: str, max_side_px: int | None) -> ImageFeatures:
-        """One image as patches, or as it was kept from an earlier batch."""
+        """One image as patches, or as kept from an earlier batch."""
         if kept := self._pictures.get(key):
             return kept
         loaded = given_picture(image, called, max_side_px)
@@ -196,12 +195,12 @@ class Qwen2VL(ImageTextModel):
         time, height, width = inputs["image_grid_thw"][0].tolist()
         pixels = inputs["pixel_values"].to(self.model.dtype)
         picture = ImageFeatures((time, height, width), time * height * width // 4, pixels)
-        if isinstance(key, tuple):  # a file: other objects may be gone tomorrow, and their ids be another's
+        if isinstance(key, tuple):  # a file: other objects may be freed, and their ids reused
             self._pictures.add(key, picture)
         return picture
 
     def _tokens(self, text: str, images: Sequence[int]) -> list[int]:
-        """`text` as tokens, the mark of each image repeated as often as it has tokens."""
+        """`text` as tokens, the mark of each image repeated once per token of it."""
         mark, lengths = self.model.config.image_token_id, iter(images)
         ids: list[int] = self.processor.tokenizer(text)["input_ids"]
         return [token for one in ids for token in ([one] * next(lengths) if one == mark else (one,))]
@@ -209,16 +208,16 @@ class Qwen2VL(ImageTextModel):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch on its way to the model."""
+    """A batch ready for the model."""
 
     groups: list[Group]
     pictures: dict[Hashable, ImageFeatures]
     new_tokens: list[int]
-    """The most of each reply, in the order of the requests."""
+    """The limit of each reply, in the order of the requests."""
 
 
 def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Qwen2VL:
-    """The loader behind `load_model`: `reference` is a folder or a Hub id; UniVG-R1 is asked otherwise, not run so."""
+    """The loader for `load_model`: `reference` is a folder or a Hub id; `family` decides how it is asked, not run."""
     refuse_unknown(reference, Qwen2VL.from_pretrained, options)
     model = Qwen2VL.from_pretrained(reference, **options)
     model.family = family
@@ -226,16 +225,16 @@ def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Qwen2VL:
 
 
 def _token_bytes(model: Any) -> int:
-    """What one token of a prompt takes as keys and values, over all layers."""
+    """Bytes of the keys and values of one token, over all layers."""
     text = model.config.text_config
     width = text.hidden_size // text.num_attention_heads
     return int(2 * text.num_hidden_layers * text.num_key_value_heads * width * model.dtype.itemsize)
 
 
 def _identity(image: ImageInput, max_side_px: int | None) -> Hashable:
-    """What tells one image, shrunk or not, from another: a tuple of a file, a text of what is asked about only now."""
+    """The key of an image at its limit: a tuple for a file, a text for an object, which is not kept."""
     if not isinstance(image, str | Path):
-        return f"object {id(image)} {max_side_px}"  # good while it lives
+        return f"object {id(image)} {max_side_px}"  # valid while it lives
     path = Path(image).expanduser()
     try:
         about = path.stat()

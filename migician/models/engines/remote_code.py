@@ -1,9 +1,8 @@
 """Families whose weights come with the code that runs them.
 
-That code is the authors', written for older versions of transformers; here it has only been run
-as stand-ins that honour the calls its model cards document. A family's `ask` makes the call, as
-`(model, tokenizer, turns, pictures, most new tokens) -> reply`. Code is loaded from one folder, never
-from a second place that the folder points to, and its sha256 stands in the report.
+That code is the authors', written for older versions of transformers; here only stand-ins with the calls documented in
+the model cards have been run. A family's `ask` makes the call, as `(model, tokenizer, turns, pictures, new tokens) ->
+reply`. Code is loaded from one folder, never from elsewhere, and its sha256 is in the report.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class ShippedModel(Model):
     checkpoint: Checkpoint
     max_pixels: int | None = None
     notes: tuple[str, ...] = ()
-    """What was chosen for this machine and would not be expected."""
+    """Unexpected choices made for this machine."""
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One reply for each request, as the model's own code gives it; see `Model.answer`."""
+        """One reply per request, as the model's own code gives it; see `Model.answer`."""
         return [self._answer(request) for request in requests]
 
     def describe(self) -> dict[str, Any]:
@@ -79,9 +78,9 @@ def load(
 ) -> ShippedModel:
     """Weights and code of a folder, or of one commit on the Hub.
 
-    Its code scales images as it likes; before that, larger ones are shrunk to `max_pixels`. `load_model` has asked for
-    trust before. Raises `UserError` where the folder's configs point to code elsewhere, which no revision pins, and
-    where its code does not run here.
+    Its code scales images as it likes; before that, larger ones are shrunk to `max_pixels`. `load_model` checks that
+    the user trusts the code. Raises `UserError` if the folder's configs point to code elsewhere, which no revision
+    pins, and if its code does not load here.
     """
     folder = locate(reference, revision, [*WANTED, "*.py"])
     _refuse_foreign_code(folder)
@@ -112,7 +111,7 @@ def _refuse_foreign_code(folder: Path) -> None:
                 if "--" in str(one):
                     raise UserError(
                         f"{file}: takes code from {str(one).partition('--')[0]}, which the revision does not pin: "
-                        "copy that code into a local folder, and name it there"
+                        "copy that code into a local folder, and name it in the config"
                     )
 
 

@@ -1,10 +1,9 @@
-"""Questions over the same images share their work: images encoded once, their prefix computed once.
+"""Questions about the same images share their work: images encoded once, their prefix computed once.
 
-A batch is a list of groups. A group is some requests with the same images whose prompts begin with
-the same tokens, images included. Its images are encoded one by one, the common prefix is computed
-in one row, its keys and values are put before each question's own tokens, and all questions of all
-groups are then decoded together, greedily. What becomes of an image or of a prefix does not depend
-on what else is in the batch.
+A batch is a list of groups: requests with the same images whose prompts begin with the same tokens, images included.
+The images of a group are encoded one by one, the common prefix is computed in one row, its keys and values are put
+before each question's own tokens, and all questions of all groups are then decoded together, greedily. An image or a
+prefix gives the same result whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ class ImageFeatures:
 
 
 class FeatureCache:
-    """The images seen last, by what identifies them; safe to use from several threads."""
+    """The images seen last, by key; safe to use from several threads."""
 
     def __init__(self, max_tokens_kept: int = _KEPT_TOKENS) -> None:
         self._kept: OrderedDict[Hashable, ImageFeatures] = OrderedDict()
         self._most, self._tokens, self._lock = max_tokens_kept, 0, threading.Lock()
 
     def get(self, key: Hashable) -> ImageFeatures | None:
-        """The image of that key, if it is still kept."""
+        """The image with that key, if it is still kept."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def add(self, key: Hashable, picture: ImageFeatures) -> None:
-        """Keep an image, and forget those not asked for longest where there are too many."""
+        """Keep an image, and drop the least recently used ones if there are too many."""
         with self._lock:
             replaced = self._kept.pop(key, None)
             self._kept[key] = picture
@@ -67,28 +66,28 @@ class Prompt:
     """One request as tokens."""
 
     tokens: list[int]
-    """The tokens that stand for an image are all there."""
+    """Each image as all of its tokens."""
     images: tuple[Hashable, ...]
     new_tokens: int
-    """At most so many in the reply."""
+    """The limit of the reply."""
 
 
 @dataclass(slots=True)
 class Group:
-    """Prompts over the same images, split into what they share and what is their own."""
+    """Prompts about the same images, split into what they share and what is their own."""
 
     images: tuple[Hashable, ...]
     prefix: list[int]
     rows: list[int] = field(default_factory=list)
     """Which prompts of the batch these are."""
     own: list[list[int]] = field(default_factory=list)
-    """The tokens behind the prefix, at least one, a list for each row."""
+    """The tokens after the prefix, at least one, a list per row."""
 
 
 def share(prompts: Sequence[Prompt], image_token: int) -> list[Group]:
     """The prompts of a batch in groups that share a prefix with all their images in it.
 
-    Prompts over the same images that differ before their last image share no prefix, only the images.
+    Prompts about the same images that differ before their last image share no prefix, only the images.
     """
     alike: dict[tuple[Hashable, ...], list[int]] = {}
     for row, prompt in enumerate(prompts):
@@ -115,8 +114,8 @@ def _common(*sequences: list[int]) -> int:
 def mrope_positions(tokens: Sequence[int], grids: Sequence[tuple[int, int, int]], image_token: int) -> torch.Tensor:
     """Positions in time, height and width, (3, N), of tokens with their images, as Qwen2-VL counts them.
 
-    Text counts up by one in all three. An image of (t, h, w) patches has (t, h/2, w/2) tokens at
-    their place in it, and what follows stands behind its longer side.
+    Text counts up by one in all three. An image of (t, h, w) patches has (t, h/2, w/2) tokens at their place in it, and
+    what follows starts after its longer side.
     """
     pieces, at, start = [], 0, 0
     for time, height, width in grids:
@@ -150,9 +149,9 @@ class SharedDecoder:
         new_tokens: Sequence[int],
         on_token: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
-        """The tokens of each row's reply, in order; what stands behind a stop token means nothing.
+        """The tokens of each row's reply, in order; what follows a stop token means nothing.
 
-        `new_tokens` gives each row's most; `on_token` gets each token of the first row, as it comes.
+        `new_tokens` are the limits of the rows; `on_token` gets each token of the first row as it is chosen.
         Raises `torch.OutOfMemoryError` as torch does.
         """
         with torch.inference_mode():
@@ -170,7 +169,7 @@ class SharedDecoder:
             return self._decode(*(one.to(self._model.device) for one in padded), cache, new_tokens, on_token)
 
     def _encode(self, pictures: Sequence[ImageFeatures]) -> None:
-        """Each image that has not been encoded yet, one by one: then nothing depends on its neighbours."""
+        """Encode each new image, one by one, so that nothing depends on its neighbours."""
         vision = self._model.model.visual
         for picture in pictures:
             if picture.pixels is None:
@@ -257,16 +256,16 @@ def pad(
     key, query = torch.arange(prefix + own + new), torch.arange(own)[:, None]
     in_prefix = (key >= prefix - lengths[:, :1]) & (key < prefix)
     in_own = (key >= prefix + own - lengths[:, 1:]) & ((key <= prefix + query) | (query == own - 1))
-    # A padding token sees the prefix too, so that no row of scores is without a number; nobody sees it.
+    # A padding token sees the prefix too, so that no row of scores is empty; no token sees it.
     mask = torch.where(in_prefix | in_own, 0.0, torch.finfo(dtype).min).to(dtype)
     return tokens, positions, mask
 
 
 class PrefixCache:
-    """Keys and values of a batch, a row a question, in buffers with room for the replies."""
+    """Keys and values of a batch, one row per question, in buffers with room for the replies."""
 
     def __init__(self, rows: int, prefix: int, room: int) -> None:
-        """For prefixes of at most `prefix` tokens, and `room` tokens behind them."""
+        """For prefixes of at most `prefix` tokens, and `room` tokens after them."""
         self.length = prefix
         self._rows, self._room = rows, room
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -277,7 +276,7 @@ class PrefixCache:
             for layer in prefix.layers:
                 _, heads, _, width = layer.keys.shape
                 shape = (self._rows, heads, self.length + self._room, width)
-                # Zeros, for what a masked place holds is multiplied by zero all the same.
+                # Zeros, because masked values are still multiplied by zero.
                 self._layers.append((layer.keys.new_zeros(shape), layer.values.new_zeros(shape)))
         length = prefix.get_seq_length()
         for (keys, values), layer in zip(self._layers, prefix.layers, strict=True):
@@ -287,7 +286,7 @@ class PrefixCache:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What an attention layer calls: add the new tokens at `length`, and give all up to them."""
+        """Called by an attention layer: add the new tokens at `length`, and give all up to them."""
         all_keys, all_values = self._layers[layer]
         end = self.length + keys.shape[2]
         all_keys[:, :, self.length : end] = keys
@@ -306,9 +305,9 @@ def folded_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention whose keys are not repeated for the query heads that share them.
 
-    query (rows, heads, N, width), key and value (rows, fewer heads, M, width); gives (rows, N, heads, width). The
-    usual way under a mask copies the keys of Qwen2-VL-7B seven times at every step; here the queries of the heads
-    that share keys stand below each other instead.
+    query (rows, heads, N, width), key and value (rows, fewer heads, M, width); gives (rows, N, heads, width). With a
+    mask the usual way copies the keys of Qwen2-VL-7B seven times per step; here the queries of the heads that share
+    keys are stacked instead.
     """
     rows, heads, length, width = query.shape
     sharers = heads // key.shape[1]
@@ -323,7 +322,7 @@ def folded_attention(
 
 
 AttentionInterface.register(FOLDED, folded_attention)
-AttentionMaskInterface.register(FOLDED, sdpa_mask)  # for whoever calls the model's own `generate`
+AttentionMaskInterface.register(FOLDED, sdpa_mask)  # for the model's own `generate`
 
 
 def _causal(length: int, like: torch.Tensor) -> torch.Tensor:

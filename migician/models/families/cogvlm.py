@@ -1,10 +1,9 @@
 """CogVLM, by the code it ships: `model.build_conversation_input_ids(...)`, then `model.generate`.
 
-Source of the calls: the model card of THUDM/cogvlm-grounding-generalist-hf. It takes one image and
-refuses more, so of MIG-Bench it can only answer what is asked about one image; the published script
-pastes a question's images into one, which is not done here. Its tokenizer is another
-model's (lmsys/vicuna-7b-v1.5): put its files into a local folder with the weights. Its config.json
-names no `model_type`: say --family cogvlm.
+Source of the calls: the model card of THUDM/cogvlm-grounding-generalist-hf. It takes one image and refuses more, so it
+can only answer the questions of MIG-Bench about one image; the published script pastes several into one, which is not
+done here. Its tokenizer is that of another model (lmsys/vicuna-7b-v1.5): put its files into a local folder with the
+weights. Its config.json has no `model_type`: use --family cogvlm.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from migician.samples.sample import IMAGE_MARK
 def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     if not pictures:
         raise UserError("cogvlm needs an image")
-    # Its code puts the image in front by itself; a text has no mark for it.
+    # Its code puts the image in front; a text has no mark for it.
     texts = [turn.text.replace(IMAGE_MARK, "") for turn in turns]
     made = model.build_conversation_input_ids(
         tokenizer,

@@ -1,8 +1,8 @@
 """InternVL2, by the code it ships: `model.chat(tokenizer, pixel_values, question, generation_config, ...)`.
 
-Source of the call and of the tiles: the model card of OpenGVLab/InternVL2-8B. Each image is cut
-into at most 12 tiles of its own shape, plus the whole, and marked "Image-1: <image>"; the tiles come
-from transformers' GOT-OCR2 image processor, which is the one of its own InternVL class.
+Source of the call and of the tiles: the model card of OpenGVLab/InternVL2-8B. Each image is cut into at most 12 tiles
+of its own shape, plus the whole, and marked "Image-1: <image>"; the tiles come from transformers' GOT-OCR2 image
+processor, which its own InternVL class uses too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """MiniCPM-V 2.6, by the code it ships: `model.chat(image=None, msgs=..., tokenizer=...)`.
 
-Source of the call: the model card of openbmb/MiniCPM-V-2_6. Left to itself it samples, and without
-sampling it searches 3 beams with a penalty on repeated tokens, digits included; all three are set
-to plain greedy here. Images are cut into slices as its own config says.
+Source of the call: the model card of openbmb/MiniCPM-V-2_6. By default it samples, and without sampling it searches 3
+beams with a penalty on repeated tokens, digits included; here it is plain greedy. Images are cut into slices by its own
+config.
 """
 
 from __future__ import annotations

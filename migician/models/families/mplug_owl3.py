@@ -1,7 +1,7 @@
 """mPLUG-Owl3, by the code it ships: `model.init_processor(tokenizer)`, then `model.generate(**inputs)`.
 
-Source of the call: the model card of mPLUG/mPLUG-Owl3-7B-240728. The messages end with an empty
-reply of the assistant's, and `decode_text` makes `generate` give texts.
+Source of the call: the model card of mPLUG/mPLUG-Owl3-7B-240728. The messages end with an empty reply of the assistant,
+and `decode_text` makes `generate` give texts.
 """
 
 from __future__ import annotations

@@ -106,8 +106,7 @@ def memory_need(
     """The bytes that each of `gpus` holds at the worst moment.
 
     States follow Rajbhandari et al. (arXiv 1910.02054): with Adam in mixed precision 2 bytes a parameter, 2 a gradient,
-    12 in the optimizer, of which stage 1 splits the last, stage 2 the last two, stage 3 all; in
-    float32 4, 4 and 8.
+    12 in the optimizer, of which stage 1 splits the last, stage 2 the last two, stage 3 all; in float32 4, 4 and 8.
     """
     split = [gpus if zero.stage >= stage else 1 for stage in (3, 2, 1)]
     held = weight_bytes(learning, numbers)
