@@ -27,7 +27,7 @@ _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
 class AdapterConfig(msgspec.Struct):
-    """What is read of peft's adapter_config.json."""
+    """The fields of peft's adapter_config.json that matter here."""
 
     peft_type: str = ""
     base_model_name_or_path: str | None = None
@@ -71,16 +71,16 @@ def merge_adapter(
 ) -> Path:
     """Write the base of a LoRA adapter with the adapter merged into it to the new folder `out` and give its path.
 
-    `base` is a folder or a Hub id; without it, what the adapter says it was trained on. Sums are made in float32 and
-    rounded once to the base's own dtype; the result has the base's form, files and tokenizer. An adapter that was
-    trained on a quantised base is merged into the weights before they were quantised. `merge.json` says what it was
-    made from. The folder appears whole or not at all. Raises `Done` where `out` is this merge already, and `UserError`,
-    before anything is written, where the adapter is no plain LoRA or does not fit the base, `out` holds anything else
-    (another merge is replaced with `force`) or the disk is too small.
+    `base` is a folder or a Hub id; by default the one named in the adapter's config. Sums are made in float32 and
+    rounded once to the base's own dtype; the result has the base's shards, files and tokenizer. An adapter trained on a
+    quantised base is merged into the unquantised weights. `merge.json` records the sources. The folder appears complete
+    or not at all. Raises `Done` if `out` is this merge already, and `UserError`, before anything is written, if the
+    adapter is not a plain LoRA or does not match the base, `out` holds anything else (`force` replaces another merge)
+    or the disk is too small.
     """
     source, target = Path(adapter), Path(out)
     if not is_adapter(source):
-        raise UserError(f"{source}: not an adapter: it holds no {CONFIG}, or a whole model")
+        raise UserError(f"{source}: not an adapter: it has no {CONFIG}, or is a whole model")
     trained = read_trained(source)
     config = read_object(source / CONFIG, AdapterConfig)
     plain = config.peft_type == "LORA" and not config.use_dora and config.bias == "none" and not config.fan_in_fan_out
@@ -91,7 +91,7 @@ def merge_adapter(
         )
     reference = base or config.base_model_name_or_path
     if not reference:
-        raise UserError(f"{source / CONFIG}: does not name its base; say --base")
+        raise UserError(f"{source / CONFIG}: does not name its base; set --base")
     own = read_checkpoint(locate(reference))
     changes = _changes(trained, own)
     made = {

@@ -1,7 +1,7 @@
-"""How far a training is and how fast: from LLaMA-Factory's trainer_log.jsonl and what `migician check` found before it.
+"""The progress and speed of a training: from LLaMA-Factory's trainer_log.jsonl and the report of `migician check`.
 
-LLaMA-Factory's own speed and time left are wrong after a resume: it divides all steps, those before it too, by the
-time since. Here a speed is what two lines of one launch differ by.
+LLaMA-Factory's own speed and time left are wrong after a resume: it divides all steps, earlier ones too, by the time
+since. Here a speed is the difference between two lines of one launch.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from migician.training.check.settings.cost import peak_of
 LOG, CHECK = "trainer_log.jsonl", "check.json"
 """In the output_dir of a training; the second is what `migician check --out` wrote."""
 _WINDOW = 20
-"""Logged lines that a speed is taken over: LLaMA-Factory logs whole seconds only."""
+"""Logged lines per speed: LLaMA-Factory logs whole seconds only."""
 
 
 _Step = Annotated[int, Meta(ge=1, le=2**53)]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _LONGEST_S = 10**13
-"""More than any training takes, and no more than a time may have."""
+"""Longer than any training, and within what a timedelta can hold."""
 
 
 class LoggedStep(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class LoggedStep(msgspec.Struct, frozen=True):
     loss: float | None = None
     lr: float | None = None
     total_tokens: _Count | None = None
-    """Since the first launch, where `include_num_input_tokens_seen` is set."""
+    """Since the first launch, if `include_num_input_tokens_seen` is set."""
     launch: int = 0
     """How many launches came before this one."""
 
@@ -53,13 +53,13 @@ class LoggedStep(msgspec.Struct, frozen=True):
         """Whether the loss is no longer a number.
 
         By default (`logging_nan_inf_filter`) transformers leaves such losses out of the mean that it logs, which is
-        exactly 0 where there is nothing else.
+        exactly 0 if there are no others.
         """
         return self.loss is not None and (self.loss == 0 or not math.isfinite(self.loss))
 
     @property
     def elapsed_s(self) -> int:
-        """Seconds since the launch; raises `ValueError` where the text is no such time."""
+        """Seconds since the launch; raises `ValueError` for an invalid text."""
         days, _, clock = self.elapsed_time.rpartition(", ")
         hours, minutes, seconds = (int(part) for part in clock.split(":"))
         elapsed = (int(days.split()[0]) if days else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
@@ -70,23 +70,23 @@ class LoggedStep(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a training goes; None where it cannot be said."""
+    """The speed of a training; None for what is unknown."""
 
     steps: float
-    """Per second, as all of them."""
+    """Per second, like all of them."""
     tokens: float | None
     samples: float | None
     images: float | None
     mfu: float | None
-    """Model FLOPs utilisation, 0..1: what the samples need over what the GPUs could do; recomputation not counted."""
+    """Model FLOPs utilisation, 0..1: operations of the samples over the peak of the GPUs, without recomputation."""
     left_s: float
 
 
 def read_log(output_dir: str | Path) -> list[LoggedStep]:
     """The logged steps with a loss, in order, each once.
 
-    A training that was killed and resumed logs some steps twice: the later ones hold, so that the log is that of a
-    run never stopped. A last line that is half-written is left out. Empty where there is no log yet.
+    A training that was killed and resumed logs some steps twice: the later ones count, so that the log is that of an
+    uninterrupted run. Half-written lines are left out. Empty if there is no log yet.
     Raises `UserError` for a log that cannot be read.
     """
     file = Path(output_dir) / LOG
@@ -103,7 +103,7 @@ def read_log(output_dir: str | Path) -> list[LoggedStep]:
             line = msgspec.convert(json.loads(text), LoggedStep)  # msgspec's own JSON knows no NaN
             elapsed = line.elapsed_s
         except (*NOT_JSON, ValueError):
-            # Of a run that was killed while it wrote, this may be any line that a launch ended with.
+            # A run that was killed while writing may leave such a line at the end of any launch.
             continue
         if line.loss is None:
             continue
@@ -117,7 +117,7 @@ def read_log(output_dir: str | Path) -> list[LoggedStep]:
 
 
 def diverged_at(lines: Sequence[LoggedStep]) -> int | None:
-    """The first logged step from which on no loss is a number; None where the last one is."""
+    """The first logged step after which no loss is a number; None if the last one is."""
     first = None
     for line in reversed(lines):
         if not line.diverged:
@@ -127,7 +127,7 @@ def diverged_at(lines: Sequence[LoggedStep]) -> int | None:
 
 
 def read_check(output_dir: str | Path) -> TrainingCost | None:
-    """What `migician check` found this training to take; None where it was not kept."""
+    """What the training takes, by `migician check`; None if its report was not kept."""
     file = Path(output_dir) / CHECK
     if not file.exists():
         return None
@@ -139,10 +139,10 @@ class _Checked(msgspec.Struct):
 
 
 def is_held(output_dir: str | Path) -> bool:
-    """Whether what scripts/stage.sh or scripts/quickstart.sh started still runs in it: either locks a file there.
+    """Whether a training started by scripts/stage.sh or scripts/quickstart.sh still runs in it: both lock a file there.
 
-    Disks without locks do not show it, and some not to another machine: a free lock says something only where it was
-    seen held.
+    Some disks have no locks, or do not show them to other machines: a free lock only means something if it was held
+    before.
     """
     import fcntl  # late: Windows has none
 
@@ -159,10 +159,9 @@ def is_held(output_dir: str | Path) -> bool:
 
 
 def pace(lines: list[LoggedStep], training: TrainingCost | None = None) -> Pace | None:
-    """How fast the last lines went; None for fewer than two of one launch, a second apart.
+    """The speed of the last lines; None for fewer than two of one launch, at least a second apart.
 
-    Tokens are those that were counted, where they were; samples, images and MFU need `training`. Its means stand for
-    the samples of these lines.
+    Tokens are as counted by the trainer, if they were; samples, images and MFU need `training`, and use its means.
     """
     recent = [line for line in lines[-_WINDOW:] if line.launch == lines[-1].launch]
     if len(recent) < 2 or recent[-1].elapsed_s == recent[0].elapsed_s:
@@ -183,7 +182,7 @@ def pace(lines: list[LoggedStep], training: TrainingCost | None = None) -> Pace 
 
 
 def progress_line(lines: list[LoggedStep], training: TrainingCost | None = None) -> str:
-    """Where a training is, in a line; empty where nothing is logged yet."""
+    """The progress of a training in one line; empty if nothing is logged yet."""
     if not lines:
         return ""
     last, since = lines[-1], diverged_at(lines)

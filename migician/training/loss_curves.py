@@ -1,4 +1,4 @@
-"""The losses of trainings as a picture: each as logged and smoothed, one panel a training."""
+"""The losses of trainings as a picture: as logged and smoothed, one panel per training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SPAN = 0.01
-"""Of a whole training: after so many steps a loss counts half in the smoothed one."""
+"""Share of a training after which a loss counts half in the smoothed one."""
 _COLOURS = 64
 
 
 def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list[float]:
-    """An exponential mean that forgets with the steps gone, not with the lines logged; `span` in steps.
+    """An exponential mean that decays with steps, not with logged lines; `span` is its half-life in steps.
 
-    The start is not drawn to zero: the mean is over what there is so far.
+    The start is not biased to zero: the mean is over the values so far.
 
     >>> smoothed([1, 2, 3], [4.0, 4.0, 4.0], 10)
     [4.0, 4.0, 4.0]
@@ -38,10 +38,10 @@ def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list
 
 
 def loss_curves(logs: Mapping[str, Sequence[LoggedStep]]) -> bytes:
-    """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the order given.
+    """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the given order.
 
-    Where a training resumed after a stop, a thin line stands; from where on no loss is a number, the panel is shaded
-    and says so. Raises `UserError` for a log without a loss.
+    A thin line marks where a training resumed; after a divergence the panel is shaded and says so. Raises `UserError`
+    for a log without a loss.
     """
     for name, lines in logs.items():
         if not lines:

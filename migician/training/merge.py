@@ -27,9 +27,8 @@ from migician.training.checkpoint_forms import (
 if TYPE_CHECKING:
     import torch
 
-# Elements averaged at a time: 4 MB as float32, which a core's caches mostly hold. The memory of a merge is a handful of
-# such pieces, however large the model and its largest tensor.
 PIECE = 1024 * 1024
+"""Elements at a time: 4 MB as float32, which mostly fits a core's caches. A merge needs the memory of a few pieces."""
 _THREADS = 4
 """At most; they read, average and write pieces in any order, each at its own place."""
 
@@ -49,7 +48,7 @@ COMPANIONS = (
     "video_preprocessor_config.json",
     "processor_config.json",
 )
-"""What is copied from A. The list is closed, so no trainer or optimizer state slips in."""
+"""What is copied from A. The list is closed, so that no trainer or optimizer state is copied."""
 
 TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -65,18 +64,18 @@ def merge(
 ) -> Path:
     """Write the weighted average of two or more checkpoints to the new folder `out` and give its path.
 
-    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1. Without them
-    all weigh the same: of two, the average the paper ends with (stage 1 and stage 2; arXiv 2501.05767). Sums are made
-    in float32 (float64 where the tensors are float32) and rounded once to the tensors' own dtype; tensors that are not
-    floating point must be equal. Checkpoints are folders or Hub ids, in one file or several, cut alike or not; the
-    result is cut like the first, and takes tokenizer, processor and other small files from it. `merge.json` in it says
-    what it was made from. Versions of transformers name tensors and settings otherwise: the result has the form of the
-    first, and what others call otherwise is said in `merge.json`, and to `on_renamed`.
+    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1. By default they
+    are equal: for two, the average that the paper ends with (stage 1 and stage 2; arXiv 2501.05767). Sums are made in
+    float32 (float64 for float32 tensors) and rounded once to the tensors' own dtype; tensors that are not floating
+    point must be equal. Checkpoints are folders or Hub ids, with any shards; the result has the shards, tokenizer,
+    processor and other small files of the first. `merge.json` in it records its sources. Versions of transformers use
+    different names for tensors and settings: the result has those of the first; renames are recorded in `merge.json`
+    and passed to `on_renamed`.
 
-    `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
-    appears whole or not at all. Raises `Done` where `out` is this average already, and `UserError`, before anything is
-    written, where the checkpoints do not fit together, `out` holds anything else (another merge is replaced with
-    `force`) or the disk is too small; and naming the tensor where a value is not finite.
+    `on_progress` gets (bytes written, bytes in all) after every piece. The folder appears complete or not at all.
+    Raises `Done` if `out` is this average already, and `UserError`, before anything is written, if the checkpoints do
+    not match, `out` holds anything else (`force` replaces another merge) or the disk is too small; later if a value is
+    not finite, naming the tensor.
     """
     shares = _shares(len(checkpoints), weights)
     target = Path(out)
@@ -86,7 +85,7 @@ def merge(
     for fault in (fault for one in (first, *read) for fault in tied_faults(one)):
         raise UserError(fault)
     for one in read:
-        other, told = as_named(one, first)
+        other, renames = as_named(one, first)
         problems = differences(first, other)
         if problems:
             shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
@@ -95,13 +94,13 @@ def merge(
                 "trained from one base, with its tokenizer"
             )
         others.append(other)
-        renamed += told
+        renamed += renames
     sources = [
         {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
         for one, share in zip([first, *read], shares, strict=True)
     ]
     if any(one.folder.resolve() == target.resolve() for one in (first, *read)):
-        raise UserError(f"{target}: is one of the checkpoints to be averaged; choose another folder")
+        raise UserError(f"{target}: is one of the checkpoints to average; choose another folder")
     made = {"formula": "sum of weight * checkpoint", "checkpoints": sources}
     with making(target, made, force=force, mark="merge.json") as folder:
         check_space(folder, first.n_bytes)
@@ -109,7 +108,7 @@ def merge(
         if is_tied_in_part(first):
             config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
             (folder / "config.json").write_text(config + "\n", encoding="utf-8")
-            renamed.append(f"tie_word_embeddings of {first.folder} is said where transformers 5 looks for it")
+            renamed.append(f"tie_word_embeddings of {first.folder} is set where transformers 5 looks for it")
         content = json.dumps(made | {"renamed": renamed}, indent=2)
         (folder / "merge.json").write_text(content + "\n", encoding="utf-8")
     for line in renamed:
@@ -119,7 +118,7 @@ def merge(
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     if count < 2:
-        raise UserError(f"{count} checkpoint: an average needs two or more")
+        raise UserError(f"an average needs two checkpoints or more, not {count}")
     shares = [1 / count] * count if weights is None else list(weights)
     if len(shares) != count:
         raise UserError(f"{len(shares)} weights for {count} checkpoints: give one for each")
@@ -131,7 +130,7 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
 
 
 def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
-    """What keeps two checkpoints from being averaged: tensors, config and tokenizer; empty if nothing does."""
+    """Why two checkpoints cannot be averaged: tensors, config and tokenizer; empty if they can."""
     found = [f"tensor {name} is only in A" for name in sorted(a.tensors.keys() - b.tensors.keys())]
     found += [f"tensor {name} is only in B" for name in sorted(b.tensors.keys() - a.tensors.keys())]
     for name, one in sorted(a.tensors.items()):
@@ -146,7 +145,7 @@ def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Raise `UserError` where the disk of `folder` cannot take a model of so many bytes."""
+    """Raise `UserError` if the disk of `folder` has no room for a model of `n_bytes`."""
     free, needed = shutil.disk_usage(folder).free, int(n_bytes * 1.01) + 64 * 1024 * 1024
     if free < needed:
         raise UserError(f"{folder.parent}: {free / 1e9:.1f} GB free, the merged model needs {needed / 1e9:.1f} GB")

@@ -1,4 +1,4 @@
-"""Score the checkpoints of a training on a fixed slice of a benchmark, in processes of their own, as they appear."""
+"""Score the checkpoints of a training on a fixed slice of a benchmark as they appear, each in its own process."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _FINISHED = "train_results.json"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that a training left."""
+    """A model saved by a training."""
 
     folder: Path
     name: str
-    """`checkpoint-N`, or `final` for what the output folder itself holds at the end."""
+    """`checkpoint-N`, or `final` for the model in the output folder itself."""
     step: int
 
 
 def candidates(output_dir: str | Path) -> list[Candidate]:
-    """The whole checkpoints of a training, oldest first, and at the end its result.
+    """The complete checkpoints of a training, oldest first, and at the end its result.
 
-    One that is still being written is not among them: what LLaMA-Factory saves last, the processor, is there in each.
+    One that is still being written is left out: each has the processor, which LLaMA-Factory saves last.
     """
     folder = Path(output_dir)
     found = [
@@ -58,9 +58,9 @@ def _has_processor(folder: Path) -> bool:
 
 
 def is_finished(output_dir: str | Path) -> bool:
-    """Whether a training is done, so that no more checkpoints come.
+    """Whether a training is finished, so that no more checkpoints come.
 
-    One that was extended has its earlier end's files still, and checkpoints or logged steps beyond them.
+    One that was extended still has the files of its earlier end, and later checkpoints or logged steps.
     """
     folder = Path(output_dir)
     if not is_file(folder / _FINISHED):
@@ -73,7 +73,7 @@ def is_finished(output_dir: str | Path) -> bool:
 
 
 def eval_command(candidate: Candidate, out: Path, options: Sequence[str]) -> list[str]:
-    """What scores one checkpoint: `migician eval mig-bench` with `options`, into a folder of its name in `out`."""
+    """The command that scores a checkpoint: `migician eval mig-bench` with `options`, into its folder in `out`."""
     words = [sys.executable, "-m", "migician.cli", "eval", "mig-bench", "--model", str(candidate.folder)]
     return [*words, "--out", str(out / candidate.name), *options]
 
@@ -86,11 +86,11 @@ def score_new(
     run: Callable[[list[str]], int] = subprocess.call,
     before: int | None = None,
 ) -> list[str]:
-    """Score each whole checkpoint without a report in `out`, those in `skip` left out; gives the names that failed.
+    """Score each complete checkpoint that has no report in `out` and is not in `skip`; gives the names that failed.
 
-    With `before` only those of earlier steps. A report of other weights, such as of a result that was trained further
-    since, is moved aside. After each score, table and curve in `out` are written again. `run` is given a command and
-    gives its status.
+    With `before` only those of earlier steps. A report about other weights, such as a result that was trained further
+    since, is moved aside. Table and curve in `out` are written again after each score. `run` runs a command and gives
+    its status.
     """
     wanted = [one for one in candidates(output_dir) if one.name not in skip and (before is None or one.step < before)]
     for one in wanted:
@@ -108,7 +108,7 @@ def score_new(
 
 
 def _score(one: Candidate, out: Path, options: Sequence[str], run: Callable[[list[str]], int]) -> int:
-    """The status of the evaluation; an adapter is merged into its base first, in a folder that goes afterwards."""
+    """The status of the evaluation; an adapter is first merged into its base, in a temporary folder."""
     if not is_adapter(one.folder):
         return run(eval_command(one, out, options))
     whole = out / f".{one.name}.model"
@@ -124,7 +124,7 @@ def _kept(one: Candidate, out: Path) -> Path:
 
 
 def _weights(folder: Path) -> str:
-    """The fingerprint of what was trained; empty while it cannot be read."""
+    """The fingerprint of the trained weights; empty while they cannot be read."""
     try:
         return read_trained(folder).fingerprint()
     except UserError:
@@ -132,7 +132,7 @@ def _weights(folder: Path) -> str:
 
 
 def _move_older(one: Candidate, out: Path) -> None:
-    """Move a report aside that is of other weights than those of the candidate now."""
+    """Move a report aside if it is about other weights than the candidate has now."""
     if not is_file(out / one.name / "report.json"):
         return
     if _kept(one, out).is_file():
@@ -147,9 +147,9 @@ def _move_older(one: Candidate, out: Path) -> None:
 
 
 def write_curve(output_dir: Path, out: Path) -> None:
-    """`checkpoints.csv` and `checkpoints.png` in `out`, from the reports that are there.
+    """Write `checkpoints.csv` and `checkpoints.png` in `out` from the reports there.
 
-    Raises `UserError` where they were not made from the same questions.
+    Raises `UserError` if they were not made from the same questions.
     """
     scored = [
         (one, read_report(out / one.name)) for one in _known(output_dir, out) if is_file(out / one.name / "report.json")
@@ -162,7 +162,7 @@ def write_curve(output_dir: Path, out: Path) -> None:
             differ = ", ".join(f"{said} ({name})" for name, said in words.items())
             raise UserError(
                 f"{out / one.name}: another {what} than {scored[0][0].name}: {differ}. Checkpoints are compared on the "
-                "same questions, asked and scored alike; give another --out"
+                "same questions, asked and scored the same way; set another --out"
             )
     metric = headline_metric(first["average"])
     tasks = list(first["per_task"])
@@ -180,7 +180,7 @@ def write_curve(output_dir: Path, out: Path) -> None:
 
 
 def _known(output_dir: Path, out: Path) -> list[Candidate]:
-    """The checkpoints that were scored, those too that the training has removed since."""
+    """The checkpoints that were scored, including those that the training has removed since."""
     there = {one.name: one for one in candidates(output_dir)}
     for folder in out.glob("checkpoint-*"):
         step = folder.name.removeprefix("checkpoint-")

@@ -154,7 +154,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         raise LocalEntryNotFoundError("cannot reach the Hub\nmore lines")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(UserError, match="nobody/nothing: no such local folder, and the Hub answers: .*cannot reach") as caught:
+    with pytest.raises(UserError, match="nobody/nothing: no such local folder, and the Hub answers: cannot") as caught:
         load_model("nobody/nothing")
     assert "\n" not in str(caught.value)
 
