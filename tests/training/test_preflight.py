@@ -141,7 +141,7 @@ def test_twelve_faults_are_found_in_one_run(stage: dict[str, Any]) -> None:
     ("change", "kind", "says"),
     [
         ({"deepspeed": "none.json"}, "setting_path", "none.json"),
-        ({"model_name_or_path": "./elsewhere"}, "setting_path", "run the stage before"),
+        ({"model_name_or_path": "./elsewhere"}, "setting_path", "run the previous stage"),
         ({"dataset_dir": "nowhere"}, "setting_path", "nowhere/dataset_info.json"),
         ({"learning_rate": 0}, "setting_value", "learning_rate"),
         ({"neat_packing": True, "per_device_train_batch_size": 2}, "setting_value", "neat_packing takes 1"),

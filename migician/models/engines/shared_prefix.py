@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -78,9 +78,9 @@ class Group:
 
     images: tuple[Hashable, ...]
     prefix: list[int]
-    rows: list[int] = field(default_factory=list)
+    rows: list[int]
     """Which prompts of the batch these are."""
-    own: list[list[int]] = field(default_factory=list)
+    own: list[list[int]]
     """The tokens after the prefix, at least one, a list per row."""
 
 
@@ -187,7 +187,10 @@ class SharedDecoder:
         embedded = self._model.get_input_embeddings()(ids)
         if features:
             embedded[ids == self._image_token] = torch.cat(features).to(device, embedded.dtype)
-        mask = _causal(len(tokens), embedded) if self._explicit_masks else None
+        mask = None
+        if self._explicit_masks:
+            shape = (1, 1, len(tokens), len(tokens))
+            mask = torch.full(shape, torch.finfo(embedded.dtype).min).triu(1).to(embedded)
         cache = DynamicCache(config=self._model.config.text_config)
         self._model.model.language_model(
             inputs_embeds=embedded,
@@ -323,7 +326,3 @@ def folded_attention(
 
 AttentionInterface.register(FOLDED, folded_attention)
 AttentionMaskInterface.register(FOLDED, sdpa_mask)  # for the model's own `generate`
-
-
-def _causal(length: int, like: torch.Tensor) -> torch.Tensor:
-    return torch.full((1, 1, length, length), torch.finfo(like.dtype).min).triu(1).to(like)

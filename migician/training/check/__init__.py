@@ -1,4 +1,4 @@
-"""`migician check`: all that is wrong with a dataset or a training YAML, before a GPU-hour is spent on it.
+"""`migician check`: everything wrong with a dataset or a training YAML, before it costs a GPU-hour.
 
     data/      one pass over the records and images of a dataset
     settings/  the keys of a training YAML, and what the training will take

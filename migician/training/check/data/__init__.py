@@ -89,7 +89,7 @@ def check_inputs(
 
 
 def _by_file(read: ReadSamples, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
-    """The tokens of every record of each file; those of a record that an earlier file has are not known here."""
+    """The tokens of every record of each file; unknown for one that an earlier file has."""
     of, at = np.frombuffer(read.file_of, np.uint32), np.frombuffer(read.record_of, np.uint64).astype(np.int64)
     ends = np.searchsorted(of, np.arange(len(read.counts) + 1))
     for (records, _), start, end in zip(read.counts, ends[:-1], ends[1:], strict=True):
@@ -109,7 +109,7 @@ def _leaks(options: CheckOptions) -> Leaks:
 def _images(
     read: ReadSamples, media_dir: Path, options: CheckOptions, leaks: Leaks, findings: Findings
 ) -> tuple[NDArray[np.int64], ImageCount]:
-    """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
+    """Look at every image; gives (width, height) by number, shape (images, 2), 0 if unknown."""
     names = list(read.image_numbers)
     sizes = np.zeros((len(names), 2), np.int64)
     inside = []
@@ -171,7 +171,7 @@ def _image_faults(name: str, look: ImageLook, resize: Resize) -> Iterator[tuple[
 def _shown_leaks(
     read: ReadSamples, media_dir: Path, names: list[str], prints: dict[int, int], leaks: Leaks, findings: Findings
 ) -> None:
-    """Find images of the benchmark by what they show, those that their names gave away left out."""
+    """Find images of the benchmark by content, without those already found by name."""
     numbers = [number for number in prints if not leaks.of(names[number])]
     near = leaks.near(np.array([prints[number] for number in numbers], np.uint64))
     for position, candidates in near.items():
@@ -184,13 +184,13 @@ def _shown_leaks(
 def _lengths(
     read: ReadSamples, sizes: NDArray[np.int64], exact: bool, options: CheckOptions, findings: Findings
 ) -> tuple[NDArray[np.int64], Lengths | None]:
-    """Tokens of every sample, and what there is to say of those whose images all have a size."""
+    """(tokens of every sample, statistics of those whose images all have a size)."""
     if not read.samples:
         return np.empty(0, np.int64), None
     of_image = np.array([_tokens(width, height, options.resize) for width, height in sizes.tolist()], np.int64)
     used = of_image[np.frombuffer(read.images_of, np.uint32)] if len(read.images_of) else np.empty(0, np.int64)
     ends = np.frombuffer(read.image_ends, np.uint64).astype(np.int64)
-    # A text holds one token of each image already.
+    # A text has one token of each image already.
     in_images = np.diff(np.concatenate([[0], np.cumsum(used - 1)])[np.concatenate([[0], ends])])
     unknown = np.diff(np.concatenate([[0], np.cumsum(used == 0)])[np.concatenate([[0], ends])])
     totals = np.frombuffer(read.text_tokens, np.uint32).astype(np.int64) + in_images
@@ -224,7 +224,7 @@ def _lengths(
 
 
 def _tokens(width: int, height: int, resize: Resize) -> int:
-    """Of one image, 0 where it has no size or LLaMA-Factory could not scale it."""
+    """Of one image; 0 if it has no size or LLaMA-Factory could not scale it."""
     if not (width and height):
         return 0
     try:

@@ -1,4 +1,4 @@
-"""Every image a dataset names, looked at once, by several processes."""
+"""Every image of a dataset, looked at once, by several processes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class ImageLook:
-    """What one image is."""
+    """What was found in one image file."""
 
     fault: str = ""
-    """A key of `findings.KINDS`; empty for a sound image."""
+    """A key of `findings.KINDS`; empty for a valid image."""
     value: str = ""
     width: int = 0
     height: int = 0
-    """In pixels as a trainer reads them; 0 where they could not be read."""
+    """In pixels as a trainer reads them; 0 if unknown."""
     rotation: int = 1
     """EXIF's; 1 is upright."""
     apart: str = ""
-    """Why an evaluation sees other pixels than a trainer, a key of `findings.KINDS`; empty where it does not."""
+    """Why evaluation sees other pixels than a trainer, a key of `findings.KINDS`; empty if it does not."""
     fingerprint: int | None = None
 
 
@@ -47,7 +47,7 @@ def look(path: Path, *, quick: bool = False, fingerprints: bool = False) -> Imag
         if (found := status(path)) is None:
             return ImageLook("missing")
         if not stat.S_ISREG(found.st_mode):  # opening a pipe waits for its other end
-            return ImageLook("unreadable", "no file")
+            return ImageLook("unreadable", "not a file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
@@ -68,11 +68,11 @@ def _opened(path: Path, picture: Image.Image, quick: bool, fingerprints: bool) -
         return ImageLook("bomb", f"{width} x {height} pixels", width, height)
     rotation = orientation(picture)
     if quick:
-        # Of a TIFF only its pixels tell, which Pillow turns.
+        # Pillow rotates a TIFF, so only its pixels would show a difference.
         return ImageLook("", "", width, height, rotation, ROTATED if rotation != 1 and picture.format != "TIFF" else "")
     try:
         apart = seen_apart(path, picture)
-        # The whole file is decoded, a JPEG in grey and small: that notices the same faults in half the time.
+        # The whole file is decoded, a JPEG in grey and small, which finds the same faults in half the time.
         prepare(picture)
         picture.load()
         taken = fingerprint(picture) if fingerprints else None
@@ -84,9 +84,9 @@ def _opened(path: Path, picture: Image.Image, quick: bool, fingerprints: bool) -
 def look_at_all(
     root: Path, names: Sequence[str], workers: int, *, quick: bool = False, fingerprints: bool = False
 ) -> Iterator[ImageLook]:
-    """A look at each of `names` below `root`, in order, by `workers` processes; 1 is this one alone.
+    """A look at each of `names` in `root`, in order, by `workers` processes; 1 is this process.
 
-    Raises `UserError` where the system kills a worker.
+    Raises `UserError` if the system kills a worker.
     """
     batches = (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
     work = partial(_look_at, root, quick, fingerprints)

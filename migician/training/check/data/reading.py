@@ -1,7 +1,6 @@
-"""One pass over the files of samples: the faults of each record, and what the later passes need of it.
+"""One pass over the files of samples: the faults of each record, and what later passes need of it.
 
-What is kept of a record is some forty bytes, and of an image its name, so that a million samples
-are checked in some hundred MB.
+Of a record about forty bytes are kept, and of an image its name, so a million samples take some hundred MB.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from migician.training.check.findings import Findings, Place
 
 _BATCH = 512
 _KNOWN_BY = 1000
-"""Records by which `datasets` knows what a column holds, when LLaMA-Factory maps them."""
+"""Records from which `datasets` infers the type of a column when LLaMA-Factory maps them."""
 _64_BITS = (1 << 64) - 1
 _BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
 
 
 @dataclass(slots=True)
 class ReadSamples:
-    """All records of all files, in order; a record that an earlier file has too is counted there only."""
+    """All records of all files, in order; one that an earlier file has too is only counted there."""
 
     files: list[Path] = field(default_factory=list)
     counts: list[tuple[int, int]] = field(default_factory=list)
-    """(records, of which an earlier file has the same) by file."""
+    """(records, those among them that an earlier file has too) by file."""
     image_numbers: dict[str, int] = field(default_factory=dict)
     """Number of each image by its name, in order of first use."""
     first_use: array[int] = field(default_factory=lambda: array("Q"))
@@ -55,17 +54,17 @@ class ReadSamples:
     images_of: array[int] = field(default_factory=lambda: array("I"))
     """Numbers of the images of all samples, one after the other."""
     image_ends: array[int] = field(default_factory=lambda: array("Q"))
-    """Where those of each sample end in `images_of`."""
+    """The end of each sample's images in `images_of`."""
     copying: dict[str, Copying] = field(default_factory=dict)
-    """By source: answers in other images than a box that their question gives."""
+    """By source: answers in another image than the box in their question."""
 
     @property
     def samples(self) -> int:
-        """How many were read, each once."""
+        """Number of samples, each counted once."""
         return len(self.file_of)
 
     def place(self, sample: int, value: str = "") -> Place:
-        """Where a sample stands; its id is read from the file again."""
+        """The place of a sample; its id is read from the file again."""
         file, offset = self.files[self.file_of[sample]], self.byte_of[sample]
         return Place(str(file), self.record_of[sample], offset, _id_at(file, offset), value)
 
@@ -80,10 +79,10 @@ def _id_at(file: Path, offset: int) -> str | int | None:
 
 
 class Reader:
-    """Reads files of samples one after the other; what it has read is in `read`."""
+    """Reads files of samples one after the other into `read`."""
 
     def __init__(self, findings: Findings, text_tokens: TextTokens, parts: int = 1) -> None:
-        """`parts` is in how many a file's records are prepared: LLaMA-Factory's `preprocessing_num_workers`."""
+        """A file's records are prepared in `parts`: LLaMA-Factory's `preprocessing_num_workers`."""
         self.read = ReadSamples()
         self._parts = max(parts, 1)
         self._findings = findings
@@ -93,7 +92,7 @@ class Reader:
         self._earlier: dict[str, NDArray[np.uint64]] = {}
 
     def add(self, samples: Samples) -> None:
-        """Read one file; what is wrong with it is found."""
+        """Read one file and find what is wrong with it."""
         file = samples.file
         self.read.files.append(file)
         self._layout = LayoutReader(samples.layout)
@@ -104,7 +103,7 @@ class Reader:
             own = [hash(content) & _64_BITS for _, content in batch]
             known = self._known(np.array(own, np.uint64), earlier)
             shared += sum(known)
-            # A record that is shared is known by its bytes, any other by what it shows and says.
+            # A shared record is compared by its bytes, any other by its images and turns.
             kept = self._take(file, len(hashes), batch, known)
             for position, one in enumerate(own):
                 content, identity = kept.get(position, (one, 0))
@@ -127,7 +126,7 @@ class Reader:
         self._earlier[repr(samples.layout)] = np.sort(np.concatenate([earlier, np.frombuffer(hashes, np.uint64)]))
 
     def _columns(self, layout: Layout, file: Path, has_images: bool, shared: int) -> None:
-        """What the entry of a file promises and its records do not keep."""
+        """Find where the records of a file do not match its entry."""
         if not layout.images and has_images:
             value = "its entry names no column of images, and its samples have some"
             self._findings.in_file("info", file, value)
@@ -136,7 +135,7 @@ class Reader:
             self._findings.in_file("info", file, value)
 
     def _late_images(self, file: Path, records: int) -> None:
-        """Find the first image of each part of a file, where it comes so late that LLaMA-Factory counts on none."""
+        """Find the first image of each part of a file, if it comes so late that LLaMA-Factory expects none."""
         read = self.read
         first = bisect.bisect_left(read.file_of, len(read.files) - 1)
         counts = np.diff(np.frombuffer(read.image_ends, np.uint64).astype(np.int64), prepend=0)[first:]
@@ -151,7 +150,7 @@ class Reader:
                 self._findings.add("late_images", functools.partial(read.place, first + int(having[at])))
 
     def _records(self, file: Path) -> Iterator[tuple[int, bytes]]:
-        """The records, up to where the file breaks."""
+        """The records, up to where the file is damaged."""
         total = file.stat().st_size >> 20
         with progress_bar(f"reading {file.name}, MiB") as report:
             try:
@@ -172,7 +171,7 @@ class Reader:
     def _take(
         self, file: Path, first: int, batch: list[tuple[int, bytes]], known: list[bool]
     ) -> dict[int, tuple[int, int]]:
-        """Check the records that are new; gives (hash of content, hash of id) by position in `batch`."""
+        """Check the new records; gives (hash of content, hash of id) by position in `batch`."""
         kept: dict[int, tuple[int, int]] = {}
         texts = []
         for position, (offset, content) in enumerate(batch):
@@ -215,7 +214,7 @@ class Reader:
         read.byte_of.append(offset)
 
     def _repeats(self, kind: str, file: Path, hashes: array[int], offsets: array[int]) -> None:
-        """Find what has the same hash as an earlier record of the file; 0 is none."""
+        """Find records with the same hash as an earlier one of the file; 0 means no hash."""
         values = np.frombuffer(hashes, np.uint64)
         order = np.argsort(values, kind="stable")
         same = (values[order][1:] == values[order][:-1]) & (values[order][1:] != 0)
@@ -234,8 +233,8 @@ def _batches(found: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, byt
 
 
 def _bad_place(file: Path, number: int, offset: int, content: bytes, error: Exception) -> Place:
-    """Where a record cannot be read, to the byte where the decoder says so."""
-    told = _BYTE_OF_ERROR.search(str(error))
-    byte = offset + int(told[1]) if told else offset
+    """The place of an unreadable record, to the byte if the decoder gives it."""
+    found = _BYTE_OF_ERROR.search(str(error))
+    byte = offset + int(found[1]) if found else offset
     start = content[:60].decode(errors="replace")
     return Place(str(file), number, byte, value=f"{_BYTE_OF_ERROR.sub('', str(error)).strip()}: {start}")

@@ -9,26 +9,26 @@ from migician.boxtext import BOX_END, BOX_START, parse_boxes
 from migician.samples.layouts import ANSWERING, Record
 from migician.samples.sample import IMAGE_MARK
 
-# LLaMA-Factory takes these for media of the sample, wherever they stand.
+# LLaMA-Factory counts these as media of the sample, anywhere in a text.
 _MEDIA = re.compile(r"<video>|<audio>")
 _SPECIAL = re.compile(r"<\|(?:im_start|im_end|endoftext|(?:vision|quad)_(?:start|end)|(?:vision|image|video)_pad)\|>")
 
-# How questions show the wanted form: no boxes. The second is the published prompt, with its slip.
+# How questions show the box format; these are not boxes. The second is the published prompt, with its typo.
 _HINT = f"{BOX_START}(x1,y1),(x2,y2){BOX_END}"
 _SLIP = f"{BOX_START}(x1,y1),(x2,y2){BOX_START}"
 
 _TOKEN = re.compile(r"<\|(box|object_ref)_(start|end)\|>")
-# What nearly all boxes are; anything else goes to the parser, which knows what is wrong with it.
+# Nearly all boxes; anything else goes to the parser, which says what is wrong with it.
 _PLAIN = re.compile(r"\(([0-9]{1,4}),([0-9]{1,4})\),\(([0-9]{1,4}),([0-9]{1,4})\)")
 
 
 def sample_faults(record: Record) -> Iterator[tuple[str, str]]:
-    """(kind, value) of all that is wrong with the structure of a sample; see `findings.KINDS`."""
+    """(kind, value) of everything wrong with the structure of a sample; see `findings.KINDS`."""
     if record.id is None or record.id == "":
         yield "id_missing", ""
     turns = record.conversations
     if record.roles_fit:
-        # What is skipped for its roles is not looked at any further, by LLaMA-Factory either.
+        # LLaMA-Factory skips a sample with wrong roles, so nothing else matters.
         yield from _mark_faults(record)
     else:
         yield "roles", ", ".join(turn.from_ for turn in turns) or "no turns"

@@ -28,11 +28,11 @@ from migician.training.check.data import check_inputs
 from migician.training.check.findings import Findings
 from migician.training.check.options import CheckOptions
 from migician.training.check.report import CheckReport
-from migician.training.check.settings.cost import checkpoint_faults, cost_of, memory_fault
+from migician.training.check.settings.cost import cost_faults, cost_of
 from migician.training.check.settings.counting import DatasetRows, count
-from migician.training.check.settings.faults import Fault, setting_faults, streaming_faults
+from migician.training.check.settings.faults import setting_faults, streaming_faults
 from migician.training.check.settings.parsing import parse_settings
-from migician.training.check.settings.training_yaml import TrainingSettings
+from migician.training.check.settings.training_yaml import Fault, TrainingSettings
 
 
 def check_training(file: Path, options: CheckOptions) -> CheckReport:
@@ -68,14 +68,13 @@ def check_training(file: Path, options: CheckOptions) -> CheckReport:
     counts = count(settings, known[:n], known[n:], options.cluster.gpus)
     cost = cost_of(settings, report.lengths, counts, options.cluster)
     find(streaming_faults(settings, report.images.distinct))
-    find(memory_fault(cost))
-    find(checkpoint_faults(settings, cost))
+    find(cost_faults(settings, cost))
     report.training, report.findings = cost, findings.listed()
     return report
 
 
 def _resize(settings: TrainingSettings, given: Resize) -> Resize:
-    """How images are scaled: by the YAML, then by the checkpoint's own processor where it is here."""
+    """How images are scaled: by the YAML, then by the checkpoint's own processor if it is here."""
     limits = int(settings.number("image_max_pixels")), int(settings.number("image_min_pixels"))
     try:
         fewest, most = processor_pixels(settings.path("model_name_or_path"))
@@ -85,7 +84,7 @@ def _resize(settings: TrainingSettings, given: Resize) -> Resize:
 
 
 def _tokenizer(model: Path, file: Path, findings: Findings) -> Path | None:
-    """The folder of the model if it has a tokenizer; what is wrong with that is found."""
+    """The folder of the model if it has a valid tokenizer; a damaged one is found."""
     if not is_file(model / "tokenizer.json"):
         return None
     try:

@@ -21,28 +21,28 @@ from migician.training.check.settings.memory import (
     smallest_fit,
     weight_bytes,
 )
-from migician.training.check.settings.training_yaml import TrainingSettings
+from migician.training.check.settings.training_yaml import Fault, TrainingSettings
 from migician.training.merge import COMPANIONS
 
 QWEN2_VL_7B = ModelShape(3584, 28, 18944, 28, 4, 152064, False, 1280, 32, 5120)
-"""Of Qwen/Qwen2-VL-7B-Instruct; taken where the checkpoint is not here and its name does not say otherwise."""
+"""Of Qwen/Qwen2-VL-7B-Instruct; assumed if the checkpoint is not here, unless its name says otherwise."""
 QWEN2_VL_2B = ModelShape(1536, 28, 8960, 12, 2, 151936, True, 1280, 32, 5120)
 """Of Qwen/Qwen2-VL-2B-Instruct."""
 AUTHORS_RATE = 0.69
-"""Samples a second and A100, from the authors' 50 hours for a million samples on 8 of them."""
+"""Samples per second and A100, from the authors' 50 hours for a million samples on 8 of them."""
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
-"""Dense bfloat16, by the maker's data sheets (H100 and H200: SXM)."""
+"""Dense bfloat16, by NVIDIA's data sheets (H100 and H200: SXM)."""
 PUBLISHED = {"language": 6.0, "projector": 2.0, "vision": 2.0}
-"""Operations a weight and token where only the language model learns."""
+"""Operations per weight and token if only the language model learns."""
 _MFU = 0.3
 _SMALL_FILES = 15_000_000
-"""Bytes of Qwen2-VL's tokenizer and processor, which lie in each checkpoint."""
+"""Bytes of Qwen2-VL's tokenizer and processor, which are in each checkpoint."""
 _STATE = 24_000
 """Bytes of a trainer's own small files in a checkpoint."""
 
 
 def peak_of(gpu: str) -> float | None:
-    """Operations a second of one GPU by its name, None where that is not in `PEAK_FLOPS`.
+    """Operations per second of one GPU by its name; None if it is not in `PEAK_FLOPS`.
 
     >>> peak_of("NVIDIA A100-SXM4-80GB"), peak_of("")
     (312000000000000.0, None)
@@ -57,7 +57,7 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
     learning = learning_of(settings, shape)
     longest = min(lengths.longest, lengths.cutoff_len or lengths.longest) if lengths else 0
     if settings.packs and lengths and lengths.cutoff_len:
-        longest = lengths.cutoff_len  # each sequence is filled up to it
+        longest = lengths.cutoff_len  # each sequence is filled to it
     mean, mean_in_images = (lengths.mean, lengths.mean_in_images) if lengths else (0.0, 0.0)
     each, accumulated = settings.batch
     batch = each * accumulated * gpus
@@ -137,8 +137,8 @@ def _checkpoint_bytes(settings: TrainingSettings, learning: Learning, numbers: N
 def operations_of(shape: ModelShape, passes: Mapping[str, float], tokens: float, in_images: float) -> float:
     """Floating-point operations for one sample, forward and backward, recomputation not counted.
 
-    `tokens` in all, `in_images` of them of images; `passes` are the operations a weight and token of "language",
-    "projector" and "vision": 2 forward, 2 more where gradients pass through, 2 more where it learns.
+    `tokens` includes `in_images`, those of images; `passes` are the operations per weight and token of "language",
+    "projector" and "vision": 2 forward, 2 more if gradients pass through, 2 more if it learns.
     """
     words = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
     layers = shape.count("language") - words + shape.vocabulary * shape.hidden
@@ -148,27 +148,17 @@ def operations_of(shape: ModelShape, passes: Mapping[str, float], tokens: float,
     return passes["language"] * layers * tokens + attention + vision + projector
 
 
-def memory_fault(cost: TrainingCost) -> Iterator[tuple[str, str]]:
-    """Where the run does not fit."""
+def cost_faults(settings: TrainingSettings, cost: TrainingCost) -> Iterator[Fault]:
+    """Whether the run does not fit on the GPUs, or its checkpoints on the disk."""
     need, have = cost.memory_gb["total"], cost.gpu_memory_gb
-    if need <= have or not have:
-        return
-    instead = f"{cost.smallest} GPUs hold it" if cost.smallest else "no number of such GPUs holds it so"
-    yield (
-        "memory",
-        f"{need:.0f} GB on each of {cost.gpus} GPUs of {have:g} GB, ZeRO stage {cost.zero_stage}: {instead}",
-    )
-
-
-def checkpoint_faults(settings: TrainingSettings, cost: TrainingCost) -> Iterator[tuple[str, str]]:
-    """Where the disk cannot hold the checkpoints."""
+    if need > have > 0:
+        instead = f"{cost.smallest} GPUs hold it" if cost.smallest else "no number of such GPUs holds it so"
+        each = f"{need:.0f} GB on each of {cost.gpus} GPUs of {have:g} GB"
+        yield "memory", f"{each}, ZeRO stage {cost.zero_stage}: {instead}"
     folder = settings.path("output_dir").absolute()
     there = next((one for one in (folder, *folder.parents) if is_folder(one)), Path("/"))
     free = shutil.disk_usage(there).free / GB
     wanted = cost.checkpoints * cost.checkpoint_gb + cost.result_gb
     if wanted > free:
-        yield (
-            "disk",
-            f"{cost.checkpoints} checkpoints of {cost.checkpoint_gb:.1f} GB and the result are "
-            f"{wanted:,.0f} GB; {free:,.0f} GB free in {there}",
-        )
+        saved = f"{cost.checkpoints} x {cost.checkpoint_gb:.1f} GB of checkpoints and the result"
+        yield "disk", f"{saved} need {wanted:,.0f} GB; {free:,.0f} GB free in {there}"

@@ -23,7 +23,7 @@ RowNumbers = NDArray[np.int64]
 
 
 _LISTED = 1000
-"""Checkpoints whose steps are listed, at most."""
+"""At most this many steps of checkpoints are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class DatasetRows:
     lengths: Sequence[int] | NDArray[np.int64]
     """Tokens of each row."""
     num_samples: int | None = None
-    """Of its entry in dataset_info.json: so many rows are drawn."""
+    """Rows to draw, by its entry in dataset_info.json."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one training runs through."""
+    """The counts of one training."""
 
     samples: int
     """RowNumbers that are trained on in an epoch."""
@@ -47,15 +47,15 @@ class Counts:
     evaluated: int
     steps: int
     an_epoch: int
-    """Steps of one epoch; `steps` where the data is streamed."""
+    """Steps of one epoch; `steps` if the data is streamed."""
     warmup_steps: int
     checkpoints: int
-    """That are there at the end."""
+    """Present at the end."""
     saved_at: list[int]
-    """Their steps; of very many the last."""
+    """Their steps; only the last if there are many."""
 
     def reported(self) -> dict[str, Any]:
-        """What a report has of them, by name."""
+        """The part that a report has."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "an_epoch"}
 
     def seen(self, samples_a_step: float) -> float:
@@ -130,14 +130,14 @@ def _interleaved(settings: TrainingSettings, parts: Sequence[RowNumbers], strate
 
 
 def _sources(n: int, shares: Sequence[float], seed: int) -> Iterator[int]:
-    """From which dataset each next row is drawn; the same draws as there."""
+    """The dataset from which each next row is drawn, as `datasets` draws it."""
     chance = np.random.default_rng(seed)
     while True:
         yield from chance.choice(n, size=1000, p=shares).tolist()
 
 
 def _split(settings: TrainingSettings, rows: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
-    """(trained on, held out): `val_size` is a share below 1, a number of rows from there on."""
+    """(trained on, held out): `val_size` is a share if below 1, else a number of rows."""
     size = settings.number("val_size")
     if size <= 1e-6 or not len(rows):
         return rows, rows[:0]
@@ -150,7 +150,7 @@ def _split(settings: TrainingSettings, rows: RowNumbers) -> tuple[RowNumbers, Ro
 
 def _sequences(settings: TrainingSettings, lengths: NDArray[np.int64]) -> int:
     """How many sequences the samples fill: packed greedily, a batch of the preprocessing at a time."""
-    # The parser has taken one off for what follows the last sample.
+    # The parser has subtracted one for what follows the last sample.
     room = int(settings.number("cutoff_len")) - (0 if settings.parsed else 1)
     step = int(settings.number("preprocessing_batch_size"))
     workers = max(1, min(int(settings.number("preprocessing_num_workers")), len(lengths)))
@@ -163,7 +163,7 @@ def _sequences(settings: TrainingSettings, lengths: NDArray[np.int64]) -> int:
 
 
 def _packed(lengths: list[int], room: int) -> int:
-    """Sequences of at most `room` tokens: each takes the longest sample that still fits, again and again.
+    """Sequences of at most `room` tokens: each repeatedly takes the longest sample that still fits.
 
     >>> _packed([6, 5, 4, 3, 2], 10)
     2
@@ -179,7 +179,7 @@ def _packed(lengths: list[int], room: int) -> int:
 
 
 def _steps_an_epoch(examples: int, each: int, accumulated: int, processes: int, drop_last: bool) -> int:
-    """Optimizer steps: whole batches are dealt out to the processes, the last ones filled up or dropped."""
+    """Optimizer steps: batches are distributed over the processes, the last ones filled up or dropped."""
     if examples <= 0 or each <= 0 or accumulated <= 0:
         return 0
     batches = examples // each if drop_last else -(-examples // each)
@@ -188,7 +188,7 @@ def _steps_an_epoch(examples: int, each: int, accumulated: int, processes: int, 
 
 
 def _warmup(settings: TrainingSettings, steps: int) -> int:
-    """Below 1 it is a share of all steps; `warmup_ratio` stands over `warmup_steps`, as transformers 5.5 has it."""
+    """Below 1 it is a share of all steps; `warmup_ratio` overrides `warmup_steps`, as in transformers 5.5."""
     given = settings.number("warmup_steps")
     if settings.values.get("warmup_ratio") is not None:
         given = settings.number("warmup_ratio")
@@ -205,7 +205,7 @@ def _saved_at(settings: TrainingSettings, steps: int, an_epoch: int) -> tuple[in
     strategy, every = settings.text("save_strategy"), settings.number("save_steps")
     if strategy == "no" or steps <= 0:
         return 0, []
-    gap = an_epoch  # also for "best", which saves where an evaluation is better
+    gap = an_epoch  # also for "best", which saves when an evaluation is better
     if strategy == "steps":
         gap = math.ceil(steps * every) if every < 1 else int(every)
     before = range(gap, steps, gap) if gap > 0 else range(0)

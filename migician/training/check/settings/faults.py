@@ -1,4 +1,4 @@
-"""What is wrong with the settings of a training, beside its data."""
+"""What is wrong with the settings of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from migician.errors import UserError, closest
 from migician.files import is_file, is_folder, read_object
 from migician.models.checkpoint import read_config
 from migician.training.check.options import Cluster
-from migician.training.check.settings.training_yaml import TrainingSettings
+from migician.training.check.settings.training_yaml import Fault, TrainingSettings
 
 GONE = {
     "evaluation_strategy": "eval_strategy",
@@ -22,19 +22,16 @@ GONE = {
     "no_cuda": "use_cpu",
     "group_by_length": "train_sampling_strategy",
 }
-"""Keys that older versions took, and what does the same today (None: nothing is needed)."""
+"""Keys of older versions -> their replacement (None: not needed any more)."""
 
 _REQUIRED = ("model_name_or_path", "dataset", "output_dir", "template")
 _TOKENS = (BOX_START, BOX_END, REF_START, REF_END)
 _POSITIVE = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "cutoff_len")
 _NOT_COUNTED = ("use_galore", "use_apollo", "use_badam", "use_llama_pro", "use_unsloth")
 
-Fault = tuple[str, str]
-"""(kind in `findings.KINDS`, value)."""
-
 
 def setting_faults(settings: TrainingSettings, cluster: Cluster) -> Iterator[Fault]:
-    """All that is wrong with the settings themselves."""
+    """Everything wrong with the settings themselves."""
     yield from _key_faults(settings)
     yield from _value_faults(settings)
     yield from _machine_faults(settings, cluster)
@@ -49,8 +46,8 @@ def _key_faults(settings: TrainingSettings) -> Iterator[Fault]:
         yield "keys_unknown", "LLaMA-Factory is not installed here; its defaults are those of version 0.9.5"
     for key in settings.given:
         if key in GONE and key not in settings.known:
-            instead = f"say {GONE[key]} instead" if GONE[key] else "nothing is needed in its place"
-            yield "setting_unknown", f"{key}: older versions took it; {instead}"
+            instead = f"use {GONE[key]}" if GONE[key] else "remove it"
+            yield "setting_unknown", f"{key}: only older versions know it; {instead}"
         elif settings.parsed and key not in settings.known:
             yield "setting_unknown", f"{key}.{closest(key, settings.known)}"
 
@@ -90,7 +87,7 @@ def _above_0(value: object) -> bool:
 
 
 def streaming_faults(settings: TrainingSettings, images: int) -> Iterator[Fault]:
-    """Where streamed data stops: LLaMA-Factory 0.9.5 with accelerate 1.11 and `images` images."""
+    """What stops a streamed training with `images` images: LLaMA-Factory 0.9.5 with accelerate 1.11."""
     if not settings.flag("streaming"):
         return
     if settings.values.get("dataloader_num_workers") in (0, "0"):
@@ -99,7 +96,7 @@ def streaming_faults(settings: TrainingSettings, images: int) -> Iterator[Fault]
     if images and not (isinstance(dispatched, dict) and dispatched.get("dispatch_batches") is False):
         yield (
             "setting_value",
-            "streaming: batches are cut to one row of pixels a sample; add accelerator_config: "
+            "streaming: batches are cut to one row of pixels per sample; add accelerator_config: "
             "{dispatch_batches: false}",
         )
 
@@ -137,8 +134,8 @@ def _config_faults(settings: TrainingSettings) -> Iterator[Fault]:
     if "model_type" not in config and not settings.flag("trust_remote_code"):
         yield (
             "setting_value",
-            f"trust_remote_code: {folder / 'config.json'} has auto_map and no model_type: the model runs on code of "
-            "its own; read it, then set this to true",
+            f"trust_remote_code: {folder / 'config.json'} has auto_map and no model_type: the model runs its own "
+            "code; read it, then set this to true",
         )
 
 
@@ -147,16 +144,16 @@ def _path_faults(settings: TrainingSettings) -> Iterator[Fault]:
         if " " in settings.text(key):
             yield (
                 "setting_path",
-                f"{key}: {settings.text(key)!r} holds a blank, at which LLaMA-Factory's launcher splits",
+                f"{key}: {settings.text(key)!r} has a space, at which LLaMA-Factory's launcher splits it",
             )
     model = settings.text("model_name_or_path")
     folder = settings.path("model_name_or_path")
-    # A Hub id looks like a relative path of two parts: only one whose first part is a folder here is a path.
+    # A Hub id looks like a relative path of two parts: it is a path if its first part is a folder here.
     is_path = folder.is_absolute() or model.startswith((".", "~")) or (model and is_folder(folder.parts[0]))
     if is_path and not is_file(folder / "config.json"):
         yield (
             "setting_path",
-            f"model_name_or_path: {model} is no folder with a config.json; run the stage before it first",
+            f"model_name_or_path: {model} is not a folder with a config.json; run the previous stage first",
         )
     if settings.text("deepspeed") and not isinstance(settings.values["deepspeed"], dict):
         file = settings.path("deepspeed")
@@ -189,7 +186,7 @@ class _Vocabulary(msgspec.Struct):
 
 
 class _Tokenizer(msgspec.Struct):
-    """What is looked at of a tokenizer.json."""
+    """The fields of a tokenizer.json that matter here."""
 
     added_tokens: list[_Token]
     model: _Vocabulary
@@ -202,7 +199,7 @@ def _tokenizer_faults(settings: TrainingSettings) -> Iterator[Fault]:
     try:
         tokenizer = read_object(file, _Tokenizer)
     except UserError:
-        return  # `preflight` finds it
+        return  # `_tokenizer` of `check_training` finds it
     known = {one.content for one in tokenizer.added_tokens} | {*tokenizer.model.vocab}
     missing = [token for token in _TOKENS if token not in known]
     if missing:

@@ -1,7 +1,7 @@
 """Which parameters of a Qwen2-VL learn, and which an adapter adds: LLaMA-Factory's rules on their names.
 
-Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5;
-tests/training/test_real_trainings.py holds the counts against its own.
+Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5; tests/training/test_real_trainings.py
+compares the counts with its own.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ Part = str
 """Of a model: language, projector or vision."""
 _VISION = ("visual.patch_embed", "visual.blocks")
 _PROJECTOR = ("visual.merger",)
-_LANGUAGE = ("language_model", "lm_head")
+_FREEZES = {
+    "freeze_vision_tower": _VISION,
+    "freeze_multi_modal_projector": _PROJECTOR,
+    "freeze_language_model": ("language_model", "lm_head"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes of a Qwen2-VL that decide over memory and work."""
+    """The sizes of a Qwen2-VL that determine memory and work."""
 
     hidden: int
     layers: int
@@ -38,7 +42,7 @@ class ModelShape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ModelShape:
-        """Of a checkpoint's config.json; raises KeyError for a size that it does not give."""
+        """From a checkpoint's config.json; raises KeyError for a missing size."""
         text: Mapping[str, Any] = config.get("text_config") or config
         vision: Mapping[str, Any] = config["vision_config"]
         width = int(vision.get("embed_dim", 1280))
@@ -58,7 +62,7 @@ class ModelShape:
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter by its name, in the order in which a forward pass meets them.
 
-        A tied head is the embedding, and has no name of its own.
+        A tied head is the embedding, and has no name.
         """
         found: dict[str, tuple[int, ...]] = {}
         width, inner, four = self.vision_width, self.vision_feed_forward, 4 * self.vision_width
@@ -94,7 +98,7 @@ class ModelShape:
         return found
 
     def count(self, part: Part = "") -> int:
-        """Parameters of a part, or of all."""
+        """Parameters of a part; of all by default."""
         return sum(math.prod(shape) for name, shape in self.parameters().items() if part in ("", part_of(name)))
 
 
@@ -115,29 +119,29 @@ class Layer(NamedTuple):
     learns: bool
     """Whether its own weights learn."""
     adapted: bool
-    """Whether an adapter beside them does."""
+    """Whether an adapter beside them learns."""
     reached: bool
-    """Whether gradients pass through it: it learns, or lies behind something that does."""
+    """Whether gradients pass through it: it or an earlier layer learns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What of a model learns."""
+    """Which parameters of a model learn."""
 
     shape: ModelShape
     base: frozenset[str]
     """Its own parameters that learn, by name."""
     added: Mapping[str, int]
-    """Parameters that an adapter adds, by the name of the weight beside which they stand."""
+    """Parameters that an adapter adds, by the name of the weight beside them."""
 
     @property
     def own(self) -> int:
-        """How many of the model's own parameters learn."""
+        """The number of the model's own parameters that learn."""
         return sum(math.prod(shape) for name, shape in self.shape.parameters().items() if name in self.base)
 
     @property
     def adapter(self) -> int:
-        """How many an adapter adds."""
+        """The number that an adapter adds."""
         return sum(self.added.values())
 
     @property
@@ -146,7 +150,7 @@ class Learning:
         return self.own + self.adapter
 
     def layers(self, part: Part) -> list[Layer]:
-        """Of each layer of the language model or of the vision tower, first to last, what the backward pass does."""
+        """The layers of the language model or of the vision tower, first to last."""
         names = "model.visual.blocks." if part == "vision" else "model.language_model.layers."
         number = re.compile(re.escape(names) + r"(\d+)\.")
         found = [Layer(False, False, False)] * (self.shape.vision_layers if part == "vision" else self.shape.layers)
@@ -160,7 +164,7 @@ class Learning:
         return found
 
     def passes(self, part: Part) -> float:
-        """Operations a weight and token of a part: 2 forward, 2 where gradients pass through, 2 where it learns."""
+        """Operations per weight and token of a part: 2 forward, 2 if gradients pass through, 2 if it learns."""
         reached, total, size = False, 0.0, 0
         for name, shape in self.shape.parameters().items():
             own = name in self.base
@@ -174,7 +178,7 @@ class Learning:
 
 def learning_of(settings: TrainingSettings, shape: ModelShape) -> Learning:
     """What learns under `finetuning_type` full, freeze or lora."""
-    frozen = _frozen(settings)
+    frozen = tuple(part for key, parts in _FREEZES.items() if settings.flag(key) for part in parts)
     if settings.method == "freeze":
         return Learning(shape, frozenset(_last_layers(settings, shape, frozen)), {})
     if settings.method == "lora":
@@ -186,19 +190,8 @@ def _within(parts: tuple[str, ...], name: str) -> bool:
     return any(part in name for part in parts)
 
 
-def _frozen(settings: TrainingSettings) -> tuple[str, ...]:
-    found: tuple[str, ...] = ()
-    for key, names in (
-        ("freeze_vision_tower", _VISION),
-        ("freeze_multi_modal_projector", _PROJECTOR),
-        ("freeze_language_model", _LANGUAGE),
-    ):
-        found += names if settings.flag(key) else ()
-    return found
-
-
 def _last_layers(settings: TrainingSettings, shape: ModelShape, frozen: tuple[str, ...]) -> Iterator[str]:
-    """The last layers, or for a number below 0 the first: by name, so that those of the tower go with them."""
+    """The last layers, or the first for a number below 0: by number, so those of the tower are included."""
     n = int(settings.number("freeze_trainable_layers"))
     numbers = range(max(0, shape.layers - n), shape.layers) if n > 0 else range(min(-n, shape.layers))
     wanted = [

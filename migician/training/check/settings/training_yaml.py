@@ -1,4 +1,4 @@
-"""A training YAML as LLaMA-Factory reads it, with its defaults for what it leaves out."""
+"""A training YAML as LLaMA-Factory reads it, defaults included."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ DEFAULTS: dict[str, Any] = {
     "trust_remote_code": False, "use_cpu": False, "use_dora": False, "val_size": 0.0, "warmup_ratio": None,
     "warmup_steps": 0,
 }  # fmt: skip
-"""What is read here of LLaMA-Factory 0.9.5's settings and their defaults, for machines without it."""
+"""The settings of LLaMA-Factory 0.9.5 that are read here and their defaults, for machines without it."""
+
+
+Fault = tuple[str, str]
+"""(kind in `findings.KINDS`, value)."""
 
 
 class TrainingSettings(msgspec.Struct, frozen=True):
-    """The settings of one run; the parser's process answers with one as JSON, but for its file."""
+    """The settings of one run; the parser's process sends them as JSON, without the file."""
 
     file: Path = Path()
     values: dict[str, Any] = {}
@@ -54,12 +58,12 @@ class TrainingSettings(msgspec.Struct, frozen=True):
     """Why it could not read the file at all."""
 
     def text(self, key: str) -> str:
-        """A setting as text; empty where it is none."""
+        """A setting as text; empty if it is not set."""
         value = self.values.get(key)
         return "" if value is None else str(value)
 
     def number(self, key: str) -> float:
-        """A setting as a number; its default where it is none, which `preflight` reports."""
+        """A setting as a number; its default if it is not a number, which is reported."""
         for value in (self.values.get(key), DEFAULTS.get(key)):
             try:
                 return float(value)  # type: ignore[arg-type]
@@ -73,13 +77,13 @@ class TrainingSettings(msgspec.Struct, frozen=True):
         return value if isinstance(value, bool) else bool(DEFAULTS.get(key))
 
     def names(self, key: str) -> list[str]:
-        """A setting that is a list, or names with commas between them."""
+        """A setting that is a list, or names separated by commas."""
         value = self.values.get(key)
         parts = value if isinstance(value, list) else str(value or "").split(",")
         return [str(name).strip() for name in parts if str(name).strip()]
 
     def path(self, key: str) -> Path:
-        """A setting as a path, from the current folder as LLaMA-Factory takes it."""
+        """A setting as a path, relative to the current folder as in LLaMA-Factory."""
         return Path(self.text(key)).expanduser()
 
     def base_config(self) -> dict[str, Any] | None:
@@ -94,27 +98,27 @@ class TrainingSettings(msgspec.Struct, frozen=True):
 
     @property
     def datasets(self) -> list[str]:
-        """The names of the datasets that are trained on; one that is named twice counts once, as there."""
+        """The names of the datasets to train on, each once."""
         return list(dict.fromkeys(self.names("dataset")))
 
     @property
     def eval_datasets(self) -> list[str]:
-        """The names of those that are evaluated on."""
+        """The names of those to evaluate on."""
         return list(dict.fromkeys(self.names("eval_dataset")))
 
     @property
     def info(self) -> Path:
-        """The file that says what the datasets are."""
+        """The file that describes the datasets."""
         return self.path("dataset_dir") / "dataset_info.json"
 
     @property
     def media_dir(self) -> Path:
-        """Where the paths of images begin."""
+        """What image paths are relative to."""
         return self.path("media_dir") if self.text("media_dir") else self.path("dataset_dir")
 
     @property
     def batch(self) -> tuple[int, int]:
-        """(samples a GPU at once, times their gradients are added up before a step)."""
+        """(samples per GPU at once, batches whose gradients are accumulated per step)."""
         return int(self.number("per_device_train_batch_size")), int(self.number("gradient_accumulation_steps"))
 
     @property
@@ -133,7 +137,7 @@ class TrainingSettings(msgspec.Struct, frozen=True):
         return self.text("finetuning_type")
 
     def zero(self) -> Zero:
-        """What DeepSpeed splits over the GPUs; stage 0 without it, or where its file cannot be read."""
+        """What DeepSpeed splits over the GPUs; stage 0 without it, or if its file cannot be read."""
         if not self.text("deepspeed"):
             return Zero(0, False, False)
         try:
@@ -152,7 +156,7 @@ class TrainingSettings(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Zero:
-    """DeepSpeed's stage and what it keeps in the memory of the machine instead of the GPU's."""
+    """DeepSpeed's stage, and what it offloads to the memory of the machine."""
 
     stage: int
     offloads_optimizer: bool
@@ -174,9 +178,9 @@ class _DeepSpeed(msgspec.Struct):
 
 
 def read_given(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings in a YAML file and then those of `overrides` ("key=value"), as they stand there.
+    """The settings in a YAML file, replaced by those of `overrides` ("key=value"), without defaults.
 
-    Raises `UserError` naming the line where the file is no YAML of settings.
+    Raises `UserError` naming the line if the file is not a YAML of settings.
     """
     values = read_yaml(file)
     if not isinstance(values, dict) or not values or not all(isinstance(key, str) for key in values):
