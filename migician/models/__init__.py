@@ -102,7 +102,10 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
     if name != "server":
         _check_trust(reference, family, options)
         if declared or reference in OTHERWISE:
-            _check_type(reference, family, options.get("revision"))
+            config = read_config(locate(reference, options.get("revision"), ["config.json"]))
+            kind = config.get("model_type")
+            if kind is not None and kind != (family.model_type or family.name):
+                raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
     loader = _found(ENGINES.get(name, family.loader))
     refuse_unknown(given, loader, options)
     model: Model = loader(reference, family, **options)
@@ -154,13 +157,6 @@ def _reference(given: str) -> str:
     engine, _, rest = given.partition(":")
     name = rest if engine in ENGINES else given
     return CHECKPOINTS.get(name, name)
-
-
-def _check_type(reference: str, family: Family, revision: str | None) -> None:
-    """Raise `UserError` if a checkpoint has another type than its declared family."""
-    kind = read_config(locate(reference, revision, ["config.json"])).get("model_type")
-    if kind is not None and kind != (family.model_type or family.name):
-        raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
 
 
 def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Bytes of one element, by safetensors' names of dtypes."""
 
+_SAMPLE = 16 * 1024
+"""Bytes of a tensor's start, middle and end in a fingerprint."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """What a model needs to run. Pickled weights are never fetched."""
@@ -84,8 +86,9 @@ class Checkpoint:
         digest = hashlib.sha256()
         for _, tensor in sorted(self.tensors.items()):
             digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
-            for start in _samples(tensor.n_bytes):
-                digest.update(tensor.read(start, min(_SAMPLE, tensor.n_bytes - start)))
+            n = tensor.n_bytes
+            for start in range(0, n, _SAMPLE) if n <= 3 * _SAMPLE else (0, n // 2, n - _SAMPLE):
+                digest.update(tensor.read(start, min(_SAMPLE, n - start)))
         return digest.hexdigest()
 
 
@@ -201,17 +204,6 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     if missing:
         raise UserError(f"{folder}: {len(missing)} of {len(shards)} shards are missing: {', '.join(missing[:5])}")
     return shards
-
-
-_SAMPLE = 16 * 1024
-
-
-def _samples(n_bytes: int) -> Iterator[int]:
-    """Where the sampled pieces of a tensor start, without overlap."""
-    if n_bytes <= 3 * _SAMPLE:
-        yield from range(0, n_bytes, _SAMPLE)
-    else:
-        yield from (0, n_bytes // 2, n_bytes - _SAMPLE)
 
 
 def _fetched(hub_id: str, revision: str | None, wanted: Sequence[str]) -> Path:

@@ -139,18 +139,14 @@ class _Source:
         return record
 
 
-def _columns(sources: list[_Source]) -> frozenset[str]:
-    """The fields that a mix may have: those of a sample, and those that the first records of all sources share.
+def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of: NDArray[np.int64]) -> Iterator[bytes]:
+    """The records at some positions of some sources, each checked.
 
-    `datasets` reads a file in pieces and stops at a field that the first piece did not have.
+    They keep the fields of a sample, and those that the first records of all sources share: `datasets` reads a file in
+    pieces and stops at a field that the first piece did not have.
     """
     first = [fields for source in sources if (fields := source.first_fields()) is not None]
-    return frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
-
-
-def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of: NDArray[np.int64]) -> Iterator[bytes]:
-    """The records at some positions of some sources, each checked."""
-    columns = _columns(sources)
+    columns = frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
     for number, position in zip(source_of.tolist(), position_of.tolist(), strict=True):
         yield sources[number].take(position, columns)
 

@@ -102,7 +102,7 @@ def score_new(
         if _score(one, out, options, run):
             failed.append(one.name)
         else:
-            _kept(one, out).write_text(_weights(one.folder) + "\n", encoding="utf-8")
+            (out / one.name / "weights.txt").write_text(_weights(one.folder) + "\n", encoding="utf-8")
             write_curve(output_dir, out)
     return failed
 
@@ -119,10 +119,6 @@ def _score(one: Candidate, out: Path, options: Sequence[str], run: Callable[[lis
         shutil.rmtree(whole, ignore_errors=True)
 
 
-def _kept(one: Candidate, out: Path) -> Path:
-    return out / one.name / "weights.txt"
-
-
 def _weights(folder: Path) -> str:
     """The fingerprint of the trained weights; empty while they cannot be read."""
     try:
@@ -135,8 +131,9 @@ def _move_older(one: Candidate, out: Path) -> None:
     """Move a report aside if it is about other weights than the candidate has now."""
     if not is_file(out / one.name / "report.json"):
         return
-    if _kept(one, out).is_file():
-        scored = read_text(_kept(one, out)).strip()
+    kept = out / one.name / "weights.txt"
+    if kept.is_file():
+        scored = read_text(kept).strip()
     else:
         scored = (read_report(out / one.name).get("model") or {}).get("weights_fingerprint") or ""
     now = _weights(one.folder)

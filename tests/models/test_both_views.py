@@ -13,8 +13,7 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.build.dataset import build
-from migician.models.both_views import alike, seen_apart, stretched
-from migician.models.pictures import load_picture
+from migician.models.pictures import alike, load_picture, seen_apart, stretched
 from migician.samples.dataset_info import dataset_entry
 from migician.samples.lengths import Resize, cells, image_tokens
 from migician.training.check import check

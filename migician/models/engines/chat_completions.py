@@ -116,8 +116,10 @@ class Completions:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
+        if self.api_key and (not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key):
+            raise UserError(f"{KEY_VARIABLE}: contains characters that no key has; set it again")
+        self._headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         self._endpoint = f"{_base(self.url)}/chat/completions"
-        self._headers = _headers(self.api_key)
         self._changes: dict[str, frozenset[str]] = {}
 
     async def __aenter__(self) -> Self:
@@ -187,9 +189,11 @@ class Completions:
     async def _persistently(self, key: str, body: dict[str, Any]) -> Completion:
         jitter = stream(self.seed, "wait", key)
         started, problem, asked_to_wait = self.clock(), "", False
+        tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        longest_s = _SECONDS_TO_BEGIN + _SECONDS_A_TOKEN * tokens if self.timeout_s is None else self.timeout_s
         for attempt in range(self.tries):
             self._check_alive()
-            completion, problem, asked_s = await self._once(body, self._longest(body))
+            completion, problem, asked_s = await self._once(body, longest_s)
             if completion:
                 return completion
             asked_to_wait = asked_s > 0 or problem.startswith("status 429")
@@ -215,12 +219,6 @@ class Completions:
         except (Refused, RunStopped):
             return False
         return completion is not None
-
-    def _longest(self, body: dict[str, Any]) -> float:
-        if self.timeout_s is not None:
-            return self.timeout_s
-        tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
-        return _SECONDS_TO_BEGIN + _SECONDS_A_TOKEN * tokens
 
     async def _once(self, body: dict[str, Any], longest_s: float) -> tuple[Completion | None, str, float]:
         """(completion, "", 0), or (None, the temporary problem, seconds that the server asks to wait)."""
@@ -338,14 +336,6 @@ def _base(url: str) -> str:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise UserError(f"--server: expected an address without user, query or fragment; put a key into {KEY_VARIABLE}")
     return url.rstrip("/") if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1"
-
-
-def _headers(key: str | None) -> dict[str, str]:
-    if key is None:
-        return {}
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UserError(f"{KEY_VARIABLE}: contains characters that no key has; set it again")
-    return {"Authorization": f"Bearer {key}"}
 
 
 def _fix(status: int) -> str:

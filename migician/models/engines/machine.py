@@ -13,6 +13,7 @@ import transformers
 
 from migician.errors import UserError
 from migician.models.checkpoint import Checkpoint, commit_of
+from migician.models.engines.patches import use_product
 from migician.models.engines.sent_images import TRAINED_PIXELS
 from migician.models.engines.threads import settle
 from migician.models.protocol import Model
@@ -40,7 +41,10 @@ class Machine:
     @classmethod
     def choose(cls, checkpoint: Checkpoint, *, device: str | None, dtype: str | None, attention: str | None) -> Machine:
         """What was asked for, and the best of this machine for the rest; `UserError` for what it does not have."""
-        device = device or _best_device()
+        if device is None and torch.cuda.is_available():
+            # Of several processes on this machine each takes its own GPU; torchrun says which.
+            device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+        device = device or ("mps" if torch.backends.mps.is_available() else "cpu")
         memory = _memory_bytes(device)
         notes: tuple[str, ...] = ()
         if dtype is None:
@@ -69,6 +73,7 @@ class Machine:
         # transformers only warns, and continues with random weights.
         if lacking := sorted(loading["missing_keys"]):
             raise UserError(f"{folder}: tensors missing: {len(lacking)}, such as {lacking[0]}; the model is incomplete")
+        use_product(model)
         return model.eval()
 
     def affordable_pixels(self) -> int:
@@ -91,13 +96,6 @@ def described(asked: Model, checkpoint: Checkpoint, model: Any) -> dict[str, Any
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
     }
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        # One process of several on this machine: torchrun says which, and each takes a GPU of its own.
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _memory_bytes(device: str) -> float:

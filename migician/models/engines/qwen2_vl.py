@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from transformers import AutoModelForImageTextToText
+
 from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START
 from migician.errors import UserError
@@ -24,7 +26,6 @@ from migician.models.engines.transformers_auto import (
     ImageTextModel,
     limit_pixels,
     load_processor,
-    load_weights,
 )
 from migician.models.families.qwen2_5_vl import FAMILY as QWEN2_5_VL
 from migician.models.family import QWEN2_VL, Family
@@ -101,7 +102,7 @@ class Qwen2VL(ImageTextModel):
         processor = _processor(checkpoint)
         notes = (*machine.notes, *limit_pixels(processor.image_processor, machine, min_pixels, max_pixels))
         wrapped = cls(
-            load_weights(checkpoint, machine),
+            machine.load(AutoModelForImageTextToText, checkpoint.folder),
             processor,
             checkpoint,
             name=shown_name(path_or_hub_id, checkpoint.folder),

@@ -47,9 +47,12 @@ class ShippedModel(Model):
 
     def describe(self) -> dict[str, Any]:
         """Weights, code, precision, image limits, decoding and versions, for a report."""
+        code = hashlib.sha256()
+        for file in sorted(self.checkpoint.folder.glob("*.py")):
+            code.update(file.name.encode() + b"\0" + file.read_bytes())
         return {
             **described(self, self.checkpoint, self.model),
-            "code_sha256": _code_digest(self.checkpoint.folder),
+            "code_sha256": code.hexdigest(),
             **sent_limits(self.family, self.max_pixels),
             "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy"},
@@ -113,10 +116,3 @@ def _refuse_foreign_code(folder: Path) -> None:
                         f"{file}: takes code from {str(one).partition('--')[0]}, which the revision does not pin: "
                         "copy that code into a local folder, and name it in the config"
                     )
-
-
-def _code_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()

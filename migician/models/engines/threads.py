@@ -44,4 +44,4 @@ def settle(parameters: int) -> tuple[str, ...]:
     if _chosen == _MOST:
         return ()
     why = "a small model" if parameters < SMALL else f"{100 * load:.0f}% of this machine is busy"
-    return (f"{_chosen} of {_MOST} CPU threads, {why} (OMP_NUM_THREADS says otherwise)",)
+    return (f"{_chosen} of {_MOST} CPU threads, {why} (set OMP_NUM_THREADS to change that)",)

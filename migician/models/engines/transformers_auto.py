@@ -36,7 +36,6 @@ try:
     from transformers.image_utils import SizeDict
 
     from migician.models.engines.machine import Machine, described
-    from migician.models.engines.patches import use_product
 except ModuleNotFoundError as error:
     raise UserError(missing_extra(error)) from None
 
@@ -187,16 +186,9 @@ def load(
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
     processor = load_processor(checkpoint.folder)
     notes = (*machine.notes, *limit_pixels(processor.image_processor, machine, None, max_pixels))
-    model = load_weights(checkpoint, machine)
+    model = machine.load(AutoModelForImageTextToText, checkpoint.folder)
     name = shown_name(reference, checkpoint.folder)
     return ImageTextModel(model, processor, checkpoint, name=name, family=family, max_pixels=max_pixels, notes=notes)
-
-
-def load_weights(checkpoint: Checkpoint, machine: Machine) -> Any:
-    """The model of a checkpoint, on that machine."""
-    model = machine.load(AutoModelForImageTextToText, checkpoint.folder)
-    use_product(model)
-    return model
 
 
 def _scales_by_area(pictures: Any) -> bool:

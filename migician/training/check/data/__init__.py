@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.models.both_views import ROTATED, THIN, stretched
+from migician.models.pictures import ROTATED, THIN, stretched
 from migician.progress import progress_bar
 from migician.samples.dataset_info import Inputs, inputs_of
 from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from migician.boxes import Size
 from migician.files import decoded, is_file
-from migician.models.both_views import stretched
+from migician.models.pictures import stretched
 from migician.tasks import TASKS
 from migician.training.check.data.reading import ReadSamples
 

@@ -14,8 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from migician.benchmarks.contamination.fingerprints import fingerprint, prepare
 from migician.files import status
-from migician.models.both_views import ROTATED, seen_apart
-from migician.models.pictures import FORMATS, orientation, read_size
+from migician.models.pictures import FORMATS, ROTATED, orientation, read_size, seen_apart
 from migician.workers import Processes, Workers, here
 
 _BATCH = 64

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Counts:
     """The counts of one training."""
 
     samples: int
-    """RowNumbers that are trained on in an epoch."""
+    """Rows trained on in an epoch."""
     examples: int
     """What LLaMA-Factory calls "Num examples": the same, or with packing the sequences that they fill."""
     evaluated: int
@@ -119,7 +120,9 @@ def _interleaved(settings: TrainingSettings, parts: Sequence[RowNumbers], strate
         return np.stack([part[np.arange(most) % len(part)] for part in parts], 1).ravel()
     done, taken, found = [False] * len(parts), [0] * len(parts), []
     enough = all if strategy == "interleave_over" else any
-    for source in _sources(len(parts), shares, int(settings.number("seed"))):
+    chance = np.random.default_rng(int(settings.number("seed")))
+    draws = (chance.choice(len(parts), size=1000, p=shares).tolist() for _ in itertools.count())
+    for source in itertools.chain.from_iterable(draws):
         if enough(done):
             break
         found.append(parts[source][taken[source]])
@@ -127,13 +130,6 @@ def _interleaved(settings: TrainingSettings, parts: Sequence[RowNumbers], strate
         if taken[source] >= sizes[source]:
             done[source], taken[source] = True, 0
     return np.array(found, np.int64)
-
-
-def _sources(n: int, shares: Sequence[float], seed: int) -> Iterator[int]:
-    """The dataset from which each next row is drawn, as `datasets` draws it."""
-    chance = np.random.default_rng(seed)
-    while True:
-        yield from chance.choice(n, size=1000, p=shares).tolist()
 
 
 def _split(settings: TrainingSettings, rows: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
