@@ -40,11 +40,6 @@ class AdapterConfig(msgspec.Struct):
     rank_pattern: dict[str, int] = {}
     alpha_pattern: dict[str, float] = {}
 
-    @property
-    def scale(self) -> float:
-        """What B A is multiplied by."""
-        return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
-
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds an adapter instead of a model."""
@@ -94,16 +89,17 @@ def merge_adapter(
         raise UserError(f"{source / CONFIG}: does not name its base; set --base")
     own = read_checkpoint(locate(reference))
     changes = _changes(trained, own)
+    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
     made = {
         "formula": "base + scale * B A",
-        "scale": config.scale,
+        "scale": scale,
         "rank": config.r,
         "base": {"path": str(reference), "fingerprint": own.fingerprint()},
         "adapter": {"path": str(source), "fingerprint": trained.fingerprint()},
     }
     with making(target, made, force=force, mark="merge.json") as folder:
         check_space(folder, own.n_bytes)
-        write_weights(own, folder, partial(_changed, changes, config.scale), on_progress)
+        write_weights(own, folder, partial(_changed, changes, scale), on_progress)
         (folder / "merge.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return target
 

@@ -97,8 +97,8 @@ def test_models_by_name_and_by_folder(tiny_folder: Path) -> None:
     ("name", "said"),
     [
         ("migicain", "no model 'migicain'. Known: .* Did you mean 'migician'"),
-        ("constant:1,2,3", "expected x1,y1,x2,y2 in thousandths"),
-        ("constant:500,500,100,100", "expected x1,y1,x2,y2 in thousandths"),
+        ("constant:1,2,3", "expected x1,y1,x2,y2 from 0 to 1000"),
+        ("constant:500,500,100,100", "expected x1,y1,x2,y2 from 0 to 1000"),
         ("scripted:nowhere.jsonl", "^nowhere.jsonl: cannot be read: No such file"),
     ],
 )

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 from migician.errors import UserError
+from migician.models import missing_extra
 from migician.models.checkpoint import Checkpoint, commit_of
-from migician.models.engines.patches import use_product
 from migician.models.engines.sent_images import TRAINED_PIXELS
-from migician.models.engines.threads import settle
 from migician.models.protocol import Model
+
+try:
+    import torch
+    import transformers
+    from transformers import AutoModelForImageTextToText
+
+    from migician.models.engines.patches import use_product
+    from migician.models.engines.threads import settle
+except ModuleNotFoundError as error:
+    raise UserError(missing_extra(error)) from None
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
@@ -58,9 +64,9 @@ class Machine:
             notes = (*notes, *settle(checkpoint.n_parameters))
         return cls(device, kind, chosen, memory - checkpoint.n_parameters * kind.itemsize, notes)
 
-    def load(self, kind: Any, folder: Path) -> Any:
-        """The model in `folder` by a class of transformers, on this device; `UserError` if it is incomplete."""
-        model, loading = kind.from_pretrained(
+    def load(self, folder: Path) -> Any:
+        """The model in `folder` by transformers' own class, on this device; `UserError` if it is incomplete."""
+        model, loading = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=self.dtype,
             attn_implementation=self.attention,

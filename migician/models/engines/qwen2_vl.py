@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import AutoModelForImageTextToText
-
 from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START
 from migician.errors import UserError
@@ -102,7 +100,7 @@ class Qwen2VL(ImageTextModel):
         processor = _processor(checkpoint)
         notes = (*machine.notes, *limit_pixels(processor.image_processor, machine, min_pixels, max_pixels))
         wrapped = cls(
-            machine.load(AutoModelForImageTextToText, checkpoint.folder),
+            machine.load(checkpoint.folder),
             processor,
             checkpoint,
             name=shown_name(path_or_hub_id, checkpoint.folder),

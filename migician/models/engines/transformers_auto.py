@@ -10,11 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoProcessor, GenerationConfig
+from transformers.image_utils import SizeDict
+
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.models import missing_extra
 from migician.models.checkpoint import Checkpoint, locate, read_checkpoint, shown_name
 from migician.models.conversation import ConversationTurn, conversation
+from migician.models.engines.machine import Machine, described
 from migician.models.engines.sent_images import (
     TRAINED_PIXELS,
     Scaling,
@@ -29,15 +33,6 @@ from migician.models.family import Family
 from migician.models.pictures import ImageInput
 from migician.models.protocol import Model, Request
 from migician.samples.sample import IMAGE_MARK
-
-try:
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
-    from transformers.image_utils import SizeDict
-
-    from migician.models.engines.machine import Machine, described
-except ModuleNotFoundError as error:
-    raise UserError(missing_extra(error)) from None
 
 
 class ImageTextModel(Model):
@@ -186,7 +181,7 @@ def load(
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
     processor = load_processor(checkpoint.folder)
     notes = (*machine.notes, *limit_pixels(processor.image_processor, machine, None, max_pixels))
-    model = machine.load(AutoModelForImageTextToText, checkpoint.folder)
+    model = machine.load(checkpoint.folder)
     name = shown_name(reference, checkpoint.folder)
     return ImageTextModel(model, processor, checkpoint, name=name, family=family, max_pixels=max_pixels, notes=notes)
 

@@ -87,20 +87,33 @@ class Lengths(msgspec.Struct):
     mean_images: float = 0.0
 
 
-class TrainingCost(msgspec.Struct):
-    """What a training will take."""
+class Counts(msgspec.Struct, kw_only=True):
+    """What a training counts."""
 
     samples: int
     """Trained on in one epoch."""
     gpus: Annotated[int, Meta(ge=1)]
-    gpu_memory_gb: float
-    """0 where there is no GPU."""
     batch: int
     """Samples per step, over all GPUs."""
+    samples_a_step: float
+    """The batch; with packing, as many samples as fill its sequences on average."""
     steps: int
     warmup_steps: int
     checkpoints: int
     """Present at the end."""
+    saved_at: list[int] = []
+    """Their steps; only the last if there are many."""
+    examples: int = 0
+    """What LLaMA-Factory calls "Num examples": samples, or with packing the sequences that they fill."""
+    evaluated: int = 0
+    """Samples that are evaluated on."""
+
+
+class TrainingCost(Counts, kw_only=True):
+    """What a training will take."""
+
+    gpu_memory_gb: float
+    """0 where there is no GPU."""
     checkpoint_gb: float
     zero_stage: int
     memory_gb: dict[str, float]
@@ -119,20 +132,12 @@ class TrainingCost(msgspec.Struct):
     """At the authors' rate, and by kind of GPU at 30% of its peak."""
     gpu: str
     """Its name, where it was given."""
-    samples_a_step: float
-    """The batch; with packing, as many samples as fill its sequences on average."""
     tokens_a_sample: float
     images_a_sample: float
     flop_a_sample: float
     """On average; the operations that `petaflops` sums."""
     method: str = "full"
     """`finetuning_type`."""
-    examples: int = 0
-    """What LLaMA-Factory calls "Num examples": samples, or with packing sequences."""
-    evaluated: int = 0
-    """Samples that are evaluated on."""
-    saved_at: list[int] = []
-    """The steps of the checkpoints present at the end."""
     result_gb: float = 0.0
     """Of the weights in the output folder itself."""
 

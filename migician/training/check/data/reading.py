@@ -99,7 +99,8 @@ class Reader:
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
         earlier = self._earlier.get(repr(samples.layout), np.empty(0, np.uint64))
-        for batch in _batches(self._records(file)):
+        found = self._records(file)
+        while batch := list(itertools.islice(found, _BATCH)):
             own = [hash(content) & _64_BITS for _, content in batch]
             known = self._known(np.array(own, np.uint64), earlier)
             shared += sum(known)
@@ -225,11 +226,6 @@ class Reader:
 def _repeat_place(file: Path, number: int, offset: int, values: NDArray[np.uint64]) -> Place:
     first = int(np.flatnonzero(values == values[number])[0])
     return Place(str(file), number, offset, _id_at(file, offset), f"as record {first}")
-
-
-def _batches(found: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    while batch := list(itertools.islice(found, _BATCH)):
-        yield batch
 
 
 def _bad_place(file: Path, number: int, offset: int, content: bytes, error: Exception) -> Place:

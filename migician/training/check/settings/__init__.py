@@ -65,8 +65,8 @@ def check_training(file: Path, options: CheckOptions) -> CheckReport:
         rows = [next(ahead) for _ in files]
         known.append(DatasetRows(np.concatenate(rows) if rows else [], num_samples))
     n = len(settings.datasets)
-    counts = count(settings, known[:n], known[n:], options.cluster.gpus)
-    cost = cost_of(settings, report.lengths, counts, options.cluster)
+    counts, seen = count(settings, known[:n], known[n:], options.cluster.gpus)
+    cost = cost_of(settings, report.lengths, counts, seen, options.cluster)
     find(streaming_faults(settings, report.images.distinct))
     find(cost_faults(settings, cost))
     report.training, report.findings = cost, findings.listed()

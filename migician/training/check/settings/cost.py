@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
+
 from migician.files import is_file, is_folder
 from migician.training.check.options import GB, Cluster
-from migician.training.check.report import Lengths, TrainingCost
-from migician.training.check.settings.counting import Counts
+from migician.training.check.report import Counts, Lengths, TrainingCost
 from migician.training.check.settings.learning import Learning, ModelShape, learning_of
 from migician.training.check.settings.memory import (
     RUNTIME,
@@ -50,8 +51,10 @@ def peak_of(gpu: str) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if name in gpu), None)
 
 
-def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts, cluster: Cluster) -> TrainingCost:
-    """What a training takes whose samples have these lengths and counts."""
+def cost_of(
+    settings: TrainingSettings, lengths: Lengths | None, counts: Counts, seen: float, cluster: Cluster
+) -> TrainingCost:
+    """What a training takes whose samples have these lengths and counts, and that sees `seen` samples in all."""
     gpus, gpu_memory_gb = cluster.gpus, cluster.gpu_memory_gb
     shape, known = shape_of(settings)
     learning = learning_of(settings, shape)
@@ -59,9 +62,7 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
     if settings.packs and lengths and lengths.cutoff_len:
         longest = lengths.cutoff_len  # each sequence is filled to it
     mean, mean_in_images = (lengths.mean, lengths.mean_in_images) if lengths else (0.0, 0.0)
-    each, accumulated = settings.batch
-    batch = each * accumulated * gpus
-    a_step = batch * counts.samples / counts.examples if settings.packs and counts.examples else float(batch)
+    each, _ = settings.batch
     config = settings.base_config() or {}
     stored = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2
     numbers, zero = numbers_of(settings, stored), settings.zero()
@@ -76,7 +77,6 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
     each_takes = operations_of(
         shape, {part: learning.passes(part) for part in ("language", "projector", "vision")}, mean, mean_in_images
     )
-    seen = counts.seen(a_step)
     operations = seen * each_takes
     hours = {}
     if shape == QWEN2_VL_7B and settings.method == "full":
@@ -85,10 +85,8 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         f"{name} at {_MFU:.0%} MFU": operations / (_MFU * PEAK_FLOPS[name] * gpus) / 3600 for name in ("A100", "H100")
     }
     return TrainingCost(
-        **counts.reported(),
-        gpus=gpus,
+        **msgspec.structs.asdict(counts),
         gpu_memory_gb=gpu_memory_gb,
-        batch=batch,
         checkpoint_gb=_checkpoint_bytes(settings, learning, numbers) / GB,
         zero_stage=zero.stage,
         memory_gb={name: round(value / GB, 2) for name, value in (asdict(need) | {"total": need.total}).items()},
@@ -99,7 +97,6 @@ def cost_of(settings: TrainingSettings, lengths: Lengths | None, counts: Counts,
         petaflops=operations / 1e15,
         hours={name: round(value, 2) for name, value in hours.items()},
         gpu=cluster.gpu,
-        samples_a_step=a_step,
         tokens_a_sample=mean,
         images_a_sample=lengths.mean_images if lengths else 0.0,
         flop_a_sample=each_takes,

@@ -7,16 +7,15 @@ split of `val_size`, packing. tests/training/test_real_trainings.py compares the
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from migician.training.check.report import Counts
 from migician.training.check.settings.training_yaml import TrainingSettings
 
 RowNumbers = NDArray[np.int64]
@@ -37,37 +36,10 @@ class DatasetRows:
     """Rows to draw, by its entry in dataset_info.json."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The counts of one training."""
-
-    samples: int
-    """Rows trained on in an epoch."""
-    examples: int
-    """What LLaMA-Factory calls "Num examples": the same, or with packing the sequences that they fill."""
-    evaluated: int
-    steps: int
-    an_epoch: int
-    """Steps of one epoch; `steps` if the data is streamed."""
-    warmup_steps: int
-    checkpoints: int
-    """Present at the end."""
-    saved_at: list[int]
-    """Their steps; only the last if there are many."""
-
-    def reported(self) -> dict[str, Any]:
-        """The part that a report has."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "an_epoch"}
-
-    def seen(self, samples_a_step: float) -> float:
-        """Samples seen in all steps."""
-        return min(self.steps * samples_a_step, self.samples * self.steps / max(1, self.an_epoch))
-
-
 def count(
     settings: TrainingSettings, datasets: Sequence[DatasetRows], evaluated: Sequence[DatasetRows], processes: int
-) -> Counts:
-    """The counts of a training on `datasets` in so many processes."""
+) -> tuple[Counts, float]:
+    """(counts of a training on `datasets` in that many processes, samples seen in all its steps)."""
     each, accumulated = settings.batch
     rows, held_out = _split(settings, _mixed(settings, datasets))
     lengths = np.concatenate([np.asarray(one.lengths, np.int64) for one in datasets] or [np.empty(0, np.int64)])
@@ -80,15 +52,22 @@ def count(
     else:
         an_epoch = _steps_an_epoch(examples, each, accumulated, processes, settings.flag("dataloader_drop_last"))
         steps = limit if limit > 0 else math.ceil(settings.number("num_train_epochs") * an_epoch)
-    return Counts(
-        len(rows),
-        examples,
-        n_evaluated,
-        steps,
-        an_epoch,
-        _warmup(settings, steps),
-        *_saved_at(settings, steps, an_epoch),
+    batch, samples = each * accumulated * processes, len(rows)
+    a_step = batch * samples / examples if settings.packs and examples else float(batch)
+    checkpoints, saved_at = _saved_at(settings, steps, an_epoch)
+    counts = Counts(
+        samples=samples,
+        gpus=processes,
+        batch=batch,
+        samples_a_step=a_step,
+        steps=steps,
+        warmup_steps=_warmup(settings, steps),
+        checkpoints=checkpoints,
+        saved_at=saved_at,
+        examples=examples,
+        evaluated=n_evaluated,
     )
+    return counts, min(steps * a_step, samples * steps / max(1, an_epoch))
 
 
 def _mixed(settings: TrainingSettings, datasets: Sequence[DatasetRows]) -> RowNumbers:

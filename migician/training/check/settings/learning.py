@@ -135,11 +135,6 @@ class Learning:
     """Parameters that an adapter adds, by the name of the weight beside them."""
 
     @property
-    def own(self) -> int:
-        """The number of the model's own parameters that learn."""
-        return sum(math.prod(shape) for name, shape in self.shape.parameters().items() if name in self.base)
-
-    @property
     def adapter(self) -> int:
         """The number that an adapter adds."""
         return sum(self.added.values())
@@ -147,7 +142,8 @@ class Learning:
     @property
     def trained(self) -> int:
         """All that learn."""
-        return self.own + self.adapter
+        own = sum(math.prod(shape) for name, shape in self.shape.parameters().items() if name in self.base)
+        return own + self.adapter
 
     def layers(self, part: Part) -> list[Layer]:
         """The layers of the language model or of the vision tower, first to last."""
