@@ -125,7 +125,7 @@ _ENOUGH = 20
 """After this many questions without any answer the setup is at fault."""
 
 
-def commonest(reasons: Iterable[str], most: int = 3) -> list[tuple[str, int]]:
+def commonest(reasons: Iterable[str], max_kinds: int = 3) -> list[tuple[str, int]]:
     """(example, count) of the most common kinds of reasons, most common first."""
     examples: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -133,7 +133,7 @@ def commonest(reasons: Iterable[str], most: int = 3) -> list[tuple[str, int]]:
         kind = likeness(reason)
         examples.setdefault(kind, reason)
         counts[kind] += 1
-    return [(examples[kind], count) for kind, count in counts.most_common(most)]
+    return [(examples[kind], count) for kind, count in counts.most_common(max_kinds)]
 
 
 class FailureGuard:

@@ -56,7 +56,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(threads, "_MOST", 2)
+    monkeypatch.setattr(threads, "_MAX", 2)
     monkeypatch.setattr(threads, "_chosen", 2)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     yield

@@ -25,7 +25,7 @@ from migician.samples.lengths import cells, processor_settings
 Scaling = Callable[[Size], Size]
 """Size of an image -> size at which the engine gets it."""
 
-_SIDE, _LEAST_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
+_SIDE, _MIN_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
 TRAINED_PIXELS = 768 * 768
 """The most pixels an image was trained with: the default of LLaMA-Factory's `image_max_pixels`."""
 _SENT_AS_IS = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
@@ -65,7 +65,7 @@ def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
     """
     width, height = size
     if family.style.scale == "pixel":
-        columns, rows = cells(width, height, _LEAST_PIXELS, max_pixels or TRAINED_PIXELS, _SIDE)
+        columns, rows = cells(width, height, _MIN_PIXELS, max_pixels or TRAINED_PIXELS, _SIDE)
         return columns * _SIDE, rows * _SIDE
     if max_pixels is None or width * height <= max_pixels:
         return size
@@ -77,8 +77,8 @@ def sent_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
     """The sizes that `sent_size` gives, for a report."""
     if family.style.scale == "pixel":
         most = max_pixels or TRAINED_PIXELS
-        sent = f"multiples of {_SIDE}, {_LEAST_PIXELS} to {most} pixels"
-        return {"min_pixels": _LEAST_PIXELS, "max_pixels": most, "sizes_sent": sent}
+        sent = f"multiples of {_SIDE}, {_MIN_PIXELS} to {most} pixels"
+        return {"min_pixels": _MIN_PIXELS, "max_pixels": most, "sizes_sent": sent}
     sent = "as the files have them" + (f", larger ones shrunk to {max_pixels} pixels" if max_pixels else "")
     return {"min_pixels": None, "max_pixels": max_pixels, "sizes_sent": sent}
 

@@ -40,9 +40,9 @@ class ImageFeatures:
 class FeatureCache:
     """The images seen last, by key; safe to use from several threads."""
 
-    def __init__(self, max_tokens_kept: int = _KEPT_TOKENS) -> None:
+    def __init__(self, max_tokens: int = _KEPT_TOKENS) -> None:
         self._kept: OrderedDict[Hashable, ImageFeatures] = OrderedDict()
-        self._most, self._tokens, self._lock = max_tokens_kept, 0, threading.Lock()
+        self._max_tokens, self._tokens, self._lock = max_tokens, 0, threading.Lock()
 
     def get(self, key: Hashable) -> ImageFeatures | None:
         """The image with that key, if it is still kept."""
@@ -57,7 +57,7 @@ class FeatureCache:
             replaced = self._kept.pop(key, None)
             self._kept[key] = picture
             self._tokens += picture.tokens - (replaced.tokens if replaced else 0)
-            while self._tokens > self._most and len(self._kept) > 1:
+            while self._tokens > self._max_tokens and len(self._kept) > 1:
                 self._tokens -= self._kept.popitem(last=False)[1].tokens
 
 

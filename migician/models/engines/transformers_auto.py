@@ -191,21 +191,23 @@ def _scales_by_area(pictures: Any) -> bool:
     return hasattr(pictures, "merge_size")
 
 
-def limit_pixels(pictures: Any, machine: Machine, least: int | None, most: int | None) -> tuple[str, ...]:
+def limit_pixels(pictures: Any, machine: Machine, min_pixels: int | None, max_pixels: int | None) -> tuple[str, ...]:
     """Set the pixels of one image if the processor scales by area; gives a note where they were lowered."""
     if not _scales_by_area(pictures):
         return ()
     notes: tuple[str, ...] = ()
-    own_least, own_most = int(pictures.size.shortest_edge), int(pictures.size.longest_edge)
-    if most is None:
-        most = min(own_most, machine.affordable_pixels())
-        if most < min(own_most, TRAINED_PIXELS):
+    own_max = int(pictures.size.longest_edge)
+    if max_pixels is None:
+        max_pixels = min(own_max, machine.affordable_pixels())
+        if max_pixels < min(own_max, TRAINED_PIXELS):
             notes = (f"max_pixels lowered for {machine.room_bytes / 1e9:.0f} GB beside the weights",)
-    if least is None:
-        least = min(own_least, most)
-    if most < 28 * 28 or not 1 <= least <= most:
-        raise UserError(f"min_pixels {least} and max_pixels {most}: expected 1 <= min <= max, and max at least 784")
-    pictures.size = SizeDict(shortest_edge=least, longest_edge=most)
+    if min_pixels is None:
+        min_pixels = min(int(pictures.size.shortest_edge), max_pixels)
+    if max_pixels < 28 * 28 or not 1 <= min_pixels <= max_pixels:
+        raise UserError(
+            f"min_pixels {min_pixels} and max_pixels {max_pixels}: expected 1 <= min <= max, and max at least 784"
+        )
+    pictures.size = SizeDict(shortest_edge=min_pixels, longest_edge=max_pixels)
     return notes
 
 

@@ -63,7 +63,7 @@ def cluster_of(gpus: int | None, gpu_memory_gb: float | None, gpu: str | None) -
     assumed = Cluster()
     memory = assumed.gpu_memory_gb if gpu_memory_gb is None else gpu_memory_gb
     cluster = Cluster(gpus or assumed.gpus, memory, gpu or "")
-    said = f"no GPU here: assuming {cluster.gpus} GPUs of {memory:g} GB; set --gpus and --gpu-memory"
+    said = f"no GPU here: assuming --gpus {cluster.gpus} --gpu-memory {memory:g}"
     return cluster, said if memory else ""
 
 

@@ -238,8 +238,8 @@ def _findings(findings: Sequence[Finding]) -> Table:
 def place_line(place: Place) -> str:
     """One place in a line.
 
-    >>> place_line(Place("a.json", 3, 700, "x_3", "2 <image> for 1 images"))
-    "a.json record 3 (byte 700, id 'x_3'): 2 <image> for 1 images"
+    >>> place_line(Place("a.json", 3, 700, "x_3", "<image> marks: 2, images: 1"))
+    "a.json record 3 (byte 700, id 'x_3'): <image> marks: 2, images: 1"
     """
     name = place.file if place.record is None else f"{place.file} record {place.record}"
     details = [f"byte {place.byte}"] if place.byte is not None else []
@@ -262,7 +262,7 @@ def sentences(report: CheckReport) -> Iterator[str]:
     else:
         yield _leakage_sentence(report.leakage)
     problems, warnings = report.count("problem"), report.count("warning")
-    yield f"{report.samples:,} samples in {report.seconds:,.1f} s: {problems:,} problems, {warnings:,} warnings"
+    yield f"{report.samples:,} samples in {report.seconds:,.1f} s: problems: {problems:,}, warnings: {warnings:,}"
 
 
 def _leakage_sentence(leakage: Leakage) -> str:
@@ -288,9 +288,9 @@ def cost_sentences(one: TrainingCost) -> Iterator[str]:
     parts = ", ".join(f"{name} {value:.1f}" for name, value in one.memory_gb.items() if name != "total")
     if one.gpu_memory_gb:
         yield (
-            f"memory on each of {one.gpus} GPUs, ZeRO stage {one.zero_stage}: about {one.memory_gb['total']:.1f} of "
+            f"memory per GPU (of {one.gpus}), ZeRO stage {one.zero_stage}: about {one.memory_gb['total']:.1f} of "
             f"{one.gpu_memory_gb:g} GB ({parts}); "
-            + (f"{one.smallest} such GPUs are enough" if one.smallest else "no number of such GPUs is enough")
+            + (f"fewest such GPUs: {one.smallest}" if one.smallest else "no number of such GPUs is enough")
         )
     else:
         processes = f"{one.gpus} processes" if one.gpus > 1 else "one process"

@@ -50,7 +50,7 @@ def _mark_faults(record: Record) -> Iterator[tuple[str, str]]:
         if media:
             yield "media_mark", media[0]
     if marks != len(record.images):
-        yield "image_count", f"{marks} {IMAGE_MARK} for {len(record.images)} images"
+        yield "image_count", f"{IMAGE_MARK} marks: {marks}, images: {len(record.images)}"
 
 
 def _text_faults(text: str) -> Iterator[tuple[str, str]]:

@@ -149,9 +149,9 @@ def cost_faults(settings: TrainingSettings, cost: TrainingCost) -> Iterator[Faul
     """Whether the run does not fit on the GPUs, or its checkpoints on the disk."""
     need, have = cost.memory_gb["total"], cost.gpu_memory_gb
     if need > have > 0:
-        instead = f"{cost.smallest} GPUs hold it" if cost.smallest else "no number of such GPUs holds it so"
-        each = f"{need:.0f} GB on each of {cost.gpus} GPUs of {have:g} GB"
-        yield "memory", f"{each}, ZeRO stage {cost.zero_stage}: {instead}"
+        instead = f"fewest such GPUs: {cost.smallest}" if cost.smallest else "no number of such GPUs is enough"
+        each = f"{need:.0f} GB per GPU of {have:g} GB (GPUs: {cost.gpus}, ZeRO stage {cost.zero_stage})"
+        yield "memory", f"{each}; {instead}"
     folder = settings.path("output_dir").absolute()
     there = next((one for one in (folder, *folder.parents) if is_folder(one)), Path("/"))
     free = shutil.disk_usage(there).free / GB
