@@ -166,7 +166,8 @@ class SharedDecoder:
                 cache.place(group.rows, self._prefix(group.prefix, positions, [image.features for image in images]))
                 starts.append(int(positions.max()) + 1)
             padded = pad(groups, starts, max(new_tokens), self._model.dtype)
-            return self._decode(*(one.to(self._model.device) for one in padded), cache, new_tokens, on_token)
+            tokens, positions, mask = (one.to(self._model.device) for one in padded)
+            return self._decode(tokens, positions, mask, cache, new_tokens, on_token)
 
     def _encode(self, pictures: Sequence[ImageFeatures]) -> None:
         """Encode each new image, one by one, so that nothing depends on its neighbours."""
