@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, FAINT, GRID = "#1F2933", "#52606D", "#E4E7EB"
@@ -41,6 +42,16 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), dpi=DPI)
         FigureCanvasAgg(figure)
         yield figure
+
+
+def over_steps(axes: Axes) -> None:
+    """Make the x axis count training steps; a grid, and no frame but the bottom."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.grid(True, color=GRID)
+    axes.set_axisbelow(True)
+    axes.tick_params("both", length=0, labelsize=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def png(figure: Figure, *, colours: int | None = None) -> bytes:

@@ -36,7 +36,7 @@ from benchmark_train import draw_mixture, patches
 from migician.benchmarks import mig_bench
 from migician.chat.migician import Migician
 from migician.evaluation.ask import Plan
-from migician.models.engines.shared_prefix import Pictures
+from migician.models.engines.shared_prefix import FeatureCache
 
 LARGE = {"qwen2-vl-7b": ("qwen2-vl-7b", "qwen2-vl-2b"), "tiny": ("tiny", "tiny")}
 """The shapes that stand for 7B and 2B."""
@@ -165,7 +165,7 @@ class Run:
             self._asker = self.model(self.options.shape)
             plan = Plan(max_new_tokens=4)
             self._asker.answer([ask(one, self.options.folder, plan) for one in self.bench.questions[-8:]])  # warms up
-        self._asker._pictures = Pictures()
+        self._asker._pictures = FeatureCache()
         return self._asker
 
     def model(self, shape: str) -> Migician:

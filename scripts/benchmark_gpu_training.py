@@ -20,9 +20,9 @@ from migician.chat.migician import Migician
 from migician.models.engines.shared_prefix import mrope_positions
 from migician.models.protocol import Request
 from migician.training.check.settings.cost import operations_of, peak_of
-from migician.training.check.settings.learning import Shape, learning_of
+from migician.training.check.settings.learning import ModelShape, learning_of
 from migician.training.check.settings.memory import GB, Load, Need, Numbers, memory_need
-from migician.training.check.settings.training_yaml import DEFAULTS, Settings, Zero
+from migician.training.check.settings.training_yaml import DEFAULTS, TrainingSettings, Zero
 
 IGNORED = -100
 PAIR, ADDED_UP = 2, 3
@@ -107,9 +107,9 @@ class Trainer:
         self._model, self._method, self._device = model.model, method, device
         self._full = PACKED["tiny" if sizes is None else "large"]
         config = sizes or model.model.config.to_dict()
-        self._shape = Shape.of(dict(config) | {"tie_word_embeddings": model.model.config.tie_word_embeddings})
+        self._shape = ModelShape.of(dict(config) | {"tie_word_embeddings": model.model.config.tie_word_embeddings})
         kind = {"finetuning_type": "lora" if method == "lora" else "full"}
-        self._learning = learning_of(Settings(mixture, DEFAULTS | kind, kind), self._shape)
+        self._learning = learning_of(TrainingSettings(mixture, DEFAULTS | kind, kind), self._shape)
         self._items = [read_item(model, mixture, record) for record in json.loads((mixture / "drawn.json").read_text())]
         self._passes = {part: self._learning.passes(part) for part in ("language", "projector", "vision")}
         self._model.train()

@@ -34,7 +34,7 @@ from migician.models.engines.patches import PatchProduct
 from migician.models.stand_ins.tiny import WORDINGS, make_tiny
 from migician.samples.dataset_info import write_dataset_info
 from migician.training.check.settings.cost import PUBLISHED, operations_of, peak_of
-from migician.training.check.settings.learning import Shape
+from migician.training.check.settings.learning import ModelShape
 from migician.training.log import read_check, read_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ class Run:
 
 def row(variant: str, layers: str, seconds: float, run: Run, gpu: str, shape: str, count: int) -> None:
     """One line of the table; the MFU is that of a model of `count` layers."""
-    sizes = dataclasses.replace(Shape.of(config_of(shape)), layers=count)
+    sizes = dataclasses.replace(ModelShape.of(config_of(shape)), layers=count)
     peak = peak_of(gpu)
     flop = operations_of(sizes, PUBLISHED, run.tokens_a_sample, run.in_images)
     mfu = f"{flop / seconds / peak:.1%}" if peak else "none"

@@ -13,8 +13,7 @@ from PIL import Image
 from migician.boxes import Size
 from migician.draw import encoded
 from migician.errors import UserError, writing
-from migician.models.both_views import alike, seen_apart, stretched
-from migician.models.pictures import load_picture, orientation, read_size
+from migician.models.pictures import alike, load_picture, orientation, read_size, seen_apart, stretched
 from migician.sources.formats.reading import OTHER_SIZE, UNREADABLE
 from migician.tasks.draft import Draft, Picture
 

@@ -60,14 +60,18 @@ def check(
     import msgspec
 
     from migician.samples.lengths import Resize, processor_pixels
-    from migician.training.check.data import Options
-    from migician.training.check.data import check as check_data
-    from migician.training.check.data.report import Report, sentences, tables
+    from migician.training.check import check as check_path
+    from migician.training.check.options import CheckOptions, Cluster, cluster_of
+    from migician.training.check.report import sentences, tables
 
     fewest, most = (
         processor_pixels(tokenizer) if tokenizer else (Resize().processor_min_pixels, Resize().processor_max_pixels)
     )
-    options = Options(
+    is_training = path.suffix in (".yaml", ".yml")
+    cluster, assumed = cluster_of(gpus, gpu_memory, gpu) if is_training else (Cluster(), "")
+    if assumed:
+        note(assumed)
+    options = CheckOptions(
         media_dir=media_dir,
         quick=quick,
         workers=workers or os.cpu_count() or 1,
@@ -76,21 +80,10 @@ def check(
         tokenizer=tokenizer,
         cutoff_len=cutoff_len,
         resize=Resize(image_max_pixels, image_min_pixels, most, fewest),
+        cluster=cluster,
+        overrides=tuple(changed or ()),
     )
-    report: Report
-    if path.suffix in (".yaml", ".yml"):
-        from migician.training.check.settings import preflight
-        from migician.training.check.settings.cost import sentences as what_it_takes
-        from migician.training.check.settings.machine import machine_of
-
-        machine, assumed = machine_of(gpus, gpu_memory, gpu)
-        report = preflight(path, machine, options, changed or ())
-        if assumed:
-            note(assumed)
-        for sentence in what_it_takes(report.training):
-            note(sentence)
-    else:
-        report = check_data(path, options)
+    report = check_path(path, options)
     if out:
         with writing(out) as stream:
             stream.write(msgspec.json.encode(report))

@@ -96,7 +96,7 @@ def resume(
         note(f"{output_dir}: no whole checkpoint, so training begins anew")
         return
     overrides = list(whole.overrides)
-    if whole.dealt_anew(processes):
+    if whole.needs_conversion(processes):
         from migician.training.universal_checkpoint import universal_config
 
         if deepspeed is None:

@@ -24,7 +24,7 @@ from migician.cli.terminal import note
 from migician.errors import Done, UserError
 
 if TYPE_CHECKING:
-    from migician.training.mixture import Part
+    from migician.training.mixture import MixFile
 
 
 def build(
@@ -129,17 +129,17 @@ def mix(
     note(f"{out}: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
 
 
-def _given_parts(given: list[str]) -> dict[str, Part]:
+def _given_parts(given: list[str]) -> dict[str, MixFile]:
     """Parts by the stem of their file, or by the whole path where two files have one stem."""
-    from migician.training.mixture import Part
+    from migician.training.mixture import MixFile
 
-    parts: dict[str, Part] = {}
+    parts: dict[str, MixFile] = {}
     for file, weight in (named(one, "--part") for one in given):
         if any(one.file == Path(file) for one in parts.values()):
             raise UserError(f"--part {file} is given twice")
         name = file if Path(file).stem in parts else Path(file).stem
         try:
-            parts[name] = Part(Path(file), float(weight))
+            parts[name] = MixFile(Path(file), float(weight))
         except ValueError:
             raise UserError(f"--part {file}={weight}: the weight must be a number, such as 0.5") from None
         if not 0 <= parts[name].weight < math.inf:

@@ -30,7 +30,7 @@ from migician.evaluation.batches import Limits, form_batches, share_out
 from migician.evaluation.ranks import Ranks
 from migician.evaluation.report import Report, score_answers
 from migician.models import seen_sizes
-from migician.models.faults import BEARING, Guard, Tolerance
+from migician.models.faults import BEARING, FailureGuard, Tolerance
 from migician.models.pictures import shrunk
 from migician.models.protocol import Independent, Model, Request, Staged
 
@@ -155,7 +155,7 @@ def ask(
         "plan": msgspec.to_builtins(plan),
     }
     tokens = _lengths(model, questions, paths, plan, bench.max_side_px)
-    limits = Limits(plan.batch_size, model.room_tokens if isinstance(model, Staged) else None)
+    limits = Limits(plan.batch_size, model.token_budget if isinstance(model, Staged) else None)
     batches = form_batches(questions, tokens, limits)
     if isinstance(model, Independent):
         batches = [[question] for batch in batches for question in batch]
@@ -177,7 +177,7 @@ def ask(
             answers = collect(out, rows)
             _refuse_missing(answers, questions, out)
             faults = [answer.fault for answer in answers.values()]
-            guard = Guard(tolerance, len(questions), (), is_proven=False)
+            guard = FailureGuard(tolerance, len(questions), (), is_proven=False)
             if faults and not guard.admit(faults):
                 raise guard.none_answered()
             guard.check()
@@ -186,7 +186,9 @@ def ask(
         before = ranks.first(open_folder)
         done = {row for row, fault in before.items() if not tolerance.retries(fault)}
         failed = [fault for row in done if (fault := before[row]) is not None]
-        guard = Guard(tolerance, len(questions), failed, is_proven=any(fault is None for fault in before.values()))
+        guard = FailureGuard(
+            tolerance, len(questions), failed, is_proven=any(fault is None for fault in before.values())
+        )
         guard.check()
         rest = [left for batch in batches if (left := [one for one in batch if one.index not in done])]
         costs = [len(batch) * max(tokens[question.index] for question in batch) for batch in rest]

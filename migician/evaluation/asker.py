@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from migician.errors import UserError
-from migician.models.faults import RunStopped, beyond_the_engine, fault_of
+from migician.models.faults import BEYOND_THE_ENGINE, RunStopped, fault_of
 from migician.models.protocol import Independent, Model, Reply, Request, Staged
 
 # What a request can bring about. RuntimeError is torch's own class for what goes wrong in a model.
@@ -120,7 +120,7 @@ class Asker:
             if isinstance(error, RunStopped):
                 raise
             kind, fault = type(error).__name__, fault_of(error)
-            if not isinstance(error, UserError) and beyond_the_engine(fault):
+            if not isinstance(error, UserError) and BEYOND_THE_ENGINE.search(fault):
                 raise RunStopped(fault) from None
             too_large = isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _NO_MEMORY.search(fault)
             if kind == _DEAD_GPU and not too_large:

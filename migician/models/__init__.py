@@ -1,7 +1,7 @@
-"""Every model by name; what a model is stands in `protocol`.
+"""Every model by name; `protocol` defines what a model is.
 
-To add a family: a file that declares it, and one line in `FAMILIES`. Importing this loads
-no torch; a model's own imports come when it is named.
+To add a family: a file that declares it, and one line in `FAMILIES`. Importing this does not load torch; a model's own
+imports happen when it is loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from migician.models.family import Family
 from migician.models.pictures import ImageInput
 from migician.models.protocol import Model
 
-if "torch" not in sys.modules:  # its OpenMP reads this once, while it is loaded; see `engines.threads`
+if "torch" not in sys.modules:  # its OpenMP reads this once, while loading; see `engines.threads`
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -37,7 +37,7 @@ ENGINES: dict[str, str] = {
     "server": "migician.models.engines.server:load",
     "vllm": "migician.models.engines.vllm:load",
 }
-"""Other ways to run weights: name -> "module:function", called with what follows a colon, the family, and options."""
+"""Other ways to run weights: name -> "module:function", called with what follows the colon, the family, and options."""
 
 CHECKPOINTS: dict[str, str] = {
     "migician": "Michael4933/Migician",
@@ -70,30 +70,31 @@ FAMILIES: dict[str, str] = {
     "mplugowl3": "migician.models.families.mplug_owl3:FAMILY",
     "cogvlm": "migician.models.families.cogvlm:FAMILY",
 }
-"""What a checkpoint is: `model_type` of its config.json, or a name where that is shared -> "module:constant"."""
+"""`model_type` of a config.json, or another name where several families share it -> "module:constant"."""
 
 OTHERWISE: dict[str, str] = {
     "GD-ML/UniVG-R1": "univg_r1",
     "THUDM/cogvlm-grounding-generalist-hf": "cogvlm",
 }
-"""Hub ids whose config.json does not tell the family (a Qwen2-VL by type, and no type at all) -> name in `FAMILIES`."""
+"""Hub ids whose config.json does not identify the family -> name in `FAMILIES`."""
 
 
 def load_model(name_or_path: str | Path, **options: Any) -> Model:
-    """The model of that name, of that folder, or of that Hub id.
+    """The model with that name, in that folder, or with that Hub id.
 
-    `name_or_path` is a name in `MODELS` (with what it needs behind a colon), a name in
-    `CHECKPOINTS`, a folder with `config.json`, a Hub id such as "Qwen/Qwen2-VL-7B-Instruct", or
-    one of these behind "vllm:", or "server:ADDRESS#MODEL". `options` go to the loader
-    (`max_pixels=...`, `revision=...`); of these, `family` names one in `FAMILIES` where the config
-    does not tell, and `trust_remote_code` allows a family to run the code it ships. Raises
-    `UserError` for anything else, and where the packages a model needs are not installed.
+    `name_or_path` is a name in `MODELS` (with its argument after a colon), a name in `CHECKPOINTS`, a folder with
+    `config.json`, a Hub id such as "Qwen/Qwen2-VL-7B-Instruct", or one of these after "vllm:", or
+    "server:ADDRESS#MODEL". `options` go to the loader (`max_pixels=...`, `revision=...`); `family` is a name in
+    `FAMILIES` if the config does not identify it, and `trust_remote_code` allows a family to run the code it ships.
+    To ground and chat use `migician.ground(model, ...)` and `migician.Chat(model, ...)`, which take every model;
+    `Migician.from_pretrained` gives a model that has both as methods. Raises `UserError` for anything else, and if the
+    packages a model needs are not installed.
     """
     given = str(name_or_path)
     name, _, argument = given.partition(":")
     if name in MODELS:
         if options:
-            raise UserError(f"{name} looks at nothing, so it takes no {', '.join(sorted(options))}")
+            raise UserError(f"{name} sees no images, so it takes no {', '.join(sorted(options))}")
         blind: Model = _found(MODELS[name])(argument)
         return blind
     declared = options.pop("family", None)
@@ -101,7 +102,10 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
     if name != "server":
         _check_trust(reference, family, options)
         if declared or reference in OTHERWISE:
-            _check_type(reference, family, options.get("revision"))
+            config = read_config(locate(reference, options.get("revision"), ["config.json"]))
+            kind = config.get("model_type")
+            if kind is not None and kind != (family.model_type or family.name):
+                raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
     loader = _found(ENGINES.get(name, family.loader))
     refuse_unknown(given, loader, options)
     model: Model = loader(reference, family, **options)
@@ -109,22 +113,26 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
 
 
 def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:
-    """The family of what `load_model` would load; at most the config of a checkpoint is fetched and read.
+    """The family of what `load_model` would load; fetches and reads no more than a config.
 
-    `declared` is a name in `FAMILIES`: needed for a server, and to tell apart families that share
-    a `model_type`. Raises `UserError` where none is known.
+    `declared` is a name in `FAMILIES`: needed for a server, and for families that share a `model_type`. Raises
+    `UserError` if the family is unknown.
     """
     given = str(name_or_path)
     name = given.partition(":")[0]
     if declared is not None and declared not in FAMILIES:
         raise UserError(unknown("family", declared, FAMILIES))
     if declared is None and name == "server":
-        raise UserError(f"{given}: a server does not say how its model spells boxes: add --family, such as qwen2_vl")
+        raise UserError(f"{given}: a server does not say how its model writes boxes: add --family, such as qwen2_vl")
     reference = _reference(given)
     chosen = "qwen2_vl" if name in MODELS else declared or OTHERWISE.get(reference)
     if chosen is None:
         if "/" not in reference and status(reference) is None:
-            raise UserError(_unknown(given))
+            names = [*MODELS, *CHECKPOINTS]
+            raise UserError(
+                f"no model {given!r}. Known: {', '.join(names)}; or a folder with config.json, or a Hub id."
+                + closest(given, names)
+            )
         chosen = read_config(locate(reference, revision, ["config.json"])).get("model_type")
         if chosen not in FAMILIES:
             known = ", ".join(sorted(FAMILIES))
@@ -134,9 +142,9 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
 
 
 def seen_sizes(model: Model, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size] | None:
-    """(width, height) of each image as `model` sees it, for families that count pixels; None for all others.
+    """(width, height) of each image as `model` sees it, for families that count pixels; None for others.
 
-    `max_side_px` is that of the request.
+    `max_side_px` is the request's.
     """
     if model.box_style.scale != "pixel":
         return None
@@ -149,13 +157,6 @@ def _reference(given: str) -> str:
     engine, _, rest = given.partition(":")
     name = rest if engine in ENGINES else given
     return CHECKPOINTS.get(name, name)
-
-
-def _check_type(reference: str, family: Family, revision: str | None) -> None:
-    """Raise `UserError` where a checkpoint is of another type than the family it was said to be of."""
-    kind = read_config(locate(reference, revision, ["config.json"])).get("model_type")
-    if kind is not None and kind != (family.model_type or family.name):
-        raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
 
 
 def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> None:
@@ -177,7 +178,7 @@ def _check_trust(reference: str, family: Family, options: dict[str, Any]) -> Non
 
 
 def refuse_unknown(given: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Raise `UserError` for an option that `loader` does not have."""
+    """Raise `UserError` for an option that `loader` does not take."""
     parameters = inspect.signature(loader).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -185,14 +186,8 @@ def refuse_unknown(given: str, loader: Callable[..., Any], options: dict[str, An
         raise UserError(f"{given} takes no {', '.join(extra)}: leave it out")
 
 
-def _unknown(given: str) -> str:
-    known = [*MODELS, *CHECKPOINTS]
-    hint = closest(given, known)
-    return f"no model {given!r}. Known: {', '.join(known)}; or a folder with config.json, or a Hub id.{hint}"
-
-
 def _found(place: str) -> Any:
-    """What "module:name" stands for, imported now."""
+    """The object at "module:name", imported now."""
     module, _, name = place.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -201,5 +196,5 @@ def _found(place: str) -> Any:
 
 
 def missing_extra(error: ModuleNotFoundError) -> str:
-    """What to tell someone who has only the light installation."""
+    """The error for a light installation."""
     return f"running a model needs the package {error.name!r}: pip install 'migician[models]', or bash scripts/setup.sh"

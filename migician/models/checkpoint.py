@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,34 +17,45 @@ from migician.errors import UserError
 from migician.files import conform, decode, is_file, is_folder, read_object, status
 
 INDEX = "model.safetensors.index.json"
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1} | {
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
 """Bytes of one element, by safetensors' names of dtypes."""
 
+_SAMPLE = 16 * 1024
+"""Bytes of a tensor's start, middle and end in a fingerprint."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# What a model needs to run. Pickled weights are never fetched.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+"""What a model needs to run. Pickled weights are never fetched."""
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit on the header's bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a checkpoint and where its bytes stand."""
+    """One tensor of a checkpoint and where its bytes are."""
 
     name: str
     dtype: str
-    """As safetensors spells it: "BF16", "F32"."""
+    """In safetensors' notation: "BF16", "F32"."""
     shape: tuple[int, ...]
     file: Path
     begin: int
     """First byte in the file; the elements are row-major and little-endian."""
     n_bytes: int
+
+    def read(self, start: int, length: int) -> bytearray:
+        """`length` of its bytes from `start` on; `UserError` where the file has become shorter."""
+        part = bytearray(length)
+        view, done = memoryview(part), 0
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.begin + start)
+            while done < length:  # a raw read may give less at once
+                count = stream.readinto(view[done:])
+                if not count:
+                    raise UserError(f"{self.file}: was changed while it was read")
+                done += count
+        return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +78,25 @@ class Checkpoint:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     def fingerprint(self) -> str:
-        """A sha256 that tells two sets of weights apart without reading all of them.
+        """A sha256 that distinguishes two sets of weights without reading all of them.
 
-        Over every tensor's name, dtype, shape and 16 KiB from its start, middle and end, in order
-        of name: the same weights in other shards have the same fingerprint. It is not proof
-        against a change made to deceive.
+        Over every tensor's name, dtype, shape and 16 KiB from its start, middle and end, in order of name: the same
+        weights in other shards have the same fingerprint. It does not detect a change made to deceive.
         """
         digest = hashlib.sha256()
         for _, tensor in sorted(self.tensors.items()):
             digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
-            with tensor.file.open("rb") as stream:
-                for part in _samples(tensor.n_bytes):
-                    stream.seek(tensor.begin + part)
-                    digest.update(stream.read(min(_SAMPLE, tensor.n_bytes - part)))
+            n = tensor.n_bytes
+            for start in range(0, n, _SAMPLE) if n <= 3 * _SAMPLE else (0, n // 2, n - _SAMPLE):
+                digest.update(tensor.read(start, min(_SAMPLE, n - start)))
         return digest.hexdigest()
 
 
 def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[str] = WANTED) -> Path:
     """The local folder of a checkpoint: `reference` itself, or the Hub's cache after a download.
 
-    `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician";
-    `revision` is a branch, tag or commit of the Hub's, `wanted` which of its files are fetched.
-    Raises `UserError` for anything else.
+    `reference` is a folder with `config.json`, or a Hub id such as "Michael4933/Migician"; `revision` is a branch, tag
+    or commit on the Hub, `wanted` the patterns of the files to fetch. Raises `UserError` for anything else.
     """
     folder = Path(reference).expanduser()
     if is_folder(folder):
@@ -99,22 +107,28 @@ def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[
             merge = f"; it is an adapter: migician merge {folder} --out DIR makes the model" if adapter else ""
             raise UserError(f"{folder}: not a model: it holds no config.json{merge}")
         return folder
-    # A path such as out/stage-1 has the form of a Hub id; nobody is asked about those.
+    # A path such as out/stage-1 looks like a Hub id; the Hub is not asked about those.
     if status(folder) or not _HUB_ID.fullmatch(str(reference)) or is_folder(folder.parent):
         raise UserError(f"{folder}: no such model folder")
     return _fetched(str(reference), revision, wanted)
 
 
 def commit_of(folder: Path) -> str | None:
-    """The Hub's commit a folder was downloaded at, None for a folder that is not in the Hub's cache."""
+    """The commit that a folder of the Hub's cache was downloaded at; None for any other folder."""
     in_cache = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
     return folder.name if in_cache else None
+
+
+def shown_name(reference: str | Path, folder: Path) -> str:
+    """What a model is called in reports: its Hub id, or the name of its folder."""
+    is_folder = folder.resolve() == Path(reference).expanduser().resolve()
+    return folder.resolve().name if is_folder else str(reference)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The model's `config.json`; `UserError` where it is missing or not a JSON object."""
     config = read_object(folder / "config.json")
-    # A config that ships its class with it may go without (CogVLM's does).
+    # The config of a model that ships its own class may lack it (CogVLM's does).
     if not isinstance(config.get("model_type"), str) and "auto_map" not in config:
         raise UserError(f"{folder / 'config.json'}: no 'model_type'; this is not the config of a transformers model")
     return config
@@ -123,8 +137,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """What a folder of safetensors holds, from the headers alone.
 
-    Raises `UserError` for a missing or cut shard, a header that lies about its file, a tensor that
-    stands twice, and for weights that are not safetensors.
+    Raises `UserError` for a missing or cut shard, a header that does not match its file, a tensor that appears twice,
+    and for weights that are not safetensors.
     """
     shards = _shards(folder)
     tensors: dict[str, Tensor] = {}
@@ -170,7 +184,7 @@ def read_header(file: Path) -> list[Tensor]:
             raise UserError(f"{damaged}the place of tensor {tensor.name!r} ({tensor.dtype}) does not fit its shape")
         position += tensor.n_bytes
     if position != file.stat().st_size:
-        raise UserError(f"{damaged}{file.stat().st_size} bytes where its header speaks of {position}")
+        raise UserError(f"{damaged}{file.stat().st_size} bytes, but its header says {position}")
     return tensors
 
 
@@ -192,17 +206,6 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     return shards
 
 
-_SAMPLE = 16 * 1024
-
-
-def _samples(n_bytes: int) -> Iterator[int]:
-    """Where the sampled pieces of a tensor start, without overlap."""
-    if n_bytes <= 3 * _SAMPLE:
-        yield from range(0, n_bytes, _SAMPLE)
-    else:
-        yield from (0, n_bytes // 2, n_bytes - _SAMPLE)
-
-
 def _fetched(hub_id: str, revision: str | None, wanted: Sequence[str]) -> Path:
     try:
         import huggingface_hub
@@ -218,7 +221,7 @@ def _fetched(hub_id: str, revision: str | None, wanted: Sequence[str]) -> Path:
     except errors.RevisionNotFoundError:
         raise UserError(f"{hub_id}: the Hub knows no revision {revision!r} of it") from None
     except errors.RepositoryNotFoundError:
-        raise UserError(f"{hub_id}: neither a folder here nor a public model on the Hub") from None
+        raise UserError(f"{hub_id}: neither a local folder nor a public model on the Hub") from None
     except (errors.HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{hub_id}: no such folder here, and the Hub does not give it: {reason[0]}") from None
+        raise UserError(f"{hub_id}: no such local folder, and the Hub answers: {reason[0]}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,12 +14,12 @@ from migician.samples.sample import IMAGE_MARK
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What one side says at once."""
+class ConversationTurn:
+    """One turn of a conversation."""
 
     role: Literal["user", "assistant"]
     parts: tuple[str | int, ...]
-    """Texts, and images by their place in the request."""
+    """Texts, and images by their position in the request."""
 
     @property
     def text(self) -> str:
@@ -25,41 +27,33 @@ class Turn:
         return "".join(part if isinstance(part, str) else IMAGE_MARK for part in self.parts)
 
 
-def conversation(request: Request, family: Family) -> list[Turn]:
-    """The turns of a request, each image at its mark; without marks, where `family` has them.
+Turns = Sequence[ConversationTurn]
+"""A conversation that alternates, with the user first and last."""
 
-    Raises `UserError` where marks and images are not equally many, as `Family.placed` does.
+
+def conversation(request: Request, family: Family) -> list[ConversationTurn]:
+    """The turns of a request, each image at its mark; without marks, where `family` puts them.
+
+    Raises `UserError` where the numbers of marks and images differ, like `Family.placed`.
     """
     questions = [*(question for question, _ in request.history), request.prompt]
-    replies = [reply for _, reply in request.history]
-    marks = [question.count(IMAGE_MARK) for question in questions]
-    if any(marks):
+    if any(IMAGE_MARK in question for question in questions):
         family.placed("".join(questions), len(request.images))  # raises where the count is wrong
     else:
         questions[0] = family.placed(questions[0], len(request.images))
-    turns: list[Turn] = []
-    shown = 0
-    for position, question in enumerate(questions):
-        parts = _parts(question, shown)
-        shown += question.count(IMAGE_MARK)
-        turns.append(Turn("user", parts))
-        if position < len(replies):
-            turns.append(Turn("assistant", (replies[position],)))
+    images = itertools.count()
+    turns: list[ConversationTurn] = []
+    for question, reply in itertools.zip_longest(questions, (reply for _, reply in request.history)):
+        pieces = (piece for piece in re.split(f"({IMAGE_MARK})", question) if piece)
+        parts = tuple(next(images) if piece == IMAGE_MARK else piece for piece in pieces)
+        turns.append(ConversationTurn("user", parts))
+        if reply is not None:
+            turns.append(ConversationTurn("assistant", (reply,)))
     return turns
 
 
-def _parts(text: str, first: int) -> tuple[str | int, ...]:
-    parts: list[str | int] = []
-    for position, piece in enumerate(text.split(IMAGE_MARK)):
-        if position:
-            parts.append(first + position - 1)
-        if piece:
-            parts.append(piece)
-    return tuple(parts)
-
-
-def chat_messages(turns: Sequence[Turn], images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turns as messages of the OpenAI chat protocol; `images` are the parts that stand for the request's images."""
+def chat_messages(turns: Turns, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns as messages of the OpenAI chat protocol; `images` are the message parts of the request's images."""
     return [
         {
             "role": turn.role,

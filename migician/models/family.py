@@ -1,9 +1,8 @@
-"""What a model family declares: how it spells boxes, marks images, and wants to be asked.
+"""What a model family declares: how it writes boxes, marks images, and is asked.
 
-A family's name is the `model_type` of its checkpoints' config.json, or another where that type is
-shared. Nothing here is guessed from a reply or from the size of a number, and nothing here
-loads torch. Sources: thunlp/Migician (eval/MIG_bench_eval.py), AMAP-ML/UniVG-R1 (the same file),
-and the model cards that each family's own file names.
+A family's name is the `model_type` of its checkpoints' config.json, or another where that type is shared. Nothing is
+guessed from a reply or from the size of a number, and nothing here loads torch. Sources: thunlp/Migician
+(eval/MIG_bench_eval.py), AMAP-ML/UniVG-R1 (the same file), and the model cards that each family's own file names.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ class Family:
     format: str
     """What follows a MIG-Bench question by default: how to write the box."""
     published_format: str | None
-    """The same as the published script has it, slips included; None where it does not know the family."""
+    """The same in the published script, typos included; None if it does not know the family."""
     format_always: bool = True
-    """Whether rows whose `need_format` is false get the sentence too: that field speaks of Qwen2-VL's training."""
+    """Whether rows whose `need_format` is false get the sentence too: that field is about Qwen2-VL's training."""
     image_mark: str = IMAGE_MARK
-    """What stands for image {n}, counted from 1, where a text does not place its images itself."""
+    """The mark of image {n}, counted from 1, where a text does not place its images itself."""
     tags: tuple[str, str, str, str] = TAGS
     """What replaces Qwen2-VL's four tokens (box start and end, reference start and end) in a question."""
     published_choice_ends: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """By the benchmark's name, what the published script adds to a multiple-choice question for this family."""
+    """Benchmark -> what the published script adds to its multiple-choice questions for this family."""
     new_tokens: int = 128
-    """The longest reply, unless asked otherwise."""
-    most_images: int | None = None
-    """How many images one request can hold; None for as many as fit."""
+    """The default limit of a reply."""
+    max_images: int | None = None
+    """Images per request; None for as many as fit."""
     marks_in_text: bool = False
-    """Whether images are marked in the text, since its chat template would move all of them to the front."""
+    """Whether images are marked in the text, because its chat template would move all of them to the front."""
     model_type: str = ""
     """What its checkpoints' config.json says, where that is not its name."""
     ask: Callable[..., str] | None = None
-    """For families whose weights come with the code that runs them: the call of that code (see `remote_code`)."""
+    """For families whose weights come with their own code: the call of that code (see `remote_code`)."""
     auto_class: str = "AutoModel"
     """The class of transformers that loads such code."""
     loader: str = "migician.models.engines.transformers_auto:load"
@@ -60,13 +59,13 @@ class Family:
 
     @property
     def ships_code(self) -> bool:
-        """Whether its weights come with the code that runs them: that needs trust, and a pinned revision."""
+        """Whether its weights come with their own code, which needs trust and a pinned revision."""
         return self.ask is not None
 
     def placed(self, text: str, images: int) -> str:
-        """`text` with a mark for each image: its own marks where it has any, else this family's before it.
+        """`text` with a mark per image: its own marks if it has any, else this family's before it.
 
-        Raises `UserError` where the marks and the images are not equally many.
+        Raises `UserError` where the numbers of marks and images differ.
         """
         marks = text.count(IMAGE_MARK)
         if marks == 0 and images:
@@ -76,12 +75,11 @@ class Family:
         return text
 
     def respelled(self, text: str, sizes: Sequence[Size] | None = None) -> str:
-        """A question that writes boxes and references as Qwen2-VL does, as this family writes them.
+        """A question in Qwen2-VL's form, with boxes and references as this family writes them.
 
-        `sizes` are those of the images as the model sees them; only styles that count pixels need
-        them, and only for questions with a box: its pixels are those of the image named last before
-        it. Raises `UserError` where the text does not say which image a box is in, ValueError
-        where sizes are needed and missing.
+        `sizes` are those of the images as the model sees them, for styles that count pixels and questions with a box:
+        its pixels are those of the image named last before it. Raises `UserError` where the text does not say which
+        image a box is in, ValueError where sizes are needed and missing.
         """
 
         known = sizes or ()
@@ -107,7 +105,7 @@ QWEN2_VL = Family(
     tags=TOKENS,
     loader="migician.models.engines.qwen2_vl:load",
 )
-"""Qwen2-VL and Migician: thousandths between tokens of their own."""
+"""Qwen2-VL and Migician: coordinates 0..1000 between special tokens."""
 
 UNIVG_R1 = Family(
     name="univg_r1",

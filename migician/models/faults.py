@@ -1,7 +1,7 @@
-"""Whose fault it is that there is no reply: a passing one, the set-up's, or the question's own.
+"""Why there is no reply: a temporary fault, a fault of the setup, or a fault of the question.
 
-Only a question's own fault is an answer that failed. What passes is tried again for a while; what the set-up causes
-would befall every question alike. Both stop a run, so that no score is made of them.
+Only the last counts as a failed answer. A temporary fault is tried again for a while; a fault of the setup would hit
+every question. Both stop a run, so that they never become a score.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from migician.errors import UserError
 
 
 class RunStopped(UserError):
-    """Nothing more can be asked: the server, the network, the machine or the settings are at fault, not the question.
+    """The server, the network, the machine or the settings are at fault, so no question can be answered.
 
-    What was answered before is kept, and the same command asks the rest.
+    Earlier answers are kept, and the same command asks the rest.
     """
 
 
 def fault_of(error: Exception) -> str:
-    """An error as a question's fault: its first line, with its class where it is not meant for users."""
+    """An error as the fault of a question: its first line, with its class unless it is a `UserError`."""
     first_line = (str(error).splitlines() or [""])[0][:300]
     return first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}"
 
@@ -32,11 +32,13 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 # This request does not suit the server, though another may.
 UNSUITABLE = frozenset({400, 413, 415, 422})
 
-_NO_MONEY = re.compile(
+NO_MONEY = re.compile(
     r"insufficient[_ ](?:quota|funds|credits?|balance)|exceeded your current quota|billing|credit balance|payment",
     re.IGNORECASE,
 )
-_BEYOND_THE_ENGINE = re.compile(r"at most \d+ \S+ may be provided", re.IGNORECASE)  # vLLM's limit_mm_per_prompt
+"""In a server's words: a quota or a balance is used up, which waiting does not change."""
+BEYOND_THE_ENGINE = re.compile(r"at most \d+ \S+ may be provided", re.IGNORECASE)
+"""How vLLM refuses more images than its own option allows (`limit_mm_per_prompt`)."""
 _OF_THE_SETUP = re.compile(
     r"(?:at most|up to|maximum of|more than|max(?:imum)?) \d+ images?\b|too many images"
     r"|(?:not|n't) (?:a )?(?:multi-?modal|vision)|(?:not|n't) support (?:image|vision|multi-?modal)"
@@ -45,7 +47,8 @@ _OF_THE_SETUP = re.compile(
     r"|invalid[_ ]api[_ ]key|incorrect api key|unauthori[sz]ed",
     re.IGNORECASE,
 )
-_WITHHELD = re.compile(r"\bflagged\b|moderation|content[_ ](?:policy|filter|management)", re.IGNORECASE)
+WITHHELD = re.compile(r"\bflagged\b|moderation|content[_ ](?:policy|filter|management)", re.IGNORECASE)
+"""A server refuses this content; other refusals with status 403 are about the key."""
 _TOO_LONG = re.compile(
     r"context[_ ]length|context window|maximum (?:model|context|input) length|too many tokens|too long|too large to"
     r"|longer than the (?:max|model)|exceeds? the (?:max|model|context|limit)|reduce the length|request too large",
@@ -63,34 +66,19 @@ _PARAMETERS = (
 _SETTINGS = {name: re.compile(rf"\b{name}\b") for name in _PARAMETERS}
 
 
-def no_money(text: str) -> bool:
-    """Whether a server's words say that a quota or a balance is used up, which waiting does not change."""
-    return _NO_MONEY.search(text) is not None
-
-
-def withheld(text: str) -> bool:
-    """Whether a server's words say that it will not have this content; with status 403 others speak of the key."""
-    return _WITHHELD.search(text) is not None
-
-
-def beyond_the_engine(text: str) -> bool:
-    """Whether an engine in this process refuses what its own options do not allow, such as more images than those."""
-    return _BEYOND_THE_ENGINE.search(text) is not None
-
-
 def of_the_setup(text: str) -> bool:
-    """Whether a refusal, in the words of a server or an engine, would befall every question alike.
+    """Whether a refusal, in the words of a server or an engine, would hit every question.
 
     >>> of_the_setup("At most 1 image(s) may be provided in one prompt."), of_the_setup("cannot identify image file")
     (True, False)
     """
-    if beyond_the_engine(text) or _OF_THE_SETUP.search(text) or no_money(text):
+    if BEYOND_THE_ENGINE.search(text) or _OF_THE_SETUP.search(text) or NO_MONEY.search(text):
         return True
     return not _TOO_LONG.search(text) and any(named.search(text) for named in _SETTINGS.values())
 
 
 def setting_not_taken(text: str, given: set[str]) -> str:
-    """The parameter of `given` that a server's words refuse as such, not for its value; empty where there is none.
+    """The parameter of `given` that a server does not accept at all, by its message; empty if there is none.
 
     >>> setting_not_taken("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", {"max_tokens"})
     'max_tokens'
@@ -109,7 +97,7 @@ _COUNT = re.compile(r"\d+")
 
 
 def likeness(reason: str) -> str:
-    """A reason without its paths and numbers, so that equal ones are counted together.
+    """A reason without its paths and numbers, so that similar ones are counted together.
 
     >>> likeness("image 2 of 3, photos/a.jpg: no such file") == likeness("image 1 of 3, photos/b.jpg: no such file")
     True
@@ -119,39 +107,39 @@ def likeness(reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How many failed questions a run bears, and what becomes of them."""
+    """How many questions of a run may fail, and whether they are asked again."""
 
     share: float = 0.05
-    """Of the questions, 0..1: beyond it the run stops without a report."""
+    """Share of the questions, 0..1; if more fail, the run stops without a report."""
     retry: bool = False
     """Ask again what failed before."""
 
     def retries(self, fault: str | None) -> bool:
-        """Whether a question is asked again that was answered, or failed with `fault`."""
+        """Whether a question that failed with `fault` (None: was answered) is asked again."""
         return self.retry and fault is not None
 
 
 BEARING = Tolerance()
-"""What a run bears unless said otherwise."""
+"""The default."""
 _ENOUGH = 20
-"""Questions asked without any answer, after which the set-up is at fault rather than each of them."""
+"""After this many questions without any answer the setup is at fault."""
 
 
-def commonest(reasons: Iterable[str], most: int = 3) -> list[tuple[str, int]]:
-    """The commonest reasons, each by an example, with how often its like was given; the commonest first."""
+def commonest(reasons: Iterable[str], max_kinds: int = 3) -> list[tuple[str, int]]:
+    """(example, count) of the most common kinds of reasons, most common first."""
     examples: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for reason in reasons:
         kind = likeness(reason)
         examples.setdefault(kind, reason)
         counts[kind] += 1
-    return [(examples[kind], count) for kind, count in counts.most_common(most)]
+    return [(examples[kind], count) for kind, count in counts.most_common(max_kinds)]
 
 
-class Guard:
-    """Counts what fails in a run, and ends it where it goes wrong as a whole.
+class FailureGuard:
+    """Counts the failures of a run, and stops it when too many fail.
 
-    Until something has been answered, no failure is booked: the set-up may be at fault.
+    No failure is recorded before the first answer, because the setup may be at fault.
     """
 
     def __init__(self, tolerance: Tolerance, questions: int, failed: Iterable[str], *, is_proven: bool) -> None:
@@ -160,9 +148,9 @@ class Guard:
         self._is_proven = is_proven
 
     def admit(self, faults: Sequence[str | None]) -> bool:
-        """Whether what is not yet booked may be, given what became of the next questions (None: answered).
+        """Whether pending failures may be recorded, given the faults of the next questions (None: answered).
 
-        Raises `RunStopped` where many were asked and none was answered.
+        Raises `RunStopped` if many were asked and none was answered.
         """
         self._failed += [fault for fault in faults if fault is not None]
         self._is_proven = self._is_proven or any(fault is None for fault in faults)
@@ -171,16 +159,16 @@ class Guard:
         return self._is_proven
 
     def none_answered(self) -> RunStopped:
-        """What to raise where nothing was answered at all."""
+        """What to raise if nothing was answered at all."""
         return RunStopped(f"none of the {len(self._failed)} questions asked was answered: {self._reasons()}")
 
     def check(self) -> None:
-        """Raise `RunStopped` where more have failed than the tolerance bears."""
+        """Raise `RunStopped` if more have failed than the tolerance allows."""
         if len(self._failed) > self._tolerance.share * self._questions:
             raise RunStopped(
                 f"{len(self._failed)} of {self._questions} questions failed, more than --fail-on-error "
-                f"{self._tolerance.share:g} bears: {self._reasons()}. Ask them again with --retry-failed once the "
-                "cause is gone, or accept them with --fail-on-error 1"
+                f"{self._tolerance.share:g} allows: {self._reasons()}. Fix the cause and ask them again with "
+                "--retry-failed, or accept them with --fail-on-error 1"
             )
 
     def _reasons(self) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from migician.boxes import Size
 from migician.errors import UserError
+from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
 
-# What training data is made of. Not all that Pillow knows: reading EPS starts another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-
+"""Those of training data; not all that Pillow reads, as EPS starts another program."""
 
 ImageInput = str | Path | Image.Image | NDArray[Any]
 """One image: a path, a PIL image, or an array (height, width), (height, width, 1 | 3 | 4) of uint8."""
@@ -43,13 +43,11 @@ def load_pictures(images: Sequence[ImageInput], max_side_px: int | None = None) 
 
 
 def load_picture(image: ImageInput, called: str = "the image", max_side_px: int | None = None) -> Image.Image:
-    """One image as an RGB picture of 8 bits, turned upright by its EXIF tag, transparency put on white.
+    """One image as 8-bit RGB, upright by its EXIF tag, transparency on white, shrunk to fit a square of `max_side_px`.
 
-    It is shrunk to fit a square of `max_side_px` if it does not.
-
-    16-bit grey becomes 8-bit by its scale (65535 is white), of animations the first frame is
-    taken. Raises `UserError`, naming the image as `called`, for what is no image, is cut off or
-    too large, and for arrays that are not uint8: whether 1 or 255 means white is never guessed.
+    16-bit grey is scaled to 8 bits (65535 is white); of an animation the first frame counts. Raises `UserError`, naming
+    the image as `called`, for a file that is not an image, is cut off or too large, and for arrays that are not uint8:
+    whether 1 or 255 means white is never guessed.
     """
     if isinstance(image, str | Path):
         picture = _read(Path(image).expanduser(), called)
@@ -66,7 +64,7 @@ def load_picture(image: ImageInput, called: str = "the image", max_side_px: int 
 
 def _read(path: Path, called: str) -> Image.Image:
     if str(path).startswith(("http:/", "https:/", "data:")):
-        raise UserError(f"{called}, {str(path)[:80]}: is an address; download it and give the file's path")
+        raise UserError(f"{called}, {str(path)[:80]}: is an address; download it and give the path of the file")
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on and refuses from 179 million: the refusal is enough.
@@ -104,14 +102,14 @@ def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     plain = upright.convert("RGB")
-    plain.info = {}  # else whoever gets it finds the tag, and turns it once more
+    plain.info = {}  # or the next reader finds the tag and rotates it again
     return plain
 
 
 def _load(image: Image.Image) -> None:
     """Decode an opened file, a TIFF not through a map of it in memory.
 
-    Pillow 11 to 13 mix up the rows of a TIFF that they map (uncompressed L, P, RGBA, CMYK and 16 bits) and turn by a
+    Pillow 11 to 13 mix up the rows of a TIFF that they map (uncompressed L, P, RGBA, CMYK and 16 bits) and rotate by a
     quarter: they map it by its upright size. A file without a name is not mapped.
     """
     if not isinstance(image, ImageFile.ImageFile):
@@ -131,21 +129,21 @@ def _from_grey16(values: NDArray[Any], called: str) -> Image.Image:
 
 
 def _from_array(array: NDArray[Any], called: str) -> Image.Image:
-    told = f"{called}: array of {array.dtype} with shape {array.shape}"
+    what = f"{called}: array of {array.dtype} with shape {array.shape}"
     if array.dtype != np.uint8:
-        cures = {"f": "(array * 255).round().astype('uint8')", "b": "array.astype('uint8') * 255"}
-        cure = cures.get(array.dtype.kind, "array.astype('uint8')")
-        raise UserError(f"{told}; give uint8 from 0 to 255, such as {cure}")
+        fixes = {"f": "(array * 255).round().astype('uint8')", "b": "array.astype('uint8') * 255"}
+        fix = fixes.get(array.dtype.kind, "array.astype('uint8')")
+        raise UserError(f"{what}; give uint8 from 0 to 255, such as {fix}")
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
-        raise UserError(f"{told} has its channels first; give array.transpose(1, 2, 0)")
+        raise UserError(f"{what} has its channels first; give array.transpose(1, 2, 0)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
-        raise UserError(f"{told}; expected (height, width) or (height, width, 1, 3 or 4)")
+        raise UserError(f"{what}; expected (height, width) or (height, width, 1, 3 or 4)")
     flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(flat)), called)
 
 
 def upright(opened: Image.Image) -> Size:
-    """(width, height) of an opened file once it is turned as its orientation tag says."""
+    """(width, height) of an opened file after the rotation in its orientation tag."""
     turned = orientation(opened) >= 5  # by a quarter, mirrored or not
     width, height = opened.size
     if turned and opened.format == "TIFF":
@@ -156,18 +154,18 @@ def upright(opened: Image.Image) -> Size:
 
 
 def read_size(opened: Image.Image) -> Size:
-    """(width, height) of the pixels that a trainer gets, which opens a file and asks for no turning."""
+    """(width, height) of the pixels that a trainer gets, which opens a file and does not rotate it."""
     return upright(opened) if opened.format == "TIFF" else opened.size
 
 
 def orientation(opened: Image.Image) -> int:
-    """How the pixels of an opened file are to be turned, 1 to 8 as EXIF counts; 1 for upright.
+    """The EXIF orientation of an opened file, 1 to 8; 1 is upright.
 
-    Pillow turns those of a TIFF while it loads them, and says 1 from then on; it leaves all other formats as they are.
-    So for all but 1 a trainer, who asks for no turning, may see others than a model that is asked here.
+    Pillow rotates a TIFF while loading it and says 1 from then on; it does not rotate other formats. So for all but 1 a
+    trainer, which does not rotate, may see other pixels than a model that is asked here.
     """
     if opened.format == "PNG" and _is_bare(opened):
-        return 1  # asking Pillow would decode all of it: the tag may stand behind the pixels
+        return 1  # Pillow would decode all of it, because the tag may come after the pixels
     try:
         way = opened.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - what EXIF holds is anyone's guess, and the pixels are sound without it
@@ -176,7 +174,7 @@ def orientation(opened: Image.Image) -> int:
 
 
 def upright_size(image: ImageInput, max_side_px: int | None = None) -> Size:
-    """(width, height) of what `load_picture` gives, without decoding a file's pixels where that can be helped."""
+    """(width, height) of what `load_picture` gives, usually without decoding the pixels of a file."""
     if not isinstance(image, str | Path):
         return load_picture(image, max_side_px=max_side_px).size
     try:
@@ -208,7 +206,7 @@ def shrunk(size: Size, max_side_px: int | None) -> Size:
 
 
 def _is_bare(opened: Image.Image) -> bool:
-    """Whether no part of an opened PNG can say how it is to be turned; False where that cannot be looked up."""
+    """Whether no part of an opened PNG can hold an orientation; False where that cannot be looked up."""
     stream: Any = getattr(opened, "fp", None)
     if stream is None or not stream.seekable():
         return False
@@ -224,6 +222,62 @@ def _is_bare(opened: Image.Image) -> bool:
         stream.seek(back)
 
 
+TRANSPARENT, DEEP, THIN, ROTATED = "transparent", "deep", "thin", "rotated"
+"""Why a trainer sees other pixels in a file than evaluation.
+
+LLaMA-Factory 0.9.5 (data/mm_plugin.py) opens a file, converts it to RGB, and stretches what is thinner than a token.
+This project, like transformers and most image readers, puts transparency on white, scales 16 bits to 8, and does not
+stretch.
+"""
+
+
+def seen_apart(path: Path, opened: Image.Image) -> str:
+    """Why a trainer sees other pixels in an opened file: one of the constants above, empty if it sees the same.
+
+    The header is enough for most files; others are decoded. Raises what Pillow raises for a damaged file.
+    """
+    is_deep = opened.mode.startswith(("I", "F"))
+    is_transparent = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
+    turned = orientation(opened) != 1
+    if turned and opened.format != "TIFF":
+        return ROTATED
+    if not (is_deep or is_transparent or turned):
+        return ""
+    with Image.open(path) as file:
+        trained = file.convert("RGB")
+    try:
+        asked = load_picture(path)
+    except UserError:
+        return DEEP if is_deep else ""  # decimals, or damage that the caller sees too
+    if trained.size == asked.size and ImageChops.difference(trained, asked).getbbox() is None:
+        return ""
+    return DEEP if is_deep else TRANSPARENT if is_transparent else ROTATED
+
+
+def stretched(size: Size, resize: Resize | None = None) -> Size:
+    """The size at which both see the same image: its own, unless it is thin.
+
+    >>> stretched((640, 480)), stretched((1000, 10)), stretched((20, 20))
+    ((640, 480), (1000, 28), (20, 20))
+    """
+    resize = resize or Resize()
+    if min(size) >= PIXELS_A_SIDE or not min(size):
+        return size
+    try:
+        trained = prepared(size, resize)
+    except ValueError:
+        return size
+    limits = resize.processor_min_pixels, resize.processor_max_pixels
+    return trained if cells(*trained, *limits) != cells(*size, *limits) else size
+
+
+def alike(path: Path) -> Image.Image:
+    """An image as evaluation sees it, in a form that a trainer sees the same way; `UserError` if it cannot be read."""
+    picture = load_picture(path)
+    size = stretched(picture.size)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -233,7 +287,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of that orientation upright."""
+"""EXIF orientation -> what makes the image upright."""
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_WORDS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")

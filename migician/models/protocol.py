@@ -1,8 +1,8 @@
-"""What a model is to this project: what it is asked, what it answers, and what it may offer beyond that.
+"""The interface of a model: requests in, replies out, and optional abilities.
 
-A model answers requests a batch at a time; `Model` is all that evaluation, grounding and chat know of it.
-Evaluation gets the next batch ready (files read, pictures scaled, texts cut into tokens) while the
-model is at work on this one. A model that is neither `Staged` nor `Independent` is asked through `answer`.
+A model answers requests in batches; evaluation, grounding and chat use nothing but `Model`. While a `Staged` model
+works on one batch, evaluation prepares the next (reads files, scales images, tokenizes texts). A model that is neither
+`Staged` nor `Independent` is asked through `answer`.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ class Request:
     """One question about some images."""
 
     images: tuple[ImageInput, ...]
-    """In the order in which the texts speak of them."""
+    """In the order in which the texts mention them."""
     prompt: str
-    """Where it holds `<image>` marks, the images stand there; without any, all stand before the text."""
+    """Images go where it has `<image>` marks; without marks, all go before the text."""
     max_new_tokens: int = 128
     history: tuple[tuple[str, str], ...] = ()
-    """Earlier (question, reply) pairs of the same conversation; their `<image>` marks count first."""
+    """Earlier (question, reply) pairs of the conversation; their `<image>` marks come first."""
     max_side_px: int | None = None
-    """Images that do not fit a square of this side are shrunk until they do; None to leave them."""
+    """Images are shrunk to fit a square of this side; None for no limit."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of one request: a text, or why there is none."""
+    """The outcome of one request: a text, or the reason why there is none."""
 
     text: str | None
     fault: str | None = None
-    """The request's own: an image that cannot be read, a text too long, a reply withheld."""
+    """A fault of this request: an unreadable image, a text that is too long, a withheld reply."""
     reasoning: str | None = None
-    """What a thinking model wrote before its answer, where a server sends it apart."""
+    """What a thinking model wrote before its answer, if the server sends it separately."""
     dropped: tuple[str, ...] = ()
-    """Parameters that a server does not take and that were left out."""
+    """Parameters left out because the server does not accept them."""
 
 
 @runtime_checkable
@@ -52,41 +52,41 @@ class Model(Protocol):
 
     name: str
     family: Family
-    """How it is asked, and how it spells boxes."""
+    """How to ask it, and how it writes boxes."""
 
     @property
     def box_style(self) -> BoxStyle:
         """The family's; its replies are read in this style only."""
-        ...
+        return self.family.style
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One whole reply for each request, box tokens kept.
+        """One whole reply per request, box tokens kept.
 
-        Raises `UserError` for a request nobody could answer, and of these `RunStopped` where the fault is not the
-        request's: no other would be answered either.
+        Raises `UserError` for an invalid request, and `RunStopped` (a `UserError`) where no other request would be
+        answered either.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What a report must say of this model, as JSON: weights, precision, limits, decoding. Equal in every run."""
+        """Weights, precision, limits and decoding for a report, as JSON; equal in every run."""
         ...
 
 
 @runtime_checkable
 class Speaking(Protocol):
-    """A model whose reply can be read while it grows."""
+    """A model that streams its reply."""
 
-    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
-        """What `answer` gives for one request; `heard` gets the reply so far, and may raise to stop."""
+    def speak(self, request: Request, on_token: Callable[[str], None]) -> str:
+        """What `answer` gives for one request; `on_token` gets the reply so far, and may raise to stop."""
         ...
 
 
 @runtime_checkable
 class Metered(Protocol):
-    """A model that is paid for by the token."""
+    """A model that costs money per token."""
 
     def spent(self) -> str:
-        """One line: what was asked of it so far, and what that cost."""
+        """One line: requests and tokens so far, and their cost."""
         ...
 
 
@@ -95,30 +95,27 @@ class Staged(Model, Protocol):
     """A model with `answer(requests) == reply(prepare(requests))`."""
 
     work: Counter[str]
-    """How often the costly steps were taken so far, by name, such as "images_encoded"."""
-    room_tokens: int
-    """Rows times tokens of the longest of them that fit into the memory beside the weights."""
+    """How many expensive steps were taken so far, by name, such as "images_encoded"."""
+    token_budget: int
+    """The largest batch that fits in memory beside the weights: rows times the tokens of the longest."""
 
     def prepare(self, requests: Sequence[Request]) -> Any:
-        """All that needs no model; called from another thread than `reply`. Raises `UserError` as `answer` does."""
+        """The work that needs no model; called from another thread than `reply`. Raises `UserError` like `answer`."""
         ...
 
     def reply(self, prepared: Any) -> list[str]:
-        """The replies to the requests that were prepared."""
+        """The replies to the prepared requests."""
         ...
 
     def image_tokens(self, size: Size) -> int:
-        """How many tokens an image of (width, height) takes; 0 for one that will be refused."""
+        """Tokens of an image of (width, height); 0 if it will be refused."""
         ...
 
 
 @runtime_checkable
 class Independent(Model, Protocol):
-    """A model for which each request stands alone: no reply depends on what else is asked beside it."""
+    """A model whose replies do not depend on what else is in the batch."""
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """(which request, what became of it), as they come; raises `RunStopped` once no more will come.
-
-        What was under way then is given first.
-        """
+        """(position of the request, its reply), as they arrive; then `RunStopped` if the others will get none."""
         ...

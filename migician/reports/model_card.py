@@ -24,7 +24,7 @@ from migician.models.family import Family
 from migician.provenance import citation
 from migician.reports.tables import one_run, write_markdown
 from migician.sources import SOURCES
-from migician.training.adapters import is_adapter, read_adapter
+from migician.training.adapters import read_trained
 
 
 def write_model_card(
@@ -230,7 +230,7 @@ class _State(msgspec.Struct):
 def _holds(folder: Path, fingerprint: str) -> bool:
     """Whether those weights are in the folder, which may be gone or trained again since."""
     try:
-        return (read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)).fingerprint() == fingerprint
+        return read_trained(folder).fingerprint() == fingerprint
     except (UserError, OSError):
         return False
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -197,19 +197,21 @@ class _Processor(msgspec.Struct):
     size: _Sizes = msgspec.field(default_factory=_Sizes)
 
 
+def processor_settings(folder: Path) -> Any:
+    """What the checkpoint in `folder` says of its image processor, in either of its files; empty where it does not."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if is_file(folder / name):
+            content = read_object(folder / name)
+            return content.get("image_processor", content)
+    return {}
+
+
 def processor_pixels(folder: Path) -> tuple[int, int]:
     """(fewest, most) pixels of an image by the checkpoint in `folder`; Qwen2-VL's own where it does not say.
 
     Raises `UserError` for a file that cannot be read.
     """
-    found = _Processor()
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        file = folder / name
-        if is_file(file):
-            content = read_object(file)
-            said = content.get("image_processor", content)
-            found = conform(said, _Processor, file, "the settings of an image processor")
-            break
+    found = conform(processor_settings(folder), _Processor, folder, "the settings of an image processor")
     own = Resize()
     fewest = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels
     most = found.max_pixels or found.size.longest_edge or own.processor_max_pixels

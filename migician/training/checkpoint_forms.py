@@ -1,10 +1,9 @@
-"""How versions of transformers write one model: names of tensors, a config flat or nested, tokenizer and processor.
+"""How versions of transformers write one model: tensor names, a flat or nested config, tokenizer and processor.
 
-Seen in folders that 4.45.2, 4.52.4, 4.57.6 and 5.5.4 saved of the same Qwen2-VL: the language model is `model.*`, the
-vision tower `visual.*` (4.x) or `model.visual.*` (5.x); what DeepSpeed or a plain state dict saves has
-`model.language_model.*`. The settings of the language model stand in the config itself (4.45), in it and in
-`text_config` (4.52 to 4.57), or in `text_config` alone (5.x), where `rope_parameters` hold what `rope_theta` and
-`rope_scaling` did.
+Seen in folders of one Qwen2-VL saved by 4.45.2, 4.52.4, 4.57.6 and 5.5.4: the language model is `model.*`, the vision
+tower `visual.*` (4.x) or `model.visual.*` (5.x); DeepSpeed or a plain state dict write `model.language_model.*`. The
+settings of the language model are in the config itself (4.45), in it and in `text_config` (4.52 to 4.57), or only in
+`text_config` (5.x), where `rope_parameters` replace `rope_theta` and `rope_scaling`.
 """
 
 from __future__ import annotations
@@ -16,30 +15,26 @@ from typing import Any
 
 from migician.files import is_file, read_object, read_text
 from migician.models.checkpoint import Checkpoint
-from migician.samples.lengths import processor_pixels
+from migician.samples.lengths import processor_pixels, processor_settings
 
 HEAD, EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 
 _FAMILIES = ("qwen2_vl", "qwen2_5_vl")
-"""Whose config has been flat."""
-_OF_THE_WHOLE = {"model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id"} | {
-    "vision_end_token_id",
-    "vision_config",
-    "text_config",
-    "tie_word_embeddings",
-    "quantization_config",
-}
-# Written by the tools about themselves, or read by none; they say nothing of what the weights mean.
-_HARMLESS = {"transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config"} | {
-    "dtype",  # the tensors' own are compared
-    "torch_dtype",
-    "_attn_implementation_autoset",
-    "attn_implementation",
-}
-_UNREAD = {"initializer_range", "vision_token_id", "in_chans", "spatial_patch_size", "bos_token_id", "eos_token_id"} | {
-    "pad_token_id",
-    "layer_types",  # by use_sliding_window and the two below
-}
+"""Families whose config was flat once."""
+_OF_THE_WHOLE = {
+    "model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
+    "vision_config", "text_config", "tie_word_embeddings", "quantization_config",
+}  # fmt: skip
+# Written by the tools about themselves, or read by none; the dtypes of the tensors themselves are compared.
+_HARMLESS = {
+    "transformers_version", "_name_or_path", "use_cache", "padding_side", "_from_model_config", "dtype", "torch_dtype",
+    "_attn_implementation_autoset", "attn_implementation",
+}  # fmt: skip
+# The layer types follow from use_sliding_window and the two below.
+_UNREAD = {
+    "initializer_range", "vision_token_id", "in_chans", "spatial_patch_size", "bos_token_id", "eos_token_id",
+    "pad_token_id", "layer_types",
+}  # fmt: skip
 _SLIDING = ("sliding_window", "max_window_layers")
 _DEFAULTS: dict[str, Any] = {
     "text_config.hidden_act": "silu",
@@ -59,11 +54,11 @@ _DEFAULTS_OF = {
     "qwen2_5_vl": {"hidden_size": 3584, "hidden_act": "silu", "intermediate_size": 3420, "tokens_per_second": 4}
     | {"window_size": 112, "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31]},
 }
-"""What the vision tower has where its part of a config, which leaves defaults out, does not say."""
+"""Of the vision tower, whose part of a config leaves defaults out."""
 
 
 def canonical(name: str) -> str:
-    """The name of a tensor without what versions of transformers call the parts around it.
+    """The name of a tensor without the prefixes that differ between versions of transformers.
 
     >>> canonical("model.language_model.layers.0.mlp.up_proj.weight"), canonical("model.layers.0.mlp.up_proj.weight")
     ('layers.0.mlp.up_proj.weight', 'layers.0.mlp.up_proj.weight')
@@ -75,10 +70,10 @@ def canonical(name: str) -> str:
 
 
 def as_named(other: Checkpoint, first: Checkpoint) -> tuple[Checkpoint, list[str]]:
-    """`other` with its tensors under the names that `first` has for them, and what was renamed, in sentences.
+    """(`other` with the tensor names of `first`, what was renamed in sentences).
 
-    Where `first` stores the head that is tied to the embeddings and `other` does not, the embeddings stand for it;
-    where it is the other way round, the head is left out: `tied_faults` compares both.
+    If only `first` stores the head that is tied to the embeddings, the embeddings of `other` take its place; if only
+    `other` does, its head is left out: `tied_faults` compares both.
     """
     ours = {canonical(name): name for name in first.tensors}
     tensors = {ours.get(canonical(name), name): tensor for name, tensor in other.tensors.items()}
@@ -87,19 +82,19 @@ def as_named(other: Checkpoint, first: Checkpoint) -> tuple[Checkpoint, list[str
         if name != tensor.name:
             here, there = _differing_start(name, tensor.name)
             renamed[there] = here
-    told = [f"{there}* of {other.folder} is {here}* of {first.folder}" for there, here in sorted(renamed.items())]
+    renames = [f"{there}* of {other.folder} is {here}* of {first.folder}" for there, here in sorted(renamed.items())]
     if is_tied(first) and is_tied(other) and (HEAD in first.tensors) != (HEAD in tensors):
         if HEAD in tensors:
             tensors.pop(HEAD)
-            told.append(f"{HEAD} of {other.folder} repeats its embeddings, and is left out")
+            renames.append(f"{HEAD} of {other.folder} repeats its embeddings, and is left out")
         else:
             tensors[HEAD] = tensors[ours[EMBEDDINGS]]
-            told.append(f"{HEAD} of {first.folder} repeats its embeddings; those of {other.folder} stand for its own")
-    return replace(other, tensors=tensors), told
+            renames.append(f"{HEAD} of {first.folder} repeats its embeddings; those of {other.folder} take its place")
+    return replace(other, tensors=tensors), renames
 
 
 def _differing_start(a: str, b: str) -> tuple[str, str]:
-    """Of two names with one ending the parts before it; a word of that ending where one would be empty.
+    """The different beginnings of two names with a common ending; with one word of it where one would be empty.
 
     >>> _differing_start("model.visual.norm.bias", "visual.norm.bias")
     ('model.visual.', 'visual.')
@@ -111,7 +106,7 @@ def _differing_start(a: str, b: str) -> tuple[str, str]:
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:
-    """Whether the embeddings are the head too: as the config says, else as there is no other head."""
+    """Whether the embeddings are the head too: by the config, else by the lack of another head."""
     config = checkpoint.config
     for part in (config, config.get("text_config")):
         if isinstance(part, dict) and isinstance(part.get("tie_word_embeddings"), bool):
@@ -120,9 +115,9 @@ def is_tied(checkpoint: Checkpoint) -> bool:
 
 
 def is_tied_in_part(checkpoint: Checkpoint) -> bool:
-    """Whether the text's part of a config alone says what is tied, as 4.52 to 4.57 write it.
+    """Whether only the text part of a config says what is tied, as 4.52 to 4.57 write it.
 
-    Transformers 5 looks for it in the whole alone, and draws a random head.
+    Transformers 5 looks for it in the whole only, and makes a random head.
     """
     part = checkpoint.config.get("text_config")
     return "tie_word_embeddings" not in checkpoint.config and isinstance(part, dict) and is_tied(checkpoint)
@@ -134,23 +129,18 @@ def tied_faults(checkpoint: Checkpoint) -> Iterator[str]:
     head, embeddings = by_name.get(HEAD), by_name.get(EMBEDDINGS)
     if head is None or embeddings is None or not is_tied(checkpoint):
         return
-    with head.file.open("rb") as one, embeddings.file.open("rb") as other:
-        one.seek(head.begin)
-        other.seek(embeddings.begin)
-        left, same = head.n_bytes, head.n_bytes == embeddings.n_bytes
-        while left and same:
-            step = min(left, 1 << 24)
-            same = one.read(step) == other.read(step)
-            left -= step
-    if not same:
+    size, step = head.n_bytes, 1 << 24
+    if size != embeddings.n_bytes or any(
+        head.read(at, min(step, size - at)) != embeddings.read(at, min(step, size - at)) for at in range(0, size, step)
+    ):
         yield (
-            f"{checkpoint.folder}: {HEAD} is not its embeddings, which its config ties it to; say tie_word_embeddings: "
+            f"{checkpoint.folder}: {HEAD} is not its embeddings, which its config ties it to; set tie_word_embeddings: "
             "false in its config.json if the head was trained"
         )
 
 
 def config_differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
-    """Each setting in which two configs disagree in substance, as "name: value in A, value in B"."""
+    """Each setting in which two configs really differ, with its value in A and in B."""
     ours, theirs = _settings(a), _settings(b)
     family = str(a.config.get("model_type"))
     defaults = _DEFAULTS | {f"vision_config.{key}": value for key, value in _DEFAULTS_OF.get(family, {}).items()}
@@ -161,7 +151,7 @@ def config_differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The settings of a checkpoint by their full names, in one form."""
+    """The settings of a checkpoint by full name, the same for every version."""
     config = {key: value for key, value in checkpoint.config.items() if key not in _HARMLESS}
     if config.get("model_type") not in _FAMILIES:
         return dict(_flat(config))
@@ -179,7 +169,7 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _with_rope(text: dict[str, Any]) -> dict[str, Any]:
-    """The settings with those of the positions as 5.x has them."""
+    """The settings with rotary positions as in 5.x."""
     old, new = text.pop("rope_scaling", None), text.pop("rope_parameters", None)
     theta = text.pop("rope_theta", 1000000.0)
     rope = {"rope_theta": theta, **(old if isinstance(old, dict) else {}), **(new if isinstance(new, dict) else {})}
@@ -202,7 +192,7 @@ def _flat(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
 def file_differences(a: Path, b: Path) -> Iterator[str]:
     """Where the tokenizers, templates or image processors of two folders contradict each other.
 
-    What only one folder says is no contradiction: older and newer tools write more or less, and in other files.
+    What only one folder says is not a contradiction: versions write more or less, and in different files.
     """
     tokenizers = [_tokenizer(folder) for folder in (a, b)]
     for part in sorted(tokenizers[0].keys() & tokenizers[1].keys()) if all(tokenizers) else ():
@@ -214,8 +204,8 @@ def file_differences(a: Path, b: Path) -> Iterator[str]:
     templates = [_template(folder) for folder in (a, b)]
     if all(templates) and templates[0] != templates[1]:
         yield "the chat template differs"
-    processors = [_processor(folder) for folder in (a, b)]
-    if all(processors):
+    processors = [processor_settings(folder) for folder in (a, b)]
+    if all(isinstance(one, dict) and one for one in processors):
         yield from (f"the image processor's {line}" for line in _conflicts(*processors))
         pixels = [processor_pixels(folder) for folder in (a, b)]
         if pixels[0] != pixels[1]:
@@ -231,23 +221,16 @@ def _contradictions(ours: Path, theirs: Path) -> Iterator[str]:
         yield from (f"{ours.name}: {line}" for line in _conflicts(read_object(ours), read_object(theirs)))
 
 
-# Said in other places too, or of how a version works.
-_UNCOMPARED = {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template", "size"} | {
-    "tokenizer_class",
-    "processor_class",
-    "image_processor_type",
-    "video_processor_type",
-    "model_max_length",
-    "min_pixels",
-    "max_pixels",
-    "padding_side",
-    "backend",
-    "is_local",
-}
+# Also written elsewhere, or only about how a version works.
+_UNCOMPARED = {
+    "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template", "size",
+    "tokenizer_class", "processor_class", "image_processor_type", "video_processor_type", "model_max_length",
+    "min_pixels", "max_pixels", "padding_side", "backend", "is_local",
+}  # fmt: skip
 
 
 def _conflicts(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
-    """What both say, and say otherwise."""
+    """Keys to which both give different values."""
     for key in sorted((a.keys() & b.keys()) - _UNCOMPARED):
         one, other = (value.get("content", value) if isinstance(value, dict) else value for value in (a[key], b[key]))
         if one is not None and other is not None and one != other:
@@ -255,7 +238,7 @@ def _conflicts(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
 
 
 def _tokenizer(folder: Path) -> dict[str, Any]:
-    """What decides over tokens in a tokenizer.json; empty where there is none."""
+    """What determines the tokens in a tokenizer.json; empty if there is none."""
     file = folder / "tokenizer.json"
     if not is_file(file):
         return {}
@@ -273,7 +256,7 @@ def _tokenizer(folder: Path) -> dict[str, Any]:
 
 
 def _without_offsets(value: Any) -> Any:
-    """A part of a tokenizer.json without what decides over places in the text alone, which 5.x writes otherwise."""
+    """A part of a tokenizer.json without what only affects positions in the text, which 5.x writes differently."""
     if isinstance(value, list):
         return [_without_offsets(one) for one in value]
     if isinstance(value, dict):
@@ -282,11 +265,11 @@ def _without_offsets(value: Any) -> Any:
 
 
 _NOT_OF_TOKENS = {"model", "truncation", "padding", "decoder", "post_processor"}
-"""Of a tokenizer.json: written as it was last used, or otherwise by each version."""
+"""Parts of a tokenizer.json that record its last use, or that versions write differently."""
 
 
 def _template(folder: Path) -> str:
-    """The chat template, wherever a version puts it; empty where there is none."""
+    """The chat template, wherever a version puts it; empty if there is none."""
     if is_file(folder / "chat_template.jinja"):
         return read_text(folder / "chat_template.jinja").strip()
     for name in ("chat_template.json", "tokenizer_config.json"):
@@ -295,12 +278,3 @@ def _template(folder: Path) -> str:
             if isinstance(template, str):
                 return template.strip()
     return ""
-
-
-def _processor(folder: Path) -> dict[str, Any]:
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if is_file(folder / name):
-            content = read_object(folder / name)
-            found = content.get("image_processor", content)
-            return found if isinstance(found, dict) else {}
-    return {}

@@ -1,14 +1,14 @@
-"""How far a training is and how fast: from LLaMA-Factory's trainer_log.jsonl and what `migician check` found before it.
+"""The progress and speed of a training: from LLaMA-Factory's trainer_log.jsonl and the report of `migician check`.
 
-LLaMA-Factory's own speed and time left are wrong after a resume: it divides all steps, those before it too, by the
-time since. Here a speed is what two lines of one launch differ by.
+LLaMA-Factory's own speed and time left are wrong after a resume: it divides all steps, earlier ones too, by the time
+since. Here a speed is the difference between two lines of one launch.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,21 +19,22 @@ from msgspec import Meta
 
 from migician.errors import NOT_JSON, UserError
 from migician.files import read_json
-from migician.training.check.settings.cost import Training, peak_of
+from migician.training.check.report import TrainingCost
+from migician.training.check.settings.cost import peak_of
 
 LOG, CHECK = "trainer_log.jsonl", "check.json"
 """In the output_dir of a training; the second is what `migician check --out` wrote."""
 _WINDOW = 20
-"""Logged lines that a speed is taken over: LLaMA-Factory logs whole seconds only."""
+"""Logged lines per speed: LLaMA-Factory logs whole seconds only."""
 
 
 _Step = Annotated[int, Meta(ge=1, le=2**53)]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _LONGEST_S = 10**13
-"""More than any training takes, and no more than a time may have."""
+"""Longer than any training, and within what a timedelta can hold."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class LoggedStep(msgspec.Struct, frozen=True):
     """One logged step."""
 
     current_steps: _Step
@@ -43,7 +44,7 @@ class Line(msgspec.Struct, frozen=True):
     loss: float | None = None
     lr: float | None = None
     total_tokens: _Count | None = None
-    """Since the first launch, where `include_num_input_tokens_seen` is set."""
+    """Since the first launch, if `include_num_input_tokens_seen` is set."""
     launch: int = 0
     """How many launches came before this one."""
 
@@ -52,13 +53,13 @@ class Line(msgspec.Struct, frozen=True):
         """Whether the loss is no longer a number.
 
         By default (`logging_nan_inf_filter`) transformers leaves such losses out of the mean that it logs, which is
-        exactly 0 where there is nothing else.
+        exactly 0 if there are no others.
         """
         return self.loss is not None and (self.loss == 0 or not math.isfinite(self.loss))
 
     @property
     def elapsed_s(self) -> int:
-        """Seconds since the launch; raises `ValueError` where the text is no such time."""
+        """Seconds since the launch; raises `ValueError` for an invalid text."""
         days, _, clock = self.elapsed_time.rpartition(", ")
         hours, minutes, seconds = (int(part) for part in clock.split(":"))
         elapsed = (int(days.split()[0]) if days else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
@@ -69,23 +70,23 @@ class Line(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a training goes; None where it cannot be said."""
+    """The speed of a training; None for what is unknown."""
 
     steps: float
-    """Per second, as all of them."""
+    """Per second, like all of them."""
     tokens: float | None
     samples: float | None
     images: float | None
     mfu: float | None
-    """Model FLOPs utilisation, 0..1: what the samples need over what the GPUs could do; recomputation not counted."""
+    """Model FLOPs utilisation, 0..1: operations of the samples over the peak of the GPUs, without recomputation."""
     left_s: float
 
 
-def read_log(output_dir: str | Path) -> list[Line]:
+def read_log(output_dir: str | Path) -> list[LoggedStep]:
     """The logged steps with a loss, in order, each once.
 
-    A training that was killed and resumed logs some steps twice: the later ones hold, so that the log is that of a
-    run never stopped. A last line that is half-written is left out. Empty where there is no log yet.
+    A training that was killed and resumed logs some steps twice: the later ones count, so that the log is that of an
+    uninterrupted run. Half-written lines are left out. Empty if there is no log yet.
     Raises `UserError` for a log that cannot be read.
     """
     file = Path(output_dir) / LOG
@@ -95,14 +96,14 @@ def read_log(output_dir: str | Path) -> list[Line]:
         return []
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    kept: list[Line] = []
+    kept: list[LoggedStep] = []
     launch, before = 0, 0
     for text in raw:
         try:
-            line = msgspec.convert(json.loads(text), Line)  # msgspec's own JSON knows no NaN
+            line = msgspec.convert(json.loads(text), LoggedStep)  # msgspec's own JSON knows no NaN
             elapsed = line.elapsed_s
         except (*NOT_JSON, ValueError):
-            # Of a run that was killed while it wrote, this may be any line that a launch ended with.
+            # A run that was killed while writing may leave such a line at the end of any launch.
             continue
         if line.loss is None:
             continue
@@ -115,8 +116,8 @@ def read_log(output_dir: str | Path) -> list[Line]:
     return kept
 
 
-def diverged_at(lines: Sequence[Line]) -> int | None:
-    """The first logged step from which on no loss is a number; None where the last one is."""
+def diverged_at(lines: Sequence[LoggedStep]) -> int | None:
+    """The first logged step after which no loss is a number; None if the last one is."""
     first = None
     for line in reversed(lines):
         if not line.diverged:
@@ -125,8 +126,8 @@ def diverged_at(lines: Sequence[Line]) -> int | None:
     return first
 
 
-def read_check(output_dir: str | Path) -> Training | None:
-    """What `migician check` found this training to take; None where it was not kept."""
+def read_check(output_dir: str | Path) -> TrainingCost | None:
+    """What the training takes, by `migician check`; None if its report was not kept."""
     file = Path(output_dir) / CHECK
     if not file.exists():
         return None
@@ -134,14 +135,14 @@ def read_check(output_dir: str | Path) -> Training | None:
 
 
 class _Checked(msgspec.Struct):
-    training: Training
+    training: TrainingCost
 
 
 def is_held(output_dir: str | Path) -> bool:
-    """Whether what scripts/stage.sh or scripts/quickstart.sh started still runs in it: either locks a file there.
+    """Whether a training started by scripts/stage.sh or scripts/quickstart.sh still runs in it: both lock a file there.
 
-    Disks without locks do not show it, and some not to another machine: a free lock says something only where it was
-    seen held.
+    Some disks have no locks, or do not show them to other machines: a free lock only means something if it was held
+    before.
     """
     import fcntl  # late: Windows has none
 
@@ -157,11 +158,10 @@ def is_held(output_dir: str | Path) -> bool:
     return False
 
 
-def pace(lines: list[Line], training: Training | None = None) -> Pace | None:
-    """How fast the last lines went; None for fewer than two of one launch, a second apart.
+def pace(lines: list[LoggedStep], training: TrainingCost | None = None) -> Pace | None:
+    """The speed of the last lines; None for fewer than two of one launch, at least a second apart.
 
-    Tokens are those that were counted, where they were; samples, images and MFU need `training`. Its means stand for
-    the samples of these lines.
+    Tokens are as counted by the trainer, if they were; samples, images and MFU need `training`, and use its means.
     """
     recent = [line for line in lines[-_WINDOW:] if line.launch == lines[-1].launch]
     if len(recent) < 2 or recent[-1].elapsed_s == recent[0].elapsed_s:
@@ -181,27 +181,21 @@ def pace(lines: list[Line], training: Training | None = None) -> Pace | None:
     return Pace(steps, tokens, samples, images, mfu, (last.total_steps - last.current_steps) / steps)
 
 
-def progress_line(lines: list[Line], training: Training | None = None) -> str:
-    """Where a training is, in a line; empty where nothing is logged yet."""
-    return ", ".join(_parts(lines, training))
-
-
-def _parts(lines: list[Line], training: Training | None) -> Iterator[str]:
+def progress_line(lines: list[LoggedStep], training: TrainingCost | None = None) -> str:
+    """The progress of a training in one line; empty if nothing is logged yet."""
     if not lines:
-        return
-    last = lines[-1]
-    yield f"step {last.current_steps:,} of {last.total_steps:,}"
-    since = diverged_at(lines)
+        return ""
+    last, since = lines[-1], diverged_at(lines)
+    parts = [f"step {last.current_steps:,} of {last.total_steps:,}"]
     if since is None:
-        yield f"loss {last.loss:.4f}"
+        parts.append(f"loss {last.loss:.4f}")
     else:
-        yield f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate"
-    now = pace(lines, training)
-    if now is None:
-        return
-    for value, unit in ((now.tokens, "tokens/s"), (now.samples, "samples/s"), (now.images, "images/s")):
-        if value is not None:
-            yield f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}"
-    if training:
-        yield f"MFU {now.mfu:.1%}" if now.mfu is not None else "MFU none (no GPU of a known peak)"
-    yield f"{timedelta(seconds=round(min(now.left_s, _LONGEST_S)))} left"
+        parts.append(f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate")
+    if now := pace(lines, training):
+        for value, unit in ((now.tokens, "tokens/s"), (now.samples, "samples/s"), (now.images, "images/s")):
+            if value is not None:
+                parts.append(f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}")
+        if training:
+            parts.append(f"MFU {now.mfu:.1%}" if now.mfu is not None else "MFU none (no GPU of a known peak)")
+        parts.append(f"{timedelta(seconds=round(min(now.left_s, _LONGEST_S)))} left")
+    return ", ".join(parts)

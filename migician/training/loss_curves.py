@@ -1,4 +1,4 @@
-"""The losses of trainings as a picture: each as logged and smoothed, one panel a training."""
+"""The losses of trainings as a picture: as logged and smoothed, one panel per training."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from migician.draw import PALETTE
 from migician.errors import UserError
-from migician.plotting import FAINT, GRID, canvas, png
-from migician.training.log import Line, diverged_at
+from migician.plotting import FAINT, GRID, canvas, over_steps, png
+from migician.training.log import LoggedStep, diverged_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SPAN = 0.01
-"""Of a whole training: after so many steps a loss counts half in the smoothed one."""
+"""Share of a training after which a loss counts half in the smoothed one."""
 _COLOURS = 64
 
 
 def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list[float]:
-    """An exponential mean that forgets with the steps gone, not with the lines logged; `span` in steps.
+    """An exponential mean that decays with steps, not with logged lines; `span` is its half-life in steps.
 
-    The start is not drawn to zero: the mean is over what there is so far.
+    The start is not biased to zero: the mean is over the values so far.
 
     >>> smoothed([1, 2, 3], [4.0, 4.0, 4.0], 10)
     [4.0, 4.0, 4.0]
@@ -37,11 +37,11 @@ def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list
     return result
 
 
-def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
-    """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the order given.
+def loss_curves(logs: Mapping[str, Sequence[LoggedStep]]) -> bytes:
+    """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the given order.
 
-    Where a training resumed after a stop, a thin line stands; from where on no loss is a number, the panel is shaded
-    and says so. Raises `UserError` for a log without a loss.
+    A thin line marks where a training resumed; after a divergence the panel is shaded and says so. Raises `UserError`
+    for a log without a loss.
     """
     for name, lines in logs.items():
         if not lines:
@@ -55,7 +55,7 @@ def loss_curves(logs: Mapping[str, Sequence[Line]]) -> bytes:
         return png(figure, colours=_COLOURS)
 
 
-def _panel(axes: Axes, name: str, lines: Sequence[Line], colour: str) -> None:
+def _panel(axes: Axes, name: str, lines: Sequence[LoggedStep], colour: str) -> None:
     sound = [line for line in lines if not line.diverged]
     steps = [line.current_steps for line in sound]
     losses = [line.loss for line in sound if line.loss is not None]
@@ -72,11 +72,6 @@ def _panel(axes: Axes, name: str, lines: Sequence[Line], colour: str) -> None:
     if since is not None:
         axes.axvspan(since, lines[-1].total_steps, color=GRID, label=f"diverged: no loss since step {since:,}")
     axes.set_title(name if since is None else f"{name}: diverged")
-    axes.set_xlabel("step")
     axes.set_xlim(0, lines[-1].total_steps)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.grid(True, color=GRID)
-    axes.set_axisbelow(True)
-    axes.tick_params("both", length=0, labelsize=9)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    over_steps(axes)
     axes.legend(loc="upper right", frameon=False)

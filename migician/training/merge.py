@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,8 @@ from migician.training.checkpoint_forms import (
 if TYPE_CHECKING:
     import torch
 
-# Elements averaged at a time: 4 MB as float32, which a core's caches mostly hold. The memory of a merge is a handful of
-# such pieces, however large the model and its largest tensor.
 PIECE = 1024 * 1024
+"""Elements at a time: 4 MB as float32, which mostly fits a core's caches. A merge needs the memory of a few pieces."""
 _THREADS = 4
 """At most; they read, average and write pieces in any order, each at its own place."""
 
@@ -49,7 +48,7 @@ COMPANIONS = (
     "video_preprocessor_config.json",
     "processor_config.json",
 )
-"""What is copied from A. The list is closed, so no trainer or optimizer state slips in."""
+"""What is copied from A. The list is closed, so that no trainer or optimizer state is copied."""
 
 TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -65,19 +64,18 @@ def merge(
 ) -> Path:
     """Write the weighted average of two or more checkpoints to the new folder `out` and give its path.
 
-    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1.
-    Without them all weigh the same: of two, the average the paper ends with (stage 1 and stage 2;
-    arXiv 2501.05767). Sums are made in float32 (float64 where the tensors are float32) and rounded once to
-    the tensors' own dtype; tensors that are not floating point must be equal. Checkpoints are folders
-    or Hub ids, in one file or several, cut alike or not; the result is cut like the first, and takes
-    tokenizer, processor and other small files from it. `merge.json` in it says what it was made from. Versions of
-    transformers name tensors and settings otherwise: the result has the form of the first, and what others call
-    otherwise is said in `merge.json`, and to `on_renamed`.
+    Every tensor becomes the sum of each checkpoint's times its weight; `weights` are 0..1 and sum to 1. By default they
+    are equal: for two, the average that the paper ends with (stage 1 and stage 2; arXiv 2501.05767). Sums are made in
+    float32 (float64 for float32 tensors) and rounded once to the tensors' own dtype; tensors that are not floating
+    point must be equal. Checkpoints are folders or Hub ids, with any shards; the result has the shards, tokenizer,
+    processor and other small files of the first. `merge.json` in it records its sources. Versions of transformers use
+    different names for tensors and settings: the result has those of the first; renames are recorded in `merge.json`
+    and passed to `on_renamed`.
 
-    `on_progress` is called with (bytes written, bytes in all) after every piece. The folder
-    appears whole or not at all. Raises `Done` where `out` is this average already, and `UserError`, before anything is
-    written, where the checkpoints do not fit together, `out` holds anything else (another merge is replaced with
-    `force`) or the disk is too small; and naming the tensor where a value is not finite.
+    `on_progress` gets (bytes written, bytes in all) after every piece. The folder appears complete or not at all.
+    Raises `Done` if `out` is this average already, and `UserError`, before anything is written, if the checkpoints do
+    not match, `out` holds anything else (`force` replaces another merge) or the disk is too small; later if a value is
+    not finite, naming the tensor.
     """
     shares = _shares(len(checkpoints), weights)
     target = Path(out)
@@ -87,7 +85,7 @@ def merge(
     for fault in (fault for one in (first, *read) for fault in tied_faults(one)):
         raise UserError(fault)
     for one in read:
-        other, told = as_named(one, first)
+        other, renames = as_named(one, first)
         problems = differences(first, other)
         if problems:
             shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
@@ -96,23 +94,23 @@ def merge(
                 "trained from one base, with its tokenizer"
             )
         others.append(other)
-        renamed += told
+        renamed += renames
     sources = [
         {"path": str(one.folder), "weight": share, "fingerprint": one.fingerprint()}
         for one, share in zip([first, *read], shares, strict=True)
     ]
     if any(one.folder.resolve() == target.resolve() for one in (first, *read)):
-        raise UserError(f"{target}: is one of the checkpoints to be averaged; choose another folder")
+        raise UserError(f"{target}: is one of the checkpoints to average; choose another folder")
     made = {"formula": "sum of weight * checkpoint", "checkpoints": sources}
-    with making(target, made, force=force, mark="merge.json") as partial:
-        check_space(partial, first.n_bytes)
-        _write([first, *others], shares, partial, on_progress)
+    with making(target, made, force=force, mark="merge.json") as folder:
+        check_space(folder, first.n_bytes)
+        write_weights(first, folder, partial(_averaged, [first, *others], shares), on_progress)
         if is_tied_in_part(first):
             config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
-            (partial / "config.json").write_text(config + "\n", encoding="utf-8")
-            renamed.append(f"tie_word_embeddings of {first.folder} is said where transformers 5 looks for it")
+            (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+            renamed.append(f"tie_word_embeddings of {first.folder} is set where transformers 5 looks for it")
         content = json.dumps(made | {"renamed": renamed}, indent=2)
-        (partial / "merge.json").write_text(content + "\n", encoding="utf-8")
+        (folder / "merge.json").write_text(content + "\n", encoding="utf-8")
     for line in renamed:
         on_renamed(line)
     return target
@@ -120,7 +118,7 @@ def merge(
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     if count < 2:
-        raise UserError(f"{count} checkpoint: an average needs two or more")
+        raise UserError(f"an average needs two checkpoints or more, not {count}")
     shares = [1 / count] * count if weights is None else list(weights)
     if len(shares) != count:
         raise UserError(f"{len(shares)} weights for {count} checkpoints: give one for each")
@@ -132,7 +130,7 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
 
 
 def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
-    """What keeps two checkpoints from being averaged: tensors, config and tokenizer; empty if nothing does."""
+    """Why two checkpoints cannot be averaged: tensors, config and tokenizer; empty if they can."""
     found = [f"tensor {name} is only in A" for name in sorted(a.tensors.keys() - b.tensors.keys())]
     found += [f"tensor {name} is only in B" for name in sorted(b.tensors.keys() - a.tensors.keys())]
     for name, one in sorted(a.tensors.items()):
@@ -147,108 +145,90 @@ def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Raise `UserError` where the disk of `folder` cannot take a model of so many bytes."""
+    """Raise `UserError` if the disk of `folder` has no room for a model of `n_bytes`."""
     free, needed = shutil.disk_usage(folder).free, int(n_bytes * 1.01) + 64 * 1024 * 1024
     if free < needed:
         raise UserError(f"{folder.parent}: {free / 1e9:.1f} GB free, the merged model needs {needed / 1e9:.1f} GB")
 
 
-def _write(
-    checkpoints: Sequence[Checkpoint],
-    shares: Sequence[float],
+def write_weights(
+    like: Checkpoint,
     folder: Path,
+    made: Callable[[Tensor, int, int], memoryview],
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    first = checkpoints[0]
-    done, total = 0, first.n_bytes
-    threads = min(_THREADS, len(os.sched_getaffinity(0)))
-    for shard in first.shards:
+    """Write a model with the shards and small files of `like`, its tensors a piece at a time.
+
+    `made(tensor, start, n_bytes)` gives the new bytes of a tensor from byte `start` on, in any order, from several
+    threads. Pieces are whole rows unless a row is longer than `PIECE`.
+    """
+    done, threads = 0, min(_THREADS, len(os.sched_getaffinity(0)))
+    for shard in like.shards:
         with (folder / shard.name).open("wb") as stream, ThreadPoolExecutor(threads) as pool:
-            # Same tensors, same dtypes: the header of the first's shard, byte for byte, is the header of the result's.
-            stream.write(header_bytes(shard))
+            # Same tensors, same dtypes: the header is that of `like`, byte for byte.
+            with shard.open("rb") as source:
+                length = source.read(8)
+                stream.write(length + source.read(int.from_bytes(length, "little")))
             stream.flush()
-            for written in pool.map(lambda piece: piece.average(shares, stream.fileno()), _pieces(checkpoints, shard)):
+            for written in pool.map(partial(_write_piece, made, stream.fileno()), _pieces(like, shard)):
                 done += written
                 if on_progress is not None:
-                    on_progress(done, total)
+                    on_progress(done, like.n_bytes)
             os.fsync(stream.fileno())
     for name in (*COMPANIONS, INDEX):
-        if is_file(first.folder / name):
-            shutil.copyfile(first.folder / name, folder / name)
+        if is_file(like.folder / name):
+            shutil.copyfile(like.folder / name, folder / name)
 
 
-def header_bytes(file: Path) -> bytes:
-    """The header of a safetensors file, its length included."""
-    with file.open("rb") as stream:
-        length = stream.read(8)
-        return length + stream.read(int.from_bytes(length, "little"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A part of one tensor, in all checkpoints."""
-
-    tensors: list[Tensor]
-    start: int
-    n_bytes: int
-
-    def average(self, shares: Sequence[float], sink: int) -> int:
-        """Write its average to its place in the file `sink`; gives its bytes."""
-        first = self.tensors[0]
-        parts = [read_part(tensor, self.start, self.n_bytes) for tensor in self.tensors]
-        if first.dtype in TORCH_NAMES:
-            made = _averaged(parts, self.tensors, shares)
-        elif all(part == parts[0] for part in parts):
-            made = memoryview(parts[0])
-        else:
-            raise UserError(
-                f"tensor {first.name} ({first.dtype}) differs, and only F64, F32, F16 and BF16 can be averaged"
-            )
-        written = 0
-        while written < self.n_bytes:
-            written += os.pwrite(sink, made[written:], first.begin + self.start + written)
-        return written
-
-
-def _pieces(checkpoints: Sequence[Checkpoint], shard: Path) -> Iterator[_Piece]:
-    """All tensors of one file of the first checkpoint, in its order."""
-    inside = (one for one in checkpoints[0].tensors.values() if one.file == shard)
-    for tensor in sorted(inside, key=lambda one: one.begin):
-        same = [one.tensors[tensor.name] for one in checkpoints]
-        step = PIECE * ITEM_BYTES[tensor.dtype]
+def _pieces(like: Checkpoint, shard: Path) -> Iterator[tuple[Tensor, int, int]]:
+    """(tensor, start, bytes) of one file, in its order."""
+    for tensor in sorted((one for one in like.tensors.values() if one.file == shard), key=lambda one: one.begin):
+        row = math.prod(tensor.shape[1:]) or 1
+        step = (PIECE // row * row or PIECE) * ITEM_BYTES[tensor.dtype]
         for start in range(0, tensor.n_bytes, step):
-            yield _Piece(same, start, min(step, tensor.n_bytes - start))
+            yield tensor, start, min(step, tensor.n_bytes - start)
 
 
-def read_part(tensor: Tensor, start: int, length: int) -> bytearray:
-    """`length` bytes of a tensor from `start` on; a raw read may give less at once."""
-    part = bytearray(length)
-    view, done = memoryview(part), 0
-    with tensor.file.open("rb", buffering=0) as file:
-        file.seek(tensor.begin + start)
-        while done < length:
-            count = file.readinto(view[done:])
-            if not count:
-                raise UserError(f"{tensor.file}: was changed while it was read")
-            done += count
-    return part
+def _write_piece(made: Callable[[Tensor, int, int], memoryview], sink: int, piece: tuple[Tensor, int, int]) -> int:
+    """Write a piece to its place in the file `sink`; gives its bytes."""
+    tensor, start, n_bytes = piece
+    content, written = made(*piece), 0
+    while written < n_bytes:
+        written += os.pwrite(sink, content[written:], tensor.begin + start + written)
+    return written
 
 
-def _averaged(parts: Sequence[bytearray], tensors: Sequence[Tensor], shares: Sequence[float]) -> memoryview:
+def _averaged(
+    checkpoints: Sequence[Checkpoint], shares: Sequence[float], tensor: Tensor, start: int, n_bytes: int
+) -> memoryview:
+    """A piece of one tensor, averaged over all checkpoints."""
+    tensors = [one.tensors[tensor.name] for one in checkpoints]
+    parts = [one.read(start, n_bytes) for one in tensors]
+    if tensor.dtype not in TORCH_NAMES:
+        if all(part == parts[0] for part in parts):
+            return memoryview(parts[0])
+        raise UserError(
+            f"tensor {tensor.name} ({tensor.dtype}) differs, and only F64, F32, F16 and BF16 can be averaged"
+        )
     import torch
 
-    kind: torch.dtype = getattr(torch, TORCH_NAMES[tensors[0].dtype])
-    wide = torch.float32 if ITEM_BYTES[tensors[0].dtype] == 2 else torch.float64
+    kind: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
+    wide = torch.float32 if ITEM_BYTES[tensor.dtype] == 2 else torch.float64
     values = [torch.frombuffer(part, dtype=kind) for part in parts]
     total = values[0].to(wide).mul_(shares[0])
     for more, share in zip(values[1:], shares[1:], strict=True):
         total.add_(more.to(wide), alpha=share)
     # What is not finite in one checkpoint is not finite in the sum, even with a weight of 0.
     if not math.isfinite(total.sum().item()):
-        for tensor, one in zip(tensors, values, strict=True):
-            if not bool(one.isfinite().all()):
-                raise UserError(
-                    f"{tensor.file}: tensor {tensor.name} holds NaN or infinite values; that training diverged"
-                )
-    made: memoryview = total.to(kind).view(torch.uint8).numpy().data
-    return made
+        for one, value in zip(tensors, values, strict=True):
+            if not bool(value.isfinite().all()):
+                raise UserError(f"{one.file}: tensor {one.name} holds NaN or infinite values; that training diverged")
+    return torch_bytes(total.to(kind))
+
+
+def torch_bytes(values: torch.Tensor) -> memoryview:
+    """The bytes of a tensor."""
+    import torch
+
+    content: memoryview = values.reshape(-1).view(torch.uint8).numpy().data
+    return content

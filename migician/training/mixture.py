@@ -23,28 +23,28 @@ from migician.sampling import shares, stream
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MixFile:
     """One file of a mix and its weight; weights need not sum to 1."""
 
     file: Path
     weight: float
     repeat: bool = False
-    """Whether samples may come more than once, where the file has fewer than its share."""
+    """Whether samples may repeat if the file has fewer than its share."""
 
 
 def mix(
-    parts: Mapping[str, Part], out: str | Path, count: int, seed: int = 0, *, force: bool = False
+    parts: Mapping[str, MixFile], out: str | Path, count: int, seed: int = 0, *, force: bool = False
 ) -> dict[str, int]:
-    """Write `count` samples from several files, shuffled, to `out`; gives how many came from each part.
+    """Write `count` samples from several files, shuffled, to `out`; gives the number from each part.
 
     Samples are drawn without repetition, except from parts that allow it, and copied byte for byte. Only what
-    `datasets` could not load beside the rest is changed: a number for an id becomes text, images become a list, and
-    a field that not every part has, other than those of `Sample`, is taken out. Records of another layout, as the
-    dataset_info.json beside their file or their own fields tell it, are written as samples. `out` is a JSON list, or
-    JSON lines where its name ends in `.jsonl`: `datasets` streams lines, but holds the whole of a list in memory.
-    Same parts, count and seed, same bytes. Memory does not grow with the size of records, only with their number.
-    Raises `Done` where `out` is this mix already, and `UserError` naming the file and the place of what is no sample,
-    the files that have too few, and an `out` that is another file and is not to be replaced (`force`).
+    `datasets` could not load beside the rest is changed: an id that is a number becomes text, images become a list, and
+    fields that not every part has, other than those of `Sample`, are removed. Records of another layout (by the
+    dataset_info.json beside their file, or by their own fields) are written as samples. `out` is a JSON list, or JSON
+    lines if its name ends in `.jsonl`: `datasets` streams lines, but holds a whole list in memory. Same parts, count
+    and seed, same bytes. Memory grows with the number of records, not with their size. Raises `Done` if `out` is this
+    mix already, and `UserError` for records that are not samples (with file and position), files with too few samples,
+    and an `out` that is another file, unless `force` replaces it.
     """
     counts = shares({name: part.weight for name, part in parts.items()}, count)
     with ExitStack() as opened:
@@ -63,9 +63,9 @@ def mix(
 
 
 def _refuse_small(
-    parts: Mapping[str, Part], files: Mapping[str, JsonRecords], counts: Mapping[str, int], count: int
+    parts: Mapping[str, MixFile], files: Mapping[str, JsonRecords], counts: Mapping[str, int], count: int
 ) -> None:
-    """Raises `UserError` naming every part that cannot give its share."""
+    """Raise `UserError` naming every part that is smaller than its share."""
     short = []
     for name, part in parts.items():
         has = len(files[name])
@@ -80,7 +80,7 @@ def _refuse_small(
 
 
 def _draw(available: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Which of `available` records make up `count`, none more than once oftener than any other."""
+    """Which of `available` records make up `count`; none is repeated until all have been drawn equally often."""
     rounds = max(1, math.ceil(count / available)) if available else 0
     drawn = [rng.permutation(available) for _ in range(rounds)]
     return np.concatenate([*drawn, np.empty(0, np.int64)])[:count].astype(np.int64)
@@ -97,14 +97,14 @@ class _Source:
         self._reader = LayoutReader(layout_beside(records.file), records.file.stem)
 
     def first_fields(self) -> set[str] | None:
-        """The fields of its first record, of other layouts only those that stay; None where it is empty."""
+        """The fields of its first record; none for other layouts, None if the file is empty."""
         if not len(self.records):
             return None
         self._read(0)
         return set(_FIELDS.decode(self._reader.content)) if self._reader.layout.is_own else set()
 
     def take(self, position: int, columns: frozenset[str]) -> bytes:
-        """A record with no other fields than `columns`; raises `UserError` where it is no sample."""
+        """A record with no fields but `columns`; raises `UserError` if it is not a sample."""
         content = self.records[position]
         images = None
         if not self._reader.is_plain(content):
@@ -139,18 +139,14 @@ class _Source:
         return record
 
 
-def _columns(sources: list[_Source]) -> frozenset[str]:
-    """The fields that a mix may have: those of a sample, and what the first records of all sources share.
+def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of: NDArray[np.int64]) -> Iterator[bytes]:
+    """The records at some positions of some sources, each checked.
 
-    `datasets` reads a file in pieces and stops at a field that the first piece did not have.
+    They keep the fields of a sample, and those that the first records of all sources share: `datasets` reads a file in
+    pieces and stops at a field that the first piece did not have.
     """
     first = [fields for source in sources if (fields := source.first_fields()) is not None]
-    return frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
-
-
-def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of: NDArray[np.int64]) -> Iterator[bytes]:
-    """The records at some positions of some sources, each checked."""
-    columns = _columns(sources)
+    columns = frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
     for number, position in zip(source_of.tolist(), position_of.tolist(), strict=True):
         yield sources[number].take(position, columns)
 
@@ -158,7 +154,7 @@ def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of:
 def _lines(records: Iterator[bytes], *, as_list: bool) -> Iterator[bytes]:
     if not as_list:
         for record in records:
-            # A record of several lines is put on one: no line's end in JSON is part of a text.
+            # A record of several lines is put on one: line ends in JSON are never part of a text.
             yield (msgspec.json.format(record, indent=-1) if b"\n" in record else record) + b"\n"
         return
     opening = b"[\n"
@@ -175,11 +171,11 @@ class MixPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of data in a mix."""
 
     share: Weight
-    """Of the whole mix, in proportion to the other parts."""
+    """Of the whole mix, relative to the other parts."""
     files: Annotated[dict[str, Weight], msgspec.Meta(min_length=1)]
-    """Files of samples, and how much of the part each gives in proportion to the others."""
+    """Files of samples, and the share of each relative to the others."""
     repeat: bool = False
-    """Whether samples may come more than once."""
+    """Whether samples may repeat."""
 
 
 class MixRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -196,15 +192,14 @@ def read_mix_recipe(file: str | Path) -> MixRecipe:
     return conform(read_yaml(path), MixRecipe, path)
 
 
-def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
+def parts_of(recipe: MixRecipe, count: int) -> dict[str, MixFile]:
     """The files of a mix of `count` samples, each weighted by the whole number of samples it gives.
 
-    Rounded a part at a time, so that every part is exact in count before its files share it. Paths are
-    taken from the current folder, as in LLaMA-Factory's YAML. Raises `UserError` listing all files that
-    are missing, or that two parts have.
+    Rounded per part, so that each part has its exact count before its files share it. Paths are relative to the current
+    folder, as in LLaMA-Factory's YAML. Raises `UserError` listing all files that are missing or in two parts.
     """
     counts = shares({name: part.share for name, part in recipe.parts.items()}, count)
-    parts: dict[str, Part] = {}
+    parts: dict[str, MixFile] = {}
     bad = []
     for name, part in recipe.parts.items():
         for file, amount in shares(part.files, counts[name]).items():
@@ -213,7 +208,7 @@ def parts_of(recipe: MixRecipe, count: int) -> dict[str, Part]:
                 bad.append(f"{file} is in more than one part")
             elif not is_file(path):
                 bad.append(f"{file} of part {name!r}: no such file")
-            parts[file] = Part(path, amount, part.repeat)
+            parts[file] = MixFile(path, amount, part.repeat)
     if bad:
         raise UserError("; ".join(bad))
     return parts

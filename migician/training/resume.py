@@ -1,8 +1,8 @@
-"""Where an interrupted training goes on: the last checkpoint that is whole, and what LLaMA-Factory must be told.
+"""Where an interrupted training resumes: the last complete checkpoint, and the settings that LLaMA-Factory needs.
 
-Left alone, LLaMA-Factory 0.9.5 takes the newest folder `checkpoint-N`, cut or not; and without DeepSpeed it then
+By default LLaMA-Factory 0.9.5 takes the newest folder `checkpoint-N`, complete or not; and without DeepSpeed it then
 restores the optimizer and the step of a Qwen2-VL but not its weights. Nothing is unpickled here: torch's files are
-zip archives, whose end says whether they are whole.
+zip archives, whose end says whether they are complete.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import msgspec
 
 from migician.errors import UserError
 from migician.files import is_file, is_folder, read_object, read_text
-from migician.models.checkpoint import read_checkpoint
-from migician.training.adapters import is_adapter, read_adapter
+from migician.training.adapters import is_adapter, read_trained
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _RANDOM = re.compile(r"rng_state(?:_(\d+))?\.pth")
@@ -31,21 +30,21 @@ class Saved:
     folder: Path
     step: int
     fault: str
-    """What it lacks; empty where it is whole."""
+    """What it lacks; empty if it is complete."""
     processes: int | None
-    """How many wrote DeepSpeed's part of it; None where there is none."""
+    """How many wrote DeepSpeed's part of it; None if there is none."""
     universal: bool
     """Whether DeepSpeed's part was converted for any number of processes (its `ds_to_universal`)."""
     adapter: bool = False
-    """Whether it is a LoRA adapter, whose base stays where it is."""
+    """Whether it is a LoRA adapter, whose base is elsewhere."""
 
-    def dealt_anew(self, processes: int) -> bool:
-        """Whether that many processes can only load it converted: another number wrote DeepSpeed's part of it."""
+    def needs_conversion(self, processes: int) -> bool:
+        """Whether that many processes can only load it converted, because another number wrote DeepSpeed's part."""
         return self.processes not in (None, processes)
 
     @property
     def overrides(self) -> list[str]:
-        """What LLaMA-Factory must be given after its YAML to go on from here, exactly."""
+        """What LLaMA-Factory must be given after its YAML to resume exactly from here."""
         given = [f"resume_from_checkpoint={self.folder}"]
         # DeepSpeed brings the weights, and peft an adapter's; else they come from where the model comes from.
         whole = self.processes is not None or self.adapter
@@ -53,7 +52,7 @@ class Saved:
 
 
 def saved_in(output_dir: str | Path) -> list[Saved]:
-    """The checkpoints of a training, newest first, whole or not."""
+    """The checkpoints of a training, newest first, complete or not."""
     if Path(output_dir).exists() and not is_folder(Path(output_dir)):
         raise UserError(f"{output_dir}: is a file, not the output_dir of a training")
     named = ((folder, _NAME.fullmatch(folder.name)) for folder in Path(output_dir).glob("checkpoint-*"))
@@ -63,7 +62,7 @@ def saved_in(output_dir: str | Path) -> list[Saved]:
             folder,
             step,
             _fault(folder, step),
-            _processes(folder),
+            max(_ranks(_zero_parts(folder), "optim"), default=-1) + 1 or None,
             is_file(folder / "latest_universal"),
             is_adapter(folder),
         )
@@ -72,16 +71,16 @@ def saved_in(output_dir: str | Path) -> list[Saved]:
 
 
 def resume_point(output_dir: str | Path, processes: int) -> Saved | None:
-    """The newest whole checkpoint, None where there is none.
+    """The newest complete checkpoint; None if there is none.
 
-    Raises `UserError` where another number of processes than `processes` wrote DeepSpeed's part of it: their pieces
-    of the optimizer cannot be dealt again without a conversion.
+    Raises `UserError` if another number of processes than `processes` wrote DeepSpeed's part of it: the optimizer
+    cannot be split differently without a conversion.
     """
     whole = next((one for one in saved_in(output_dir) if not one.fault), None)
-    if whole and whole.dealt_anew(processes) and not whole.universal:
+    if whole and whole.needs_conversion(processes) and not whole.universal:
         tag = whole.folder / read_text(whole.folder / "latest").strip()
         raise UserError(
-            f"{whole.folder}: written by {whole.processes} processes, and now there are {processes}: each wrote a "
+            f"{whole.folder}: written by {whole.processes} processes, not {processes}, and each wrote a "
             f"piece of the optimizer. Run on {whole.processes} again, or convert it once: python -m "
             f"deepspeed.checkpoint.ds_to_universal --input_folder {tag} --output_folder {tag}_universal"
         )
@@ -92,16 +91,20 @@ class _State(msgspec.Struct):
     global_step: int
 
 
-def _fault(folder: Path, step: int) -> str:
-    """What a checkpoint lacks to go on from it."""
+def step_of(folder: Path) -> int | None:
+    """The step that a trainer_state.json is of; None where it cannot be read."""
     try:
-        state = read_object(folder / "trainer_state.json", _State)
+        return read_object(folder / "trainer_state.json", _State).global_step
     except UserError:
-        return "no readable trainer_state.json"
-    if state.global_step != step:
-        return f"trainer_state.json is of step {state.global_step}"
+        return None
+
+
+def _fault(folder: Path, step: int) -> str:
+    """What a checkpoint lacks to resume from it."""
+    if (saved := step_of(folder)) != step:
+        return "no readable trainer_state.json" if saved is None else f"trainer_state.json is of step {saved}"
     try:
-        read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)
+        read_trained(folder)
     except UserError as error:
         return str(error)
     parts = _zero_parts(folder)
@@ -116,11 +119,11 @@ def _fault(folder: Path, step: int) -> str:
 
 
 def _zero_parts(folder: Path) -> list[Path]:
-    """DeepSpeed's files, those of the step that its `latest` names."""
+    """DeepSpeed's files of the step that its `latest` names."""
     try:
         tag = read_text(folder / "latest").strip()
         return sorted((folder / Path(tag).name).glob("*_states.pt"))
-    except (UserError, OSError, ValueError):  # the last two for what can be no name of a folder
+    except (UserError, OSError, ValueError):  # the last two for an invalid folder name
         return []
 
 
@@ -130,9 +133,9 @@ def _ranks(parts: list[Path], kind: str) -> set[int]:
 
 
 def _missing_ranks(folder: Path, parts: list[Path]) -> set[int]:
-    """The processes, counted from 0, that saved their random state but have no part in `parts`.
+    """The processes, from 0, that saved their random state but have no file in `parts`.
 
-    Under stage 3 each has a file of the optimizer and one of the model.
+    In stage 3 each has a file of the optimizer and one of the model.
     """
     if not parts:
         return set()
@@ -140,8 +143,3 @@ def _missing_ranks(folder: Path, parts: list[Path]) -> set[int]:
     wanted = {int(match[1] or 0) for match in found if match}
     optimizer, model = _ranks(parts, "optim"), _ranks(parts, "model")
     return ((wanted | model) - optimizer) | ((wanted | optimizer) - model if model else set())
-
-
-def _processes(folder: Path) -> int | None:
-    ranks = _ranks(_zero_parts(folder), "optim")
-    return max(ranks) + 1 if ranks else None

@@ -1,8 +1,8 @@
 """LLaMA-Factory on another number of processes: torchrun -m migician.training.universal_checkpoint YAML [key=value ...]
 
 DeepSpeed 0.19.8 reads a ZeRO-3 checkpoint that its ds_to_universal converted into any number of processes, but gives
-all pieces of the optimizer one and the same step counter: with G pieces it then counts G for each step, and Adam's
-bias correction runs ahead. Here each piece gets a counter of its own, and then LLaMA-Factory runs as ever.
+all pieces of the optimizer the same step counter: with G pieces it then counts G per step, and Adam's bias correction
+runs ahead. Here each piece gets its own counter, and then LLaMA-Factory runs as usual.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from migician.files import read_object
 
 
 def universal_config(file: Path, out: Path) -> Path:
-    """A DeepSpeed file as `file`, but one that loads a universal checkpoint; written to `out`.
+    """Write the DeepSpeed file `file` to `out` with the setting that loads a universal checkpoint.
 
-    Raises `UserError` for a file that is no JSON object.
+    Raises `UserError` for a file that is not a DeepSpeed config.
     """
     content = read_object(file)
     before = content.get("checkpoint", {})
     if "zero_optimization" not in content or not isinstance(before, dict):
-        raise UserError(f"{file}: not a DeepSpeed file: expected 'zero_optimization' and no odd 'checkpoint'")
+        raise UserError(f"{file}: not a DeepSpeed file: expected 'zero_optimization', and 'checkpoint' to be an object")
     content["checkpoint"] = {**before, "load_universal": True}
     with writing(out) as stream:
         stream.write(json.dumps(content, indent=2).encode() + b"\n")
@@ -32,7 +32,7 @@ def universal_config(file: Path, out: Path) -> Path:
 
 
 def part_counters(state: dict[Any, dict[str, Any]]) -> None:
-    """Give each piece of an optimizer's state a step counter of its own.
+    """Give each piece of an optimizer's state its own step counter.
 
     >>> import torch
     >>> shared = torch.tensor(4.0)
@@ -47,7 +47,7 @@ def part_counters(state: dict[Any, dict[str, Any]]) -> None:
             one["step"] = one["step"].clone()
 
 
-def _mend() -> None:
+def _patch() -> None:
     optimizer = importlib.import_module("deepspeed.runtime.zero.stage3").DeepSpeedZeroOptimizer_Stage3
     name = "load_hp_checkpoint_state_from_checkpoint_dir_stage3"
     load = getattr(optimizer, name)
@@ -60,5 +60,5 @@ def _mend() -> None:
 
 
 if __name__ == "__main__":
-    _mend()
+    _patch()
     importlib.import_module("llamafactory.train.tuner").run_exp()

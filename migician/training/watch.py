@@ -1,4 +1,4 @@
-"""Score the checkpoints of a training on a fixed slice of a benchmark, in processes of their own, as they appear."""
+"""Score the checkpoints of a training on a fixed slice of a benchmark as they appear, each in its own process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from migician.benchmarks.scoring.values import Value
 from migician.draw import PALETTE
 from migician.errors import UserError, writing
 from migician.evaluation.headings import title, unlike
 from migician.evaluation.report import HEADINGS, Report, headline_metric
 from migician.evaluation.run_folder import read_report
-from migician.files import is_file, read_object, read_text
-from migician.models.checkpoint import read_checkpoint
-from migician.plotting import GRID, canvas, png
-from migician.training.adapters import is_adapter, merge_adapter, read_adapter
+from migician.files import is_file, read_text
+from migician.plotting import canvas, over_steps, png
+from migician.training.adapters import is_adapter, merge_adapter, read_trained
 from migician.training.log import read_log
-from migician.training.resume import saved_in
+from migician.training.resume import saved_in, step_of
 
 TABLE, PICTURE = "checkpoints.csv", "checkpoints.png"
 _FINISHED = "train_results.json"
@@ -32,18 +29,18 @@ _FINISHED = "train_results.json"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that a training left."""
+    """A model saved by a training."""
 
     folder: Path
     name: str
-    """`checkpoint-N`, or `final` for what the output folder itself holds at the end."""
+    """`checkpoint-N`, or `final` for the model in the output folder itself."""
     step: int
 
 
 def candidates(output_dir: str | Path) -> list[Candidate]:
-    """The whole checkpoints of a training, oldest first, and at the end its result.
+    """The complete checkpoints of a training, oldest first, and at the end its result.
 
-    One that is still being written is not among them: what LLaMA-Factory saves last, the processor, is there in each.
+    One that is still being written is left out: each has the processor, which LLaMA-Factory saves last.
     """
     folder = Path(output_dir)
     found = [
@@ -60,28 +57,23 @@ def _has_processor(folder: Path) -> bool:
     return any(is_file(folder / name) for name in ("processor_config.json", "preprocessor_config.json"))
 
 
-class _State(msgspec.Struct):
-    global_step: int
-
-
 def is_finished(output_dir: str | Path) -> bool:
-    """Whether a training is done, so that no more checkpoints come.
+    """Whether a training is finished, so that no more checkpoints come.
 
-    One that was extended has its earlier end's files still, and checkpoints or logged steps beyond them.
+    One that was extended still has the files of its earlier end, and later checkpoints or logged steps.
     """
     folder = Path(output_dir)
     if not is_file(folder / _FINISHED):
         return False
-    try:
-        end = read_object(folder / "trainer_state.json", _State).global_step
-    except UserError:
+    end = step_of(folder)
+    if end is None:
         return True
     lines = read_log(folder)
     return max([end, *(one.step for one in saved_in(folder)), *(line.current_steps for line in lines[-1:])]) == end
 
 
 def eval_command(candidate: Candidate, out: Path, options: Sequence[str]) -> list[str]:
-    """What scores one checkpoint: `migician eval mig-bench` with `options`, into a folder of its name in `out`."""
+    """The command that scores a checkpoint: `migician eval mig-bench` with `options`, into its folder in `out`."""
     words = [sys.executable, "-m", "migician.cli", "eval", "mig-bench", "--model", str(candidate.folder)]
     return [*words, "--out", str(out / candidate.name), *options]
 
@@ -94,11 +86,11 @@ def score_new(
     run: Callable[[list[str]], int] = subprocess.call,
     before: int | None = None,
 ) -> list[str]:
-    """Score each whole checkpoint without a report in `out`, those in `skip` left out; gives the names that failed.
+    """Score each complete checkpoint that has no report in `out` and is not in `skip`; gives the names that failed.
 
-    With `before` only those of earlier steps. A report of other weights, such as of a result that was trained further
-    since, is moved aside. After each score, table and curve in `out` are written again. `run` is given a command and
-    gives its status.
+    With `before` only those of earlier steps. A report about other weights, such as a result that was trained further
+    since, is moved aside. Table and curve in `out` are written again after each score. `run` runs a command and gives
+    its status.
     """
     wanted = [one for one in candidates(output_dir) if one.name not in skip and (before is None or one.step < before)]
     for one in wanted:
@@ -110,13 +102,13 @@ def score_new(
         if _score(one, out, options, run):
             failed.append(one.name)
         else:
-            _kept(one, out).write_text(_weights(one.folder) + "\n", encoding="utf-8")
+            (out / one.name / "weights.txt").write_text(_weights(one.folder) + "\n", encoding="utf-8")
             write_curve(output_dir, out)
     return failed
 
 
 def _score(one: Candidate, out: Path, options: Sequence[str], run: Callable[[list[str]], int]) -> int:
-    """The status of the evaluation; an adapter is merged into its base first, in a folder that goes afterwards."""
+    """The status of the evaluation; an adapter is first merged into its base, in a temporary folder."""
     if not is_adapter(one.folder):
         return run(eval_command(one, out, options))
     whole = out / f".{one.name}.model"
@@ -127,24 +119,21 @@ def _score(one: Candidate, out: Path, options: Sequence[str], run: Callable[[lis
         shutil.rmtree(whole, ignore_errors=True)
 
 
-def _kept(one: Candidate, out: Path) -> Path:
-    return out / one.name / "weights.txt"
-
-
 def _weights(folder: Path) -> str:
-    """The fingerprint of what was trained; empty while it cannot be read."""
+    """The fingerprint of the trained weights; empty while they cannot be read."""
     try:
-        return (read_adapter(folder) if is_adapter(folder) else read_checkpoint(folder)).fingerprint()
+        return read_trained(folder).fingerprint()
     except UserError:
         return ""
 
 
 def _move_older(one: Candidate, out: Path) -> None:
-    """Move a report aside that is of other weights than those of the candidate now."""
+    """Move a report aside if it is about other weights than the candidate has now."""
     if not is_file(out / one.name / "report.json"):
         return
-    if _kept(one, out).is_file():
-        scored = read_text(_kept(one, out)).strip()
+    kept = out / one.name / "weights.txt"
+    if kept.is_file():
+        scored = read_text(kept).strip()
     else:
         scored = (read_report(out / one.name).get("model") or {}).get("weights_fingerprint") or ""
     now = _weights(one.folder)
@@ -155,9 +144,9 @@ def _move_older(one: Candidate, out: Path) -> None:
 
 
 def write_curve(output_dir: Path, out: Path) -> None:
-    """`checkpoints.csv` and `checkpoints.png` in `out`, from the reports that are there.
+    """Write `checkpoints.csv` and `checkpoints.png` in `out` from the reports there.
 
-    Raises `UserError` where they were not made from the same questions.
+    Raises `UserError` if they were not made from the same questions.
     """
     scored = [
         (one, read_report(out / one.name)) for one in _known(output_dir, out) if is_file(out / one.name / "report.json")
@@ -170,7 +159,7 @@ def write_curve(output_dir: Path, out: Path) -> None:
             differ = ", ".join(f"{said} ({name})" for name, said in words.items())
             raise UserError(
                 f"{out / one.name}: another {what} than {scored[0][0].name}: {differ}. Checkpoints are compared on the "
-                "same questions, asked and scored alike; give another --out"
+                "same questions, asked and scored the same way; set another --out"
             )
     metric = headline_metric(first["average"])
     tasks = list(first["per_task"])
@@ -188,7 +177,7 @@ def write_curve(output_dir: Path, out: Path) -> None:
 
 
 def _known(output_dir: Path, out: Path) -> list[Candidate]:
-    """The checkpoints that were scored, those too that the training has removed since."""
+    """The checkpoints that were scored, including those that the training has removed since."""
     there = {one.name: one for one in candidates(output_dir)}
     for folder in out.glob("checkpoint-*"):
         step = folder.name.removeprefix("checkpoint-")
@@ -216,12 +205,7 @@ def _curve(scored: Sequence[tuple[int, Report]], metric: str) -> bytes:
             f"average {HEADINGS.get(metric, metric)} by step, {first['n']:,} questions, 95% intervals\n{title(first)}",
             size=10,
         )
-        axes.set_xlabel("step")
         axes.set_ylim(0, 100)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.grid(True, color=GRID)
-        axes.set_axisbelow(True)
-        axes.tick_params("both", length=0, labelsize=9)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        over_steps(axes)
         return png(figure, colours=64)

@@ -23,7 +23,7 @@ from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import read_samples, sample, write_samples
 from migician.sampling import shares
 from migician.sources import SOURCES
-from migician.training.mixture import Part, mix
+from migician.training.mixture import MixFile, mix
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MINIATURE = REPOSITORY / "configs" / "miniature.yaml"
@@ -299,7 +299,7 @@ class TestMixture:
         return file
 
     def test_too_few_samples(self, tmp_path: Path) -> None:
-        parts = {"a": Part(self.write(tmp_path / "a.json", "a", 5), 1)}
+        parts = {"a": MixFile(self.write(tmp_path / "a.json", "a", 5), 1)}
         with pytest.raises(UserError, match=r"needs 8 samples of 'a' and the file has 5; mix at most 5"):
             mix(parts, tmp_path / "m.json", 8)
         assert not (tmp_path / "m.json").exists()

@@ -33,7 +33,7 @@ from migician.samples.survey import AREA_EDGES, Figures, survey
 from migician.sources import SOURCES
 from migician.tasks import common_object, difference, free_form, object_tracking, referring_grounding, region_locating
 from migician.tasks.draft import FORMATS, Wordings, image_fields
-from migician.training.check.data import check
+from migician.training.check import check
 from tests.build.test_build import MINIATURE
 
 

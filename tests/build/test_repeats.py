@@ -16,7 +16,7 @@ from migician.build.dataset import build
 from migician.miniature import Amounts, make_world
 from migician.sources.scenes import Frame, ImagePair, Track
 from migician.tasks.draft import Draft
-from migician.training.check.data import check
+from migician.training.check import check
 from tests.build.test_build import MINIATURE
 
 GROUPS = ("free_form", "group_grounding", "group_referring", "common_object")

@@ -143,7 +143,7 @@ class TestRetries:
     def test_an_endless_body_is_not_read_to_its_end(self, tmp_path: Path, script: Script, url: str) -> None:
         script.reply = lambda body: "x" * (9 << 20)
         (error,) = ask(url, tmp_path, request(), tries=1)
-        assert "no chat completion" in str(error)
+        assert "not a chat completion" in str(error)
 
     def test_a_long_text_is_cut_and_not_whole(self, tmp_path: Path, script: Script, url: str) -> None:
         script.reply = lambda body: "x" * 100_000

@@ -25,7 +25,7 @@ class AcceleratorError(RuntimeError):
 class Stages:
     """Answers a prompt with itself; what goes wrong is decided by `reply_hook`."""
 
-    name, family, box_style, room_tokens = "stages", QWEN2_VL, QWEN, 10**9
+    name, family, box_style, token_budget = "stages", QWEN2_VL, QWEN, 10**9
 
     def __init__(self, reply_hook=lambda prompts: None, prepare_hook=lambda prompts: None):
         self.work = Counter()

@@ -208,7 +208,7 @@ def test_a_model_that_always_fails_is_an_error_and_nothing_is_booked(world, tmp_
 def test_beyond_the_share_of_failures_a_run_ends_without_a_figure(world, tmp_path):
     out, bad = tmp_path / "out", failing_on(5, 7, 9)
     with pytest.raises(
-        RunStopped, match=r"2 of 12 questions failed, more than --fail-on-error 0\.1 bears.*--retry-failed"
+        RunStopped, match=r"2 of 12 questions failed, more than --fail-on-error 0\.1 allows.*--retry-failed"
     ):
         run(world, out, bad, tolerance=Tolerance(0.1))
     assert not (out / "report.json").exists()

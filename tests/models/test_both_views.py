@@ -13,11 +13,11 @@ from PIL import Image
 
 from migician.boxes import Size
 from migician.build.dataset import build
-from migician.models.both_views import alike, seen_apart, stretched
-from migician.models.pictures import load_picture
+from migician.models.pictures import alike, load_picture, seen_apart, stretched
 from migician.samples.dataset_info import dataset_entry
 from migician.samples.lengths import Resize, cells, image_tokens
-from migician.training.check.data import Options, check
+from migician.training.check import check
+from migician.training.check.options import CheckOptions
 
 SIZE = (64, 48)
 NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 4), dtype=np.uint8)
@@ -153,10 +153,10 @@ def test_check_lists_them_with_the_fix(folder: Path) -> None:
     found = {one.kind: one for one in report.findings}
     assert {kind: one.count for kind, one in found.items()} == expected
     assert {one.severity for one in report.findings} == {"warning"}
-    assert all("--collect" in found[kind].cure for kind in ("transparent", "deep", "thin"))
+    assert all("--collect" in found[kind].fix for kind in ("transparent", "deep", "thin"))
     assert found["thin"].places[0].value == "thin.png: 1000 x 10, 36 tokens in training, 20 in evaluation"
     # Headers tell only what is turned, and what is thin.
-    quick = {one.kind: one.count for one in check(folder, Options(quick=True)).findings}
+    quick = {one.kind: one.count for one in check(folder, CheckOptions(quick=True)).findings}
     assert quick == {"thin": 2, "tiny": 1, "rotated": 2}
 
 

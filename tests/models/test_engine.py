@@ -109,7 +109,7 @@ def test_replies_are_those_of_questions_asked_alone_in_the_order_of_the_file(mod
 
 def test_with_less_memory_there_are_more_batches_and_the_same_replies(tiny_folder, world, whole, tmp_path):
     small = Migician.from_pretrained(tiny_folder, device="cpu")
-    small.room_tokens = 200
+    small.token_budget = 200
     run(small, world, tmp_path / "out")
     report, records = untimed(tmp_path / "out")
     assert report["work"]["batches"] > untimed(whole)[0]["work"]["batches"]

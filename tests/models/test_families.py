@@ -190,7 +190,7 @@ def test_a_family_is_told_by_the_config_or_by_name_never_otherwise(tmp_path: Pat
     assert find_family(nameless, "cogvlm").name == "cogvlm"
     with pytest.raises(UserError, match="says model_type None. Supported"):
         find_family(nameless)
-    with pytest.raises(UserError, match="a server does not say how its model spells boxes: add --family"):
+    with pytest.raises(UserError, match="a server does not say how its model writes boxes: add --family"):
         load_model("server:http://localhost:1#m")
 
 
@@ -299,7 +299,7 @@ def test_replies_are_cut_at_the_stop_and_keep_their_tokens(model: Any, monkeypat
 def test_what_cannot_be_asked_says_so(model: Any) -> None:
     token = model.processor.image_token
     if token != "<image>":
-        with pytest.raises(UserError, match="which stands for (an image|pixels)"):
+        with pytest.raises(UserError, match="which stands for pixels"):
             model.answer([Request(IMAGES[:1], f"what is {token}?")])
     with pytest.raises(UserError, match="1 <image> marks for 2 images"):
         model.answer([Request(IMAGES[:2], "what is <image>?")])
@@ -319,7 +319,7 @@ def test_a_checkpoint_without_all_its_weights_is_refused(model: Any, tmp_path: P
     dropped = next(name for name in weights if "mlp" in name)
     save_file({name: weight for name, weight in weights.items() if name != dropped}, copy / "model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
-    with pytest.raises(UserError, match="1 tensors are missing"):
+    with pytest.raises(UserError, match="tensors missing: 1"):
         load_model(copy, device="cpu")
     (copy / "tokenizer.json").unlink()
     (copy / "chat_template.jinja").unlink()

@@ -13,7 +13,7 @@ from annotations import SOURCES, Annotations, Corners
 
 from migician.build.dataset import build
 from migician.tasks import TASKS
-from migician.training.check.data import check
+from migician.training.check import check
 
 # The samples are few and not chosen for the published filters, so these are wide here.
 WIDE = {"area": [0.0, 1.0], "passes": 4}

@@ -122,7 +122,7 @@ def test_passing_faults_are_tried_again(script: Script, url: str, fault: str) ->
 def test_tokens_and_cost_are_summed(url: str) -> None:
     model = patient(url, prices=(2.5, 10.0))
     model.answer([Request((), f"{number}") for number in range(4)])
-    assert model.spent() == "4 requests, 400 tokens in, 40 out: 0.0014 at 2.5 and 10 a million"
+    assert model.spent() == "4 requests, 400 tokens in, 40 out: 0.0014 at 2.5 and 10 per million"
     assert model.describe() == patient(url).describe(), "a report's identity does not hold what was spent"
 
 

@@ -105,7 +105,7 @@ def compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 STOPS = [
     ("401", "no key", "Set MIGICIAN_API_KEY"),
-    ("402", "Payment Required", "nothing left to spend"),
+    ("402", "Payment Required", "has no credit left"),
     ("404", "The model `m` does not exist.", "names of the models"),
     ("429", "insufficient_quota: You exceeded your current quota", "status 429"),
     ("400", "At most 1 image(s) may be provided in one prompt.", "At most 1 image"),

@@ -56,7 +56,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(threads, "_MOST", 2)
+    monkeypatch.setattr(threads, "_MAX", 2)
     monkeypatch.setattr(threads, "_chosen", 2)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     yield
@@ -65,12 +65,12 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("free")
 def test_size_and_load_decide_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert threads.settle(1000) == ("1 of 2 CPU threads, a small model (OMP_NUM_THREADS says otherwise)",)
+    assert threads.settle(1000) == ("1 of 2 CPU threads, a small model (set OMP_NUM_THREADS to change that)",)
     assert torch.get_num_threads() == 1
     assert threads.settle(10**9) == () and torch.get_num_threads() == 2, "a large one after it has all again"
     monkeypatch.setattr(os, "getloadavg", lambda: (3.0 * (os.cpu_count() or 1), 0.0, 0.0))
     (said,) = threads.settle(10**9)
-    assert said == "1 of 2 CPU threads, 300% of this machine is busy (OMP_NUM_THREADS says otherwise)"
+    assert said == "1 of 2 CPU threads, 300% of this machine is busy (set OMP_NUM_THREADS to change that)"
     assert torch.get_num_threads() == 1
 
 

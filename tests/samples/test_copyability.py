@@ -20,7 +20,8 @@ from migician.build.dataset import build
 from migician.samples.box_places import NEAR, TRACKING, Copying, Seen, anchor, seen, source_of
 from migician.samples.sample import Sample, Turn, read_samples, write_samples
 from migician.sources.scenes import Frame, Track
-from migician.training.check.data import Options, check
+from migician.training.check import check
+from migician.training.check.options import CheckOptions
 
 SETTINGS: dict[str, dict[str, Any]] = {"before": {"seconds": [5 / 30, 20 / 30], "copyable": 1, "area": 0}, "now": {}}
 """What tracking asked for up to 2026-11 (5 to 20 frames of 30 a second, any box), and its own settings now."""
@@ -84,7 +85,7 @@ def share_of(shared: Path, folder: Path, source: str, changed: dict[str, Any]) -
     (told,) = json.loads((built / "card.json").read_text())["figures"]["Object_Tracking"]["copying"].values()
     assert told == {"answers": found.answers, "copyable": found.copyable, "shuffled": 0}
     assert f"| {found.answers:,} | {found.share:.1%} | 0 |" in (built / "README.md").read_text()
-    (checked,) = check(built, Options(quick=True)).copying
+    (checked,) = check(built, CheckOptions(quick=True)).copying
     assert (checked.answers, checked.copyable) == (found.answers, found.copyable)
     return found
 

@@ -18,8 +18,9 @@ from migician.hub.export import export
 from migician.reports.page.dataset import write_dataset_page
 from migician.samples.dataset_info import NotRead, add_dataset, dataset_entry, layout_beside, layout_of
 from migician.samples.layouts import LayoutReader, Record
-from migician.training.check.data import Options, check
-from migician.training.mixture import Part, mix
+from migician.training.check import check
+from migician.training.check.options import CheckOptions
+from migician.training.mixture import MixFile, mix
 
 OWN = dataset_entry("x.json")
 TAGS = OWN["tags"]
@@ -225,7 +226,7 @@ def test_llamafactory_takes_skips_and_stops_as_the_table_says(name: str, theirs:
 def test_check_says_what_llamafactory_does(name: str, tmp_path: Path, media: Path) -> None:
     records, entry, taken = CASES[name]
     file = write(tmp_path / "d", records, entry)
-    found = {one.kind: one for one in check(file.parent, Options(media_dir=media)).findings}
+    found = {one.kind: one for one in check(file.parent, CheckOptions(media_dir=media)).findings}
     entry_faults = found["info"].places if "info" in found else []
     says_stop = found.keys() & STOPS or any("stops" in place.value for place in entry_faults)
     problems = {kind for kind, one in found.items() if one.severity == "problem"}
@@ -251,9 +252,9 @@ def test_what_is_mixed_is_taken_as_it_was(
     parts = {}
     for name, taken in whole.items():
         source = write(tmp_path / "sources" / name, *CASES[name][:2])
-        parts[name] = Part(source, len(taken))
+        parts[name] = MixFile(source, len(taken))
         (tmp_path / "mixes" / name).mkdir(parents=True)
-        mix({"x": Part(source, 1)}, tmp_path / "mixes" / name / "x.json", len(taken))
+        mix({"x": MixFile(source, 1)}, tmp_path / "mixes" / name / "x.json", len(taken))
         add_dataset(tmp_path / "mixes" / name / "x.json")
     (tmp_path / "mixes" / "all").mkdir()
     count = sum(map(len, whole.values()))
@@ -269,7 +270,7 @@ def test_what_is_mixed_is_taken_as_it_was(
 
 def test_a_mix_of_texts_and_images_in_every_form_is_one_list_of_samples(tmp_path: Path) -> None:
     source = write(tmp_path / "a", [CHAT, said(("user", "?"), ("assistant", "!"), id=7)], MESSAGES)
-    mix({"a": Part(source, 1)}, tmp_path / "m.json", 2)
+    mix({"a": MixFile(source, 1)}, tmp_path / "m.json", 2)
     mixed = sorted(json.loads((tmp_path / "m.json").read_text()), key=lambda one: one["id"])
     assert [(one["id"], one["images"], one["type"]) for one in mixed] == [("7", [], "x"), ("x-0", ["a.png"], "x")]
     assert mixed[0]["conversations"] == turns(("human", "?"), ("gpt", "!"))
@@ -286,7 +287,7 @@ def test_a_mix_of_texts_and_images_in_every_form_is_one_list_of_samples(tmp_path
 def test_what_no_mix_can_hold(tmp_path: Path, records: Any, entry: dict[str, Any], said: str) -> None:
     source = write(tmp_path / "a", records, entry)
     with pytest.raises(UserError) as caught:
-        mix({"a": Part(source, 1)}, tmp_path / "m.json", 1)
+        mix({"a": MixFile(source, 1)}, tmp_path / "m.json", 1)
     assert said in str(caught.value) and not (tmp_path / "m.json").exists()
 
 

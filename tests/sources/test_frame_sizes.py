@@ -24,7 +24,7 @@ from migician.sources import scenes_of
 from migician.sources.formats.reading import OTHER_SIZE, UNREADABLE, size_of
 from migician.sources.index import make_index, open_index
 from migician.sources.scenes import Tally, Track
-from migician.training.check.data import check
+from migician.training.check import check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OBJECT = (250, 300, 500, 600)

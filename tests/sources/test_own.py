@@ -18,7 +18,7 @@ from migician.errors import UserError
 from migician.sources import scenes_of
 from migician.sources.index import make_index
 from migician.sources.scenes import Scene, Tally
-from migician.training.check.data import check
+from migician.training.check import check
 
 SIZE = (200, 100)
 LABELS = ("mug", "kettle", "spoon", "apple", "clock", "shoe")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from migician.cli import app
 from migician.errors import UserError
 from migician.models.checkpoint import locate
-from migician.training.adapters import is_adapter, merge_adapter, read_adapter
+from migician.training.adapters import is_adapter, merge_adapter, read_trained
 from migician.training.checkpoint_forms import canonical
 
 pytest.importorskip("peft", reason="train extra not installed: bash scripts/setup.sh")
@@ -65,7 +65,7 @@ def test_the_merged_weights_are_pefts(tiny_folder: Path, tmp_path: Path, config:
 def test_pieces_of_any_size_make_the_same(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted(tiny_folder, tmp_path / "adapter")
     merge_adapter(tmp_path / "adapter", tmp_path / "whole")
-    monkeypatch.setattr("migician.training.adapters.PIECE", 300)  # not a whole number of rows
+    monkeypatch.setattr("migician.training.merge.PIECE", 300)  # not a whole number of rows
     merge_adapter(tmp_path / "adapter", tmp_path / "pieces")
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -99,7 +99,7 @@ def test_what_cannot_be_merged_is_a_line(tiny_folder: Path, tmp_path: Path) -> N
     for change, says in (
         ({"use_dora": True}, "llamafactory-cli export"),
         ({"peft_type": "OFT"}, "llamafactory-cli export"),
-        ({"base_model_name_or_path": None}, "say --base"),
+        ({"base_model_name_or_path": None}, "set --base"),
         ({"base_model_name_or_path": str(tmp_path / "gone")}, "no such model folder"),
     ):
         (adapter / "adapter_config.json").write_text(json.dumps(config | change))
@@ -132,7 +132,7 @@ def test_the_command(tiny_folder: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     made = json.loads((tmp_path / "made/merge.json").read_text())
     assert (made["rank"], made["scale"]) == (4, 4.0)
-    assert made["adapter"]["fingerprint"] == read_adapter(tmp_path / "adapter").fingerprint()
+    assert made["adapter"]["fingerprint"] == read_trained(tmp_path / "adapter").fingerprint()
     both = CliRunner().invoke(app, ["merge", str(tmp_path / "adapter"), str(tiny_folder), "--out", str(tmp_path / "x")])
     assert both.exit_code and "merge it into its base first" in str(both.exception)
     no_base = CliRunner().invoke(app, ["merge", str(tiny_folder), str(tiny_folder), "--base", "b", "--out", "x"])

@@ -19,12 +19,13 @@ from migician.errors import UserError
 from migician.miniature import make_world
 from migician.samples.dataset_info import Samples, dataset_entry
 from migician.samples.lengths import EstimatedTokens, Resize
-from migician.training.check.data import Options, check
+from migician.training.check import check
 from migician.training.check.data import images as images_module
-from migician.training.check.data.findings import KINDS, Findings, shown
-from migician.training.check.data.images import Care, look, look_at_all
+from migician.training.check.data.images import look, look_at_all
 from migician.training.check.data.reading import Reader
-from migician.training.check.data.report import Report, sentences
+from migician.training.check.findings import KINDS, Findings, shown
+from migician.training.check.options import CheckOptions
+from migician.training.check.report import CheckReport, sentences
 from tests.build.test_build import MINIATURE, WORLD
 
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
@@ -112,18 +113,18 @@ def write_dataset(folder: Path, *files: tuple[str, list[dict[str, Any]]]) -> Pat
 
 
 @pytest.fixture
-def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckOptions:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Options(mig_bench=write_bench(tmp_path / "bench"), mig_bench_images=tmp_path / "bench", cutoff_len=800)
+    return CheckOptions(mig_bench=write_bench(tmp_path / "bench"), mig_bench_images=tmp_path / "bench", cutoff_len=800)
 
 
-def counts(report: Report) -> dict[str, int]:
+def counts(report: CheckReport) -> dict[str, int]:
     return {one.kind: one.count for one in report.findings}
 
 
 class TestFaults:
     @pytest.mark.parametrize("kind", STRUCTURE)
-    def test_each_alone(self, tmp_path: Path, options: Options, kind: str) -> None:
+    def test_each_alone(self, tmp_path: Path, options: CheckOptions, kind: str) -> None:
         folder = write_dataset(tmp_path / "d", ("Family.json", [record("ok", "a.jpg"), *STRUCTURE[kind]]))
         report = check(folder, options)
         (found,) = report.findings
@@ -142,7 +143,7 @@ class TestFaults:
         assert found.places[0].value == "sa_6136360.jpg is an image of MIG-Bench"
         assert any("by name only" in sentence for sentence in sentences(report))
 
-    def test_all_in_one_run_also_as_lines_and_as_one_line(self, tmp_path: Path, options: Options) -> None:
+    def test_all_in_one_run_also_as_lines_and_as_one_line(self, tmp_path: Path, options: CheckOptions) -> None:
         records = [record("ok", "a.jpg"), *(one for some in STRUCTURE.values() for one in some)]
         folder = write_dataset(tmp_path / "d", ("Family.json", records))
         (folder / "lines.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
@@ -201,35 +202,35 @@ class TestFaults:
 class TestImages:
     def test_quick_reads_headers_only(self, tmp_path: Path) -> None:
         write_images(tmp_path)
-        assert look(tmp_path / "cut.jpg", Care()).fault == "truncated"
-        quick = look(tmp_path / "cut.jpg", Care(quick=True))
+        assert look(tmp_path / "cut.jpg").fault == "truncated"
+        quick = look(tmp_path / "cut.jpg", quick=True)
         assert (quick.fault, quick.width, quick.height) == ("", 200, 150)
 
     @pytest.mark.parametrize("kind", ["png", "webp", "gif", "bmp", "tiff"])
     def test_other_kinds_cut_off(self, tmp_path: Path, kind: str) -> None:
         file = tmp_path / f"x.{kind}"
         scene(1).save(file)
-        assert look(file, Care()) == images_module.Look("", "", 200, 150)
+        assert look(file) == images_module.ImageLook("", "", 200, 150)
         file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
-        assert look(file, Care()).fault in ("truncated", "unreadable")
+        assert look(file).fault in ("truncated", "unreadable")
 
     def test_bombs_are_not_decoded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_images(tmp_path)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
-        assert look(tmp_path / "a.jpg", Care()).fault == "bomb"
+        assert look(tmp_path / "a.jpg").fault == "bomb"
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000)
-        assert look(tmp_path / "a.jpg", Care()).fault == "bomb"
+        assert look(tmp_path / "a.jpg").fault == "bomb"
 
     def test_what_would_start_another_program_is_not_read(self, tmp_path: Path) -> None:
         (tmp_path / "x.jpg").write_bytes(
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
         )
-        assert look(tmp_path / "x.jpg", Care()).fault == "unreadable"
+        assert look(tmp_path / "x.jpg").fault == "unreadable"
 
     @pytest.mark.parametrize("name", ["", "a\0b.jpg", "x" * 5000, "a.jpg/b.jpg"])
     def test_names_that_no_file_can_have(self, tmp_path: Path, name: str) -> None:
         write_images(tmp_path)
-        assert look(tmp_path / name, Care()).fault in ("missing", "unreadable")
+        assert look(tmp_path / name).fault in ("missing", "unreadable")
 
     @pytest.mark.parametrize("quick", [False, True])
     def test_which_way_a_trainer_sees_it(self, tmp_path: Path, quick: bool) -> None:
@@ -237,15 +238,15 @@ class TestImages:
         exif[0x0112] = 6
         for name, seen in {"a.jpg": (160, 120, 6), "a.png": (160, 120, 6), "a.tif": (120, 160, 6)}.items():
             scene(4, (160, 120)).save(tmp_path / name, exif=exif)
-            found = look(tmp_path / name, Care(quick=quick))
+            found = look(tmp_path / name, quick=quick)
             assert (found.fault, found.width, found.height, found.rotation) == ("", *seen), name
 
     def test_several_processes_see_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_images(tmp_path)
         names = ["a.jpg", "cut.jpg", "nowhere.jpg", "rotated.jpg", "copy.jpg"] * 3
         monkeypatch.setattr(images_module, "_BATCH", 2)
-        care = Care(fingerprints=True)
-        assert list(look_at_all(tmp_path, names, care, 2)) == list(look_at_all(tmp_path, names, care, 1))
+        one, two = (list(look_at_all(tmp_path, names, workers, fingerprints=True)) for workers in (1, 2))
+        assert one == two
 
     @pytest.mark.parametrize("name", ["/etc/passwd", "a/../../b.jpg", "C:/b.jpg", r"..\b.jpg"])
     def test_paths_that_lead_out_are_not_opened(
@@ -291,20 +292,20 @@ class TestFiles:
         folder = write_dataset(tmp_path / "d", ("A.json", [record(1, "a.jpg")]))
         mixture = shutil.copy(folder / "A.json", tmp_path / "mixed.json")
         assert counts(check(mixture)) == {"missing": 1}
-        assert check(mixture, Options(media_dir=folder)).findings == []
+        assert check(mixture, CheckOptions(media_dir=folder)).findings == []
 
     @pytest.mark.parametrize(
         ("name", "said"),
         [
             ("nowhere", "no such file or folder"),
             ("empty", "holds no dataset_info.json"),
-            ("stage-1.yaml", "neither a folder with dataset_info.json nor a file of samples"),
+            ("notes.txt", "neither a folder with dataset_info.json nor a file of samples"),
             ("dataset_info.json", "not a dataset_info.json of LLaMA-Factory"),
         ],
     )
     def test_nothing_to_check(self, tmp_path: Path, name: str, said: str) -> None:
         (tmp_path / "empty").mkdir()
-        (tmp_path / "stage-1.yaml").write_text("a: 1")
+        (tmp_path / "notes.txt").write_text("a: 1")
         (tmp_path / "dataset_info.json").write_text("[1]")
         with pytest.raises(UserError, match=said):
             check(tmp_path / name)
@@ -314,18 +315,18 @@ class TestLengths:
     def test_tokens_are_text_and_images(self, tmp_path: Path) -> None:
         files = [record(0, "a.jpg", "tiny.png"), record(1, question="none"), record(2, "nowhere.jpg", question="lost")]
         folder = write_dataset(tmp_path / "d", ("A.json", files))
-        alone = check(folder, Options(cutoff_len=1)).lengths
+        alone = check(folder, CheckOptions(cutoff_len=1)).lengths
         assert alone and alone.known == 2 and not alone.exact
         one, other = (row.tokens for row in alone.too_long)
         small = Resize(image_max_pixels=100 * 75)
-        smaller = check(folder, Options(cutoff_len=1, resize=small)).lengths
+        smaller = check(folder, CheckOptions(cutoff_len=1, resize=small)).lengths
         assert smaller and smaller.too_long[0].tokens == one - 7 * 5 + 4 * 3
         assert smaller.too_long[1].tokens == other
         assert sum(count for _, _, count in alone.histogram) == 2
 
     def test_exact_with_a_tokenizer(self, tmp_path: Path, tiny_folder: Path) -> None:
         folder = write_dataset(tmp_path / "d", ("A.json", [record(0, "a.jpg")]))
-        lengths = check(folder, Options(tokenizer=tiny_folder)).lengths
+        lengths = check(folder, CheckOptions(tokenizer=tiny_folder)).lengths
         assert lengths and lengths.exact and lengths.longest > 35
 
 
@@ -336,7 +337,7 @@ class TestBuilt:
         sources = {name: root for name, root in roots.items() if name != "mig-bench"}
         built = build(["all"], sources, tmp_path / "d", count=8, config=MINIATURE)
         bench = tmp_path / "w" / "MIG-Bench" / "MIG_data.json"
-        options = Options(mig_bench=bench, mig_bench_images=tmp_path / "w", cutoff_len=2048)
+        options = CheckOptions(mig_bench=bench, mig_bench_images=tmp_path / "w", cutoff_len=2048)
         report = check(built.folder, options)
         assert report.findings == [] and report.samples == built.samples
         assert report.images.looked_at == report.images.distinct > 40

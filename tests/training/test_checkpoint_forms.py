@@ -233,5 +233,5 @@ def test_what_differs_in_substance_is_refused_in_every_form(
 def test_a_stored_head_that_is_not_what_it_is_tied_to_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     other = copy(tiny_folder, tmp_path / "b")
     edit(other / "config.json", lambda one: one.update(tie_word_embeddings=True))
-    with pytest.raises(UserError, match=r"lm_head.weight is not its embeddings.*say tie_word_embeddings: false"):
+    with pytest.raises(UserError, match=r"lm_head.weight is not its embeddings.*set tie_word_embeddings: false"):
         merge([other, other], tmp_path / "out")

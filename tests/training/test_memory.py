@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from migician.training.check.settings.cost import QWEN2_VL_7B
-from migician.training.check.settings.learning import Shape, learning_of
+from migician.training.check.settings.learning import ModelShape, learning_of
 from migician.training.check.settings.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes
-from migician.training.check.settings.training_yaml import DEFAULTS, Settings, Zero
+from migician.training.check.settings.training_yaml import DEFAULTS, TrainingSettings, Zero
 
 
-def settings(**given: Any) -> Settings:
-    return Settings(Path("x.yaml"), DEFAULTS | given, given)
+def settings(**given: Any) -> TrainingSettings:
+    return TrainingSettings(Path("x.yaml"), DEFAULTS | given, given)
 
 
 LOAD = Load(12_000, 40_000, 2, True, False)
@@ -35,7 +35,7 @@ def test_the_shape_of_qwen2_vl_7b_has_its_parameters() -> None:
 def test_the_names_are_those_of_the_tiny_model(tiny_folder: Path) -> None:
     from safetensors import safe_open
 
-    own = Shape.of(json.loads((tiny_folder / "config.json").read_text())).parameters()
+    own = ModelShape.of(json.loads((tiny_folder / "config.json").read_text())).parameters()
     with safe_open(tiny_folder / "model.safetensors", "pt") as file:
         theirs = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     # Saved, the language model goes without its name.
@@ -177,7 +177,7 @@ def test_the_estimate_holds_against_what_torch_allocates(name: str, measured: di
     """States, and forward and backward, of a true Qwen2-VL as LLaMA-Factory loads it in float32: within 15%."""
     given, vocabulary = RUNS[name]
     trained, held, peak = measured[name]
-    learning = learning_of(settings(**given), Shape.of(config_of(vocabulary)))
+    learning = learning_of(settings(**given), ModelShape.of(config_of(vocabulary)))
     load = Load(TOKENS, 0, 4, not given.get("disable_gradient_checkpointing", False), False)
     need = memory_need(learning, load, numbers_of(settings(**given), 4), Zero(0, False, False), 1, runtime=0)
     assert learning.trained == trained

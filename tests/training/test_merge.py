@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,9 +84,10 @@ def test_only_a_piece_of_a_tensor_is_in_memory(pair: tuple[Path, Path], monkeypa
     seen: list[int] = []
     averaged = merging._averaged
 
-    def spy(pieces: tuple[bytearray, bytearray], *rest: object) -> bytes:
-        seen.extend(map(len, pieces))
-        return averaged(pieces, *rest)  # type: ignore[arg-type]
+    def spy(checkpoints: list[Any], *rest: Any) -> memoryview:
+        made = averaged(checkpoints, *rest)
+        seen.extend([len(made)] * len(checkpoints))
+        return made
 
     monkeypatch.setattr(merging, "PIECE", 8)
     monkeypatch.setattr(merging, "_averaged", spy)
@@ -203,7 +205,7 @@ def test_a_full_disk_is_noticed_before_writing(pair: tuple[Path, Path], monkeypa
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),
         (lambda folder: os.truncate(folder / "model.safetensors", 300), "damaged safetensors"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 700), "bytes where its header speaks of"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 700), "bytes, but its header says"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "its header claims"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"[]"), "damaged safetensors"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),

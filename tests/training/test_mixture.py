@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from migician.errors import Done, UserError
 from migician.samples.dataset_info import add_dataset
 from migician.sampling import shares
-from migician.training.mixture import Part, mix, parts_of, read_mix_recipe
+from migician.training.mixture import MixFile, mix, parts_of, read_mix_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TURNS = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": 'There, "so"\n\\.'}]
@@ -40,7 +40,7 @@ def ids(file: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["m.json", "m.jsonl"])
 def test_counts_are_exact_and_nothing_comes_twice(tmp_path: Path, name: str) -> None:
-    parts = {one: Part(part(tmp_path, one, 50), weight) for one, weight in (("a", 1), ("b", 2), ("c", 4))}
+    parts = {one: MixFile(part(tmp_path, one, 50), weight) for one, weight in (("a", 1), ("b", 2), ("c", 4))}
     counts = mix(parts, tmp_path / name, 60, seed=3)
     mixed = ids(tmp_path / name)
     assert counts == {"a": 9, "b": 17, "c": 34} and len(set(mixed)) == 60
@@ -50,7 +50,7 @@ def test_counts_are_exact_and_nothing_comes_twice(tmp_path: Path, name: str) -> 
 
 def test_the_bytes_of_a_mix_do_not_change(tmp_path: Path) -> None:
     """The digest is that of the first version, which read whole files: seeds in use keep their meaning."""
-    parts = {"a": Part(part(tmp_path, "a", 20), 1), "b": Part(part(tmp_path, "b", 30), 2)}
+    parts = {"a": MixFile(part(tmp_path, "a", 20), 1), "b": MixFile(part(tmp_path, "b", 30), 2)}
     mix(parts, tmp_path / "m.json", 24, seed=7)
     assert hashlib.sha256((tmp_path / "m.json").read_bytes()).hexdigest() == DIGEST
     first = (tmp_path / "m.json").read_bytes()
@@ -71,7 +71,7 @@ def test_records_are_copied_byte_for_byte(tmp_path: Path) -> None:
         b'{"type" : "x",  "conversations":[{"from":"human","value":"\\u00e9"}], "images":[], "extra":1e400, "id":"7"}'
     )
     (tmp_path / "a.json").write_bytes(b"[" + record + b"]")
-    mix({"a": Part(tmp_path / "a.json", 1)}, tmp_path / "m.json", 1)
+    mix({"a": MixFile(tmp_path / "a.json", 1)}, tmp_path / "m.json", 1)
     assert (tmp_path / "m.json").read_bytes() == b"[\n" + record + b"\n]\n"
 
 
@@ -79,7 +79,7 @@ def test_only_what_datasets_cannot_load_is_mended(tmp_path: Path) -> None:
     """Numbers beside text in one column, and a field that comes late, each end `load_dataset` with an error."""
     a, b = part(tmp_path, "a", 4, shared=1, own={"x": [1.0]}), part(tmp_path, "b", 4, shared=2)
     b.write_text(b.read_text().replace('"b-1"', "1").replace('"b-2"', "2.50"))
-    mix({"a": Part(a, 1), "b": Part(b, 1)}, tmp_path / "m.json", 8)
+    mix({"a": MixFile(a, 1), "b": MixFile(b, 1)}, tmp_path / "m.json", 8)
     mixed = json.loads((tmp_path / "m.json").read_text())
     assert {tuple(one) for one in mixed} == {("id", "images", "conversations", "type", "shared")}
     assert sorted(one["id"] for one in mixed) == ["1", "2.50", "a-0", "a-1", "a-2", "a-3", "b-0", "b-3"]
@@ -88,7 +88,7 @@ def test_only_what_datasets_cannot_load_is_mended(tmp_path: Path) -> None:
 
 def test_records_of_several_lines_become_one_in_json_lines(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"id": "1", "images": ["x"], "conversations": TURNS}], indent=2))
-    mix({"a": Part(tmp_path / "a.json", 1)}, tmp_path / "m.jsonl", 1)
+    mix({"a": MixFile(tmp_path / "a.json", 1)}, tmp_path / "m.jsonl", 1)
     (line,) = (tmp_path / "m.jsonl").read_text().splitlines()
     assert json.loads(line) == {"id": "1", "images": ["x"], "conversations": TURNS}
 
@@ -96,15 +96,15 @@ def test_records_of_several_lines_become_one_in_json_lines(tmp_path: Path) -> No
 def test_too_few_samples_name_every_part_unless_it_may_repeat(tmp_path: Path) -> None:
     a, b = part(tmp_path, "a", 5), part(tmp_path, "b", 3)
     with pytest.raises(UserError, match=r"a\.json: the mix needs 8 .* has 5.*; .*b\.json: the mix needs 8 .* has 3"):
-        mix({"a": Part(a, 1), "b": Part(b, 1)}, tmp_path / "m.json", 16)
+        mix({"a": MixFile(a, 1), "b": MixFile(b, 1)}, tmp_path / "m.json", 16)
     assert not (tmp_path / "m.json").exists()
-    mix({"a": Part(a, 1, repeat=True), "b": Part(b, 1, repeat=True)}, tmp_path / "m.json", 16)
+    mix({"a": MixFile(a, 1, repeat=True), "b": MixFile(b, 1, repeat=True)}, tmp_path / "m.json", 16)
     times = Counter(ids(tmp_path / "m.json"))
     assert sorted(times[f"a-{i}"] for i in range(5)) == [1, 1, 2, 2, 2]
     assert sorted(times[f"b-{i}"] for i in range(3)) == [2, 3, 3]
     (tmp_path / "none.json").write_text("[]")
     with pytest.raises(UserError, match="the file has 0"):
-        mix({"n": Part(tmp_path / "none.json", 1, repeat=True)}, tmp_path / "n.json", 1)
+        mix({"n": MixFile(tmp_path / "none.json", 1, repeat=True)}, tmp_path / "n.json", 1)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_too_few_samples_name_every_part_unless_it_may_repeat(tmp_path: Path) ->
 def test_bad_files_are_named_with_the_place(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=said) as caught:
-        mix({"a": Part(tmp_path / "a.json", 1)}, tmp_path / "m.json", 1)
+        mix({"a": MixFile(tmp_path / "a.json", 1)}, tmp_path / "m.json", 1)
     assert "a.json" in str(caught.value) and not (tmp_path / "m.json").exists()
 
 
@@ -203,7 +203,7 @@ def test_text_and_images_load_together_in_llamafactory(tmp_path: Path) -> None:
     pictures = part(tmp_path, "pictures", 5, images=["a.jpg"], conversations=with_image, own=1)
     pictures.write_text(pictures.read_text().replace('"pictures-3"', "3"))
     for name in ("lists.json", "lines.jsonl"):
-        mix({"t": Part(texts, 1), "p": Part(pictures, 1)}, tmp_path / name, 10)
+        mix({"t": MixFile(texts, 1), "p": MixFile(pictures, 1)}, tmp_path / name, 10)
         add_dataset(tmp_path / name)
     done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

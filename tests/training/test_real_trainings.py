@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from real_trainings import CASES, Trained, train_all, write_cases
 
-from migician.training.check.data import Options
-from migician.training.check.settings import Machine, preflight
+from migician.training.check import check
+from migician.training.check.options import CheckOptions, Cluster
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ SETTINGS = {"setting_unknown", "setting_value", "setting_path", "setting_refused
 def hold(file: Path, found: Trained) -> None:
     """The check says what the training did, and finds no problem with the settings it ran with."""
     assert not found.fault
-    report = preflight(file, Machine(gpus=1, gpu_memory_gb=0), Options(quick=True))
+    report = check(file, CheckOptions(quick=True, cluster=Cluster(gpus=1, gpu_memory_gb=0)))
     said = report.training
     assert (said.examples, said.steps, said.warmup_steps) == (found.examples, found.steps, found.warmup_steps)
     assert said.trained == found.trained
@@ -77,5 +77,5 @@ def test_streamed_images_stop_as_the_check_says(tmp_path: Path, tiny_folder: Pat
     at = lines.index("accelerator_config:")
     file.write_text("\n".join(lines[:at] + lines[at + 2 :]))
     assert "must match the size of tensor" in train_all([file])[file].fault
-    report = preflight(file, Machine(gpus=1, gpu_memory_gb=0), Options(quick=True))
+    report = check(file, CheckOptions(quick=True, cluster=Cluster(gpus=1, gpu_memory_gb=0)))
     assert [one.places[0].value for one in report.findings if one.severity == "problem"][0].startswith("streaming: ")

@@ -106,7 +106,7 @@ def test_a_cut_optimizer_is_seen_without_deepspeed(tmp_path: Path) -> None:
 
 def test_another_number_of_processes_is_refused_unless_converted(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 10, processes=4)
-    with pytest.raises(UserError, match="written by 4 processes, and now there are 2") as refused:
+    with pytest.raises(UserError, match="written by 4 processes, not 2") as refused:
         resume_point(tmp_path, 2)
     assert f"--input_folder {folder}/global_step10 --output_folder {folder}/global_step10_universal" in str(
         refused.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,10 +24,10 @@ from typer.testing import CliRunner
 from migician.cli import app
 from migician.errors import UserError
 from migician.samples.dataset_info import dataset_entry
-from migician.training.check.data import Options
-from migician.training.check.settings import Machine, preflight
-from migician.training.check.settings.cost import PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, Training, operations_of
-from migician.training.check.settings.projection import Assumptions, project
+from migician.training.check import check
+from migician.training.check.options import CheckOptions, Cluster
+from migician.training.check.report import TrainingCost
+from migician.training.check.settings.cost import PEAK_FLOPS, PUBLISHED, QWEN2_VL_7B, operations_of
 from migician.training.log import diverged_at, pace, progress_line, read_check, read_log
 from migician.training.loss_curves import loss_curves, smoothed
 
@@ -52,7 +53,7 @@ def logged(first: int, last: int, *, begun: int, tokens: int | None = None, loss
     return "".join(lines)
 
 
-def training(**changed: Any) -> Training:
+def training(**changed: Any) -> TrainingCost:
     fixed: dict[str, Any] = {
         "samples": 1_000_000, "gpus": 8, "gpu_memory_gb": 80.0, "batch": 48, "steps": 20_834, "warmup_steps": 313,
         "checkpoints": 21, "checkpoint_gb": 100.0, "zero_stage": 3, "memory_gb": {}, "smallest": 4,
@@ -60,7 +61,7 @@ def training(**changed: Any) -> Training:
         "gpu": "NVIDIA A100-SXM4-80GB", "samples_a_step": 48.0, "tokens_a_sample": 1000.0, "images_a_sample": 2.5,
         "flop_a_sample": 5e13,
     }  # fmt: skip
-    return Training(**fixed | changed)
+    return TrainingCost(**fixed | changed)
 
 
 def test_a_resumed_log_is_that_of_a_run_never_stopped(tmp_path: Path) -> None:
@@ -186,7 +187,8 @@ def test_a_packed_step_holds_more_samples(tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text(json.dumps(samples))
     (tmp_path / "dataset_info.json").write_text(json.dumps({"set": dataset_entry("set.json")}))
     (tmp_path / "s.yaml").write_text(json.dumps(settings))
-    found = preflight(tmp_path / "s.yaml", Machine(gpus=1), Options()).training
+    found = check(tmp_path / "s.yaml", CheckOptions(cluster=Cluster(gpus=1))).training
+    assert found
     # Three of some 2,100 tokens fill a sequence of 8,192: a fourth would be cut.
     assert (found.samples, found.examples, found.steps) == (40, 14, 14)
     assert found.samples_a_step == pytest.approx(40 / 14)
@@ -248,17 +250,21 @@ class TestCurves:
         assert often[-5] == pytest.approx(seldom[-1], abs=0.05)
 
 
+PROJECTION = runpy.run_path(str(Path(__file__).parents[2] / "scripts/project_training.py"))
+
+
 class TestProjection:
-    ASSUMED = Assumptions(tokens=1400, image_tokens=1150, mfu=0.45, scaling=0.9)
+    ASSUMED = PROJECTION["Assumptions"](tokens=1400, image_tokens=1150, mfu=0.45, scaling=0.9)
 
     def test_the_anchor_is_what_the_authors_report(self) -> None:
         """50 and 10 hours on 8 A100, which is where the rate comes from."""
-        first = next(project([(8, "A100")], self.ASSUMED))
+        first = next(PROJECTION["project"]([(8, "A100")], self.ASSUMED))
         assert {stage: round(hours) for stage, hours in first.hours.items()} == {"stage 1": 50, "stage 2": 10}
 
     def test_arithmetic_by_hand(self) -> None:
         found = {
-            (one.gpus, one.basis): one for one in project([(8, "H100"), (32, "H100")], self.ASSUMED, {"H100": 3.0})
+            (one.gpus, one.basis): one
+            for one in PROJECTION["project"]([(8, "H100"), (32, "H100")], self.ASSUMED, {"H100": 3.0})
         }
         few, many = found[8, "45% MFU"], found[32, "45% MFU"]
         # 0.45 of 8 x 989 TFLOP/s through a million samples.
@@ -266,7 +272,7 @@ class TestProjection:
         assert many.hours["stage 1"] == pytest.approx(few.hours["stage 1"] / 4 / 0.9)
         assert many.dollars == pytest.approx(3 * 32 * sum(many.hours.values()))
         assert found[8, "the authors' MFU"].rate == pytest.approx(0.69 * 989 / 312)
-        unpriced = next(project([(8, "A100")], self.ASSUMED, {"H100": 3.0}))
+        unpriced = next(PROJECTION["project"]([(8, "A100")], self.ASSUMED, {"H100": 3.0}))
         assert unpriced.dollars is None
 
 

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError
-from migician.models.checkpoint import Checkpoint
-from migician.models.engines.threads import settle
+from migician.models import missing_extra
+from migician.models.checkpoint import Checkpoint, commit_of
+from migician.models.engines.sent_images import TRAINED_PIXELS
+from migician.models.protocol import Model
+
+try:
+    import torch
+    import transformers
+    from transformers import AutoModelForImageTextToText
+
+    from migician.models.engines.patches import use_product
+    from migician.models.engines.threads import settle
+except ModuleNotFoundError as error:
+    raise UserError(missing_extra(error)) from None
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
@@ -27,18 +36,21 @@ class Machine:
     """The choices for one checkpoint."""
 
     device: str
-    """As torch spells it, or "auto": spread over all GPUs."""
+    """In torch's notation, or "auto": spread over all GPUs."""
     dtype: torch.dtype
     attention: str
     room_bytes: float
-    """Memory of the device, all in all, less the weights. Not what is free now: equal runs get equal limits."""
+    """Memory of the device minus the weights. Not what is free now, so that equal runs get equal limits."""
     notes: tuple[str, ...] = ()
-    """Choices that would surprise, and why."""
+    """Unexpected choices, and why."""
 
     @classmethod
     def choose(cls, checkpoint: Checkpoint, *, device: str | None, dtype: str | None, attention: str | None) -> Machine:
-        """What was asked for, and the best of what is here for the rest; `UserError` for what is not here."""
-        device = device or _best_device()
+        """What was asked for, and the best of this machine for the rest; `UserError` for what it does not have."""
+        if device is None and torch.cuda.is_available():
+            # Of several processes on this machine each takes its own GPU; torchrun says which.
+            device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+        device = device or ("mps" if torch.backends.mps.is_available() else "cpu")
         memory = _memory_bytes(device)
         notes: tuple[str, ...] = ()
         if dtype is None:
@@ -52,37 +64,44 @@ class Machine:
             notes = (*notes, *settle(checkpoint.n_parameters))
         return cls(device, kind, chosen, memory - checkpoint.n_parameters * kind.itemsize, notes)
 
-    @property
-    def device_map(self) -> str | dict[str, str]:
-        """For `from_pretrained`: the weights go to their device at once, not through the CPU's memory."""
-        return "auto" if self.device == "auto" else {"": self.device}
-
-    def load(self, kind: Any, folder: Path) -> Any:
-        """The model in `folder` by a class of transformers, on this device; `UserError` for one that is not whole."""
-        model, told = kind.from_pretrained(
+    def load(self, folder: Path) -> Any:
+        """The model in `folder` by transformers' own class, on this device; `UserError` if it is incomplete."""
+        model, loading = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=self.dtype,
             attn_implementation=self.attention,
-            device_map=self.device_map,
+            # The weights go to their device at once, not through the CPU's memory.
+            device_map="auto" if self.device == "auto" else {"": self.device},
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
         )
-        # transformers only warns, and goes on with random weights in their place.
-        if lacking := sorted(told["missing_keys"]):
-            raise UserError(f"{folder}: {len(lacking)} tensors are missing, {lacking[0]} for one; not a whole model")
+        # transformers only warns, and continues with random weights.
+        if lacking := sorted(loading["missing_keys"]):
+            raise UserError(f"{folder}: tensors missing: {len(lacking)}, such as {lacking[0]}; the model is incomplete")
+        use_product(model)
         return model.eval()
 
-    def affordable_pixels(self, most: int) -> int:
-        """Pixels of one image, at most `most`, that leave room for half a dozen of them."""
-        return min(most, next(pixels for room, pixels in _PIXELS if self.room_bytes >= room or room == 0))
+    def affordable_pixels(self) -> int:
+        """Pixels of one image that leave room for half a dozen of them, at most those of training."""
+        return next(pixels for room, pixels in _PIXELS if self.room_bytes >= room or room == 0)
 
 
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        # One process of several on this machine: torchrun says which, and each takes a GPU of its own.
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def described(asked: Model, checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
+    """Weights, precision and versions of a model of transformers, for its `describe`."""
+    return {
+        "name": asked.name,
+        "family": asked.family.name,
+        "revision": commit_of(checkpoint.folder),
+        "weights_fingerprint": checkpoint.fingerprint(),
+        "parameters": checkpoint.n_parameters,
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": getattr(model.config, "_attn_implementation", None),
+        "box_style": asked.box_style.name,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+    }
 
 
 def _memory_bytes(device: str) -> float:
@@ -90,7 +109,7 @@ def _memory_bytes(device: str) -> float:
     if kind in ("cuda", "auto"):
         count = torch.cuda.device_count()
         if count == 0:
-            raise UserError(f"device {device!r}: torch sees no GPU here; leave device out, or say device='cpu'")
+            raise UserError(f"device {device!r}: torch sees no GPU here; leave device out, or use device='cpu'")
         if kind == "auto":
             return sum(float(torch.cuda.get_device_properties(index).total_memory) for index in range(count))
         index = torch.device(device).index or 0
@@ -108,13 +127,13 @@ def _best_dtype(device: str, checkpoint: Checkpoint, memory: float) -> tuple[tor
     if device.startswith(("cuda", "auto")):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, ()
-        return torch.float16, ("float16 for this GPU has no bfloat16",)
+        return torch.float16, ("float16 because this GPU has no bfloat16",)
     if device.startswith("mps"):
         return torch.bfloat16, ()
-    # Half precision is slow on most CPUs, so it is only taken to fit.
+    # Half precision is slow on most CPUs, so it is only used if float32 does not fit.
     needed = 4.0 * checkpoint.n_parameters
     if needed > 0.6 * memory:
-        return torch.bfloat16, (f"bfloat16 for float32 takes {needed / 1e9:.0f} of {memory / 1e9:.0f} GB",)
+        return torch.bfloat16, (f"bfloat16 because float32 takes {needed / 1e9:.0f} of {memory / 1e9:.0f} GB",)
     return torch.float32, ()
 
 

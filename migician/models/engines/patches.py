@@ -1,4 +1,4 @@
-"""The patch embedding of Qwen's vision towers as the matrix product it is."""
+"""The patch embedding of Qwen's vision towers as a matrix product."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PatchProduct(torch.nn.Module):
 
 
 def use_product(model: Any) -> None:
-    """Put it into a Qwen vision-language model of transformers; other models stay as they are."""
+    """Put it into a Qwen vision-language model of transformers; other models are left unchanged."""
     embedding = getattr(getattr(getattr(model, "model", None), "visual", None), "patch_embed", None)
     convolution = getattr(embedding, "proj", None)
     if embedding is not None and isinstance(convolution, torch.nn.Conv3d):

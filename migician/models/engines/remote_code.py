@@ -1,9 +1,8 @@
 """Families whose weights come with the code that runs them.
 
-That code is the authors', written for older versions of transformers; here it has only been run
-as stand-ins that honour the calls its model cards document. A family's `ask` makes the call, as
-`(model, tokenizer, turns, pictures, most new tokens) -> reply`. Code is loaded from one folder, never
-from a second place that the folder points to, and its sha256 stands in the report.
+That code is the authors', written for older versions of transformers; here only stand-ins with the calls documented in
+the model cards have been run. A family's `ask` makes the call, as `(model, tokenizer, turns, pictures, new tokens) ->
+reply`. Code is loaded from one folder, never from elsewhere, and its sha256 is in the report.
 """
 
 from __future__ import annotations
@@ -15,28 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from migician.boxtext import BoxStyle
+import torch
+import transformers
+from transformers import AutoTokenizer
+
 from migician.errors import UserError
 from migician.files import read_object
-from migician.models import missing_extra
-from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
+from migician.models.checkpoint import WANTED, Checkpoint, locate, read_checkpoint, shown_name
 from migician.models.conversation import conversation
+from migician.models.engines.machine import Machine, described
 from migician.models.engines.sent_images import given_pictures, processor_says, sent_limits, sent_size
 from migician.models.family import Family
-from migician.models.protocol import Request
-
-try:
-    import torch
-    import transformers
-    from transformers import AutoTokenizer
-
-    from migician.models.engines.machine import Machine
-except ModuleNotFoundError as error:
-    raise UserError(missing_extra(error)) from None
+from migician.models.protocol import Model, Request
 
 
 @dataclass(frozen=True)
-class ShippedModel:
+class ShippedModel(Model):
     """A model that runs by its own code, one request at a time, greedily."""
 
     name: str
@@ -46,39 +39,27 @@ class ShippedModel:
     checkpoint: Checkpoint
     max_pixels: int | None = None
     notes: tuple[str, ...] = ()
-    """What was chosen for this machine and would not be expected."""
-
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
+    """Unexpected choices made for this machine."""
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One reply for each request, as the model's own code gives it; see `Model.answer`."""
+        """One reply per request, as the model's own code gives it; see `Model.answer`."""
         return [self._answer(request) for request in requests]
 
     def describe(self) -> dict[str, Any]:
         """Weights, code, precision, image limits, decoding and versions, for a report."""
+        code = hashlib.sha256()
+        for file in sorted(self.checkpoint.folder.glob("*.py")):
+            code.update(file.name.encode() + b"\0" + file.read_bytes())
         return {
-            "name": self.name,
-            "family": self.family.name,
-            "revision": commit_of(self.checkpoint.folder),
-            "weights_fingerprint": self.checkpoint.fingerprint(),
-            "code_sha256": _code_digest(self.checkpoint.folder),
-            "parameters": self.checkpoint.n_parameters,
-            "device": self.model.device.type,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "attention": getattr(self.model.config, "_attn_implementation", None),
+            **described(self, self.checkpoint, self.model),
+            "code_sha256": code.hexdigest(),
             **sent_limits(self.family, self.max_pixels),
             "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy"},
-            "box_style": self.box_style.name,
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
         }
 
     def _answer(self, request: Request) -> str:
-        most = self.family.most_images
+        most = self.family.max_images
         if most is not None and len(request.images) > most:
             raise UserError(f"{self.family.name} sees {most} image at a time; this request has {len(request.images)}")
         turns = conversation(request, self.family)
@@ -100,9 +81,9 @@ def load(
 ) -> ShippedModel:
     """Weights and code of a folder, or of one commit on the Hub.
 
-    Its code scales images as it likes; before that, larger ones are shrunk to `max_pixels`. `load_model` has asked for
-    trust before. Raises `UserError` where the folder's configs point to code elsewhere, which no revision pins, and
-    where its code does not run here.
+    Its code scales images as it likes; before that, larger ones are shrunk to `max_pixels`. `load_model` checks that
+    the user trusts the code. Raises `UserError` if the folder's configs point to code elsewhere, which no revision
+    pins, and if its code does not load here.
     """
     folder = locate(reference, revision, [*WANTED, "*.py"])
     _refuse_foreign_code(folder)
@@ -121,7 +102,7 @@ def load(
             f"{folder}: its code or tokenizer does not load under transformers {transformers.__version__} "
             f"({reason:.160}); its model card names the version it was written for"
         ) from None
-    name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
+    name = shown_name(reference, folder)
     return ShippedModel(name, family, model.eval().to(machine.device), tokenizer, checkpoint, max_pixels, machine.notes)
 
 
@@ -133,12 +114,5 @@ def _refuse_foreign_code(folder: Path) -> None:
                 if "--" in str(one):
                     raise UserError(
                         f"{file}: takes code from {str(one).partition('--')[0]}, which the revision does not pin: "
-                        "copy that code into a local folder, and name it there"
+                        "copy that code into a local folder, and name it in the config"
                     )
-
-
-def _code_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()

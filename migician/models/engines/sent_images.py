@@ -1,8 +1,8 @@
-"""The one way of images to an engine: upright, RGB, in their order, at a known size, whichever engine it is.
+"""How every engine gets its images: upright, RGB, in order, at a known size.
 
-`given_pictures` makes what a request shows into what an engine is given, `given_sizes` says how large that will be.
-First the benchmark's limit counts (`max_side_px`), then the engine's own (a `Scaling`); an engine whose processor
-scales images by itself has none here.
+`given_pictures` turns the images of a request into what an engine gets, `given_sizes` gives their sizes. First the
+benchmark's limit applies (`max_side_px`), then the engine's own (a `Scaling`); an engine whose processor scales images
+has none here.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from PIL import Image
 
 from migician.boxes import TRAINED_PIXELS, Size
 from migician.draw import encoded
-from migician.files import decoded, is_file
 from migician.models.family import Family
-from migician.models.pictures import ImageInput, load_picture, orientation, shrunk, upright_size
+from migician.models.pictures import ImageInput, load_picture, load_pictures, orientation, shrunk, upright_size
 from migician.models.protocol import Request
-from migician.samples.lengths import cells
+from migician.samples.lengths import cells, processor_settings
 
 Scaling = Callable[[Size], Size]
-"""The size at which an image of a size is given."""
+"""Size of an image -> size at which the engine gets it."""
 
-_SIDE, _LEAST_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
+_SIDE, _MIN_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
+TRAINED_PIXELS = 768 * 768
+"""The most pixels an image was trained with: the default of LLaMA-Factory's `image_max_pixels`."""
 _SENT_AS_IS = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
 
 
 def given_pictures(request: Request, scaling: Scaling | None = None) -> list[Image.Image]:
-    """The images of a request as an engine is given them; raises `UserError` naming the one that is none."""
-    shown = request.images
-    return [
-        given_picture(image, f"image {position} of {len(shown)}", request.max_side_px, scaling)
-        for position, image in enumerate(shown, 1)
-    ]
+    """The images of a request as an engine gets them; raises `UserError` naming one that cannot be read."""
+    return [_scaled(picture, scaling) for picture in load_pictures(request.images, request.max_side_px)]
 
 
 def given_picture(
     image: ImageInput, called: str, max_side_px: int | None = None, scaling: Scaling | None = None
 ) -> Image.Image:
-    """One of them; `called` is what an error calls it."""
-    picture = load_picture(image, called, max_side_px)
+    """One of them; errors call it `called`."""
+    return _scaled(load_picture(image, called, max_side_px), scaling)
+
+
+def _scaled(picture: Image.Image, scaling: Scaling | None) -> Image.Image:
     size = scaling(picture.size) if scaling else picture.size
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
 
@@ -51,21 +51,21 @@ def given_picture(
 def given_sizes(
     images: Sequence[ImageInput], max_side_px: int | None = None, scaling: Scaling | None = None
 ) -> list[Size]:
-    """(width, height) of what `given_pictures` gives, as far as possible without decoding any pixels."""
+    """(width, height) of what `given_pictures` gives, usually without decoding pixels."""
     sizes = [upright_size(image, max_side_px) for image in images]
     return [scaling(size) for size in sizes] if scaling else sizes
 
 
 def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
-    """(width, height) at which an image of `size` is sent to an engine that hears of no pixel limit: a `Scaling`.
+    """(width, height) at which an image of `size` is sent to an engine that has no pixel limit: a `Scaling`.
 
-    Made smaller to `max_pixels`, never larger. For a family that counts pixels it is a size that
-    Qwen2.5-VL's own resize leaves alone (multiples of 28, at most 768 x 768 pixels unless said
-    otherwise), so that the pixels the engine speaks of are those of the image that was sent.
+    Shrunk to `max_pixels`, never enlarged. For a family that counts pixels it is a size that Qwen2.5-VL's own resize
+    does not change (multiples of 28, by default at most 768 x 768 pixels), so that the pixels in a reply are those of
+    the image that was sent.
     """
     width, height = size
     if family.style.scale == "pixel":
-        columns, rows = cells(width, height, _LEAST_PIXELS, max_pixels or TRAINED_PIXELS, _SIDE)
+        columns, rows = cells(width, height, _MIN_PIXELS, max_pixels or TRAINED_PIXELS, _SIDE)
         return columns * _SIDE, rows * _SIDE
     if max_pixels is None or width * height <= max_pixels:
         return size
@@ -74,34 +74,34 @@ def sent_size(size: Size, family: Family, max_pixels: int | None) -> Size:
 
 
 def sent_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
-    """What a report says of the sizes that `sent_size` gives."""
+    """The sizes that `sent_size` gives, for a report."""
     if family.style.scale == "pixel":
         most = max_pixels or TRAINED_PIXELS
-        told = f"multiples of {_SIDE}, {_LEAST_PIXELS} to {most} pixels"
-        return {"min_pixels": _LEAST_PIXELS, "max_pixels": most, "sizes_sent": told}
-    told = "as the files have them" + (f", larger ones shrunk to {max_pixels} pixels" if max_pixels else "")
-    return {"min_pixels": None, "max_pixels": max_pixels, "sizes_sent": told}
+        sent = f"multiples of {_SIDE}, {_MIN_PIXELS} to {most} pixels"
+        return {"min_pixels": _MIN_PIXELS, "max_pixels": most, "sizes_sent": sent}
+    sent = "as the files have them" + (f", larger ones shrunk to {max_pixels} pixels" if max_pixels else "")
+    return {"min_pixels": None, "max_pixels": max_pixels, "sizes_sent": sent}
 
 
 def resized(size: Size, processor: Any) -> Size:
-    """What an image processor of the Qwen family makes of an image of `size`: `cells` by its own limits."""
+    """The size to which an image processor of the Qwen family resizes one of `size`: `cells` by its own limits."""
     side, limits = processor.patch_size * processor.merge_size, processor.size
     columns, rows = cells(*size, limits.shortest_edge, limits.longest_edge, side)
     return columns * side, rows * side
 
 
 def resize_limits(processor: Any) -> dict[str, Any]:
-    """What a report says of the sizes that `resized` gives."""
+    """The sizes that `resized` gives, for a report."""
     side, limits = processor.patch_size * processor.merge_size, processor.size
     least, most = limits.shortest_edge, limits.longest_edge
-    told = f"as the files have them, scaled by the processor to multiples of {side}, {least} to {most} pixels"
-    return {"min_pixels": least, "max_pixels": most, "sizes_sent": told}
+    sent = f"as the files have them, scaled by the processor to multiples of {side}, {least} to {most} pixels"
+    return {"min_pixels": least, "max_pixels": most, "sizes_sent": sent}
 
 
 def data_url(
     image: ImageInput, called: str = "the image", max_side_px: int | None = None, scaling: Scaling | None = None
 ) -> str:
-    """What `given_picture` gives as a `data:` URL: a file's own bytes where they say the same, else a PNG of it."""
+    """What `given_picture` gives as a `data:` URL: the bytes of the file if they decode to the same, else a PNG."""
     kept = _own_bytes(image, max_side_px, scaling)
     if kept is not None:
         return _url(*kept)
@@ -109,7 +109,7 @@ def data_url(
 
 
 def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | None) -> tuple[str, bytes] | None:
-    """The kind and the bytes of a file that any reader decodes to the very picture; None for all others."""
+    """(kind, bytes) of a file that any reader decodes to exactly that picture; None for all others."""
     if not isinstance(image, str | Path):
         return None
     file = Path(image).expanduser()
@@ -123,7 +123,7 @@ def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | No
             size = shrunk(opened.size, max_side_px)
             if (scaling(size) if scaling else size) != opened.size:
                 return None
-            opened.load()  # what is cut off is not for the server to find out
+            opened.load()  # a file that is cut off is refused here, not by the server
         return kind, file.read_bytes()
     except Exception:  # noqa: BLE001 - decoders raise anything on damaged files; `given_picture` says what is wrong
         return None
@@ -134,14 +134,9 @@ def _url(kind: str, content: bytes) -> str:
 
 
 def processor_says(folder: Path) -> dict[str, Any] | None:
-    """What a checkpoint's image processor will do with the sizes it is given, as its file says; None without one."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        file = folder / name
-        content = (decoded(file.read_bytes(), dict[str, Any]) if is_file(file) else None) or {}
-        said = content.get("image_processor", content or None)
-        if isinstance(said, dict):
-            return {key: said[key] for key in _SAID if key in said}
-    return None
+    """What a checkpoint's image processor does with sizes, by its file; None without one."""
+    said = processor_settings(folder)
+    return {key: said[key] for key in _SAID if key in said} if isinstance(said, dict) and said else None
 
 
 _SAID = ("do_resize", "size", "min_pixels", "max_pixels", "patch_size", "merge_size", "max_slice_nums")

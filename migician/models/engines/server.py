@@ -1,9 +1,9 @@
 """Any model behind a server that speaks the OpenAI chat protocol: vLLM, SGLang, LMDeploy, or a hosted one.
 
-Named "server:ADDRESS#MODEL". At most `concurrency` requests are under way at a time, and each reply is
-given as it comes; a passing failure is tried again (see `chat_completions`). The key is read from MIGICIAN_API_KEY
-alone. The server's own chat template places the images. A server may drop box tokens from replies,
-which are read without them too; vLLM, SGLang and LMDeploy are asked to keep them.
+Named "server:ADDRESS#MODEL". At most `concurrency` requests are in flight, and replies are given as they arrive; a
+temporary failure is retried (see `chat_completions`). The key is read from MIGICIAN_API_KEY only. The server's own chat
+template places the images. A server may drop box tokens from replies, which are read without them too; vLLM, SGLang and
+LMDeploy are asked to keep them.
 """
 
 from __future__ import annotations
@@ -14,64 +14,63 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from migician.boxes import Size
-from migician.boxtext import BoxStyle
 from migician.errors import UserError
+from migician.models import refuse_unknown
 from migician.models.conversation import chat_messages, conversation
 from migician.models.engines.chat_completions import Completion, Completions, Refused, api_key
 from migician.models.engines.sent_images import data_url, given_sizes, sent_limits, sent_size
 from migician.models.family import Family
 from migician.models.faults import RunStopped, fault_of
 from migician.models.pictures import ImageInput
-from migician.models.protocol import Reply, Request
+from migician.models.protocol import Model, Reply, Request
 
 _GRACE_S = 5.0
-"""How long requests under way may take once the run has stopped."""
+"""How long requests in flight may take once the run has stopped."""
 _PLAINLY = {"repetition_penalty": 1.0, "skip_special_tokens": False}
-"""No part of the protocol: without these vLLM takes the penalty of the checkpoint's generation_config.json, greedy or
-not (Qwen2.5-VL's lowers every digit already said), and drops box tokens. A server that knows neither names them."""
+"""Not part of the protocol: without these vLLM applies the penalty of the checkpoint's generation_config.json, even
+when greedy (Qwen2.5-VL's penalises every digit already written), and drops box tokens. Other servers refuse them by
+name."""
 
 
-class ServedModel:
+@dataclass
+class ServedModel(Model):
     """A model that is asked over HTTP; made by `load`."""
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        family: Family,
-        *,
-        max_pixels: int | None = None,
-        concurrency: int = 8,
-        prices: tuple[float, float] | None = None,
-        timeout_s: float | None = None,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.name, self.address, self.family, self.max_pixels = model, address, family, max_pixels
-        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
-        self.prices = prices
-        """Of a million tokens in, and out."""
+    address: str
+    name: str
+    family: Family
+    _: KW_ONLY
+    max_pixels: int | None = None
+    concurrency: int = 8
+    prices: tuple[float, float] | None = None
+    """Of a million tokens in, and out."""
+    timeout_s: float | None = None
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._scaling = partial(sent_size, family=self.family, max_pixels=self.max_pixels)
         self.requests = self.prompt_tokens = self.completion_tokens = 0
         self._server = Completions(
-            address, api_key=api_key(), concurrency=concurrency, timeout_s=timeout_s, pause=pause, clock=clock
+            self.address,
+            api_key=api_key(),
+            concurrency=self.concurrency,
+            timeout_s=self.timeout_s,
+            pause=self.pause,
+            clock=self.clock,
         )
-        self._concurrency = concurrency
-
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One reply for each request; see `Model.answer`.
+        """One reply per request; see `Model.answer`.
 
-        Raises `RunStopped` where the server cannot be used, and `UserError` where it gives no reply to one of them.
+        Raises `RunStopped` if the server cannot be used, and `UserError` if it gives no reply to one of them.
         """
         texts: dict[int, str] = {}
         for at, reply in self.replies(requests):
@@ -81,8 +80,8 @@ class ServedModel:
         return [texts[at] for at in range(len(requests))]
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Each request and what became of it, as they come; see `Independent.replies`."""
-        # The loop runs in a thread of its own, so that this also works where one is running already, as in a notebook.
+        """(position, reply) as they arrive; see `Independent.replies`."""
+        # The loop runs in its own thread, so that this also works where one is running already, as in a notebook.
         come: queue.SimpleQueue[tuple[int, Reply] | Exception | None] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         asking = loop.create_task(self._all(requests, come.put))
@@ -120,15 +119,15 @@ class ServedModel:
         }
 
     def spent(self) -> str:
-        """One line: requests, tokens as the server counts them, and what they cost where prices were given."""
+        """One line: requests, tokens as the server counts them, and their cost if prices are known."""
         line = f"{self.requests} requests, {self.prompt_tokens} tokens in, {self.completion_tokens} out"
         if self.prices is None:
             return line
         cost = (self.prompt_tokens * self.prices[0] + self.completion_tokens * self.prices[1]) / 1e6
-        return f"{line}: {cost:.4f} at {self.prices[0]:g} and {self.prices[1]:g} a million"
+        return f"{line}: {cost:.4f} at {self.prices[0]:g} and {self.prices[1]:g} per million"
 
     async def _all(self, requests: Sequence[Request], put: Callable[[tuple[int, Reply]], None]) -> None:
-        """Hand every reply to `put`; raises `RunStopped` once what was under way has come, or has taken too long."""
+        """Give every reply to `put`; raises `RunStopped` once requests in flight are answered or took too long."""
         ahead = iter(enumerate(requests))
 
         async def work() -> None:
@@ -136,11 +135,11 @@ class ServedModel:
                 put((at, await self._one(request)))
 
         async with self._server:
-            workers = [asyncio.create_task(work()) for _ in range(min(self._concurrency, len(requests)))]
+            workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(requests)))]
             try:
                 if workers:
                     _, under_way = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-                    if under_way:  # a worker that takes up the next request now is turned away
+                    if under_way:  # the next request of a worker is refused now
                         await asyncio.wait(under_way, timeout=_GRACE_S)
             finally:
                 for worker in workers:
@@ -186,60 +185,42 @@ class ServedModel:
 
 
 def _run(loop: asyncio.AbstractEventLoop, asking: asyncio.Task[None], put: Callable[[Exception | None], None]) -> None:
-    """Run the loop until all is asked; what ended it goes last, or that nothing did."""
+    """Run the loop until everything is asked; puts the error that ended it last, or None."""
     ended: Exception | None = None
     try:
         loop.run_until_complete(asking)
     except asyncio.CancelledError:
         pass
-    except Exception as error:  # noqa: BLE001 - raised again by whoever waits for the replies
+    except Exception as error:  # noqa: BLE001 - raised again in `replies`
         ended = error
     loop.run_until_complete(loop.shutdown_default_executor())
     put(ended)
 
 
 def _reply(completion: Completion, max_new_tokens: int) -> Reply:
-    """What a server's answer says; a message without content is no reply, and its reason is given."""
-    text, fault = completion.text, None
+    """The reply in a server's answer; a message without content is none, and has a fault."""
+    text, fault, finished = completion.text, None, completion.finish_reason
     if completion.refusal and not text:
-        text, fault = None, f"declined by the model: {completion.refusal}"
-    elif completion.finish_reason == "content_filter":
-        text, fault = None, "withheld by the server's content filter (finish_reason content_filter)"
-    elif not text and completion.finish_reason == "length":
+        fault = f"declined by the model: {completion.refusal}"
+    elif finished == "content_filter":
+        fault = "withheld by the server's content filter (finish_reason content_filter)"
+    elif not text and finished == "length":
         spent = " of thinking" if completion.reasoning else ""
-        text, fault = (
-            None,
-            (f"no content within {max_new_tokens} tokens{spent} (finish_reason length): raise --max-new-tokens"),
-        )
+        fault = f"no content within {max_new_tokens} tokens{spent} (finish_reason length): raise --max-new-tokens"
     elif text is None:
-        text, fault = None, f"a message without content (finish_reason {completion.finish_reason or 'not given'})"
-    return Reply(text, fault, completion.reasoning, completion.dropped)
+        fault = f"a message without content (finish_reason {finished or 'not given'})"
+    return Reply(None if fault else text, fault, completion.reasoning, completion.dropped)
 
 
-def load(
-    argument: str,
-    family: Family,
-    *,
-    max_pixels: int | None = None,
-    concurrency: int = 8,
-    prices: tuple[float, float] | None = None,
-    timeout_s: float | None = None,
-) -> ServedModel:
+def load(argument: str, family: Family, **options: Any) -> ServedModel:
     """The model for "ADDRESS#MODEL", such as "http://localhost:8000/v1#Qwen/Qwen2-VL-7B-Instruct".
 
-    `timeout_s` is the longest wait for one reply; see `Completions`.
+    Options are those of `ServedModel`; `timeout_s` is the longest wait for one reply; see `Completions`.
     """
+    refuse_unknown(f"server:{argument}", ServedModel, options)
     address, _, model = argument.partition("#")
     if not address or not model:
         raise UserError(
             f"server:{argument}: expected server:ADDRESS#MODEL, such as server:http://localhost:8000/v1#NAME"
         )
-    return ServedModel(
-        address,
-        model,
-        family,
-        max_pixels=max_pixels,
-        concurrency=concurrency,
-        prices=prices,
-        timeout_s=timeout_s,
-    )
+    return ServedModel(address, model, family, **options)

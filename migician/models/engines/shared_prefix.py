@@ -1,10 +1,9 @@
-"""Questions over the same images share their work: images encoded once, their prefix computed once.
+"""Questions about the same images share their work: images encoded once, their prefix computed once.
 
-A batch is a list of groups. A group is some requests with the same images whose prompts begin with
-the same tokens, images included. Its images are encoded one by one, the common prefix is computed
-in one row, its keys and values are put before each question's own tokens, and all questions of all
-groups are then decoded together, greedily. What becomes of an image or of a prefix does not depend
-on what else is in the batch.
+A batch is a list of groups: requests with the same images whose prompts begin with the same tokens, images included.
+The images of a group are encoded one by one, the common prefix is computed in one row, its keys and values are put
+before each question's own tokens, and all questions of all groups are then decoded together, greedily. An image or a
+prefix gives the same result whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ _KEPT_TOKENS = 32_768
 
 
 @dataclass(slots=True)
-class Picture:
+class ImageFeatures:
     """One image: its patches until it is encoded, its tokens afterwards."""
 
     grid: tuple[int, int, int]
@@ -38,27 +37,27 @@ class Picture:
     """(tokens, width of the language model)."""
 
 
-class Pictures:
-    """The images seen last, by what identifies them; safe to use from several threads."""
+class FeatureCache:
+    """The images seen last, by key; safe to use from several threads."""
 
-    def __init__(self, most_tokens: int = _KEPT_TOKENS) -> None:
-        self._kept: OrderedDict[Hashable, Picture] = OrderedDict()
-        self._most, self._tokens, self._lock = most_tokens, 0, threading.Lock()
+    def __init__(self, max_tokens: int = _KEPT_TOKENS) -> None:
+        self._kept: OrderedDict[Hashable, ImageFeatures] = OrderedDict()
+        self._max_tokens, self._tokens, self._lock = max_tokens, 0, threading.Lock()
 
-    def get(self, key: Hashable) -> Picture | None:
-        """The image of that key, if it is still kept."""
+    def get(self, key: Hashable) -> ImageFeatures | None:
+        """The image with that key, if it is still kept."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def add(self, key: Hashable, picture: Picture) -> None:
-        """Keep an image, and forget those not asked for longest where there are too many."""
+    def add(self, key: Hashable, picture: ImageFeatures) -> None:
+        """Keep an image, and drop the least recently used ones if there are too many."""
         with self._lock:
             replaced = self._kept.pop(key, None)
             self._kept[key] = picture
             self._tokens += picture.tokens - (replaced.tokens if replaced else 0)
-            while self._tokens > self._most and len(self._kept) > 1:
+            while self._tokens > self._max_tokens and len(self._kept) > 1:
                 self._tokens -= self._kept.popitem(last=False)[1].tokens
 
 
@@ -67,28 +66,28 @@ class Prompt:
     """One request as tokens."""
 
     tokens: list[int]
-    """The tokens that stand for an image are all there."""
+    """Each image as all of its tokens."""
     images: tuple[Hashable, ...]
     new_tokens: int
-    """At most so many in the reply."""
+    """The limit of the reply."""
 
 
 @dataclass(slots=True)
 class Group:
-    """Prompts over the same images, split into what they share and what is their own."""
+    """Prompts about the same images, split into what they share and what is their own."""
 
     images: tuple[Hashable, ...]
     prefix: list[int]
-    rows: list[int] = field(default_factory=list)
+    rows: list[int]
     """Which prompts of the batch these are."""
-    own: list[list[int]] = field(default_factory=list)
-    """The tokens behind the prefix, at least one, a list for each row."""
+    own: list[list[int]]
+    """The tokens after the prefix, at least one, a list per row."""
 
 
 def share(prompts: Sequence[Prompt], image_token: int) -> list[Group]:
     """The prompts of a batch in groups that share a prefix with all their images in it.
 
-    Prompts over the same images that differ before their last image share no prefix, only the images.
+    Prompts about the same images that differ before their last image share no prefix, only the images.
     """
     alike: dict[tuple[Hashable, ...], list[int]] = {}
     for row, prompt in enumerate(prompts):
@@ -115,8 +114,8 @@ def _common(*sequences: list[int]) -> int:
 def mrope_positions(tokens: Sequence[int], grids: Sequence[tuple[int, int, int]], image_token: int) -> torch.Tensor:
     """Positions in time, height and width, (3, N), of tokens with their images, as Qwen2-VL counts them.
 
-    Text counts up by one in all three. An image of (t, h, w) patches has (t, h/2, w/2) tokens at
-    their place in it, and what follows stands behind its longer side.
+    Text counts up by one in all three. An image of (t, h, w) patches has (t, h/2, w/2) tokens at their place in it, and
+    what follows starts after its longer side.
     """
     pieces, at, start = [], 0, 0
     for time, height, width in grids:
@@ -146,31 +145,32 @@ class SharedDecoder:
     def reply(
         self,
         groups: Sequence[Group],
-        pictures: dict[Hashable, Picture],
+        pictures: dict[Hashable, ImageFeatures],
         new_tokens: Sequence[int],
-        heard: Callable[[int], None] | None = None,
+        on_token: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
-        """The tokens of each row's reply, in order; what stands behind a stop token means nothing.
+        """The tokens of each row's reply, in order; what follows a stop token means nothing.
 
-        `new_tokens` gives each row's most; `heard` gets each token of the first row, as it comes.
+        `new_tokens` are the limits of the rows; `on_token` gets each token of the first row as it is chosen.
         Raises `torch.OutOfMemoryError` as torch does.
         """
         with torch.inference_mode():
             self._encode(list(pictures.values()))
             longest = max(len(group.prefix) for group in groups)
             own = max(len(tokens) for group in groups for tokens in group.own)
-            cache = Rows(len(new_tokens), longest, own + max(new_tokens))
+            cache = PrefixCache(len(new_tokens), longest, own + max(new_tokens))
             starts = []
             for group in groups:
                 images = [pictures[key] for key in group.images]
                 positions = mrope_positions(group.prefix, [image.grid for image in images], self._image_token)
                 cache.place(group.rows, self._prefix(group.prefix, positions, [image.features for image in images]))
                 starts.append(int(positions.max()) + 1)
-            batch = pad(groups, starts, max(new_tokens), self._model.dtype)
-            return self._decode(batch, cache, new_tokens, heard)
+            padded = pad(groups, starts, max(new_tokens), self._model.dtype)
+            tokens, positions, mask = (one.to(self._model.device) for one in padded)
+            return self._decode(tokens, positions, mask, cache, new_tokens, on_token)
 
-    def _encode(self, pictures: Sequence[Picture]) -> None:
-        """Each image that has not been encoded yet, one by one: then nothing depends on its neighbours."""
+    def _encode(self, pictures: Sequence[ImageFeatures]) -> None:
+        """Encode each new image, one by one, so that nothing depends on its neighbours."""
         vision = self._model.model.visual
         for picture in pictures:
             if picture.pixels is None:
@@ -188,7 +188,10 @@ class SharedDecoder:
         embedded = self._model.get_input_embeddings()(ids)
         if features:
             embedded[ids == self._image_token] = torch.cat(features).to(device, embedded.dtype)
-        mask = _causal(len(tokens), embedded) if self._explicit_masks else None
+        mask = None
+        if self._explicit_masks:
+            shape = (1, 1, len(tokens), len(tokens))
+            mask = torch.full(shape, torch.finfo(embedded.dtype).min).triu(1).to(embedded)
         cache = DynamicCache(config=self._model.config.text_config)
         self._model.model.language_model(
             inputs_embeds=embedded,
@@ -202,10 +205,15 @@ class SharedDecoder:
         return cache
 
     def _decode(
-        self, batch: Padded, cache: Rows, new_tokens: Sequence[int], heard: Callable[[int], None] | None
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        cache: PrefixCache,
+        new_tokens: Sequence[int],
+        on_token: Callable[[int], None] | None,
     ) -> list[list[int]]:
         device, embed = self._model.device, self._model.get_input_embeddings()
-        tokens, positions, mask = batch.tokens.to(device), batch.positions.to(device), batch.mask.to(device)
         stops, limits = torch.tensor(self._stops, device=device), torch.tensor(new_tokens, device=device)
         done = torch.zeros(len(new_tokens), dtype=torch.bool, device=device)
         chosen: list[torch.Tensor] = []
@@ -221,8 +229,8 @@ class SharedDecoder:
             cache.length = seen
             best = self._model.lm_head(hidden[:, -1]).float().argmax(-1).to(device)
             chosen.append(best)
-            if heard is not None:
-                heard(int(best[0]))
+            if on_token is not None:
+                on_token(int(best[0]))
             done |= torch.isin(best, stops) | (limits <= len(chosen))
             tokens, positions = best[:, None], positions[:, -1:] + 1
         self.work["decoding_steps"] += len(chosen)
@@ -230,21 +238,15 @@ class SharedDecoder:
         return [reply[:most] for reply, most in zip(replies, new_tokens, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Padded:
-    """The own tokens of all rows, padded on the left, behind prefixes padded on the left."""
+def pad(
+    groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(tokens, positions, mask) of a batch whose prefixes are in the cache, padded on the left.
 
-    tokens: torch.Tensor
-    """(rows, own)."""
-    positions: torch.Tensor
-    """(rows, own); text has one position for time, height and width."""
-    mask: torch.Tensor
-    """(rows, 1, own, prefix + own + new), added to scores: 0 where a token sees another; the last row also serves
-    the tokens of the reply, one after the other."""
-
-
-def pad(groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.dtype) -> Padded:
-    """The input of a batch whose prefixes are in the cache; `starts` gives where each group's own tokens stand."""
+    `starts` are the positions where each group's own tokens begin. Tokens and positions are (rows, own); text has one
+    position for time, height and width. The mask is (rows, 1, own, prefix + own + new), added to scores: 0 where a
+    token sees another; its last row also serves the tokens of the reply, one after the other.
+    """
     rows = sum(len(group.rows) for group in groups)
     prefix = max(len(group.prefix) for group in groups)
     own = max(len(tokens) for group in groups for tokens in group.own)
@@ -258,16 +260,16 @@ def pad(groups: Sequence[Group], starts: Sequence[int], new: int, dtype: torch.d
     key, query = torch.arange(prefix + own + new), torch.arange(own)[:, None]
     in_prefix = (key >= prefix - lengths[:, :1]) & (key < prefix)
     in_own = (key >= prefix + own - lengths[:, 1:]) & ((key <= prefix + query) | (query == own - 1))
-    # A padding token sees the prefix too, so that no row of scores is without a number; nobody sees it.
+    # A padding token sees the prefix too, so that no row of scores is empty; no token sees it.
     mask = torch.where(in_prefix | in_own, 0.0, torch.finfo(dtype).min).to(dtype)
-    return Padded(tokens, positions, mask)
+    return tokens, positions, mask
 
 
-class Rows:
-    """Keys and values of a batch, a row a question, in buffers with room for the replies."""
+class PrefixCache:
+    """Keys and values of a batch, one row per question, in buffers with room for the replies."""
 
     def __init__(self, rows: int, prefix: int, room: int) -> None:
-        """For prefixes of at most `prefix` tokens, and `room` tokens behind them."""
+        """For prefixes of at most `prefix` tokens, and `room` tokens after them."""
         self.length = prefix
         self._rows, self._room = rows, room
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -278,7 +280,7 @@ class Rows:
             for layer in prefix.layers:
                 _, heads, _, width = layer.keys.shape
                 shape = (self._rows, heads, self.length + self._room, width)
-                # Zeros, for what a masked place holds is multiplied by zero all the same.
+                # Zeros, because masked values are still multiplied by zero.
                 self._layers.append((layer.keys.new_zeros(shape), layer.values.new_zeros(shape)))
         length = prefix.get_seq_length()
         for (keys, values), layer in zip(self._layers, prefix.layers, strict=True):
@@ -288,7 +290,7 @@ class Rows:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What an attention layer calls: add the new tokens at `length`, and give all up to them."""
+        """Called by an attention layer: add the new tokens at `length`, and give all up to them."""
         all_keys, all_values = self._layers[layer]
         end = self.length + keys.shape[2]
         all_keys[:, :, self.length : end] = keys
@@ -307,9 +309,9 @@ def folded_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention whose keys are not repeated for the query heads that share them.
 
-    query (rows, heads, N, width), key and value (rows, fewer heads, M, width); gives (rows, N, heads, width). The
-    usual way under a mask copies the keys of Qwen2-VL-7B seven times at every step; here the queries of the heads
-    that share keys stand below each other instead.
+    query (rows, heads, N, width), key and value (rows, fewer heads, M, width); gives (rows, N, heads, width). With a
+    mask the usual way copies the keys of Qwen2-VL-7B seven times per step; here the queries of the heads that share
+    keys are stacked instead.
     """
     rows, heads, length, width = query.shape
     sharers = heads // key.shape[1]
@@ -324,8 +326,4 @@ def folded_attention(
 
 
 AttentionInterface.register(FOLDED, folded_attention)
-AttentionMaskInterface.register(FOLDED, sdpa_mask)  # for whoever calls the model's own `generate`
-
-
-def _causal(length: int, like: torch.Tensor) -> torch.Tensor:
-    return torch.full((1, 1, length, length), torch.finfo(like.dtype).min).triu(1).to(like)
+AttentionMaskInterface.register(FOLDED, sdpa_mask)  # for the model's own `generate`

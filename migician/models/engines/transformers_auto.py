@@ -1,6 +1,6 @@
 """Any family that transformers has a class for: its processor, its chat template, greedy, in batches.
 
-What a family wants differently stands in its `Family`; nothing here asks for its name.
+What a family wants differently is in its `Family`; nothing here asks for its name.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from migician.boxes import TRAINED_PIXELS, Size
-from migician.boxtext import BoxStyle
+import torch
+from transformers import AutoProcessor, GenerationConfig
+from transformers.image_utils import SizeDict
+
+from migician.boxes import Size
 from migician.errors import UserError
-from migician.models import missing_extra
-from migician.models.checkpoint import Checkpoint, commit_of, locate, read_checkpoint
-from migician.models.conversation import Turn, conversation
+from migician.models.checkpoint import Checkpoint, locate, read_checkpoint, shown_name
+from migician.models.conversation import ConversationTurn, conversation
+from migician.models.engines.machine import Machine, described
 from migician.models.engines.sent_images import (
+    TRAINED_PIXELS,
     Scaling,
     given_pictures,
     given_sizes,
@@ -27,21 +31,11 @@ from migician.models.engines.sent_images import (
 )
 from migician.models.family import Family
 from migician.models.pictures import ImageInput
-from migician.models.protocol import Request
-
-try:
-    import torch
-    import transformers
-    from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
-    from transformers.image_utils import SizeDict
-
-    from migician.models.engines.machine import Machine
-    from migician.models.engines.patches import use_product
-except ModuleNotFoundError as error:
-    raise UserError(missing_extra(error)) from None
+from migician.models.protocol import Model, Request
+from migician.samples.sample import IMAGE_MARK
 
 
-class ImageTextModel:
+class ImageTextModel(Model):
     """A checkpoint behind transformers' Auto classes; made by `load`."""
 
     def __init__(
@@ -49,16 +43,17 @@ class ImageTextModel:
         model: Any,
         processor: Any,
         checkpoint: Checkpoint,
-        family: Family,
+        *,
         name: str,
+        family: Family,
         max_pixels: int | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        """`max_pixels` is what images are shrunk to for a processor that has no such limit of its own."""
+        """Images are shrunk to `max_pixels` first for a processor that has no such limit of its own."""
         self.model, self.processor, self.checkpoint, self.family, self.name = model, processor, checkpoint, family, name
         self.max_pixels = max_pixels
         self.notes = tuple(notes)
-        """What was chosen for this machine and would not be expected."""
+        """Unexpected choices made for this machine."""
         self._scaling: Scaling | None = None
         if not _scales_by_area(processor.image_processor):
             self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
@@ -66,24 +61,24 @@ class ImageTextModel:
         tokenizer.padding_side = "left"  # on the right, padding would stand between a prompt and its reply
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        own = model.generation_config
-        stops = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-        self._stops = sorted({stop for stop in (*stops, tokenizer.eos_token_id) if stop is not None})
-        # The checkpoint's own settings may sample; of these only the words it must not say are kept.
+        # Tokens that stand for pixels; in a text they would be taken for an image that is not there.
+        marks = (processor.image_token, getattr(processor, "video_token", None))
+        self._pixel_tokens = [token for token in marks if token]
+        self._stops = self._stop_ids()
+        # The checkpoint's own settings may sample and penalise repeated digits; only its forbidden words are kept.
         model.generation_config = GenerationConfig(
             do_sample=False,
             eos_token_id=self._stops,
             pad_token_id=tokenizer.pad_token_id,
-            bad_words_ids=own.bad_words_ids,
+            bad_words_ids=model.generation_config.bad_words_ids,
         )
 
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
+    def _stop_ids(self) -> list[int]:
+        own, ends = self.model.generation_config.eos_token_id, self.processor.tokenizer.eos_token_id
+        return sorted({stop for stop in (*(own if isinstance(own, list) else [own]), ends) if stop is not None})
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One reply for each request, decoded greedily, whole but for the stop token; see `Model.answer`.
+        """One reply per request, decoded greedily, whole but for the stop token; see `Model.answer`.
 
         Requests with images and those without are two batches: not every processor takes both in one.
         """
@@ -94,7 +89,7 @@ class ImageTextModel:
         return replies
 
     def prompt_text(self, request: Request) -> str:
-        """The whole prompt by the checkpoint's own chat template, before images become tokens."""
+        """The whole prompt by the checkpoint's own chat template, one token standing for each image."""
         messages = [
             {"role": turn.role, "content": list(self._content(turn))} for turn in conversation(request, self.family)
         ]
@@ -108,37 +103,22 @@ class ImageTextModel:
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
         pictures = self.processor.image_processor
+        limits = resize_limits(pictures) if self._scaling is None else sent_limits(self.family, self.max_pixels)
         return {
-            "name": self.name,
-            "family": self.family.name,
-            "revision": commit_of(self.checkpoint.folder),
-            "weights_fingerprint": self.checkpoint.fingerprint(),
-            "parameters": self.checkpoint.n_parameters,
-            "device": self.model.device.type,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "attention": self.model.config._attn_implementation,
-            **self._limits(),
+            **described(self, self.checkpoint, self.model),
+            **limits,
             "image_size": dict(pictures.size),
             "image_processor": type(pictures).__name__,
             "decoding": {"method": "greedy", "stop": self.processor.tokenizer.convert_ids_to_tokens(self._stops)},
-            "box_style": self.box_style.name,
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
         }
 
-    def _limits(self) -> dict[str, Any]:
-        if self._scaling is None:
-            return resize_limits(self.processor.image_processor)
-        return sent_limits(self.family, self.max_pixels)
-
-    def _content(self, turn: Turn) -> Iterator[dict[str, str]]:
-        token = self.processor.image_token
-        for part in turn.parts:
-            if isinstance(part, str) and token in part:
-                raise UserError(f"the text holds {token}, which stands for an image; write <image> where one belongs")
+    def _content(self, turn: ConversationTurn) -> Iterator[dict[str, str]]:
+        text = "".join(part for part in turn.parts if isinstance(part, str))
+        if bad := next((token for token in self._pixel_tokens if token in text), None):
+            raise UserError(f"the text holds {bad}, which stands for pixels; write {IMAGE_MARK} where an image belongs")
         if self.family.marks_in_text:
-            text = "".join(part if isinstance(part, str) else token for part in turn.parts)
-            yield {"type": "text", "text": text}
+            token = self.processor.image_token
+            yield {"type": "text", "text": "".join(part if isinstance(part, str) else token for part in turn.parts)}
             return
         for part in turn.parts:
             yield {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
@@ -149,12 +129,7 @@ class ImageTextModel:
         inputs = self._inputs(requests).to(self.model.device, self.model.dtype)
         length = inputs["input_ids"].shape[1]
         longest = max(request.max_new_tokens for request in requests)
-        limit = self.model.config.get_text_config().max_position_embeddings
-        needed = int(inputs["attention_mask"].sum(dim=1).max())
-        if needed + longest > limit:
-            raise UserError(
-                f"a prompt of {needed} tokens and {longest} new ones exceed the model's {limit}: give fewer images"
-            )
+        self._check_length(int(inputs["attention_mask"].sum(dim=1).max()), longest)
         with torch.inference_mode():
             output = self.model.generate(**inputs, max_new_tokens=longest)
         # Greedy, so a reply cut to its own limit is what a run with that limit would give.
@@ -165,13 +140,22 @@ class ImageTextModel:
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
         texts = [self.prompt_text(request) for request in requests]
-        # One list a request: some processors treat a single image otherwise than one of several.
+        # One list per request: some processors treat a single image differently from one of several.
         pictures = [given_pictures(request, self._scaling) for request in requests]
         return self.processor(
             text=texts, images=pictures if requests[0].images else None, padding=True, return_tensors="pt"
         )
 
+    def _check_length(self, tokens: int, new_tokens: int) -> None:
+        limit = self.model.config.get_text_config().max_position_embeddings
+        if tokens + new_tokens > limit:
+            raise UserError(
+                f"a prompt of {tokens} tokens and {new_tokens} new ones exceed the model's {limit}: "
+                "load it with a lower max_pixels, or give fewer images"
+            )
+
     def _decoded(self, tokens: list[int]) -> str:
+        """The text of a reply up to its first stop token; what follows that is padding."""
         ends = [tokens.index(stop) for stop in self._stops if stop in tokens]
         kept = tokens[: min(ends)] if ends else tokens
         text: str = self.processor.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -190,18 +174,16 @@ def load(
 ) -> ImageTextModel:
     """The model of a folder or a Hub id; the options are those of `Migician.from_pretrained`.
 
-    Where a family's processor cuts images by a rule of its own, larger ones are shrunk to `max_pixels` before that.
-    Raises `UserError` for a checkpoint that is damaged or not whole.
+    If a family's processor cuts images by a rule of its own, larger ones are shrunk to `max_pixels` first.
+    Raises `UserError` for a checkpoint that is damaged or incomplete.
     """
-    folder = locate(reference, revision)
-    checkpoint = read_checkpoint(folder)
+    checkpoint = read_checkpoint(locate(reference, revision))
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
-    processor = _processor(folder)
-    _limit_pixels(processor.image_processor, machine.affordable_pixels(TRAINED_PIXELS), max_pixels)
-    model = machine.load(AutoModelForImageTextToText, folder)
-    use_product(model)
-    name = reference if folder.resolve() != Path(reference).expanduser().resolve() else folder.resolve().name
-    return ImageTextModel(model, processor, checkpoint, family, name, max_pixels, machine.notes)
+    processor = load_processor(checkpoint.folder)
+    notes = (*machine.notes, *limit_pixels(processor.image_processor, machine, None, max_pixels))
+    model = machine.load(checkpoint.folder)
+    name = shown_name(reference, checkpoint.folder)
+    return ImageTextModel(model, processor, checkpoint, name=name, family=family, max_pixels=max_pixels, notes=notes)
 
 
 def _scales_by_area(pictures: Any) -> bool:
@@ -209,21 +191,38 @@ def _scales_by_area(pictures: Any) -> bool:
     return hasattr(pictures, "merge_size")
 
 
-def _limit_pixels(pictures: Any, affordable: int, asked: int | None) -> None:
-    """Set the pixels of one image where the processor scales by area."""
+def limit_pixels(pictures: Any, machine: Machine, min_pixels: int | None, max_pixels: int | None) -> tuple[str, ...]:
+    """Set the pixels of one image if the processor scales by area; gives a note where they were lowered."""
     if not _scales_by_area(pictures):
-        return
-    least, own = pictures.size.shortest_edge, pictures.size.longest_edge
-    most = min(own, affordable) if asked is None else asked
-    pictures.size = SizeDict(shortest_edge=min(least, most), longest_edge=most)
+        return ()
+    notes: tuple[str, ...] = ()
+    own_max = int(pictures.size.longest_edge)
+    if max_pixels is None:
+        max_pixels = min(own_max, machine.affordable_pixels())
+        if max_pixels < min(own_max, TRAINED_PIXELS):
+            notes = (f"max_pixels lowered for {machine.room_bytes / 1e9:.0f} GB beside the weights",)
+    if min_pixels is None:
+        min_pixels = min(int(pictures.size.shortest_edge), max_pixels)
+    if max_pixels < 28 * 28 or not 1 <= min_pixels <= max_pixels:
+        raise UserError(
+            f"min_pixels {min_pixels} and max_pixels {max_pixels}: expected 1 <= min <= max, and max at least 784"
+        )
+    pictures.size = SizeDict(shortest_edge=min_pixels, longest_edge=max_pixels)
+    return notes
 
 
-def _processor(folder: Path) -> Any:
+def load_processor(folder: Path) -> Any:
+    """Tokenizer, chat template and image processor; training scripts often save the weights without them."""
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: tokenizer or image processor cannot be loaded ({reason:.120})") from None
+        raise UserError(
+            f"{folder}: tokenizer or image processor cannot be loaded ({reason:.120}); {SMALL_FILES}"
+        ) from None
     if not getattr(processor, "chat_template", None):
-        raise UserError(f"{folder}: no chat template; copy the small files of the model it was trained from")
+        raise UserError(f"{folder}: no chat template; {SMALL_FILES}")
     return processor
+
+
+SMALL_FILES = "copy the small files of the model it was trained from"

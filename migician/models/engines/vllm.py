@@ -1,10 +1,9 @@
 """A checkpoint run by vLLM in this process: named "vllm:MODEL".
 
-Follows the documented `vllm.LLM.chat` (docs.vllm.ai, "LLM Class" and "Multimodal Inputs"): a list
-of conversations, one SamplingParams each, images as `image_pil` parts. `scripts/real_vllm.sh` runs
-it against vLLM itself; the tests run it against a module that honours that call. vLLM forms its own
-batches and shares equal prefixes, so give it large batches. Its sums differ in the last bits from
-transformers', so where two tokens tie a greedy reply can differ too.
+Follows the documented `vllm.LLM.chat` (docs.vllm.ai, "LLM Class" and "Multimodal Inputs"): a list of conversations, one
+SamplingParams each, images as `image_pil` parts. `scripts/real_vllm.sh` runs it against vLLM itself, the tests against
+a stand-in module. vLLM forms its own batches and shares equal prefixes, so give it large batches. Its sums differ in
+the last bits from those of transformers, so a greedy reply can differ where two tokens tie.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from migician.boxes import Size
-from migician.boxtext import BoxStyle
 from migician.errors import UserError
 from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
 from migician.models.conversation import chat_messages, conversation
@@ -24,38 +23,37 @@ from migician.models.engines.sent_images import given_pictures, given_sizes, pro
 from migician.models.family import Family
 from migician.models.faults import RunStopped
 from migician.models.pictures import ImageInput
-from migician.models.protocol import Request
+from migician.models.protocol import Model, Request
 
 _DEAD_ENGINE = "EngineDeadError"
-"""The class's name in vLLM: the engine's own process has ended and answers nothing any more."""
+"""The name of vLLM's error for an engine process that has ended."""
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
-class VllmModel:
+@dataclass
+class VllmModel(Model):
     """A vLLM engine and the family it is asked as; made by `load`."""
 
-    def __init__(
-        self, engine: Any, vllm: Any, checkpoint: Checkpoint, family: Family, *, name: str, max_pixels: int | None
-    ) -> None:
-        self.engine, self.checkpoint, self.family = engine, checkpoint, family
-        self.name, self.max_pixels = name, max_pixels
-        self._scaling = partial(sent_size, family=family, max_pixels=max_pixels)
-        self._vllm = vllm
+    engine: Any
+    vllm: Any
+    """The module."""
+    checkpoint: Checkpoint
+    family: Family
+    name: str
+    max_pixels: int | None
 
-    @property
-    def box_style(self) -> BoxStyle:
-        """The family's."""
-        return self.family.style
+    def __post_init__(self) -> None:
+        self._scaling = partial(sent_size, family=self.family, max_pixels=self.max_pixels)
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One reply for each request, greedy, box tokens kept; see `Model.answer`."""
+        """One reply per request, greedy, box tokens kept; see `Model.answer`."""
         if not requests:
             return []
         with _refusing():
             outputs = self.engine.chat(
                 [self._messages(request) for request in requests],
                 sampling_params=[
-                    self._vllm.SamplingParams(
+                    self.vllm.SamplingParams(
                         temperature=0, max_tokens=request.max_new_tokens, skip_special_tokens=False
                     )
                     for request in requests
@@ -81,7 +79,7 @@ class VllmModel:
             "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy", "temperature": 0},
             "box_style": self.box_style.name,
-            "vllm": self._vllm.__version__,
+            "vllm": self.vllm.__version__,
             **_chosen(self.engine.llm_engine.vllm_config),
         }
 
@@ -97,13 +95,13 @@ def load(
     *,
     dtype: str | None = None,
     max_pixels: int | None = None,
-    most_images: int = 32,
+    max_images: int = 32,
     revision: str | None = None,
 ) -> VllmModel:
-    """The model of a folder or a Hub id; `most_images` is how many one request may hold.
+    """The model of a folder or a Hub id; `max_images` limits one request.
 
-    `dtype` is "bfloat16", "float16" or "float32"; without it that of the weights, where this
-    machine has it. A float32 checkpoint stays float32: vLLM's own "auto" would make it bfloat16.
+    `dtype` is "bfloat16", "float16" or "float32"; by default that of the weights, if this machine supports it. A
+    float32 checkpoint stays float32: vLLM's own "auto" would make it bfloat16.
     """
     if dtype not in (None, *_DTYPES):
         raise UserError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
@@ -120,17 +118,17 @@ def load(
         model=str(folder),
         dtype=dtype or _dtype(checkpoint),
         trust_remote_code=family.ships_code,
-        limit_mm_per_prompt={"image": family.most_images or most_images},
-        # Its own generation_config.json may sample, and penalise repeated digits.
+        limit_mm_per_prompt={"image": family.max_images or max_images},
+        # The generation_config.json of a checkpoint may sample, and penalise repeated digits.
         generation_config="vllm",
         seed=0,
     )
-    return VllmModel(engine, vllm, checkpoint, family, name=reference, max_pixels=max_pixels)
+    return VllmModel(engine, vllm, checkpoint, family, reference, max_pixels)
 
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """What vLLM does not take (too long a prompt, too many images, an image too thin) is a ValueError in its words."""
+    """Raise what vLLM refuses (a long prompt, too many images, a thin image) as a ValueError in its words."""
     try:
         from vllm.exceptions import VLLMClientError  # type: ignore[import-not-found, unused-ignore]
 
@@ -140,7 +138,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except refusals as error:
-        # An image that cannot be used: what is wrong with it stands in the cause, and an address in memory in the text.
+        # For an image the cause says what is wrong with it, and the text only its address in memory.
         raise ValueError(f"vLLM: {error.__cause__ or error}") from None
     except Exception as error:
         if type(error).__name__ != _DEAD_ENGINE:
@@ -149,7 +147,7 @@ def _refusing() -> Iterator[None]:
 
 
 def _dtype(checkpoint: Checkpoint) -> str:
-    """What vLLM is asked for where nobody said: "float32" where most of the weights are, else "auto"."""
+    """The default dtype: "float32" if most of the weights are, else "auto"."""
     n_bytes: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():
         n_bytes[tensor.dtype] += tensor.n_bytes
@@ -157,27 +155,27 @@ def _dtype(checkpoint: Checkpoint) -> str:
 
 
 def _chosen(config: Any) -> dict[str, Any]:
-    """What the engine runs with, whatever it was asked for; null for what this version of vLLM does not tell."""
-    dtype = _told(config, "model_config.dtype")
+    """What the engine runs with; None for what this version of vLLM does not say."""
+    dtype = _attribute(config, "model_config.dtype")
     return {
-        "device": _told(config, "device_config.device_type"),
+        "device": _attribute(config, "device_config.device_type"),
         "dtype": dtype and str(dtype).removeprefix("torch."),
         "attention": _attention(config),
-        "quantization": _told(config, "model_config.quantization"),
-        "max_model_len": _told(config, "model_config.max_model_len"),
-        "tensor_parallel": _told(config, "parallel_config.tensor_parallel_size"),
+        "quantization": _attribute(config, "model_config.quantization"),
+        "max_model_len": _attribute(config, "model_config.max_model_len"),
+        "tensor_parallel": _attribute(config, "parallel_config.tensor_parallel_size"),
     }
 
 
-def _told(config: Any, path: str) -> Any:
-    """The attribute at a dotted path, None where there is none."""
+def _attribute(config: Any, path: str) -> Any:
+    """The attribute at a dotted path; None if there is none."""
     for name in path.split("."):
         config = getattr(config, name, None)
     return config
 
 
 def _attention(config: Any) -> str | None:
-    """The attention backend of the language model, by vLLM's own choice: its workers say it in their log alone."""
+    """The attention backend that vLLM chooses for the language model; its workers only log it."""
     try:
         from vllm.config import set_current_vllm_config  # type: ignore[import-not-found, unused-ignore]
         from vllm.v1.attention.selector import get_attn_backend  # type: ignore[import-not-found, unused-ignore]

@@ -1,32 +1,29 @@
 """CogVLM, by the code it ships: `model.build_conversation_input_ids(...)`, then `model.generate`.
 
-Source of the calls: the model card of THUDM/cogvlm-grounding-generalist-hf. It takes one image and
-refuses more, so of MIG-Bench it can only answer what is asked about one image; the published script
-pastes a question's images into one, which is not done here. Its tokenizer is another
-model's (lmsys/vicuna-7b-v1.5): put its files into a local folder with the weights. Its config.json
-names no `model_type`: say --family cogvlm.
+Source of the calls: the model card of THUDM/cogvlm-grounding-generalist-hf. It takes one image and refuses more, so it
+can only answer the questions of MIG-Bench about one image; the published script pastes several into one, which is not
+done here. Its tokenizer is that of another model (lmsys/vicuna-7b-v1.5): put its files into a local folder with the
+weights. Its config.json has no `model_type`: use --family cogvlm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
 from migician.errors import UserError
+from migician.models.conversation import Turns
 from migician.models.family import NO_TAGS, Family
 from migician.samples.sample import IMAGE_MARK
 
-if TYPE_CHECKING:
-    from PIL import Image
 
-    from migician.models.conversation import Turn
-
-
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     if not pictures:
         raise UserError("cogvlm needs an image")
-    # Its code puts the image in front by itself; a text has no mark for it.
+    # Its code puts the image in front; a text has no mark for it.
     texts = [turn.text.replace(IMAGE_MARK, "") for turn in turns]
     made = model.build_conversation_input_ids(
         tokenizer,
@@ -54,7 +51,7 @@ FAMILY = Family(
     format="Coordinates format:[[x0,y0,x1,y1]].",
     published_format="Coordinates format:[[x0,y0,x1,y1]].",
     tags=NO_TAGS,
-    most_images=1,
+    max_images=1,
     ask=_ask,
     auto_class="AutoModelForCausalLM",
     loader="migician.models.engines.remote_code:load",

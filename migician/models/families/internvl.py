@@ -1,7 +1,7 @@
 """InternVL through transformers' own class: checkpoints whose name ends in -hf (InternVL2.5, InternVL3).
 
-The released InternVL2 ships its code instead, see `internvl2.py`; spelling and marks are the same.
-The chat template ends each image's line itself.
+The released InternVL2 ships its code instead, see `internvl2.py`; box format and marks are the same. The chat template
+ends each image's line.
 """
 
 from __future__ import annotations

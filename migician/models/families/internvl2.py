@@ -1,28 +1,26 @@
 """InternVL2, by the code it ships: `model.chat(tokenizer, pixel_values, question, generation_config, ...)`.
 
-Source of the call and of the tiles: the model card of OpenGVLab/InternVL2-8B. Each image is cut
-into at most 12 tiles of its own shape, plus the whole, and marked "Image-1: <image>"; the tiles come
-from transformers' GOT-OCR2 image processor, which is the one of its own InternVL class.
+Source of the call and of the tiles: the model card of OpenGVLab/InternVL2-8B. Each image is cut into at most 12 tiles
+of its own shape, plus the whole, and marked "Image-1: <image>"; the tiles come from transformers' GOT-OCR2 image
+processor, which its own InternVL class uses too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
+from migician.models.conversation import Turns
 from migician.models.family import Family
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from migician.models.conversation import Turn
-
-_MOST_TILES = 12
+_MAX_TILES = 12
 _MEAN, _SPREAD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's
 
 
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     pixels, counts = _tiles(pictures, model.config.force_image_size or 448) if pictures else (None, None)
     texts = [turn.text for turn in turns]
     reply: str = model.chat(
@@ -44,7 +42,7 @@ def _tiles(pictures: Sequence[Image.Image], side: int) -> tuple[Any, list[int]]:
         size={"height": side, "width": side},
         crop_to_patches=True,
         min_patches=1,
-        max_patches=_MOST_TILES,
+        max_patches=_MAX_TILES,
         image_mean=_MEAN,
         image_std=_SPREAD,
     )

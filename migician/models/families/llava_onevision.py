@@ -1,8 +1,7 @@
 """LLaVA-OneVision, through transformers' own class (checkpoints of llava-hf).
 
-Of several images each is seen once, resized; only a single one is also cut into tiles. The
-published script marks them "image1:" and so on in the text; the chat template would put images
-handed over as such all in front, so here they are marked in the text.
+Several images are each seen once, resized; only a single one is also cut into tiles. The published script marks them
+"image1:" and so on in the text; the chat template would move all images to the front, so they are marked in the text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Mantis, through transformers' Idefics2 class (TIGER-Lab/Mantis-8B-Idefics2).
 
-The chat template writes the images; whether each is also cut into four is the checkpoint's own
-setting (`do_image_splitting`, off in Mantis).
+The chat template places the images; a setting of the checkpoint decides whether each is also cut into four
+(`do_image_splitting`, off in Mantis).
 """
 
 from __future__ import annotations

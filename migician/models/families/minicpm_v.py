@@ -1,25 +1,23 @@
 """MiniCPM-V 2.6, by the code it ships: `model.chat(image=None, msgs=..., tokenizer=...)`.
 
-Source of the call: the model card of openbmb/MiniCPM-V-2_6. Left to itself it samples, and without
-sampling it searches 3 beams with a penalty on repeated tokens, digits included; all three are set
-to plain greedy here. Images are cut into slices as its own config says.
+Source of the call: the model card of openbmb/MiniCPM-V-2_6. By default it samples, and without sampling it searches 3
+beams with a penalty on repeated tokens, digits included; here it is plain greedy. Images are cut into slices by its own
+config.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
+from migician.models.conversation import Turns
 from migician.models.family import Family
 
-if TYPE_CHECKING:
-    from PIL import Image
 
-    from migician.models.conversation import Turn
-
-
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     messages = [
         {"role": turn.role, "content": [part if isinstance(part, str) else pictures[part] for part in turn.parts]}
         for turn in turns

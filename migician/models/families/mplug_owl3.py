@@ -1,27 +1,25 @@
 """mPLUG-Owl3, by the code it ships: `model.init_processor(tokenizer)`, then `model.generate(**inputs)`.
 
-Source of the call: the model card of mPLUG/mPLUG-Owl3-7B-240728. The messages end with an empty
-reply of the assistant's, and `decode_text` makes `generate` give texts.
+Source of the call: the model card of mPLUG/mPLUG-Owl3-7B-240728. The messages end with an empty reply of the assistant,
+and `decode_text` makes `generate` give texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from migician.boxtext import STYLES
+from migician.models.conversation import Turns
 from migician.models.family import Family
 from migician.samples.sample import IMAGE_MARK
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from migician.models.conversation import Turn
 
 _MARK = "<|image|>"
 
 
-def _ask(model: Any, tokenizer: Any, turns: Sequence[Turn], pictures: Sequence[Image.Image], new_tokens: int) -> str:
+def _ask(model: Any, tokenizer: Any, turns: Turns, pictures: Sequence[Image.Image], new_tokens: int) -> str:
     processor = model.init_processor(tokenizer)
     messages = [{"role": turn.role, "content": turn.text.replace(IMAGE_MARK, _MARK)} for turn in turns]
     messages.append({"role": "assistant", "content": ""})

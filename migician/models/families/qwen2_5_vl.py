@@ -1,9 +1,8 @@
 """Qwen2.5-VL, through transformers' own class.
 
-It writes boxes in absolute pixels of the image as its processor resized it (Qwen2.5-VL technical
-report, arXiv 2502.13923, and its cookbook's `bbox_2d`), so a number means nothing without the size
-the model saw: `seen_sizes` of the runner gives it, and it is stored with each answer. It places text and images as
-Qwen2-VL does, so the same runner serves both.
+It writes boxes in pixels of the image as its processor resized it (Qwen2.5-VL technical report, arXiv 2502.13923, and
+`bbox_2d` in its cookbook), so a number means nothing without the size that the model saw: the engine's `seen_sizes`
+gives it, and it is stored with each answer. It places text and images as Qwen2-VL does, so one engine runs both.
 """
 
 from __future__ import annotations

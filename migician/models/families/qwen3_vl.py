@@ -1,4 +1,4 @@
-"""Qwen3-VL, through transformers' own class: thousandths again, in the form of Qwen2.5-VL (its cookbook)."""
+"""Qwen3-VL, through transformers' own class: coordinates 0..1000 again, in the JSON of Qwen2.5-VL (its cookbook)."""
 
 from __future__ import annotations
 

@@ -30,15 +30,15 @@ class Scripted:
         self._script = script
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
-        """The scripted replies, one a request."""
+        """The scripted replies, one per request."""
         return [self._reply(request) for request in requests]
 
     def describe(self) -> dict[str, Any]:
-        """The name, and the sha256 of the script where there is one."""
+        """The name, and the sha256 of the script if there is one."""
         return {"name": self.name, "family": "scripted", "script_sha256": self._script or None}
 
 
-class Line(msgspec.Struct, frozen=True):
+class ScriptLine(msgspec.Struct, frozen=True):
     """One line of a script: the reply to every request with this prompt."""
 
     prompt: str
@@ -48,17 +48,17 @@ class Line(msgspec.Struct, frozen=True):
 def load(argument: str) -> Scripted:
     """The model that answers from a JSONL file of {"prompt": ..., "reply": ...}, found by the whole prompt.
 
-    Raises `UserError` for an unreadable script, and when asked what it does not hold.
+    Raises `UserError` for an unreadable script, and for a prompt that it does not have.
     """
     file = Path(argument)
-    lines = read_lines(file, Line, '{"prompt": ..., "reply": ...}')
+    lines = read_lines(file, ScriptLine, '{"prompt": ..., "reply": ...}')
     replies = {line.prompt: line.reply for line in lines}
     if not replies:
-        raise UserError(f'{file}: holds no line of {{"prompt": ..., "reply": ...}}')
+        raise UserError(f'{file}: has no line of {{"prompt": ..., "reply": ...}}')
 
     def reply(request: Request) -> str:
         if request.prompt not in replies:
-            raise UserError(f"{file}: holds no reply to {request.prompt!r:.120}")
+            raise UserError(f"{file}: has no reply to {request.prompt!r:.120}")
         return replies[request.prompt]
 
     return Scripted(reply, f"scripted:{file.name}", script=hashlib.sha256(file.read_bytes()).hexdigest())

@@ -1,7 +1,7 @@
-"""A true Qwen2-VL of about a million parameters, with random weights: for tests and the quickstart.
+"""A real Qwen2-VL of about a million parameters, with random weights: for tests and the quickstart.
 
-It is the released architecture with its special tokens, chat template and image processor, only
-small, so that whatever loads Qwen2-VL (transformers, LLaMA-Factory, this package) loads it too.
+It has the released architecture, special tokens, chat template and image processor, so everything that loads Qwen2-VL
+(transformers, LLaMA-Factory, this package) loads it too.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class TinyShape:
     key_value_heads: int = 8
     feed_forward: int = 256
     rope_theta: float = 30.0
-    """Far below Qwen2-VL's 1e6: the prompts are short, and small heads have few frequencies to spend."""
+    """Far below Qwen2-VL's 1e6: the prompts are short, and small heads have few frequencies."""
     vision_width: int = 64
     vision_layers: int = 1
     vision_heads: int = 4
     spread: float = 0.06
     """Standard deviation of the random weights of the language model."""
     vision_spread: float = 0.06
-    """The same for the vision tower, which stays as it starts where training freezes it."""
+    """The same for the vision tower, which training usually freezes."""
     max_pixels: int = 112 * 112
     """Of one image; 28 x 28 pixels become one token of the language model."""
     merges: int = 256
-    """At most so many word pieces beside the 256 bytes; no piece holds a digit, so numbers are read digit by digit."""
+    """At most this many word pieces beside the 256 bytes; none has a digit, so numbers are read digit by digit."""
 
 
 SPECIAL_TOKENS = (
@@ -101,10 +101,9 @@ def make_tiny(
 ) -> Path:
     """Write a randomly initialised tiny Qwen2-VL to `folder` and give its path.
 
-    The folder holds what a released checkpoint holds: config, safetensors, tokenizer, chat
-    template, image processor. The word pieces are learned from `texts`. Same arguments, same
-    bytes, on any number of threads. Raises `Done` if the folder is this model already, `UserError` if it holds anything
-    else; another tiny model is replaced with `force`.
+    The folder has what a released checkpoint has: config, safetensors, tokenizer, chat template, image processor. The
+    word pieces are learned from `texts`. Same arguments, same bytes, on any number of threads. Raises `Done` if the
+    folder is this model already, `UserError` if it has anything else; `force` replaces another tiny model.
     """
     import torch
     from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
@@ -117,7 +116,7 @@ def make_tiny(
     settings = {"tiny": shape, "seed": seed, "texts_sha256": digest}
     check_new(target, settings, force=force)
     tokenizer = _tokenizer(learned, shape.merges)
-    # The generator is the only source of chance; it is put back, since the caller may be in a seeded run.
+    # The generator is the only randomness; it is restored, because the caller may be in a seeded run.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2VLForConditionalGeneration(_config(shape, tokenizer))

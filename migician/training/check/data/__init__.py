@@ -1,38 +1,41 @@
-"""`migician check`: all that is wrong with a dataset, before a GPU-hour is spent on it.
+"""Everything wrong with a dataset.
 
-    inputs    what there is at a path: a dataset folder, a file of samples
-    reading   one pass over the records: structure, repeats, text lengths
-    images    each distinct image once, in several processes
-    report    counts, places and cures, as tables or JSON
-
-A new kind of fault is one line in `findings.KINDS` and the place that finds it.
+reading   one pass over the records: structure, repeats, text lengths
+images    each distinct image once, in several processes
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from migician.models.both_views import ROTATED, THIN, stretched
+from migician.models.pictures import ROTATED, THIN, stretched
 from migician.progress import progress_bar
 from migician.samples.dataset_info import Inputs, inputs_of
 from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, TokenizerTokens, cells, image_tokens
 from migician.training.check.data.annotated_sizes import crop_fault, frame_faults
-from migician.training.check.data.findings import Findings
-from migician.training.check.data.images import Care, Look, look_at_all
-from migician.training.check.data.reading import Read, Reader
-from migician.training.check.data.report import FileCount, ImageCount, Leakage, Lengths, Report, SourceCopying, TooLong
+from migician.training.check.data.images import ImageLook, look_at_all
+from migician.training.check.data.reading import Reader, ReadSamples
+from migician.training.check.findings import Findings
+from migician.training.check.options import CheckOptions
+from migician.training.check.report import (
+    CheckReport,
+    FileCount,
+    ImageCount,
+    Leakage,
+    Lengths,
+    SourceCopying,
+    TooLong,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from migician.benchmarks.contamination.leakage import Leaks
 
 _EDGES = (0, 256, 512, 1024, 2048, 4096, 6000, 8192, 16384)
@@ -41,45 +44,19 @@ _LONGEST_RATIO = 200
 _TINY_PX = 28
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to check."""
-
-    media_dir: Path | None = None
-    """Where the paths of images begin; the folder of the file without it."""
-    quick: bool = False
-    """Only headers of images."""
-    workers: int = 1
-    """Processes that decode images."""
-    mig_bench: Path | None = None
-    """MIG-Bench's JSON file, to name its images that are found; without it they are known by name all the same."""
-    mig_bench_images: Path | None = None
-    """Its root, to look for them under other names too."""
-    tokenizer: Path | None = None
-    """Folder of a checkpoint; without it text lengths are estimated."""
-    cutoff_len: int | None = None
-    resize: Resize = field(default_factory=Resize)
-    preprocessing_workers: int = 1
-    """LLaMA-Factory's `preprocessing_num_workers`: each prepares a part of a file."""
-
-
-def check(path: str | Path, options: Options | None = None) -> Report:
-    """All that is wrong with what `path` names: a dataset folder, its dataset_info.json, or one file of samples.
-
-    Raises `UserError` only where there is nothing to check, or an option names what is not there.
-    """
-    options = options or Options()
+def check_data(path: Path, options: CheckOptions) -> CheckReport:
+    """Everything wrong with what `path` names: a dataset folder, its dataset_info.json, or one file of samples."""
     findings = Findings()
-    inputs = inputs_of(Path(path), options.media_dir, findings.in_file)
-    return check_inputs(str(path), inputs, findings, options)[0]
+    inputs = inputs_of(path, options.media_dir, findings.in_file)
+    return check_inputs(path, inputs, findings, options)[0]
 
 
 def check_inputs(
-    path: str, inputs: Inputs, findings: Findings, options: Options
-) -> tuple[Report, list[NDArray[np.int64]]]:
-    """All that is wrong with these files of samples, beside what `findings` holds already.
+    path: Path, inputs: Inputs, findings: Findings, options: CheckOptions
+) -> tuple[CheckReport, list[NDArray[np.int64]]]:
+    """(a report on these files of samples, with what `findings` holds already; tokens of each record by file).
 
-    And the tokens of each record of each file; the mean where they are not known.
+    Tokens that are not known are the mean.
     """
     began = time.monotonic()
     leaks = _leaks(options)
@@ -96,8 +73,8 @@ def check_inputs(
         known_by, compared = leaks.telling(), len(leaks.fingerprints)
         leakage = Leakage(str(options.mig_bench), len(leaks.names), known_by, compared, leaks.missing)
     seconds = time.monotonic() - began
-    report = Report(
-        path,
+    report = CheckReport(
+        str(path),
         str(inputs.media_dir),
         files,
         read.samples,
@@ -111,8 +88,8 @@ def check_inputs(
     return report, list(_by_file(read, totals, lengths))
 
 
-def _by_file(read: Read, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
-    """The tokens of every record of each file; those of a record that an earlier file has are not known here."""
+def _by_file(read: ReadSamples, totals: NDArray[np.int64], lengths: Lengths | None) -> Iterator[NDArray[np.int64]]:
+    """The tokens of every record of each file; unknown for one that an earlier file has."""
     of, at = np.frombuffer(read.file_of, np.uint32), np.frombuffer(read.record_of, np.uint64).astype(np.int64)
     ends = np.searchsorted(of, np.arange(len(read.counts) + 1))
     for (records, _), start, end in zip(read.counts, ends[:-1], ends[1:], strict=True):
@@ -121,7 +98,7 @@ def _by_file(read: Read, totals: NDArray[np.int64], lengths: Lengths | None) -> 
         yield tokens
 
 
-def _leaks(options: Options) -> Leaks:
+def _leaks(options: CheckOptions) -> Leaks:
     from migician.benchmarks.contamination.leakage import Leaks
 
     if options.mig_bench is None:
@@ -130,9 +107,9 @@ def _leaks(options: Options) -> Leaks:
 
 
 def _images(
-    read: Read, media_dir: Path, options: Options, leaks: Leaks, findings: Findings
+    read: ReadSamples, media_dir: Path, options: CheckOptions, leaks: Leaks, findings: Findings
 ) -> tuple[NDArray[np.int64], ImageCount]:
-    """Look at every image; gives (width, height) by number, shape (images, 2), 0 where unknown."""
+    """Look at every image; gives (width, height) by number, shape (images, 2), 0 if unknown."""
     names = list(read.image_numbers)
     sizes = np.zeros((len(names), 2), np.int64)
     inside = []
@@ -144,11 +121,12 @@ def _images(
         used = leaks.of(name)
         if used:
             findings.add("leak_name", partial(read.place, read.first_use[number], f"{name} is {used}"))
-    care = Care(options.quick, bool(leaks.fingerprints))
     prints: dict[int, int] = {}
     began = time.monotonic()
     with progress_bar("images") as report:
-        looks = look_at_all(media_dir, inside, care, options.workers)
+        looks = look_at_all(
+            media_dir, inside, options.workers, quick=options.quick, fingerprints=bool(leaks.fingerprints)
+        )
         for done, (name, one) in enumerate(zip(inside, looks, strict=True)):
             number = read.image_numbers[name]
             sizes[number] = one.width, one.height
@@ -170,7 +148,7 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or name[1:3] in (":\\", ":/")
 
 
-def _image_faults(name: str, look: Look, resize: Resize) -> Iterator[tuple[str, str]]:
+def _image_faults(name: str, look: ImageLook, resize: Resize) -> Iterator[tuple[str, str]]:
     if look.fault:
         yield look.fault, f"{name}: {look.value}" if look.value else name
     if not (look.width and look.height):
@@ -191,9 +169,9 @@ def _image_faults(name: str, look: Look, resize: Resize) -> Iterator[tuple[str, 
 
 
 def _shown_leaks(
-    read: Read, media_dir: Path, names: list[str], prints: dict[int, int], leaks: Leaks, findings: Findings
+    read: ReadSamples, media_dir: Path, names: list[str], prints: dict[int, int], leaks: Leaks, findings: Findings
 ) -> None:
-    """Find images of the benchmark by what they show, those that their names gave away left out."""
+    """Find images of the benchmark by content, without those already found by name."""
     numbers = [number for number in prints if not leaks.of(names[number])]
     near = leaks.near(np.array([prints[number] for number in numbers], np.uint64))
     for position, candidates in near.items():
@@ -204,15 +182,15 @@ def _shown_leaks(
 
 
 def _lengths(
-    read: Read, sizes: NDArray[np.int64], exact: bool, options: Options, findings: Findings
+    read: ReadSamples, sizes: NDArray[np.int64], exact: bool, options: CheckOptions, findings: Findings
 ) -> tuple[NDArray[np.int64], Lengths | None]:
-    """Tokens of every sample, and what there is to say of those whose images all have a size."""
+    """(tokens of every sample, statistics of those whose images all have a size)."""
     if not read.samples:
         return np.empty(0, np.int64), None
     of_image = np.array([_tokens(width, height, options.resize) for width, height in sizes.tolist()], np.int64)
     used = of_image[np.frombuffer(read.images_of, np.uint32)] if len(read.images_of) else np.empty(0, np.int64)
     ends = np.frombuffer(read.image_ends, np.uint64).astype(np.int64)
-    # A text holds one token of each image already.
+    # A text has one token of each image already.
     in_images = np.diff(np.concatenate([[0], np.cumsum(used - 1)])[np.concatenate([[0], ends])])
     unknown = np.diff(np.concatenate([[0], np.cumsum(used == 0)])[np.concatenate([[0], ends])])
     totals = np.frombuffer(read.text_tokens, np.uint32).astype(np.int64) + in_images
@@ -246,7 +224,7 @@ def _lengths(
 
 
 def _tokens(width: int, height: int, resize: Resize) -> int:
-    """Of one image, 0 where it has no size or LLaMA-Factory could not scale it."""
+    """Of one image; 0 if it has no size or LLaMA-Factory could not scale it."""
     if not (width and height):
         return 0
     try:

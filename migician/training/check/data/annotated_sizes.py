@@ -1,23 +1,20 @@
-"""Images of another size than their boxes were divided by, as far as a dataset tells: by its card, or a crop's name."""
+"""Images that differ in size from what their boxes were divided by, according to the card or the name of a crop."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.boxes import Size
 from migician.files import decoded, is_file
-from migician.models.both_views import stretched
+from migician.models.pictures import stretched
 from migician.tasks import TASKS
-from migician.training.check.data.reading import Read
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from migician.training.check.data.reading import ReadSamples
 
 _CROP = re.compile(rf"/{TASKS['region_locating'].folder}/.*-([0-9]+)-([0-9]+)-([0-9]+)-([0-9]+)\.(?:jpg|png)\Z")
 _FRAMES = f"/{TASKS['object_tracking'].folder}/"
@@ -32,7 +29,7 @@ class _Card(msgspec.Struct):
 
 
 def crop_fault(name: str, size: Size) -> str:
-    """What is wrong with the size of a crop that `migician build` has named; empty where nothing is.
+    """What is wrong with the size of a crop named by `migician build`; empty if nothing is.
 
     >>> crop_fault("./M/Region_Locating/COCO-crops/train2017/1-10-20-50-40.jpg", (40, 30))
     './M/Region_Locating/COCO-crops/train2017/1-10-20-50-40.jpg: 40 x 30, not 40 x 20'
@@ -41,7 +38,7 @@ def crop_fault(name: str, size: Size) -> str:
     if match is None:
         return ""
     x1, y1, x2, y2 = map(int, match.groups())
-    # A thin crop may have been stretched, so that training and evaluation see it alike.
+    # A thin crop may have been stretched, so that training and evaluation see the same.
     return (
         ""
         if size in ((x2 - x1, y2 - y1), stretched((x2 - x1, y2 - y1)))
@@ -49,12 +46,12 @@ def crop_fault(name: str, size: Size) -> str:
     )
 
 
-def frame_faults(read: Read, sizes: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
-    """(sample, what is wrong) for the frames of a sample that differ in size, where its card does not say so.
+def frame_faults(read: ReadSamples, sizes: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+    """(sample, what is wrong) for frames of one sample that differ in size, unless its card lists their sizes.
 
-    `sizes` is (images, 2), 0 where unknown. Boxes are fractions, so frames of one sample may all be scaled alike. A
-    dataset without a card says nothing of its sizes; a card that says nothing is of the time when all boxes were
-    divided by the size of the first frame.
+    `sizes` is (images, 2), 0 if unknown. Boxes are fractions, so all frames of a sample may be scaled. A dataset
+    without a card is not checked; an old card without sizes means that all boxes were divided by the size of the first
+    frame.
     """
     names = list(read.image_numbers)
     if not read.samples or not names:

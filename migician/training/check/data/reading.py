@@ -1,7 +1,6 @@
-"""One pass over the files of samples: the faults of each record, and what the later passes need of it.
+"""One pass over the files of samples: the faults of each record, and what later passes need of it.
 
-What is kept of a record is some forty bytes, and of an image its name, so that a million samples
-are checked in some hundred MB.
+Of a record about forty bytes are kept, and of an image its name, so a million samples take some hundred MB.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from migician.errors import NOT_JSON, UserError
 from migician.files import decoded
@@ -26,27 +25,23 @@ from migician.samples.box_places import Copying, count_seen
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
-from migician.samples.record_file import record_at, records
-from migician.training.check.data.findings import Findings, Place
 from migician.training.check.data.samples import sample_faults
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from migician.training.check.findings import Findings, Place
 
 _BATCH = 512
 _KNOWN_BY = 1000
-"""Records by which `datasets` knows what a column holds, when LLaMA-Factory maps them."""
+"""Records from which `datasets` infers the type of a column when LLaMA-Factory maps them."""
 _64_BITS = (1 << 64) - 1
 _BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
 
 
 @dataclass(slots=True)
-class Read:
-    """All records of all files, in order; a record that an earlier file has too is counted there only."""
+class ReadSamples:
+    """All records of all files, in order; one that an earlier file has too is only counted there."""
 
     files: list[Path] = field(default_factory=list)
     counts: list[tuple[int, int]] = field(default_factory=list)
-    """(records, of which an earlier file has the same) by file."""
+    """(records, those among them that an earlier file has too) by file."""
     image_numbers: dict[str, int] = field(default_factory=dict)
     """Number of each image by its name, in order of first use."""
     first_use: array[int] = field(default_factory=lambda: array("Q"))
@@ -58,17 +53,17 @@ class Read:
     images_of: array[int] = field(default_factory=lambda: array("I"))
     """Numbers of the images of all samples, one after the other."""
     image_ends: array[int] = field(default_factory=lambda: array("Q"))
-    """Where those of each sample end in `images_of`."""
+    """The end of each sample's images in `images_of`."""
     copying: dict[str, Copying] = field(default_factory=dict)
-    """By source: answers in other images than a box that their question gives."""
+    """By source: answers in another image than the box in their question."""
 
     @property
     def samples(self) -> int:
-        """How many were read, each once."""
+        """Number of samples, each counted once."""
         return len(self.file_of)
 
     def place(self, sample: int, value: str = "") -> Place:
-        """Where a sample stands; its id is read from the file again."""
+        """The place of a sample; its id is read from the file again."""
         file, offset = self.files[self.file_of[sample]], self.byte_of[sample]
         return Place(str(file), self.record_of[sample], offset, _id_at(file, offset), value)
 
@@ -83,11 +78,11 @@ def _id_at(file: Path, offset: int) -> str | int | None:
 
 
 class Reader:
-    """Reads files of samples one after the other; what it has read is in `read`."""
+    """Reads files of samples one after the other into `read`."""
 
     def __init__(self, findings: Findings, text_tokens: TextTokens, parts: int = 1) -> None:
-        """`parts` is in how many a file's records are prepared: LLaMA-Factory's `preprocessing_num_workers`."""
-        self.read = Read()
+        """A file's records are prepared in `parts`: LLaMA-Factory's `preprocessing_num_workers`."""
+        self.read = ReadSamples()
         self._parts = max(parts, 1)
         self._findings = findings
         self._text_tokens = text_tokens
@@ -96,18 +91,19 @@ class Reader:
         self._earlier: dict[str, NDArray[np.uint64]] = {}
 
     def add(self, samples: Samples) -> None:
-        """Read one file; what is wrong with it is found."""
+        """Read one file and find what is wrong with it."""
         file = samples.file
         self.read.files.append(file)
         self._layout = LayoutReader(samples.layout)
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
         earlier = self._earlier.get(repr(samples.layout), np.empty(0, np.uint64))
-        for batch in _batches(self._records(file)):
+        found = self._records(file)
+        while batch := list(itertools.islice(found, _BATCH)):
             own = [hash(content) & _64_BITS for _, content in batch]
             known = self._known(np.array(own, np.uint64), earlier)
             shared += sum(known)
-            # A record that is shared is known by its bytes, any other by what it shows and says.
+            # A shared record is compared by its bytes, any other by its images and turns.
             kept = self._take(file, len(hashes), batch, known)
             for position, one in enumerate(own):
                 content, identity = kept.get(position, (one, 0))
@@ -117,7 +113,7 @@ class Reader:
             offsets.extend(offset for offset, _ in batch)
         self.read.counts.append((len(hashes), shared))
         if not hashes:
-            self._findings.add("no_samples", Place(str(file)))
+            self._findings.in_file("no_samples", file)
         if samples.layout:
             self._columns(samples.layout, file, len(self.read.images_of) > images_before, shared)
         for name, kinds, number in self._layout.mixed():
@@ -130,16 +126,16 @@ class Reader:
         self._earlier[repr(samples.layout)] = np.sort(np.concatenate([earlier, np.frombuffer(hashes, np.uint64)]))
 
     def _columns(self, layout: Layout, file: Path, has_images: bool, shared: int) -> None:
-        """What the entry of a file promises and its records do not keep."""
+        """Find where the records of a file do not match its entry."""
         if not layout.images and has_images:
             value = "its entry names no column of images, and its samples have some"
-            self._findings.add("info", Place(str(file), value=value))
+            self._findings.in_file("info", file, value)
         for name in self._layout.missing() if self._layout.kinds and not shared else ():
             value = f"its entry names the column {name!r}, and no record has it: LLaMA-Factory stops at it"
-            self._findings.add("info", Place(str(file), value=value))
+            self._findings.in_file("info", file, value)
 
     def _late_images(self, file: Path, records: int) -> None:
-        """Find the first image of each part of a file, where it comes so late that LLaMA-Factory counts on none."""
+        """Find the first image of each part of a file, if it comes so late that LLaMA-Factory expects none."""
         read = self.read
         first = bisect.bisect_left(read.file_of, len(read.files) - 1)
         counts = np.diff(np.frombuffer(read.image_ends, np.uint64).astype(np.int64), prepend=0)[first:]
@@ -154,7 +150,7 @@ class Reader:
                 self._findings.add("late_images", functools.partial(read.place, first + int(having[at])))
 
     def _records(self, file: Path) -> Iterator[tuple[int, bytes]]:
-        """The records, up to where the file breaks."""
+        """The records, up to where the file is damaged."""
         total = file.stat().st_size >> 20
         with progress_bar(f"reading {file.name}, MiB") as report:
             try:
@@ -163,7 +159,7 @@ class Reader:
                         report(offset >> 20, total)
                     yield offset, content
             except UserError as error:
-                self._findings.add("file", Place(str(file), value=str(error).removeprefix(f"{file}: ")))
+                self._findings.in_file("file", file, str(error).removeprefix(f"{file}: "))
 
     def _known(self, hashes: NDArray[np.uint64], earlier: NDArray[np.uint64]) -> list[bool]:
         if not len(earlier):
@@ -175,7 +171,7 @@ class Reader:
     def _take(
         self, file: Path, first: int, batch: list[tuple[int, bytes]], known: list[bool]
     ) -> dict[int, tuple[int, int]]:
-        """Check the records that are new; gives (hash of content, hash of id) by position in `batch`."""
+        """Check the new records; gives (hash of content, hash of id) by position in `batch`."""
         kept: dict[int, tuple[int, int]] = {}
         texts = []
         for position, (offset, content) in enumerate(batch):
@@ -220,7 +216,7 @@ class Reader:
         read.byte_of.append(offset)
 
     def _repeats(self, kind: str, file: Path, hashes: array[int], offsets: array[int]) -> None:
-        """Find what has the same hash as an earlier record of the file; 0 is none."""
+        """Find records with the same hash as an earlier one of the file; 0 means no hash."""
         values = np.frombuffer(hashes, np.uint64)
         order = np.argsort(values, kind="stable")
         same = (values[order][1:] == values[order][:-1]) & (values[order][1:] != 0)
@@ -233,14 +229,9 @@ def _repeat_place(file: Path, number: int, offset: int, values: NDArray[np.uint6
     return Place(str(file), number, offset, _id_at(file, offset), f"as record {first}")
 
 
-def _batches(found: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    while batch := list(itertools.islice(found, _BATCH)):
-        yield batch
-
-
 def _bad_place(file: Path, number: int, offset: int, content: bytes, error: Exception) -> Place:
-    """Where a record cannot be read, to the byte where the decoder says so."""
-    told = _BYTE_OF_ERROR.search(str(error))
-    byte = offset + int(told[1]) if told else offset
+    """The place of an unreadable record, to the byte if the decoder gives it."""
+    found = _BYTE_OF_ERROR.search(str(error))
+    byte = offset + int(found[1]) if found else offset
     start = content[:60].decode(errors="replace")
     return Place(str(file), number, byte, value=f"{_BYTE_OF_ERROR.sub('', str(error)).strip()}: {start}")

@@ -1,67 +1,45 @@
 """Examples, steps, warm-up and checkpoints of a training, counted as LLaMA-Factory 0.9.5 and transformers count them.
 
-Rows are numbers here, and each setting does to them what it does there: `num_samples`, `max_samples`, mixing, the split
-of `val_size`, packing. tests/training/test_real_trainings.py holds the counts against trainings that were really run.
+Rows are numbers here, and each setting does to them what it does there: `num_samples`, `max_samples`, mixing, the
+split of `val_size`, packing. tests/training/test_real_trainings.py compares the counts with real trainings.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from migician.training.check.settings.training_yaml import Settings
+from migician.training.check.report import Counts
+from migician.training.check.settings.training_yaml import TrainingSettings
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Rows = NDArray[np.int64]
-    """Numbers of rows, from 0 over all datasets, in the order in which they are taken."""
+RowNumbers = NDArray[np.int64]
+"""Numbers of rows, from 0 over all datasets, in the order in which they are taken."""
 
 
 _LISTED = 1000
-"""Checkpoints whose steps are listed, at most."""
+"""At most this many steps of checkpoints are listed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetRows:
     """What is known of one dataset before it is loaded."""
 
     lengths: Sequence[int] | NDArray[np.int64]
     """Tokens of each row."""
     num_samples: int | None = None
-    """Of its entry in dataset_info.json: so many rows are drawn."""
+    """Rows to draw, by its entry in dataset_info.json."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What one training runs through."""
-
-    samples: int
-    """Rows that are trained on in an epoch."""
-    examples: int
-    """What LLaMA-Factory calls "Num examples": the same, or with packing the sequences that they fill."""
-    evaluated: int
-    steps: int
-    an_epoch: int
-    """Steps of one epoch; `steps` where the data is streamed."""
-    warmup_steps: int
-    checkpoints: int
-    """That are there at the end."""
-    saved_at: tuple[int, ...]
-    """Their steps; of very many the last."""
-
-    def seen(self, samples_a_step: float) -> float:
-        """Samples seen in all steps."""
-        return min(self.steps * samples_a_step, self.samples * self.steps / max(1, self.an_epoch))
-
-
-def count(settings: Settings, datasets: Sequence[Dataset], evaluated: Sequence[Dataset], processes: int) -> Counts:
-    """The counts of a training on `datasets` in so many processes."""
+def count(
+    settings: TrainingSettings, datasets: Sequence[DatasetRows], evaluated: Sequence[DatasetRows], processes: int
+) -> tuple[Counts, float]:
+    """(counts of a training on `datasets` in that many processes, samples seen in all its steps)."""
     each, accumulated = settings.batch
     rows, held_out = _split(settings, _mixed(settings, datasets))
     lengths = np.concatenate([np.asarray(one.lengths, np.int64) for one in datasets] or [np.empty(0, np.int64)])
@@ -74,18 +52,25 @@ def count(settings: Settings, datasets: Sequence[Dataset], evaluated: Sequence[D
     else:
         an_epoch = _steps_an_epoch(examples, each, accumulated, processes, settings.flag("dataloader_drop_last"))
         steps = limit if limit > 0 else math.ceil(settings.number("num_train_epochs") * an_epoch)
-    return Counts(
-        len(rows),
-        examples,
-        n_evaluated,
-        steps,
-        an_epoch,
-        _warmup(settings, steps),
-        *_saved_at(settings, steps, an_epoch),
+    batch, samples = each * accumulated * processes, len(rows)
+    a_step = batch * samples / examples if settings.packs and examples else float(batch)
+    checkpoints, saved_at = _saved_at(settings, steps, an_epoch)
+    counts = Counts(
+        samples=samples,
+        gpus=processes,
+        batch=batch,
+        samples_a_step=a_step,
+        steps=steps,
+        warmup_steps=_warmup(settings, steps),
+        checkpoints=checkpoints,
+        saved_at=saved_at,
+        examples=examples,
+        evaluated=n_evaluated,
     )
+    return counts, min(steps * a_step, samples * steps / max(1, an_epoch))
 
 
-def _mixed(settings: Settings, datasets: Sequence[Dataset]) -> Rows:
+def _mixed(settings: TrainingSettings, datasets: Sequence[DatasetRows]) -> RowNumbers:
     """The rows of all datasets, capped and mixed."""
     chance = np.random.RandomState(int(settings.number("seed")))
     parts, first = [], 0
@@ -105,7 +90,7 @@ def _mixed(settings: Settings, datasets: Sequence[Dataset]) -> Rows:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def _interleaved(settings: Settings, parts: Sequence[Rows], strategy: str) -> Rows:
+def _interleaved(settings: TrainingSettings, parts: Sequence[RowNumbers], strategy: str) -> RowNumbers:
     """What `datasets.interleave_datasets` makes of them."""
     sizes = [len(part) for part in parts]
     shares = [float(share) for share in settings.names("interleave_probs")]
@@ -114,7 +99,9 @@ def _interleaved(settings: Settings, parts: Sequence[Rows], strategy: str) -> Ro
         return np.stack([part[np.arange(most) % len(part)] for part in parts], 1).ravel()
     done, taken, found = [False] * len(parts), [0] * len(parts), []
     enough = all if strategy == "interleave_over" else any
-    for source in _sources(len(parts), shares, int(settings.number("seed"))):
+    chance = np.random.default_rng(int(settings.number("seed")))
+    draws = (chance.choice(len(parts), size=1000, p=shares).tolist() for _ in itertools.count())
+    for source in itertools.chain.from_iterable(draws):
         if enough(done):
             break
         found.append(parts[source][taken[source]])
@@ -124,15 +111,8 @@ def _interleaved(settings: Settings, parts: Sequence[Rows], strategy: str) -> Ro
     return np.array(found, np.int64)
 
 
-def _sources(n: int, shares: Sequence[float], seed: int) -> Iterator[int]:
-    """From which dataset each next row is drawn; the same draws as there."""
-    chance = np.random.default_rng(seed)
-    while True:
-        yield from chance.choice(n, size=1000, p=shares).tolist()
-
-
-def _split(settings: Settings, rows: Rows) -> tuple[Rows, Rows]:
-    """(trained on, held out): `val_size` is a share below 1, a number of rows from there on."""
+def _split(settings: TrainingSettings, rows: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
+    """(trained on, held out): `val_size` is a share if below 1, else a number of rows."""
     size = settings.number("val_size")
     if size <= 1e-6 or not len(rows):
         return rows, rows[:0]
@@ -143,9 +123,9 @@ def _split(settings: Settings, rows: Rows) -> tuple[Rows, Rows]:
     return rows[order[n:]], rows[order[:n]]
 
 
-def _sequences(settings: Settings, lengths: NDArray[np.int64]) -> int:
+def _sequences(settings: TrainingSettings, lengths: NDArray[np.int64]) -> int:
     """How many sequences the samples fill: packed greedily, a batch of the preprocessing at a time."""
-    # The parser has taken one off for what follows the last sample.
+    # The parser has subtracted one for what follows the last sample.
     room = int(settings.number("cutoff_len")) - (0 if settings.parsed else 1)
     step = int(settings.number("preprocessing_batch_size"))
     workers = max(1, min(int(settings.number("preprocessing_num_workers")), len(lengths)))
@@ -158,7 +138,7 @@ def _sequences(settings: Settings, lengths: NDArray[np.int64]) -> int:
 
 
 def _packed(lengths: list[int], room: int) -> int:
-    """Sequences of at most `room` tokens: each takes the longest sample that still fits, again and again.
+    """Sequences of at most `room` tokens: each repeatedly takes the longest sample that still fits.
 
     >>> _packed([6, 5, 4, 3, 2], 10)
     2
@@ -174,7 +154,7 @@ def _packed(lengths: list[int], room: int) -> int:
 
 
 def _steps_an_epoch(examples: int, each: int, accumulated: int, processes: int, drop_last: bool) -> int:
-    """Optimizer steps: whole batches are dealt out to the processes, the last ones filled up or dropped."""
+    """Optimizer steps: batches are distributed over the processes, the last ones filled up or dropped."""
     if examples <= 0 or each <= 0 or accumulated <= 0:
         return 0
     batches = examples // each if drop_last else -(-examples // each)
@@ -182,8 +162,8 @@ def _steps_an_epoch(examples: int, each: int, accumulated: int, processes: int, 
     return max(1, -(-own // accumulated))
 
 
-def _warmup(settings: Settings, steps: int) -> int:
-    """Below 1 it is a share of all steps; `warmup_ratio` stands over `warmup_steps`, as transformers 5.5 has it."""
+def _warmup(settings: TrainingSettings, steps: int) -> int:
+    """Below 1 it is a share of all steps; `warmup_ratio` overrides `warmup_steps`, as in transformers 5.5."""
     given = settings.number("warmup_steps")
     if settings.values.get("warmup_ratio") is not None:
         given = settings.number("warmup_ratio")
@@ -192,15 +172,15 @@ def _warmup(settings: Settings, steps: int) -> int:
     return int(given) if given >= 1 else math.ceil(steps * given)
 
 
-def _saved_at(settings: Settings, steps: int, an_epoch: int) -> tuple[int, tuple[int, ...]]:
-    """(how many checkpoints there are at the end, of which steps).
+def _saved_at(settings: TrainingSettings, steps: int, an_epoch: int) -> tuple[int, list[int]]:
+    """(number of checkpoints at the end, their steps).
 
     They are saved every `save_steps` (a share of all steps below 1) or epoch, and always after the last step.
     """
     strategy, every = settings.text("save_strategy"), settings.number("save_steps")
     if strategy == "no" or steps <= 0:
-        return 0, ()
-    gap = an_epoch  # also for "best", which saves where an evaluation is better
+        return 0, []
+    gap = an_epoch  # also for "best", which saves when an evaluation is better
     if strategy == "steps":
         gap = math.ceil(steps * every) if every < 1 else int(every)
     before = range(gap, steps, gap) if gap > 0 else range(0)
@@ -208,4 +188,4 @@ def _saved_at(settings: Settings, steps: int, an_epoch: int) -> tuple[int, tuple
     # The best one is kept beside the last.
     limit = max(limit, 2) if limit and settings.flag("load_best_model_at_end") else limit
     kept = min(limit or len(before) + 1, len(before) + 1)
-    return kept, (*before[max(0, len(before) + 1 - min(kept, _LISTED)) :], steps)
+    return kept, [*before[max(0, len(before) + 1 - min(kept, _LISTED)) :], steps]

@@ -1,4 +1,4 @@
-"""What is wrong with the settings of a training, beside its data."""
+"""What is wrong with the settings of a training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START
 from migician.errors import UserError, closest
 from migician.files import is_file, is_folder, read_object
 from migician.models.checkpoint import read_config
-from migician.training.check.settings.cost import Machine
-from migician.training.check.settings.training_yaml import Settings
+from migician.training.check.options import Cluster
+from migician.training.check.settings.training_yaml import Fault, TrainingSettings
 
 GONE = {
     "evaluation_strategy": "eval_strategy",
@@ -22,40 +22,37 @@ GONE = {
     "no_cuda": "use_cpu",
     "group_by_length": "train_sampling_strategy",
 }
-"""Keys that older versions took, and what does the same today (None: nothing is needed)."""
+"""Keys of older versions -> their replacement (None: not needed any more)."""
 
 _REQUIRED = ("model_name_or_path", "dataset", "output_dir", "template")
 _TOKENS = (BOX_START, BOX_END, REF_START, REF_END)
 _POSITIVE = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "cutoff_len")
 _NOT_COUNTED = ("use_galore", "use_apollo", "use_badam", "use_llama_pro", "use_unsloth")
 
-Fault = tuple[str, str]
-"""(kind in `findings.KINDS`, value)."""
 
-
-def setting_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
-    """All that is wrong with the settings themselves."""
+def setting_faults(settings: TrainingSettings, cluster: Cluster) -> Iterator[Fault]:
+    """Everything wrong with the settings themselves."""
     yield from _key_faults(settings)
     yield from _value_faults(settings)
-    yield from _machine_faults(settings, machine)
+    yield from _machine_faults(settings, cluster)
     yield from _path_faults(settings)
     yield from _config_faults(settings)
     yield from _resume_faults(settings)
     yield from _tokenizer_faults(settings)
 
 
-def _key_faults(settings: Settings) -> Iterator[Fault]:
+def _key_faults(settings: TrainingSettings) -> Iterator[Fault]:
     if not settings.parsed:
         yield "keys_unknown", "LLaMA-Factory is not installed here; its defaults are those of version 0.9.5"
     for key in settings.given:
         if key in GONE and key not in settings.known:
-            instead = f"say {GONE[key]} instead" if GONE[key] else "nothing is needed in its place"
-            yield "setting_unknown", f"{key}: older versions took it; {instead}"
+            instead = f"use {GONE[key]}" if GONE[key] else "remove it"
+            yield "setting_unknown", f"{key}: only older versions know it; {instead}"
         elif settings.parsed and key not in settings.known:
             yield "setting_unknown", f"{key}.{closest(key, settings.known)}"
 
 
-def _value_faults(settings: Settings) -> Iterator[Fault]:
+def _value_faults(settings: TrainingSettings) -> Iterator[Fault]:
     missing = [key for key in _REQUIRED if settings.given.get(key) in (None, "", [])]
     for key in missing:
         yield "setting_value", f"{key} is missing"
@@ -71,7 +68,7 @@ def _value_faults(settings: Settings) -> Iterator[Fault]:
             f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
         )
     template = settings.text("template")
-    if template and _family(settings) == "qwen2_vl" and template != "qwen2_vl":
+    if template and _model_type(settings) == "qwen2_vl" and template != "qwen2_vl":
         yield "setting_value", f"template: {template!r}, but the model is a Qwen2-VL: its template is qwen2_vl"
     if settings.text("mix_strategy") == "interleave_once" and len(settings.datasets) > 1:
         yield "setting_value", "mix_strategy: interleave_once, which the datasets 4.0 of LLaMA-Factory 0.9.5 refuses"
@@ -89,8 +86,8 @@ def _above_0(value: object) -> bool:
         return False
 
 
-def streaming_faults(settings: Settings, images: int) -> Iterator[Fault]:
-    """Where streamed data stops: LLaMA-Factory 0.9.5 with accelerate 1.11 and `images` images."""
+def streaming_faults(settings: TrainingSettings, images: int) -> Iterator[Fault]:
+    """What stops a streamed training with `images` images: LLaMA-Factory 0.9.5 with accelerate 1.11."""
     if not settings.flag("streaming"):
         return
     if settings.values.get("dataloader_num_workers") in (0, "0"):
@@ -99,15 +96,15 @@ def streaming_faults(settings: Settings, images: int) -> Iterator[Fault]:
     if images and not (isinstance(dispatched, dict) and dispatched.get("dispatch_batches") is False):
         yield (
             "setting_value",
-            "streaming: batches are cut to one row of pixels a sample; add accelerator_config: "
+            "streaming: batches are cut to one row of pixels per sample; add accelerator_config: "
             "{dispatch_batches: false}",
         )
 
 
-def _machine_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
+def _machine_faults(settings: TrainingSettings, cluster: Cluster) -> Iterator[Fault]:
     for package in settings.packages:
         yield "package_missing", package
-    if machine.gpu_memory_gb:
+    if cluster.gpu_memory_gb:
         return
     if settings.flag("bf16") and not settings.flag("use_cpu"):
         yield "setting_value", "bf16: true, but there is no GPU: leave it out, or set use_cpu: true"
@@ -117,18 +114,15 @@ def _machine_faults(settings: Settings, machine: Machine) -> Iterator[Fault]:
         yield "setting_value", "quantization_bit: there is no GPU, and bitsandbytes quantises on one"
 
 
-def _family(settings: Settings) -> str:
-    """The model's type, by its folder's config or by its name on the Hub; empty where neither tells."""
-    folder = settings.path("model_name_or_path")
-    if is_file(folder / "config.json"):
-        try:
-            return str(read_config(folder).get("model_type", ""))
-        except UserError:
-            return ""  # `_config_faults` finds it
-    return "qwen2_vl" if "qwen2-vl" in settings.text("model_name_or_path").lower() else ""
+def _model_type(settings: TrainingSettings) -> str:
+    """The model's type, by its folder's config or by its name on the Hub; empty where neither says."""
+    config = settings.base_config()
+    if config is None:
+        return "qwen2_vl" if "qwen2-vl" in settings.text("model_name_or_path").lower() else ""
+    return str(config.get("model_type", ""))
 
 
-def _config_faults(settings: Settings) -> Iterator[Fault]:
+def _config_faults(settings: TrainingSettings) -> Iterator[Fault]:
     folder = settings.path("model_name_or_path")
     if not is_file(folder / "config.json"):
         return
@@ -140,26 +134,26 @@ def _config_faults(settings: Settings) -> Iterator[Fault]:
     if "model_type" not in config and not settings.flag("trust_remote_code"):
         yield (
             "setting_value",
-            f"trust_remote_code: {folder / 'config.json'} has auto_map and no model_type: the model runs on code of "
-            "its own; read it, then set this to true",
+            f"trust_remote_code: {folder / 'config.json'} has auto_map and no model_type: the model runs its own "
+            "code; read it, then set this to true",
         )
 
 
-def _path_faults(settings: Settings) -> Iterator[Fault]:
+def _path_faults(settings: TrainingSettings) -> Iterator[Fault]:
     for key in ("model_name_or_path", "output_dir", "dataset_dir", "media_dir", "deepspeed"):
         if " " in settings.text(key):
             yield (
                 "setting_path",
-                f"{key}: {settings.text(key)!r} holds a blank, at which LLaMA-Factory's launcher splits",
+                f"{key}: {settings.text(key)!r} has a space, at which LLaMA-Factory's launcher splits it",
             )
     model = settings.text("model_name_or_path")
     folder = settings.path("model_name_or_path")
-    # A Hub id looks like a relative path of two parts: only one whose first part is a folder here is a path.
+    # A Hub id looks like a relative path of two parts: it is a path if its first part is a folder here.
     is_path = folder.is_absolute() or model.startswith((".", "~")) or (model and is_folder(folder.parts[0]))
     if is_path and not is_file(folder / "config.json"):
         yield (
             "setting_path",
-            f"model_name_or_path: {model} is no folder with a config.json; run the stage before it first",
+            f"model_name_or_path: {model} is not a folder with a config.json; run the previous stage first",
         )
     if settings.text("deepspeed") and not isinstance(settings.values["deepspeed"], dict):
         file = settings.path("deepspeed")
@@ -169,7 +163,7 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
             yield "setting_path", f"deepspeed: {error}"
 
 
-def _resume_faults(settings: Settings) -> Iterator[Fault]:
+def _resume_faults(settings: TrainingSettings) -> Iterator[Fault]:
     """LLaMA-Factory resumes by itself from a checkpoint in `output_dir` unless `overwrite_output_dir` is true."""
     out = settings.path("output_dir")
     found = bool(settings.text("output_dir")) and any(out.glob("checkpoint-*"))
@@ -192,20 +186,20 @@ class _Vocabulary(msgspec.Struct):
 
 
 class _Tokenizer(msgspec.Struct):
-    """What is looked at of a tokenizer.json."""
+    """The fields of a tokenizer.json that matter here."""
 
     added_tokens: list[_Token]
     model: _Vocabulary
 
 
-def _tokenizer_faults(settings: Settings) -> Iterator[Fault]:
+def _tokenizer_faults(settings: TrainingSettings) -> Iterator[Fault]:
     file = settings.path("model_name_or_path") / "tokenizer.json"
     if not is_file(file):
         return
     try:
         tokenizer = read_object(file, _Tokenizer)
     except UserError:
-        return  # `preflight` finds it
+        return  # `_tokenizer` of `check_training` finds it
     known = {one.content for one in tokenizer.added_tokens} | {*tokenizer.model.vocab}
     missing = [token for token in _TOKENS if token not in known]
     if missing:

@@ -1,7 +1,7 @@
 """Which parameters of a Qwen2-VL learn, and which an adapter adds: LLaMA-Factory's rules on their names.
 
-Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5;
-tests/training/test_real_trainings.py holds the counts against its own.
+Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5; tests/training/test_real_trainings.py
+compares the counts with its own.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from migician.training.check.settings.training_yaml import Settings
+from migician.training.check.settings.training_yaml import TrainingSettings
 
 Part = str
 """Of a model: language, projector or vision."""
 _VISION = ("visual.patch_embed", "visual.blocks")
 _PROJECTOR = ("visual.merger",)
-_LANGUAGE = ("language_model", "lm_head")
+_FREEZES = {
+    "freeze_vision_tower": _VISION,
+    "freeze_multi_modal_projector": _PROJECTOR,
+    "freeze_language_model": ("language_model", "lm_head"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """The sizes of a Qwen2-VL that decide over memory and work."""
+class ModelShape:
+    """The sizes of a Qwen2-VL that determine memory and work."""
 
     hidden: int
     layers: int
@@ -37,8 +41,8 @@ class Shape:
     vision_feed_forward: int
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape:
-        """Of a checkpoint's config.json; raises KeyError for a size that it does not give."""
+    def of(cls, config: Mapping[str, Any]) -> ModelShape:
+        """From a checkpoint's config.json; raises KeyError for a missing size."""
         text: Mapping[str, Any] = config.get("text_config") or config
         vision: Mapping[str, Any] = config["vision_config"]
         width = int(vision.get("embed_dim", 1280))
@@ -58,50 +62,48 @@ class Shape:
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter by its name, in the order in which a forward pass meets them.
 
-        A tied head is the embedding, and has no name of its own.
+        A tied head is the embedding, and has no name.
         """
-        return dict(self._parameters())
-
-    def _parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        found: dict[str, tuple[int, ...]] = {}
         width, inner, four = self.vision_width, self.vision_feed_forward, 4 * self.vision_width
-        yield "model.visual.patch_embed.proj.weight", (width, 3, 2, 14, 14)
+        found["model.visual.patch_embed.proj.weight"] = (width, 3, 2, 14, 14)
         for number in range(self.vision_layers):
             block = f"model.visual.blocks.{number}"
             for norm in ("norm1", "norm2"):
-                yield f"{block}.{norm}.weight", (width,)
-                yield f"{block}.{norm}.bias", (width,)
-            yield from _linear(f"{block}.attn.qkv", 3 * width, width)
-            yield from _linear(f"{block}.attn.proj", width, width)
-            yield from _linear(f"{block}.mlp.fc1", inner, width)
-            yield from _linear(f"{block}.mlp.fc2", width, inner)
-        yield "model.visual.merger.ln_q.weight", (width,)
-        yield "model.visual.merger.ln_q.bias", (width,)
-        yield from _linear("model.visual.merger.mlp.0", four, four)
-        yield from _linear("model.visual.merger.mlp.2", self.hidden, four)
-        yield "model.language_model.embed_tokens.weight", (self.vocabulary, self.hidden)
+                found[f"{block}.{norm}.weight"] = (width,)
+                found[f"{block}.{norm}.bias"] = (width,)
+            found |= _linear(f"{block}.attn.qkv", 3 * width, width)
+            found |= _linear(f"{block}.attn.proj", width, width)
+            found |= _linear(f"{block}.mlp.fc1", inner, width)
+            found |= _linear(f"{block}.mlp.fc2", width, inner)
+        found["model.visual.merger.ln_q.weight"] = (width,)
+        found["model.visual.merger.ln_q.bias"] = (width,)
+        found |= _linear("model.visual.merger.mlp.0", four, four)
+        found |= _linear("model.visual.merger.mlp.2", self.hidden, four)
+        found["model.language_model.embed_tokens.weight"] = (self.vocabulary, self.hidden)
         keys = self.key_value_heads * (self.hidden // self.heads)
         for number in range(self.layers):
             layer = f"model.language_model.layers.{number}"
-            yield f"{layer}.input_layernorm.weight", (self.hidden,)
+            found[f"{layer}.input_layernorm.weight"] = (self.hidden,)
             for name, out in (("q_proj", self.hidden), ("k_proj", keys), ("v_proj", keys)):
-                yield from _linear(f"{layer}.self_attn.{name}", out, self.hidden)
-            yield f"{layer}.self_attn.o_proj.weight", (self.hidden, self.hidden)
-            yield f"{layer}.post_attention_layernorm.weight", (self.hidden,)
-            yield f"{layer}.mlp.gate_proj.weight", (self.feed_forward, self.hidden)
-            yield f"{layer}.mlp.up_proj.weight", (self.feed_forward, self.hidden)
-            yield f"{layer}.mlp.down_proj.weight", (self.hidden, self.feed_forward)
-        yield "model.language_model.norm.weight", (self.hidden,)
+                found |= _linear(f"{layer}.self_attn.{name}", out, self.hidden)
+            found[f"{layer}.self_attn.o_proj.weight"] = (self.hidden, self.hidden)
+            found[f"{layer}.post_attention_layernorm.weight"] = (self.hidden,)
+            found[f"{layer}.mlp.gate_proj.weight"] = (self.feed_forward, self.hidden)
+            found[f"{layer}.mlp.up_proj.weight"] = (self.feed_forward, self.hidden)
+            found[f"{layer}.mlp.down_proj.weight"] = (self.hidden, self.feed_forward)
+        found["model.language_model.norm.weight"] = (self.hidden,)
         if not self.tied:
-            yield "lm_head.weight", (self.vocabulary, self.hidden)
+            found["lm_head.weight"] = (self.vocabulary, self.hidden)
+        return found
 
     def count(self, part: Part = "") -> int:
-        """Parameters of a part, or of all."""
-        return sum(math.prod(shape) for name, shape in self._parameters() if part in ("", part_of(name)))
+        """Parameters of a part; of all by default."""
+        return sum(math.prod(shape) for name, shape in self.parameters().items() if part in ("", part_of(name)))
 
 
-def _linear(name: str, out: int, into: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (out, into)
-    yield f"{name}.bias", (out,)
+def _linear(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
 
 
 def part_of(name: str) -> Part:
@@ -117,38 +119,34 @@ class Layer(NamedTuple):
     learns: bool
     """Whether its own weights learn."""
     adapted: bool
-    """Whether an adapter beside them does."""
+    """Whether an adapter beside them learns."""
     reached: bool
-    """Whether gradients pass through it: it learns, or lies behind something that does."""
+    """Whether gradients pass through it: it or an earlier layer learns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What of a model learns."""
+    """Which parameters of a model learn."""
 
-    shape: Shape
+    shape: ModelShape
     base: frozenset[str]
     """Its own parameters that learn, by name."""
     added: Mapping[str, int]
-    """Parameters that an adapter adds, by the name of the weight beside which they stand."""
-
-    @property
-    def own(self) -> int:
-        """How many of the model's own parameters learn."""
-        return sum(math.prod(shape) for name, shape in self.shape.parameters().items() if name in self.base)
+    """Parameters that an adapter adds, by the name of the weight beside them."""
 
     @property
     def adapter(self) -> int:
-        """How many an adapter adds."""
+        """The number that an adapter adds."""
         return sum(self.added.values())
 
     @property
     def trained(self) -> int:
         """All that learn."""
-        return self.own + self.adapter
+        own = sum(math.prod(shape) for name, shape in self.shape.parameters().items() if name in self.base)
+        return own + self.adapter
 
     def layers(self, part: Part) -> list[Layer]:
-        """Of each layer of the language model or of the vision tower, first to last, what the backward pass does."""
+        """The layers of the language model or of the vision tower, first to last."""
         names = "model.visual.blocks." if part == "vision" else "model.language_model.layers."
         number = re.compile(re.escape(names) + r"(\d+)\.")
         found = [Layer(False, False, False)] * (self.shape.vision_layers if part == "vision" else self.shape.layers)
@@ -162,7 +160,7 @@ class Learning:
         return found
 
     def passes(self, part: Part) -> float:
-        """Operations a weight and token of a part: 2 forward, 2 where gradients pass through, 2 where it learns."""
+        """Operations per weight and token of a part: 2 forward, 2 if gradients pass through, 2 if it learns."""
         reached, total, size = False, 0.0, 0
         for name, shape in self.shape.parameters().items():
             own = name in self.base
@@ -174,34 +172,22 @@ class Learning:
         return total / size if size else 2.0
 
 
-def learning_of(settings: Settings, shape: Shape) -> Learning:
+def learning_of(settings: TrainingSettings, shape: ModelShape) -> Learning:
     """What learns under `finetuning_type` full, freeze or lora."""
-    names = list(shape.parameters())
-    frozen = _frozen(settings)
+    frozen = tuple(part for key, parts in _FREEZES.items() if settings.flag(key) for part in parts)
     if settings.method == "freeze":
-        return Learning(shape, frozenset(_last_layers(settings, shape, names, frozen)), {})
+        return Learning(shape, frozenset(_last_layers(settings, shape, frozen)), {})
     if settings.method == "lora":
         return Learning(shape, frozenset(), _adapter(settings, shape, frozen))
-    return Learning(shape, frozenset(name for name in names if not _within(frozen, name)), {})
+    return Learning(shape, frozenset(name for name in shape.parameters() if not _within(frozen, name)), {})
 
 
 def _within(parts: tuple[str, ...], name: str) -> bool:
     return any(part in name for part in parts)
 
 
-def _frozen(settings: Settings) -> tuple[str, ...]:
-    found: tuple[str, ...] = ()
-    for key, names in (
-        ("freeze_vision_tower", _VISION),
-        ("freeze_multi_modal_projector", _PROJECTOR),
-        ("freeze_language_model", _LANGUAGE),
-    ):
-        found += names if settings.flag(key) else ()
-    return found
-
-
-def _last_layers(settings: Settings, shape: Shape, names: list[str], frozen: tuple[str, ...]) -> Iterator[str]:
-    """The last layers, or for a number below 0 the first: by name, so that those of the tower go with them."""
+def _last_layers(settings: TrainingSettings, shape: ModelShape, frozen: tuple[str, ...]) -> Iterator[str]:
+    """The last layers, or the first for a number below 0: by number, so those of the tower are included."""
     n = int(settings.number("freeze_trainable_layers"))
     numbers = range(max(0, shape.layers - n), shape.layers) if n > 0 else range(min(-n, shape.layers))
     wanted = [
@@ -211,12 +197,12 @@ def _last_layers(settings: Settings, shape: Shape, names: list[str], frozen: tup
     ]
     wanted += settings.names("freeze_extra_modules")
     wanted += [] if settings.flag("freeze_multi_modal_projector") else _PROJECTOR
-    for name in names:
+    for name in shape.parameters():
         if any(one in name for one in wanted) and not _within(frozen, name):
             yield name
 
 
-def _adapter(settings: Settings, shape: Shape, frozen: tuple[str, ...]) -> dict[str, int]:
+def _adapter(settings: TrainingSettings, shape: ModelShape, frozen: tuple[str, ...]) -> dict[str, int]:
     """What LoRA adds beside each linear layer that it targets, and the copies of `additional_target`."""
     rank = int(settings.number("lora_rank"))
     linear = {

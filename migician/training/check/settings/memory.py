@@ -1,7 +1,7 @@
 """How much memory the training of a Qwen2-VL needs on each GPU, from its config and settings alone.
 
-An estimate from arithmetic: what must be held at the worst moment of a step, for the longest batch.
-tests/training/test_memory.py holds it against what torch allocates.
+Computed, not measured: the peak of a step with the longest batch. tests/training/test_memory.py compares it with what
+torch allocates.
 """
 
 from __future__ import annotations
@@ -9,34 +9,34 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from migician.training.check.options import GB
 from migician.training.check.settings.learning import Layer, Learning
-from migician.training.check.settings.training_yaml import Settings, Zero
+from migician.training.check.settings.training_yaml import TrainingSettings, Zero
 
-GB = 1e9
 RUNTIME = 1.5 * GB
 """CUDA's context, NCCL's buffers, the kernels."""
 _SLACK = 1.05
-"""What the allocator cannot use."""
+"""Fragmentation in the allocator."""
 _LIVE = 1e9
-"""Parameters that ZeRO-3 gathers at once, at most: `stage3_max_live_parameters`."""
+"""The most parameters that ZeRO-3 gathers at once: `stage3_max_live_parameters`."""
 _BLOCK = 64
-"""Weights that share a scale in bitsandbytes' 4-bit form; 256 scales share one more where they are quantised too."""
+"""Weights per scale in bitsandbytes' 4-bit format; 256 scales share another if they are quantised too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much is trained on at once, and how."""
+    """One batch on one GPU, and how it is computed."""
 
     tokens: int
-    """Of the largest batch on one GPU, padding included."""
+    """Of the largest batch, padding included."""
     patches: int
-    """Of 14 x 14 pixels, of all images of that batch."""
+    """Of 14 x 14 pixels, in all images of that batch."""
     compute: int
     """Bytes of a number in the forward pass: 2 or 4."""
     checkpointing: bool
-    """Whether layers that learn are computed again for the backward pass: LLaMA-Factory's default."""
+    """Whether layers that learn are recomputed for the backward pass: LLaMA-Factory's default."""
     fused_loss: bool
-    """Whether the loss is taken in pieces (`enable_liger_kernel`), so that not all logits are there at once."""
+    """Whether the loss is computed in pieces (`enable_liger_kernel`), without all logits at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,20 @@ class Numbers:
     frozen: float
     """One that does not learn."""
     linear: float
-    """The same in a linear layer: fewer where the base is quantised."""
+    """The same in a linear layer: fewer if the base is quantised."""
     weight: float
     """One that learns."""
     gradient: float
     optimizer: float
     copy: float = 0.0
-    """Of autocast: a 16-bit copy of what learns in 32 bits, as long as a forward pass lasts."""
+    """Autocast's 16-bit copy of what learns in 32 bits, during a forward pass."""
 
 
-def numbers_of(settings: Settings, stored: int) -> Numbers:
-    """What LLaMA-Factory keeps in which precision; `stored` is the checkpoint's own bytes a parameter.
+def numbers_of(settings: TrainingSettings, stored: int) -> Numbers:
+    """What LLaMA-Factory keeps in which precision; `stored` is the checkpoint's own bytes per parameter.
 
-    It loads the base as it is stored and casts what learns to float32, but under DeepSpeed, which has a float32 copy
-    in its optimizer, and with `pure_bf16`.
+    It loads the base as stored and casts what learns to float32, except with DeepSpeed, whose optimizer has a float32
+    copy, and with `pure_bf16`.
     """
     linear = _quantised(settings) or stored
     if settings.text("deepspeed"):
@@ -71,8 +71,8 @@ def numbers_of(settings: Settings, stored: int) -> Numbers:
     return Numbers(stored, linear, 4, 4, 8, 2 if settings.halves else 0)
 
 
-def _quantised(settings: Settings) -> float | None:
-    """Bytes of a weight under `quantization_bit`; None without it."""
+def _quantised(settings: TrainingSettings) -> float | None:
+    """Bytes of a weight with `quantization_bit`; None without it."""
     bits = int(settings.number("quantization_bit"))
     if not bits:
         return None
@@ -90,12 +90,12 @@ class Need:
     activations: float
     """What is kept from the forward pass for the backward pass."""
     transient: float
-    """The larger of what one layer needs while it is computed again, and of the logits: they never meet."""
+    """The larger of the recomputation of one layer and the logits, which never coincide."""
     runtime: float
 
     @property
     def total(self) -> float:
-        """All of them at once, with what the allocator loses."""
+        """The sum, with fragmentation."""
         held = self.parameters + self.gradients + self.optimizer + self.activations + self.transient
         return held * _SLACK + self.runtime
 
@@ -103,11 +103,11 @@ class Need:
 def memory_need(
     learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpus: int, *, runtime: float = RUNTIME
 ) -> Need:
-    """The bytes that each of `gpus` holds at the worst moment.
+    """The bytes on each of `gpus` at the peak.
 
-    States follow Rajbhandari et al. (arXiv 1910.02054): with Adam in mixed precision 2 bytes a parameter, 2 a gradient,
-    12 in the optimizer, of which stage 1 splits the last, stage 2 the last two, stage 3 all; in
-    float32 4, 4 and 8.
+    States follow Rajbhandari et al. (arXiv 1910.02054): with Adam in mixed precision 2 bytes per parameter, 2 per
+    gradient and 12 in the optimizer (in float32 4, 4 and 8); stage 1 splits the last over the GPUs, stage 2 the last
+    two, stage 3 all.
     """
     split = [gpus if zero.stage >= stage else 1 for stage in (3, 2, 1)]
     held = weight_bytes(learning, numbers)
@@ -129,13 +129,13 @@ def memory_need(
 
 
 def weight_bytes(learning: Learning, numbers: Numbers) -> float:
-    """All weights of a model and its adapter, as they are held."""
+    """All weights of a model and its adapter, in memory."""
     total = numbers.weight * learning.adapter
     for name, shape in learning.shape.parameters().items():
         if name in learning.base:
             each = numbers.weight
         else:
-            # The head stays as it is stored, as bitsandbytes leaves it.
+            # bitsandbytes does not quantise the head.
             quantised = len(shape) == 2 and "embed_tokens" not in name and "lm_head" not in name
             each = numbers.linear if quantised else numbers.frozen
         total += each * math.prod(shape)
@@ -143,14 +143,14 @@ def weight_bytes(learning: Learning, numbers: Numbers) -> float:
 
 
 def _activations(learning: Learning, load: Load) -> tuple[float, float]:
-    """(kept, transient): what the backward pass needs of the forward pass, and what comes on top at the worst moment.
+    """(kept, transient): what the backward pass needs of the forward pass, and what is added at the peak.
 
-    Attention is computed without its matrix (sdpa, flash). Backwards, a layer that learns is computed again; one that
-    gradients only pass through has kept its inside, as LLaMA-Factory recomputes none of these; below all that learns
-    nothing is kept. What is behind has been freed by then.
+    Attention is computed without its matrix (sdpa, flash). In the backward pass a layer that learns is recomputed; one
+    that gradients only pass through keeps its activations, because LLaMA-Factory does not recompute it; before the
+    first layer that learns nothing is kept. Later layers have been freed by then.
     """
     number, shape = load.compute, learning.shape
-    # The gradients that flow through the widest part.
+    # The gradients through the widest part.
     flowing = 2 * number * shape.feed_forward
     seen = (8 * number + 8) * shape.vision_width + 2 * number * shape.vision_feed_forward
     kept = float(
@@ -168,32 +168,28 @@ def _activations(learning: Learning, load: Load) -> tuple[float, float]:
         again = inside if _redone(layer, load) else 0.0
         kept += load.tokens * (number * shape.hidden + inside - again)
         worst = max(worst, kept + load.tokens * (again + flowing))
-    # The head's output, its float32 copy, the softmax and the gradient of each: before any layer is redone.
+    # The head's output, its float32 copy, the softmax and the gradient of each: before any layer is recomputed.
     logits = 0 if load.fused_loss else 12 * load.tokens * shape.vocabulary
     return kept, max(worst, kept + logits) - kept
 
 
 def _redone(layer: Layer, load: Load) -> bool:
-    """Whether a layer keeps nothing but its input, and is computed again for the backward pass."""
+    """Whether a layer only keeps its input, and is recomputed for the backward pass."""
     return load.checkpointing and (layer.learns or layer.adapted)
 
 
 def _inside(layer: Layer, learning: Learning, number: int) -> float:
-    """Bytes that a layer of the language model keeps of one token.
+    """Bytes that a layer of the language model keeps per token.
 
-    Norms (in 16 bits with a float32 copy), queries, keys, values, residuals, and the widths of the feed-forward part:
-    the inputs of norms and linear layers only where these learn.
+    Norms (in 16 bits with a float32 copy), queries, keys, values, residuals, and the feed-forward part; the inputs of
+    norms and linear layers only if these learn.
     """
     shape = learning.shape
     widths, wide = (11, 4) if layer.learns else (9, 4) if layer.adapted else (7, 3)
     return (widths * number + (8 if number == 2 else 0)) * shape.hidden + wide * number * shape.feed_forward
 
 
-def smallest_fit(
-    learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpu_bytes: float, most: int = 512
-) -> int | None:
-    """The fewest GPUs (1, 2, 4, 8, ...) that hold the run at this stage; None where no number does."""
-    counts = [2**power for power in range(int(math.log2(most)) + 1)]
-    return next(
-        (count for count in counts if memory_need(learning, load, numbers, zero, count).total <= gpu_bytes), None
-    )
+def smallest_fit(learning: Learning, load: Load, numbers: Numbers, zero: Zero, gpu_bytes: float) -> int | None:
+    """The fewest GPUs (1, 2, 4, ... 512) that hold the run at this stage; None where no number does."""
+    counts = (2**power for power in range(10))
+    return next((n for n in counts if memory_need(learning, load, numbers, zero, n).total <= gpu_bytes), None)

@@ -1,8 +1,8 @@
-"""LLaMA-Factory's own parser in a process of its own: a training YAML a line in, its settings a line out, as JSON.
+"""LLaMA-Factory's own parser in its own process: a training YAML per line in, its settings per line out, as JSON.
 
-Run by `parsing`, never imported: it takes nine seconds and torch. What depends on the machine
-(precision, DeepSpeed, GPUs) is taken out before the parse and put back after it, so that a YAML for eight GPUs can be
-checked where there is none.
+Run by `parsing`, never imported, because it takes nine seconds and torch. What depends on the machine (precision,
+DeepSpeed, GPUs) is removed before the parse and restored after it, so that a YAML for eight GPUs can be checked
+without any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Libraries print to standard output: the answers go to a copy of it that they do not know.
+# Libraries print to standard output: answers go to a copy of it.
 ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
@@ -28,7 +28,7 @@ _missing_packages: list[str] = []
 
 
 def _check_packages(check: Any, *arguments: Any) -> None:
-    """LLaMA-Factory's check of what must be installed; what is missing here may be there where the training runs."""
+    """LLaMA-Factory's check of installed packages; what is missing here may be installed where the training runs."""
     try:
         check(*arguments)
     except ImportError as error:
@@ -44,18 +44,17 @@ def parse(file: str, overrides: list[str]) -> dict[str, Any]:
     _missing_packages.clear()
     sys.argv = ["train", str(Path(file).absolute()), *overrides]
     given: dict[str, Any] = own.read_args()
-    unknown = [key for key in given if key not in _FIELDS]
     machine = {key: given[key] for key in OF_THE_MACHINE if key in given}
     kept = {key: value for key, value in given.items() if key in _FIELDS and key not in machine} | {"use_cpu": True}
     faults, parts = [], []
     try:
         parts = list(own.get_train_args(dict(kept)))
-    except Exception as error:  # noqa: BLE001 - whatever stops it is what is asked for
+    except Exception as error:  # noqa: BLE001 - the question is what stops it
         faults.append(_line(error))
         for kind in own._TRAIN_ARGS:
             try:
                 parts.append(kind(**{key: value for key, value in kept.items() if _FIELDS[key] is kind}))
-            except Exception:  # noqa: BLE001, S112 - said above
+            except Exception:  # noqa: BLE001, S112 - reported above
                 continue
     values = {key: _default(kind, key) for key, kind in _FIELDS.items()} | kept
     for part in parts:
@@ -64,7 +63,6 @@ def parse(file: str, overrides: list[str]) -> dict[str, Any]:
     return {
         "values": {key: _plain(value) for key, value in values.items()},
         "given": {key: _plain(value) for key, value in given.items()},
-        "unknown": unknown,
         "known": sorted(_FIELDS),
         "faults": faults,
         "packages": _missing_packages,
@@ -79,7 +77,7 @@ def _default(kind: type, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON; what has no such form is its text."""
+    """A value as JSON; other objects become text."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (list, tuple)):
@@ -96,13 +94,13 @@ def _line(error: Exception) -> str:
 
 
 def main() -> None:
-    """Answer until the asker closes its end."""
+    """Answer until the other end is closed."""
     for line in sys.stdin:
         asked = json.loads(line)
         try:
             os.chdir(asked["folder"])
             answer = parse(asked["file"], asked["overrides"])
-        except Exception as error:  # noqa: BLE001 - the asker tells it
+        except Exception as error:  # noqa: BLE001 - reported by `parsing`
             answer = {"failed": _line(error)}
         ANSWERS.write(json.dumps(answer) + "\n")
         ANSWERS.flush()

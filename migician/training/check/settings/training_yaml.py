@@ -1,4 +1,4 @@
-"""A training YAML as LLaMA-Factory reads it, with its defaults for what it leaves out."""
+"""A training YAML as LLaMA-Factory reads it, defaults included."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import msgspec
 
 from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError
-from migician.files import conform, decode_yaml, read_object, read_yaml
+from migician.files import conform, decode_yaml, is_file, read_object, read_yaml
+from migician.models.checkpoint import read_config
 
 DEFAULTS: dict[str, Any] = {
     "adapter_name_or_path": None, "additional_target": None, "bf16": False, "buffer_size": 16384, "cutoff_len": 2048,
@@ -31,36 +32,39 @@ DEFAULTS: dict[str, Any] = {
     "trust_remote_code": False, "use_cpu": False, "use_dora": False, "val_size": 0.0, "warmup_ratio": None,
     "warmup_steps": 0,
 }  # fmt: skip
-"""What is read here of LLaMA-Factory 0.9.5's settings and their defaults, for machines without it."""
+"""The settings of LLaMA-Factory 0.9.5 that are read here and their defaults, for machines without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of one run."""
+Fault = tuple[str, str]
+"""(kind in `findings.KINDS`, value)."""
 
-    file: Path
-    values: dict[str, Any]
+
+class TrainingSettings(msgspec.Struct, frozen=True):
+    """The settings of one run; the parser's process sends them as JSON, without the file."""
+
+    file: Path = Path()
+    values: dict[str, Any] = {}
     """All of them, defaults included."""
-    given: dict[str, Any]
-    """Those that the file and the command line give."""
+    given: dict[str, Any] = {}
+    """Those in the file and on the command line."""
     parsed: bool = False
     """Whether LLaMA-Factory's own parser made `values`; else they are `DEFAULTS` and what is given."""
-    unknown: tuple[str, ...] = ()
-    """Keys that it does not know."""
     known: frozenset[str] = frozenset()
-    """All keys that it knows."""
+    """All keys that LLaMA-Factory knows."""
     faults: tuple[str, ...] = ()
     """What it stops at, in its own words."""
     packages: tuple[str, ...] = ()
-    """What is not installed here and the training needs, in its own words."""
+    """What the training needs and is not installed here, in its own words."""
+    failed: str = ""
+    """Why it could not read the file at all."""
 
     def text(self, key: str) -> str:
-        """A setting as text; empty where it is none."""
+        """A setting as text; empty if it is not set."""
         value = self.values.get(key)
         return "" if value is None else str(value)
 
     def number(self, key: str) -> float:
-        """A setting as a number; its default where it is none, which `preflight` reports."""
+        """A setting as a number; its default if it is not a number, which is reported."""
         for value in (self.values.get(key), DEFAULTS.get(key)):
             try:
                 return float(value)  # type: ignore[arg-type]
@@ -74,38 +78,48 @@ class Settings:
         return value if isinstance(value, bool) else bool(DEFAULTS.get(key))
 
     def names(self, key: str) -> list[str]:
-        """A setting that is a list, or names with commas between them."""
+        """A setting that is a list, or names separated by commas."""
         value = self.values.get(key)
         parts = value if isinstance(value, list) else str(value or "").split(",")
         return [str(name).strip() for name in parts if str(name).strip()]
 
     def path(self, key: str) -> Path:
-        """A setting as a path, from the current folder as LLaMA-Factory takes it."""
+        """A setting as a path, relative to the current folder as in LLaMA-Factory."""
         return Path(self.text(key)).expanduser()
+
+    def base_config(self) -> dict[str, Any] | None:
+        """The config.json of the model that is trained: empty where it is damaged, None where it is not here."""
+        folder = self.path("model_name_or_path")
+        if not is_file(folder / "config.json"):
+            return None
+        try:
+            return read_config(folder)
+        except UserError:
+            return {}
 
     @property
     def datasets(self) -> list[str]:
-        """The names of the datasets that are trained on; one that is named twice counts once, as there."""
+        """The names of the datasets to train on, each once."""
         return list(dict.fromkeys(self.names("dataset")))
 
     @property
     def eval_datasets(self) -> list[str]:
-        """The names of those that are evaluated on."""
+        """The names of those to evaluate on."""
         return list(dict.fromkeys(self.names("eval_dataset")))
 
     @property
     def info(self) -> Path:
-        """The file that says what the datasets are."""
+        """The file that describes the datasets."""
         return self.path("dataset_dir") / "dataset_info.json"
 
     @property
     def media_dir(self) -> Path:
-        """Where the paths of images begin."""
+        """What image paths are relative to."""
         return self.path("media_dir") if self.text("media_dir") else self.path("dataset_dir")
 
     @property
     def batch(self) -> tuple[int, int]:
-        """(samples a GPU at once, times their gradients are added up before a step)."""
+        """(samples per GPU at once, batches whose gradients are accumulated per step)."""
         return int(self.number("per_device_train_batch_size")), int(self.number("gradient_accumulation_steps"))
 
     @property
@@ -124,7 +138,7 @@ class Settings:
         return self.text("finetuning_type")
 
     def zero(self) -> Zero:
-        """What DeepSpeed splits over the GPUs; stage 0 without it, or where its file cannot be read."""
+        """What DeepSpeed splits over the GPUs; stage 0 without it, or if its file cannot be read."""
         if not self.text("deepspeed"):
             return Zero(0, False, False)
         try:
@@ -143,7 +157,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Zero:
-    """DeepSpeed's stage and what it keeps in the memory of the machine instead of the GPU's."""
+    """DeepSpeed's stage, and what it offloads to the memory of the machine."""
 
     stage: int
     offloads_optimizer: bool
@@ -165,9 +179,9 @@ class _DeepSpeed(msgspec.Struct):
 
 
 def read_given(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings in a YAML file and then those of `overrides` ("key=value"), as they stand there.
+    """The settings in a YAML file, replaced by those of `overrides` ("key=value"), without defaults.
 
-    Raises `UserError` naming the line where the file is no YAML of settings.
+    Raises `UserError` naming the line if the file is not a YAML of settings.
     """
     values = read_yaml(file)
     if not isinstance(values, dict) or not values or not all(isinstance(key, str) for key in values):
