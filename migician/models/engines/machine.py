@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError
 from migician.models import missing_extra
 from migician.models.checkpoint import Checkpoint, commit_of
-from migician.models.engines.sent_images import TRAINED_PIXELS
 from migician.models.protocol import Model
 
 try:

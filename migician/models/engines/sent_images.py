@@ -26,8 +26,6 @@ Scaling = Callable[[Size], Size]
 """Size of an image -> size at which the engine gets it."""
 
 _SIDE, _MIN_PIXELS = 28, 56 * 56  # Qwen2.5-VL's own
-TRAINED_PIXELS = 768 * 768
-"""The most pixels an image was trained with: the default of LLaMA-Factory's `image_max_pixels`."""
 _SENT_AS_IS = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
 
 

@@ -14,13 +14,12 @@ import torch
 from transformers import AutoProcessor, GenerationConfig
 from transformers.image_utils import SizeDict
 
-from migician.boxes import Size
+from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import UserError
 from migician.models.checkpoint import Checkpoint, locate, read_checkpoint, shown_name
 from migician.models.conversation import ConversationTurn, conversation
 from migician.models.engines.machine import Machine, described
 from migician.models.engines.sent_images import (
-    TRAINED_PIXELS,
     Scaling,
     given_pictures,
     given_sizes,

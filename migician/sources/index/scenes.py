@@ -121,7 +121,7 @@ class Scenes:
         for place, image in enumerate(images):
             if self._ends[image] <= instance < self._ends[image + 1]:
                 return place
-        raise ValueError(f"thing {instance} is in none of the images {images}")
+        raise ValueError(f"instance {instance} is in none of the images {images}")
 
     def size(self, image: int) -> Size:
         """Width and height in pixels."""

@@ -25,6 +25,7 @@ from migician.samples.box_places import Copying, count_seen
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
+from migician.samples.record_file import record_at, records
 from migician.training.check.data.samples import sample_faults
 from migician.training.check.findings import Findings, Place
 

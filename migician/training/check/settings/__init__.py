@@ -114,7 +114,7 @@ def _datasets(settings: TrainingSettings, findings: Findings) -> Iterator[tuple[
         entries, drawn = {}, {}
     for name in names:
         if name in entries:
-            yield tuple(entries[name](findings.in_file)), drawn[name].num_samples
+            yield tuple(samples_of(settings.info, name, entries[name], findings.in_file)), drawn[name].num_samples
             continue
         if entries:
             value = f"{name!r} is not in {settings.info}. Known: {', '.join(entries)}.{closest(name, entries)}"
