@@ -33,7 +33,7 @@ from migician.benchmarks.scoring.boxes import Question
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.chat.migician import Migician
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.checkpoint import read_checkpoint
 from migician.models.engines.patches import use_product
 from migician.models.engines.qwen2_vl import _processor
@@ -108,7 +108,7 @@ def main() -> None:
     out = options.folder / "out"
     ours = measured(
         "ours", len(bench.questions), options.device,
-        lambda: evaluate(bench, model, options.folder, out, reading=Reading("strict", QWEN), plan=plan),
+        lambda: evaluate(bench, Asking(model, options.folder, out, plan), Reading("strict", QWEN)),
     )  # fmt: skip
     report = ours.result
     model.model.config.text_config._attn_implementation = "sdpa"  # the plain loop as transformers has it

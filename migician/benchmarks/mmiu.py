@@ -12,17 +12,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 import msgspec
 
-from migician.benchmarks.choice_bench import ChoiceBench
-from migician.benchmarks.scoring.choices import ChoiceQuestion
+from migician.benchmarks import Benchmark
+from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
+from migician.boxes import Size
 from migician.boxtext import plain
 from migician.errors import UserError
 from migician.files import conform, decode, read_bytes
+from migician.models.family import Family
 
 MAX_SIDE_PX = 800
 """The published script shrinks images to fit 800 x 800, so that 62 of them fit."""
@@ -44,7 +47,7 @@ class Row(msgspec.Struct, frozen=True):
     output: str | None = None
 
 
-def load(path: str | Path) -> ChoiceBench:
+def load(path: str | Path) -> Benchmark:
     """The benchmark in a JSON list or a parquet file, which is told from its first bytes.
 
     Rows whose `output` is null or no letter of theirs are kept and listed as malformed. Raises `UserError`
@@ -58,13 +61,17 @@ def load(path: str | Path) -> ChoiceBench:
     if not rows:
         raise UserError(f"{file}: holds no question")
     questions = [_question(index, row, file) for index, row in enumerate(rows)]
-    told = {"file_form": "parquet" if is_parquet else "json", "prompt": PROMPT}
-    return ChoiceBench("mmiu", file, hashlib.sha256(content).hexdigest(), questions, ask, told, MAX_SIDE_PX)
+    facts = {"file_form": "parquet" if is_parquet else "json", "prompt": PROMPT}
+    return Benchmark("mmiu", file, hashlib.sha256(content).hexdigest(), questions, CHOICES, prompt, facts, MAX_SIDE_PX)
 
 
-def ask(question: ChoiceQuestion, wording: str) -> str:
-    """The published prompt, in either wording: the question, then the context with the lettered options."""
-    return PROMPT.format(question=plain(question.text), context=plain(question.context))
+def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+    """The published prompt, in either wording: the question, then the context with the lettered options.
+
+    "published" adds what the published script adds for some families.
+    """
+    end = family.published_choice_ends.get("mmiu", "") if wording == "published" else ""
+    return PROMPT.format(question=plain(question.text), context=plain(question.context)) + end
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:

@@ -23,10 +23,10 @@ from migician.benchmarks.images import resolve_images
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.evaluation.answer_log import ImageFile, Logged, answers_file, append, collect, hold
+from migician.evaluation.answer_log import ImageFile, Logged, answers_file, append, collect, lock_run
 from migician.evaluation.asked_images import known_again, looking
-from migician.evaluation.asker import Asker, Replies
-from migician.evaluation.batches import Limits, form_batches, share_out
+from migician.evaluation.batch_runner import BatchRunner, Replies
+from migician.evaluation.batches import Limits, form_batches, partition
 from migician.evaluation.ranks import Ranks
 from migician.evaluation.report import Report, score_answers
 from migician.models import seen_sizes
@@ -50,14 +50,34 @@ class Plan:
     """The chain of thought that the questions are part of (see `chain_of_thought`); empty for none."""
 
 
-_READING = ("protocol", "y_stretch", "style")
-"""What a report says of how replies were read; the rest of a run's settings `run.json` tells."""
 ALONE = Ranks()
 """One process, as without torchrun."""
-_LETTERS_A_TOKEN = 4
 
-Progress = Callable[[int, int], None]
-"""Called with (questions done, questions in all)."""
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One run: whom to ask, about which images, where the answers go, and how faults are taken."""
+
+    model: Model
+    images: Path
+    """The folder that the benchmark's image names start from, or its parent."""
+    out: Path
+    """The run's folder."""
+    plan: Plan
+    tolerance: Tolerance = BEARING
+    by_content: bool = False
+    """Know images again by their content, not by size and time (see `asked_images`)."""
+    force: bool = False
+    """Throw away first what `out` holds, answers and all."""
+    ranks: Ranks = ALONE
+    """This process among several that were started for the same run; each of them gets the report."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Called with (questions done, questions in all)."""
+
+
+_READING = ("protocol", "y_stretch", "style")
+"""What a report says of how replies were read; the rest of a run's settings stands in `run.json`."""
+_LETTERS_PER_TOKEN = 4
 
 
 def choose(bench: Benchmark, plan: Plan) -> list[Any]:
@@ -77,76 +97,46 @@ def choose(bench: Benchmark, plan: Plan) -> list[Any]:
     return chosen
 
 
-def evaluate(
-    bench: Benchmark,
-    model: Model,
-    images: Path,
-    out: Path,
-    *,
-    reading: Reading,
-    plan: Plan,
-    tolerance: Tolerance = BEARING,
-    by_content: bool = False,
-    ranks: Ranks = ALONE,
-    progress: Progress = lambda done, total: None,
-    force: bool = False,
-) -> Report:
-    """Ask `model` every question of the plan that `out` has no answer to, then score and report.
+def evaluate(bench: Benchmark, asking: Asking, reading: Reading) -> Report:
+    """Ask every question of the plan that the run has no answer to, then score and report.
 
-    Where `out` has this very report already, nothing is written, and it is given as `Kept`; with `force` what `out`
-    holds is thrown away first, answers and all. `ranks` is this process among several that were started for the same
-    run; each of them gets the report. Raises `UserError` if an image is missing, if `out` holds another run or is in
-    use, and if an image is another than when `out` was asked about it (`by_content`: see `asked_images`). An
-    image that turns out to be unreadable, and whatever else a single question brings about in the
-    model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
-    the fault is not a question's (see `migician.models.faults`).
+    Where the folder has this very report already, nothing is written, and it is given as `Kept`. Raises `UserError` if
+    an image is missing, if the folder holds another run or is in use, and if an image is another than when it was asked
+    about. An image that turns out to be unreadable, and whatever else a single question brings about in the model, is
+    an answer that failed; `RunStopped` is raised where more fail than tolerated, and where the fault is not a
+    question's (see `migician.models.faults`).
     """
-    asked = ask(
-        bench,
-        model,
-        images,
-        out,
-        plan=plan,
-        tolerance=tolerance,
-        by_content=by_content,
-        ranks=ranks,
-        progress=progress,
-        force=force,
-    )
-    return ranks.first(lambda: asked.score(bench, reading, out, images))
+    answered = ask(bench, asking)
+    return asking.ranks.first(lambda: answered.score(bench, asking, reading))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Answered:
     """All answers of a run, and what a report must say of how they came about."""
 
     answers: dict[int, Logged]
     spec: dict[str, Any]
 
-    def score(self, bench: Benchmark, reading: Reading, out: Path, images: Path) -> Report:
-        """The report over the answers, written into `out`, in place of one that was read alike."""
+    def score(self, bench: Benchmark, asking: Asking, reading: Reading) -> Report:
+        """Write the report over the answers into the run's folder, in place of one that was read alike."""
         partial = len(self.answers) < len(bench.questions)
         return score_answers(
-            bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec, same=_READING
+            bench,
+            self.answers,
+            reading,
+            asking.out,
+            images=asking.images,
+            partial=partial,
+            spec=self.spec,
+            same=_READING,
         )
 
 
-def ask(
-    bench: Benchmark,
-    model: Model,
-    images: Path,
-    out: Path,
-    *,
-    plan: Plan,
-    tolerance: Tolerance = BEARING,
-    by_content: bool = False,
-    ranks: Ranks = ALONE,
-    progress: Progress = lambda done, total: None,
-    force: bool = False,
-) -> Asked:
-    """Ask `model` every question of the plan that `out` has no answer to; see `evaluate`."""
+def ask(bench: Benchmark, asking: Asking) -> Answered:
+    """Ask every question of the plan that the run has no answer to; see `evaluate`."""
+    model, plan, out, tolerance, ranks = asking.model, asking.plan, asking.out, asking.tolerance, asking.ranks
     questions = choose(bench, plan)
-    paths = {question.index: resolve_images(question, images) for question in questions}
+    paths = {question.index: resolve_images(question, asking.images) for question in questions}
     identity = {
         "benchmark": bench.name,
         "data_sha256": bench.sha256,
@@ -160,20 +150,20 @@ def ask(
     if isinstance(model, Independent):
         batches = [[question] for batch in batches for question in batch]
     rows = [[question.index for question in batch] for batch in batches]
-    look = looking(by_content)
+    look = looking(asking.by_content)
     with ExitStack() as held:
 
         def admit(before: dict[int, Logged]) -> dict[int, Logged]:
             _refuse_foreign(before, questions, out)
             staying = {row: answer for row, answer in before.items() if not tolerance.retries(answer.fault)}
-            return {**before, **known_again(staying, paths, look, by_content=by_content)}
+            return {**before, **known_again(staying, paths, look, by_content=asking.by_content)}
 
         def open_folder() -> dict[int, str | None]:
             """What is answered already: the reason for each that failed, None for the others."""
-            held.enter_context(hold(out, identity, images, force=force))
+            held.enter_context(lock_run(out, identity, asking.images, force=asking.force))
             return {row: answer.fault for row, answer in collect(out, rows, admit).items()}
 
-        def gathered() -> Asked:
+        def gathered() -> Answered:
             answers = collect(out, rows)
             _refuse_missing(answers, questions, out)
             faults = [answer.fault for answer in answers.values()]
@@ -181,7 +171,7 @@ def ask(
             if faults and not guard.admit(faults):
                 raise guard.none_answered()
             guard.check()
-            return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
+            return Answered(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
 
         before = ranks.first(open_folder)
         done = {row for row, fault in before.items() if not tolerance.retries(fault)}
@@ -190,18 +180,18 @@ def ask(
         guard.check()
         rest = [left for batch in batches if (left := [one for one in batch if one.index not in done])]
         costs = [len(batch) * max(tokens[question.index] for question in batch) for batch in rest]
-        mine = share_out(rest, costs, ranks.count)[ranks.rank]
+        mine = partition(rest, costs, ranks.count)[ranks.rank]
         answered, total = len(done), len(done) + sum(map(len, mine))
-        progress(answered, total)
+        asking.progress(answered, total)
         sizes = {
             question.index: seen_sizes(model, paths[question.index], bench.max_side_px)
             for batch in mine
             for question in batch
         }
         files = {path: look(path) for batch in mine for question in batch for path in paths[question.index]}
-        requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
+        requests = [[_request(bench, asking, question, paths, sizes) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
-        with closing(Asker(model).ask(requests)) as coming:
+        with closing(BatchRunner(model).ask(requests)) as coming:
             for replies in coming:
                 batch = mine[replies.batch]
                 unbooked += _answers(batch, replies, sizes, paths, files)
@@ -210,7 +200,7 @@ def ask(
                     append(answers_file(out, ranks.rank), unbooked)
                     unbooked.clear()
                     guard.check()
-                progress(answered, total)
+                asking.progress(answered, total)
         if unbooked:
             if ranks.count == 1:
                 raise guard.none_answered()
@@ -232,7 +222,7 @@ def _lengths(
     images = {path: model.image_tokens(_size(path, max_side_px)) for path in files}
     return {
         question.index: sum(images[path] for path in paths[question.index])
-        + len(question.text) // _LETTERS_A_TOKEN
+        + len(question.text) // _LETTERS_PER_TOKEN
         + plan.max_new_tokens
         for question in questions
     }
@@ -254,10 +244,10 @@ Sizes = Mapping[int, Sequence[Size] | None]
 
 
 def _request(
-    bench: Benchmark, model: Model, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes, plan: Plan
+    bench: Benchmark, asking: Asking, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes
 ) -> Request:
-    prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
-    return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
+    prompt = bench.prompt(question, asking.plan.wording, asking.model.family, sizes[question.index])
+    return Request(tuple(paths[question.index]), prompt, asking.plan.max_new_tokens, max_side_px=bench.max_side_px)
 
 
 def _answers(

@@ -95,7 +95,7 @@ def _joined(sets: Iterable[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
     return list(groups.values())
 
 
-def share_out(items: Sequence[_Item], costs: Sequence[int], processes: int) -> list[list[_Item]]:
+def partition(items: Sequence[_Item], costs: Sequence[int], processes: int) -> list[list[_Item]]:
     """The items of each process, so that the dearest share costs little more than the others; in order.
 
     Each item, the dearest first, goes where least has been given so far.

@@ -161,7 +161,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **protocol,
         "data": bench.path.name or bench.path.resolve().name,
         "data_sha256": bench.sha256,
-        **bench.facts(),
+        **bench.facts,
         "n": len(records),
         "rows_in_file": len(bench.questions),
         **_which_rows(bench, records),

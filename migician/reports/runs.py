@@ -10,22 +10,21 @@ from typing import Any
 
 from PIL import Image
 
-from migician.benchmarks import load_benchmark
-from migician.benchmarks.images import check_readable, find_image
-from migician.benchmarks.scoring.scoring import Drawn, Scoring, reading_named
+from migician.benchmarks.images import find_image
+from migician.benchmarks.scoring.scoring import Drawn, Scoring
 from migician.benchmarks.scoring.values import p_text, value_of
 from migician.boxes import Box
 from migician.build.card.album import plain
 from migician.draw import ON_ALL, PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
-from migician.evaluation import ask, comparison
+from migician.evaluation import EvalConfig, comparison
+from migician.evaluation import run as run_evaluation
 from migician.evaluation.answer_files import score_file
 from migician.evaluation.answer_log import images_of
 from migician.evaluation.headings import headed, mark, title, title_of, unreplied
 from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, scoring_of
 from migician.evaluation.run_folder import read_run
-from migician.models import load_model
-from migician.models.faults import BEARING, Tolerance
+from migician.models.faults import BEARING
 from migician.models.pictures import load_picture
 from migician.models.protocol import Model
 from migician.reports.tables import Cell, Table, name_of_task, one_run, write_markdown
@@ -223,24 +222,24 @@ def evaluate(
     (0..1) that may fail; `retry_failed` asks those again; `check_images` knows images again by their content; `force`
     throws away what `out` holds, and asks all again. Raises as the command does.
     """
-    bench = load_benchmark(benchmark, data)
-    asked = model if isinstance(model, Model) else load_model(model)
-    longest = max_new_tokens or max(bench.max_new_tokens, asked.family.new_tokens)
-    plan = ask.Plan("corrected", batch_size, longest, tuple(tasks), limit)
-    reading = replace(reading_named(protocol, None, y_stretch), style=asked.box_style)
-    bench.scoring.check(reading)
-    check_readable(ask.choose(bench, plan), Path(images))
-    tolerance = Tolerance(fail_on_error, retry_failed)
-    ask.evaluate(
-        bench,
-        asked,
-        Path(images),
-        Path(out),
-        reading=reading,
-        plan=plan,
-        tolerance=tolerance,
-        by_content=check_images,
-        force=force,
+    run_evaluation(
+        EvalConfig(
+            benchmark,
+            model,
+            data,
+            images,
+            out,
+            protocol=protocol,
+            y_stretch=y_stretch,
+            tasks=tasks,
+            limit=limit,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            fail_on_error=fail_on_error,
+            retry_failed=retry_failed,
+            check_images=check_images,
+            force=force,
+        )
     )
     return open_run(out, images=images)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migician.evaluation.batches import Limits, form_batches, share_out
+from migician.evaluation.batches import Limits, form_batches, partition
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def test_the_longest_come_first_and_equals_in_the_order_of_the_file():
 @given(st.lists(st.integers(1, 1000), max_size=60), st.integers(1, 8))
 def test_shares_hold_everything_once_and_cost_about_the_same(costs, processes):
     items = list(range(len(costs)))
-    shares = share_out(items, costs, processes)
+    shares = partition(items, costs, processes)
     assert sorted(item for share in shares for item in share) == items
     totals = [sum(costs[item] for item in share) for share in shares]
     assert max(totals) - min(totals) <= max(costs, default=0)
