@@ -29,7 +29,7 @@ from PIL import Image
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.chat.migician import Migician
@@ -244,7 +244,7 @@ def measured(way: str, questions: int, device: str, work: Callable[[], Any]) -> 
     return Measured(questions, seconds, cpu, most / 2**30, result)
 
 
-def ask(question: Question, folder: Path, plan: Plan) -> Any:
+def ask(question: BoxQuestion, folder: Path, plan: Plan) -> Any:
     from migician.benchmarks.images import resolve_images
     from migician.models.protocol import Request
 

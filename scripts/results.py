@@ -21,7 +21,8 @@ from migician.evaluation.records import score
 from migician.evaluation.report import HEADINGS, build_report
 from migician.metrics import METRICS
 from migician.reports.figures import PICTURES
-from migician.reports.tables import tables, write_markdown
+from migician.reports.tables import tables
+from migician.reports.writers import write_markdown
 
 READINGS = {
     "strict": Reading("strict", QWEN),

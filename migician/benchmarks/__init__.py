@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from migician.errors import UserError, unknown
 
@@ -25,28 +25,18 @@ BENCHMARKS: dict[str, str] = {
 """Name -> the module whose `load(path)` gives the `Benchmark`; imported when it is named."""
 
 
-class Question(Protocol):
+@dataclass(frozen=True, slots=True)
+class Question:
     """What every question has, whatever is asked."""
 
-    @property
-    def index(self) -> int:
-        """Its place in the benchmark, from 0: what answers name it by."""
-        ...
-
-    @property
-    def task(self) -> str:
-        """What figures are given for, one by one."""
-        ...
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        """As the file names them; questions with equal ones are one cluster of the intervals."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """The question as the file has it."""
-        ...
+    index: int
+    """Its place in the benchmark, from 0: what answers name it by."""
+    task: str
+    """What figures are given for, one by one."""
+    images: tuple[str, ...]
+    """As the file names them; questions with equal ones are one cluster of the intervals."""
+    text: str
+    """The question as the file has it."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.scoring.boxes import BOXES, Question
+from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion
 from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import UserError
@@ -72,7 +72,7 @@ def load(path: str | Path) -> Benchmark:
     return Benchmark("mig-bench", file, sha256, questions, BOXES, prompt, facts)
 
 
-def _repeats(questions: Sequence[Question]) -> list[dict[str, int]]:
+def _repeats(questions: Sequence[BoxQuestion]) -> list[dict[str, int]]:
     """The rows that ask the same of the same images as an earlier one, with the same answer."""
     first: dict[tuple[str, tuple[str, ...], str, Box], int] = {}
     found = []
@@ -83,14 +83,14 @@ def _repeats(questions: Sequence[Question]) -> list[dict[str, int]]:
     return found
 
 
-def _question(index: int, row: Row, revised: bool, file: Path) -> Question:
+def _question(index: int, row: Row, revised: bool, file: Path) -> BoxQuestion:
     if not row.images:
         raise UserError(f"{file}: row {index} has no images")
     truth = Box.from_permille(*row.answer) if revised else Box(*row.answer)
     target = _target_image(row, truth)
     if target is not None and target >= len(row.images):
         target = None
-    return Question(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
+    return BoxQuestion(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
 
 
 def _target_image(row: Row, truth: Box) -> int | None:
@@ -112,7 +112,7 @@ def _gaps(a: Box, b: Box) -> list[float]:
 
 
 def prompt(
-    question: Question,
+    question: BoxQuestion,
     wording: str = "corrected",
     family: Family = QWEN2_VL,
     sizes: Sequence[Size] | None = None,

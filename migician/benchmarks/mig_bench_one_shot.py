@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from migician.benchmarks import Benchmark, mig_bench
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.benchmarks.scoring.matching import MATCHING, Placed, SetQuestion
 from migician.boxes import Size
 from migician.errors import UserError
@@ -41,7 +41,7 @@ def prompt(question: SetQuestion, wording: str, family: Family, sizes: Sequence[
 def load(path: str | Path) -> Benchmark:
     """The one-shot form of a MIG-Bench file; raises `UserError` as `mig_bench.load` does, and where nothing is left."""
     polling = mig_bench.load(path)
-    groups: dict[tuple[str, tuple[str, ...], str], list[Question]] = {}
+    groups: dict[tuple[str, tuple[str, ...], str], list[BoxQuestion]] = {}
     left_out: dict[str, int] = {}
     for question in polling.questions:
         stem = _stem(question)
@@ -62,7 +62,7 @@ def load(path: str | Path) -> Benchmark:
     return Benchmark(name, polling.path, polling.sha256, merged, MATCHING, prompt, facts, max_new_tokens=512)
 
 
-def _stem(question: Question) -> str | None:
+def _stem(question: BoxQuestion) -> str | None:
     """What rows about the same object share: the text with "{images}" for the asked image; None for other rows."""
     if question.target is None:
         return None
@@ -77,7 +77,7 @@ def _stem(question: Question) -> str | None:
     return f"{before.removesuffix('the ')}{{images}}{text[end:]}"
 
 
-def _merged(index: int, stem: str, rows: list[Question]) -> SetQuestion:
+def _merged(index: int, stem: str, rows: list[BoxQuestion]) -> SetQuestion:
     # Two of the file's rows are there twice; a box asked for once is there once.
     truths = sorted({(row.target, row.truth.as_tuple()): row for row in rows if row.target is not None}.items())
     placed = tuple(Placed(image, row.truth) for (image, _), row in truths if image is not None)

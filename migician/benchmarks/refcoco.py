@@ -18,7 +18,7 @@ import msgspec
 
 from migician.benchmarks import Benchmark
 from migician.benchmarks.mig_bench import prompt
-from migician.benchmarks.scoring.boxes import BOXES, Question
+from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion
 from migician.boxes import Box, is_size
 from migician.boxtext import plain, reference
 from migician.errors import UserError
@@ -57,10 +57,10 @@ def load(path: str | Path) -> Benchmark:
     return Benchmark("refcoco", given, digest.hexdigest(), questions, BOXES, prompt, facts)
 
 
-def _question(index: int, line: Line) -> Question:
+def _question(index: int, line: Line) -> BoxQuestion:
     text = PROMPT.format(phrase=reference(plain(" ".join(line.sent.split()))))
     truth = Box.from_pixels(*line.bbox, (line.width, line.height))
-    return Question(index, line.task, (line.image,), text, truth, 0, True)
+    return BoxQuestion(index, line.task, (line.image,), text, truth, 0, True)
 
 
 def _of_file(file: Path, digest: Any) -> Iterator[Line]:

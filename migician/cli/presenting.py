@@ -107,18 +107,19 @@ def _report_runs(
     from migician.evaluation.headings import check_same_questions
     from migician.reports.page.runs import write_page
     from migician.reports.parquet import write_table
-    from migician.reports.terminal_tables import side_by_side
+    from migician.reports.tables import side_by_side
+    from migician.reports.writers import for_terminal
 
     reports = _runs(folders)
     if parquet is not None:
-        console().print(side_by_side(reports))
+        console().print(for_terminal(side_by_side(reports)))
         note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
         return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:
         raise UserError(f"{folders[0]} does not say where its images are: add --images")
     check_same_questions(reports)
-    console().print(side_by_side(reports))
+    console().print(for_terminal(side_by_side(reports)))
     where = out or folders[0] / "page"
     page = write_page(folders, list(reports), root, where, roots=roots, published=published, processes=workers)
     note(f"open {page}")
@@ -130,7 +131,8 @@ def table(
     published: PublishedNames = "",
 ) -> None:
     """Tables over one or several runs: per task, by box size and number of images, image choice."""
-    from migician.reports.tables import WRITERS, tables
+    from migician.reports.tables import tables
+    from migician.reports.writers import WRITERS
 
     found = tables(_runs(folders), _published(published))
     say("\n".join(map(WRITERS[form.value], found)).rstrip("\n"))

@@ -9,19 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from migician.benchmarks import Question
 
-class Asked(Protocol):
-    """What is known of a question here."""
-
-    @property
-    def index(self) -> int: ...  # noqa: D102
-    @property
-    def images(self) -> tuple[str, ...]: ...  # noqa: D102
-
-
-Question = TypeVar("Question", bound=Asked)
 _Item = TypeVar("_Item")
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from migician.benchmarks import Benchmark
 from migician.benchmarks.published import prompts
-from migician.benchmarks.scoring.boxes import BOXES, Question, Record
+from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion, Record
 from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
 from migician.boxes import Size
 from migician.boxtext import plain
@@ -46,12 +46,12 @@ _ANY_TASK = "In a few words, what is the object that is asked for?"
 _SHORT = " Give no coordinates."
 
 
-def _words_only(question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+def _words_only(question: BoxQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
     """The prompt of step 1: the question and what to describe, without a sentence on how to write a box."""
     return family.respelled(question.text, sizes)
 
 
-def _with_format(question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+def _with_format(question: BoxQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
     """The prompt of step 2 as published: every question says how to write a box, in a sentence without slips."""
     return f"{family.respelled(question.text, sizes)} {family.format}"
 
@@ -92,7 +92,7 @@ def chained(bench: Benchmark) -> Benchmark:
 def describing(bench: Benchmark, wording: str = "corrected") -> Benchmark:
     """The questions of step 1."""
 
-    def asked(one: Question) -> str:
+    def asked(one: BoxQuestion) -> str:
         if wording == "published":
             return prompts.describe(one)
         return f"{one.text.rstrip()}\n{_DESCRIBE.get(one.task, _ANY_TASK)}{_SHORT}"
@@ -101,7 +101,7 @@ def describing(bench: Benchmark, wording: str = "corrected") -> Benchmark:
     return replace(bench, questions=questions, prompt=_words_only)
 
 
-def target_image(question: Question, description: str | None) -> int:
+def target_image(question: BoxQuestion, description: str | None) -> int:
     """The image (0-based) that step 2 of "single" shows."""
     if question.task == "group_grounding":
         named = clear_names(description or "") or image_names(description or "")

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,14 +20,10 @@ from migician.errors import UserError, writing
 from migician.evaluation.breakdowns import breakdowns
 from migician.evaluation.headings import is_released
 from migician.evaluation.image_sizes import sizes_for
-from migician.evaluation.records import NO_ANSWER, score, write_records
+from migician.evaluation.records import NO_ANSWER, RecordColumns, score, write_records
 from migician.files import read_json
-from migician.metrics import Estimate, estimate
 from migician.models.faults import commonest
 from migician.provenance import provenance
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Report = dict[str, Any]
 """The content of `report.json`; percentages are 0..100."""
@@ -100,37 +96,6 @@ def _has_records(file: Path, records: Sequence[Any]) -> bool:
     return file.is_file() and file.read_bytes() == content.getvalue()
 
 
-class Rows:
-    """Records as columns."""
-
-    def __init__(self, records: Sequence[Any], scoring: Scoring) -> None:
-        self.tasks = np.array([record.task for record in records])
-        self.clusters = _cluster_labels(records)
-        self.outcomes = np.array([record.outcome for record in records])
-        self.measures = {
-            name: (np.asarray(values), np.ones(len(records)) if sizes is None else np.asarray(sizes))
-            for name, (values, sizes) in scoring.measures(records).items()
-        }
-        self.chances = np.array([scoring.chance(record) for record in records]) if scoring.chance else None
-
-    def figures(self, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
-        """Each metric over some rows, in percent, with its interval; `macro` averages over the tasks."""
-        groups = self.tasks[chosen] if macro else None
-        clusters = self.clusters[chosen]
-        estimates = {
-            name: estimate(values[chosen], clusters, groups, sizes[chosen])
-            for name, (values, sizes) in self.measures.items()
-        }
-        figures = {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
-        if self.chances is not None:
-            figures["chance"] = 100 * estimate(self.chances[chosen], clusters, groups).value
-        return figures
-
-    def task_names(self) -> list[str]:
-        """The tasks, in order of first appearance."""
-        return list(dict.fromkeys(self.tasks.tolist()))
-
-
 def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str, Any], **spec: Any) -> Report:
     """The report over `records`, in the order of `DESIGN`: benchmark, protocol, per task, averages.
 
@@ -141,7 +106,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
     if not records:
         raise UserError(f"{bench.path}: nothing was scored: there is no answer to any of its questions")
     scoring = bench.scoring
-    rows = Rows(records, scoring)
+    rows = RecordColumns(records, scoring)
     everything = np.ones(len(records), dtype=bool)
     impossible = set(bench.malformed)
     sound = np.array([record.index not in impossible for record in records])
@@ -167,7 +132,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **_which_rows(bench, records),
         "unanswered": sum(record.error == NO_ANSWER for record in records),
         "per_task": per_task,
-        **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
+        **({"breakdowns": breakdowns(records, rows)} if scoring.name == "boxes" else {}),
         "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
         "micro": rows.figures(everything),
         "without_malformed": {
@@ -268,19 +233,3 @@ def headline_metric(figures: Mapping[str, Any]) -> str:
     """The metric that a report is quoted by."""
     names = metric_names(figures)
     return next((name for name in ("acc@0.5", "f1@0.5") if name in names), names[0])
-
-
-def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    """n, clusters and the intervals in percent, as they stand in a report."""
-    some = next(iter(estimates.values()))
-    return {
-        "n": some.n,
-        "clusters": some.clusters,
-        "interval": {name: [100 * one.low, 100 * one.high] for name, one in estimates.items()},
-    }
-
-
-def _cluster_labels(records: Sequence[Any]) -> NDArray[np.intp]:
-    """One number for each tuple of images, (N,)."""
-    seen: dict[tuple[str, ...], int] = {}
-    return np.array([seen.setdefault(record.images, len(seen)) for record in records], dtype=np.intp)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.errors import UserError
 from migician.evaluation.answer_rows import Row
 
@@ -57,7 +57,7 @@ class _Asked:
     def __init__(self, bench: Benchmark) -> None:
         self.path = bench.path
         self.questions: Sequence[Any] = bench.questions
-        if not isinstance(self.questions[0], Question):
+        if not isinstance(self.questions[0], BoxQuestion):
             raise UserError(f"a log of MIG_bench_eval.py holds answers to mig-bench, not to {bench.name}")
         self.rows: dict[tuple[str, str, Truth], list[int]] = {}
         self.texts: dict[str, dict[str, int]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from migician.models import find_family
 from migician.models.checkpoint import Checkpoint, read_checkpoint
 from migician.models.family import Family
 from migician.provenance import citation
-from migician.reports.tables import one_run, write_markdown
+from migician.reports.tables import one_run_told
+from migician.reports.writers import write_markdown
 from migician.sources import SOURCES
 from migician.training.adapters import is_adapter, read_adapter
 
@@ -152,8 +152,7 @@ def _measured(reports: Sequence[tuple[str, Report]]) -> str:
             f"on {on}, {report.get('date', 'undated')}",
             f"migician at commit {report.get('commit') or 'unknown'}",
         ]
-        shown = one_run(name, report)
-        parts.append(write_markdown(replace(shown, remarks=[*shown.remarks, *marks])).rstrip())
+        parts.append(write_markdown(one_run_told(name, report, marks)).rstrip())
         parts.append("; ".join(facts) + "." + whose)
     return "\n\n".join(parts)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from migician.benchmarks.images import find_image
 from migician.benchmarks.scoring.scoring import Drawn, Scoring
-from migician.benchmarks.scoring.values import p_text, value_of
+from migician.benchmarks.scoring.values import value_of
 from migician.boxes import Box
 from migician.build.card.album import plain
 from migician.draw import ON_ALL, PALETTE, Mark, contact_sheet, truth
@@ -22,12 +22,13 @@ from migician.evaluation import run as run_evaluation
 from migician.evaluation.answer_files import score_file
 from migician.evaluation.answer_log import images_of
 from migician.evaluation.headings import headed, mark, title, title_of, unreplied
-from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, scoring_of
+from migician.evaluation.report import HEADINGS, Report, headline_metric, scoring_of
 from migician.evaluation.run_folder import read_run
 from migician.models.faults import BEARING
 from migician.models.pictures import load_picture
 from migician.models.protocol import Model
-from migician.reports.tables import Cell, Table, name_of_task, one_run, write_markdown
+from migician.reports.tables import differences, one_run_told, significance
+from migician.reports.writers import write_markdown
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Run:
         return f"Run({self.name}: {title(self.report)}, n {self.report['n']}, {figure})"
 
     def _repr_markdown_(self) -> str:
-        return write_markdown(one_run(self.name, self.report))
+        return write_markdown(one_run_told(self.name, self.report))
 
 
 @dataclass(frozen=True)
@@ -133,22 +134,11 @@ class Comparison:
         return " minus ".join(reversed(headed(self._reports).values()))
 
     def _repr_markdown_(self) -> str:
-        metrics = metric_names(self.figures["average"])
-
-        def row(name: str, one: dict[str, Any]) -> list[Cell]:
-            cells = [value_of(one, metric, signed=True) for metric in metrics]
-            test = one["mcnemar"]
-            counts = [str(test["first_only"]), str(test["second_only"]), p_text(test["p"])]
-            return [name, str(one["n"]), *cells, *counts]
-
-        rows = [row(name_of_task(task), one) for task, one in self.figures["per_task"].items()]
-        rows.append(row("average of tasks", self.figures["average"]))
-        heads = [HEADINGS.get(metric, metric) for metric in metrics]
-        columns = ["task", "n", *heads, "right: first only", "second only", "McNemar's p"]
-        told = ["Percentage points, with 95% intervals of the paired difference, clustered by image tuple."]
-        told += filter(None, [mark(self._reports), unreplied(self._reports)])
-        title_ = f"{self._heading}: {title_of(self._reports)}"
-        return write_markdown(Table(title_, columns, rows, len(columns) - 1, told))
+        found = [mark(self._reports), unreplied(self._reports)]
+        remarks = ["95% intervals of the paired difference, clustered by image tuple.", *filter(None, found)]
+        title = f"{self._heading}, percentage points: {title_of(self._reports)}"
+        shown = replace(differences(self.figures), title=title, remarks=remarks)
+        return "\n".join(map(write_markdown, (shown, significance(self.figures))))
 
 
 def open_run(folder: str | Path, *, images: str | Path | None = None) -> Run:
@@ -246,7 +236,8 @@ def evaluate(
 
 def compare(first: Run, second: Run) -> Comparison:
     """How `second` differs from `first` over the same questions; raises `UserError` where they are not the same."""
-    return Comparison(first, second, comparison.compare(first.folder, second.folder))
+    runs = [(str(run.folder), run.report, run.records) for run in (first, second)]
+    return Comparison(first, second, comparison.compare(*runs))
 
 
 def _right(run: Run) -> set[int]:

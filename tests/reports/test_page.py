@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from migician.benchmarks.published.figures import published_named
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation.comparison import compare
+from migician.evaluation.comparison import compare_folders
 from migician.evaluation.run_folder import read_report, read_run
 from migician.reports.page.runs import write_page
 
@@ -59,7 +59,7 @@ def test_the_figures_are_those_of_the_reports(runs, content):
         for report, cell in zip(reports, row["cells"], strict=True):
             own = report["average"] if row["task"] is None else report["per_task"][content["tasks"][row["task"]][0]]
             assert cell["at"] == [own["acc@0.5"], *own["interval"]["acc@0.5"]]
-    compared = compare(*runs)["average"]
+    compared = compare_folders(*runs)["average"]
     last = content["comparisons"][0]["rows"][-1]
     assert last["cell"]["at"][0] == compared["acc@0.5"]
     assert last["only"] == [compared["mcnemar"]["first_only"], compared["mcnemar"]["second_only"]]

@@ -89,7 +89,7 @@ def test_two_runs_side_by_side(world: Path) -> None:
     found = compare(first, second)
     assert (found.only_first, found.only_second) == ([2], [1])
     assert has(found.show(1), PALETTE[0]) and has(found.show(1), PALETTE[1])
-    average = next(line for line in found._repr_markdown_().splitlines() if line.startswith("| average"))
+    *_, average = (line for line in found._repr_markdown_().splitlines() if line.startswith("| average"))
     assert [cell.strip() for cell in average.split("|")][-4:-1] == ["1", "1", "1.000"]
     assert "second minus first: Acc@0.5 +0.00" in repr(found)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
+from migician.benchmarks import Question
 from migician.benchmarks.scoring import univg_r1
 from migician.benchmarks.scoring.published import find_boxes, stretch_y
 from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
@@ -21,13 +22,9 @@ from migician.metrics import Measure, metric_columns
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One row, ready to be asked and scored."""
+class BoxQuestion(Question):
+    """A question for one box."""
 
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
     truth: Box
     """As written in the file, malformed or not."""
     target: int | None
@@ -41,7 +38,7 @@ class Question:
 
 
 Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed")
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CORRECT_IOU = 0.5
 
 
@@ -70,7 +67,7 @@ class Record(msgspec.Struct, frozen=True):
     """As in `Answer`."""
 
 
-def _score_box(question: Question, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
+def _score_box(question: BoxQuestion, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     if answer.response is None:
         found = _Found([], "failed")
     elif reading.protocol == "published":
@@ -102,7 +99,7 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
     )
 
 
-def _size_at(question: Question, size_of: SizeOf, tied: int | None) -> Size | None:
+def _size_at(question: BoxQuestion, size_of: SizeOf, tied: int | None) -> Size | None:
     """A style that counts pixels counts those of the image that the reply names, else of the target, else the first."""
     if tied is not None and tied < len(question.images):
         return size_of(question, tied)

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from migician.benchmarks import Question
 from migician.benchmarks.scoring.option_text import read_option
 from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
 from migician.metrics import Measure
@@ -17,13 +18,9 @@ ChoiceOutcome = Literal["correct", "wrong_choice", "undecided", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceQuestion:
-    """One question and its options."""
+class ChoiceQuestion(Question):
+    """A question with options."""
 
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
     options: tuple[str, ...]
     """Their texts, in the order shown; empty where the file does not tell them apart."""
     gold: str | None

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from migician.benchmarks import Question
 from migician.benchmarks.scoring.boxes import CORRECT_IOU
 from migician.benchmarks.scoring.scoring import Answer, Count, Drawn, Reading, Scoring, Shown, SizeOf
 from migician.boxes import Box
@@ -33,13 +34,9 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class SetQuestion:
+class SetQuestion(Question):
     """A question whose answer is one box in each of some images."""
 
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
     truths: tuple[Placed, ...]
     rows: tuple[int, ...]
     """The rows of the file that it was made of."""
