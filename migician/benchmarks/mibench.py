@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 PROMPT = "{question}Please only strictly answer from the choice list: {options}"
 
 
-class Row(msgspec.Struct, frozen=True):
+class MiBenchRow(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 
     task: str
@@ -64,7 +64,7 @@ def load(path: str | Path) -> Benchmark:
     if not files:
         raise UserError(f"{given}: holds neither {' nor '.join(PARTS)}. Get them with: migician fetch mibench")
     digest = hashlib.sha256()
-    rows: list[Row] = []
+    rows: list[MiBenchRow] = []
     for file in files:
         content = read_bytes(file, "Get it with: migician fetch mibench")
         digest.update(content)
@@ -96,14 +96,14 @@ def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequen
     return PROMPT.format(question=parts, options=plain(" | ".join(question.options))) + end
 
 
-def _rows(content: bytes, file: Path) -> list[Row]:
+def _rows(content: bytes, file: Path) -> list[MiBenchRow]:
     refused = (
         f"{file}: not one of MIBench's parts {' and '.join(PARTS)}; the form of its in-context part is not "
-        "documented, so that one cannot be asked"
+        "documented, so it is not asked"
     )
     if "in_context" in file.name:
         raise UserError(refused)
-    rows = decode(content, list[Row], file, "a MIBench file (a JSON list of questions with options)")
+    rows = decode(content, list[MiBenchRow], file, "a MIBench file (a JSON list of questions with options)")
     known = {task for tasks in PARTS.values() for task in tasks}
     for index, row in enumerate(rows):
         if row.task not in known:
@@ -111,7 +111,7 @@ def _rows(content: bytes, file: Path) -> list[Row]:
     return rows
 
 
-def _question(index: int, row: Row, file: Path) -> ChoiceQuestion:
+def _question(index: int, row: MiBenchRow, file: Path) -> ChoiceQuestion:
     if not row.image:
         raise UserError(f"{file}: row {index} has no images")
     wanted = _bare(row.answer or "")

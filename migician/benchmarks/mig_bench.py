@@ -25,7 +25,7 @@ from migician.imagenames import asked_image
 from migician.models.family import QWEN2_VL, Family
 
 _LONGEST_SOURCE = 60
-"""Letters of `Row.source` that are kept."""
+"""Letters of `MigBenchRow.source` that are kept."""
 
 # The files that papers' figures are from; any other file of the same form is scored and said to be another.
 RELEASED = {
@@ -34,7 +34,7 @@ RELEASED = {
 }
 
 
-class Row(msgspec.Struct, frozen=True):
+class MigBenchRow(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 
     task: str
@@ -48,14 +48,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def load(path: str | Path) -> Benchmark:
-    """The benchmark in a JSON file of either form, which is told from how its numbers are written.
+    """The benchmark in a JSON file of either form, recognised by how its numbers are written.
 
-    Answers that are all whole numbers are thousandths (the revised form), all else fractions
+    Answers that are all whole numbers are 0..1000 (the revised form), all else fractions
     (the original). Raises `UserError` naming the file and the row of what is not a question.
     """
     file = Path(path)
     content = read_bytes(file, "Get it with: migician fetch mig-bench")
-    rows = decode(content, list[Row], file, "a MIG-Bench file (a JSON list of questions)")
+    rows = decode(content, list[MigBenchRow], file, "a MIG-Bench file (a JSON list of questions)")
     if not rows:
         raise UserError(f"{file}: holds no question")
     revised = all(isinstance(value, int) for row in rows for value in row.answer)
@@ -83,7 +83,7 @@ def _repeats(questions: Sequence[BoxQuestion]) -> list[dict[str, int]]:
     return found
 
 
-def _question(index: int, row: Row, revised: bool, file: Path) -> BoxQuestion:
+def _question(index: int, row: MigBenchRow, revised: bool, file: Path) -> BoxQuestion:
     if not row.images:
         raise UserError(f"{file}: row {index} has no images")
     truth = Box.from_permille(*row.answer) if revised else Box(*row.answer)
@@ -93,12 +93,12 @@ def _question(index: int, row: Row, revised: bool, file: Path) -> BoxQuestion:
     return BoxQuestion(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
 
 
-def _target_image(row: Row, truth: Box) -> int | None:
+def _target_image(row: MigBenchRow, truth: Box) -> int | None:
     """The image the true box is in, where the row tells."""
     if row.task == "region":
         return 0  # the source image comes first, its regions follow
     if row.task == "correspondence":
-        return 1  # asked about the second, though the sentence goes on
+        return 1  # asked about the second, though the sentence continues
     if row.task == "group_grounding":
         # The revised file moved boxes without this text: it counts only where it still has the same box.
         parsed = parse_boxes(row.additional_info)
@@ -117,7 +117,7 @@ def prompt(
     family: Family = QWEN2_VL,
     sizes: Sequence[Size] | None = None,
 ) -> str:
-    """What a model of `family` is asked: the question in its spelling, then how to write the box.
+    """What a model of `family` is asked: the question in its box format, then how to write the box.
 
     The published script adds its sentence to every row; "corrected" fixes the slips of that
     sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published

@@ -36,7 +36,7 @@ _PARQUET = b"PAR1"
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[ \t]*[:.)][ \t]*", re.MULTILINE)
 
 
-class Row(msgspec.Struct, frozen=True):
+class MmiuRow(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 
     task: str
@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def load(path: str | Path) -> Benchmark:
-    """The benchmark in a JSON list or a parquet file, which is told from its first bytes.
+    """The benchmark in a JSON list or a parquet file, recognised by its first bytes.
 
     Rows whose `output` is null or no letter of theirs are kept and listed as malformed. Raises `UserError`
     naming the file and the row of what is not a question.
@@ -57,7 +57,11 @@ def load(path: str | Path) -> Benchmark:
     content = read_bytes(file, "Get it with: migician fetch mmiu")
     is_parquet = content.startswith(_PARQUET)
     what = "an MMIU file (questions with options)"
-    rows = conform(_parquet_rows(file), list[Row], file, what) if is_parquet else decode(content, list[Row], file, what)
+    rows = (
+        conform(_parquet_rows(file), list[MmiuRow], file, what)
+        if is_parquet
+        else decode(content, list[MmiuRow], file, what)
+    )
     if not rows:
         raise UserError(f"{file}: holds no question")
     questions = [_question(index, row, file) for index, row in enumerate(rows)]
@@ -82,14 +86,14 @@ def _parquet_rows(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file}: reading parquet needs pyarrow: pip install 'migician[data]'") from None
     try:
         known = set(parquet.read_schema(file).names)
-        wanted = [field.name for field in msgspec.structs.fields(Row) if field.name in known]
+        wanted = [field.name for field in msgspec.structs.fields(MmiuRow) if field.name in known]
         rows: list[dict[str, Any]] = parquet.read_table(file, columns=wanted).to_pylist()
     except (arrow_error, OSError) as error:
         raise UserError(f"{file}: a damaged parquet file ({str(error).splitlines()[0]:.120}); fetch it again") from None
     return rows
 
 
-def _question(index: int, row: Row, file: Path) -> ChoiceQuestion:
+def _question(index: int, row: MmiuRow, file: Path) -> ChoiceQuestion:
     if not row.input_image_path:
         raise UserError(f"{file}: row {index} has no images")
     context = row.context or ""

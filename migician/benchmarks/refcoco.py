@@ -28,7 +28,7 @@ from migician.sources.refcoco import PARTITIONS, read_held_out
 PROMPT = "Give the bounding box of {phrase}."
 
 
-class Line(msgspec.Struct, frozen=True):
+class PhraseRow(msgspec.Struct, frozen=True):
     """One question of a file of JSON lines."""
 
     image: str
@@ -57,26 +57,26 @@ def load(path: str | Path) -> Benchmark:
     return Benchmark("refcoco", given, digest.hexdigest(), questions, BOXES, prompt, facts)
 
 
-def _question(index: int, line: Line) -> BoxQuestion:
+def _question(index: int, line: PhraseRow) -> BoxQuestion:
     text = PROMPT.format(phrase=reference(plain(" ".join(line.sent.split()))))
     truth = Box.from_pixels(*line.bbox, (line.width, line.height))
     return BoxQuestion(index, line.task, (line.image,), text, truth, 0, True)
 
 
-def _of_file(file: Path, digest: Any) -> Iterator[Line]:
+def _of_file(file: Path, digest: Any) -> Iterator[PhraseRow]:
     content = read_bytes(file)
     digest.update(content)
     what = '{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", "height"} on one line'
     for number, row in enumerate(content.split(b"\n"), start=1):
         if not row.strip():
             continue
-        line = decode(row, Line, f"{file}:{number}", what)
+        line = decode(row, PhraseRow, f"{file}:{number}", what)
         if not is_size((line.width, line.height)):
             raise UserError(f"{file}:{number}: an image of {line.width} x {line.height} pixels")
         yield line
 
 
-def _of_folder(folder: Path, digest: Any) -> Iterator[Line]:
+def _of_folder(folder: Path, digest: Any) -> Iterator[PhraseRow]:
     name = folder.resolve().name
     if name not in PARTITIONS:
         raise UserError(f"{folder}: name one dataset's folder: {', '.join(PARTITIONS)}, or a file of JSON lines")
@@ -86,7 +86,7 @@ def _of_folder(folder: Path, digest: Any) -> Iterator[Line]:
                 hashlib.file_digest(stream, lambda: digest)
     for phrase in read_held_out(folder):
         x, y, width, height = phrase.xywh_px
-        yield Line(
+        yield PhraseRow(
             phrase.image,
             phrase.text,
             (x, y, x + width, y + height),

@@ -47,7 +47,7 @@ def evaluate(
         ChainMode | None,
         typer.Option(help="Chain of thought, for mig-bench: describe, then locate in the target's image or in all."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most questions asked at once; fewer where memory ends.")] = (
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once; fewer where memory runs out.")] = (
         32
     ),
     max_new_tokens: Annotated[
@@ -56,7 +56,7 @@ def evaluate(
     tasks: Annotated[
         list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
     max_pixels: MaxPixels = None,
     dtype: Dtype = None,
     revision: Revision = None,

@@ -24,7 +24,7 @@ CORES = len(os.sched_getaffinity(0))
 BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
-Force = Annotated[bool, typer.Option("--force", help="Make it again where it is there already, and replace that.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 
 
@@ -53,17 +53,17 @@ class PromptName(StrEnum):
 Protocol = Annotated[
     ProtocolName, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
 ]
-Style = Annotated[str | None, typer.Option(help=f"How the boxes are spelled, under strict: {', '.join(STYLES)}.")]
+Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
 ]
-MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")]
+MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to N pixels.")]
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; without it what suits the weights and the machine.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 FamilyName = Annotated[
-    str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+    str | None, typer.Option(help=f"What the model is, where its config does not say: {', '.join(FAMILIES)}.")
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,52 +56,17 @@ def report(
     if len(folders) == 1 and _is_dataset(folders[0]):
         if parquet is not None or published is not None:
             raise UserError(f"{folders[0]} is a dataset: --parquet and --published are for runs")
-        _report_dataset(folders[0], images, roots or (), out, count, seed, workers)
+        from migician.reports.page.dataset import COUNT, write_dataset_page
+
+        # Not into the dataset, which may be published as it is.
+        where = out or folders[0].resolve().with_name(f"{folders[0].resolve().stem}-page")
+        page = write_dataset_page(
+            folders[0], where, images=images, roots=roots or (), count=count or COUNT, seed=seed, processes=workers
+        )
+        note(f"open {page}")
         return
     if count is not None:
         raise UserError("--count is for datasets: the page over runs shows every question")
-    _report_runs(
-        folders, images, roots or (), out, None if published is None else _published(published), workers, parquet
-    )
-
-
-def _is_dataset(path: Path) -> bool:
-    """Whether a path is a dataset, and not a run, finished or not."""
-    from migician.reports.page.dataset import dataset_files
-
-    if path.is_file():
-        return True
-    return not any((path / name).is_file() for name in ("report.json", "run.json")) and bool(dataset_files(path))
-
-
-def _report_dataset(
-    path: Path,
-    images: Path | None,
-    roots: Sequence[Path],
-    out: Path | None,
-    count: int | None,
-    seed: int,
-    workers: int,
-) -> None:
-    from migician.reports.page.dataset import COUNT, write_dataset_page
-
-    # Not into the dataset, which may be published as it is.
-    folder = out or path.resolve().with_name(f"{path.resolve().stem}-page")
-    page = write_dataset_page(
-        path, folder, images=images, roots=roots, count=count or COUNT, seed=seed, processes=workers
-    )
-    note(f"open {page}")
-
-
-def _report_runs(
-    folders: list[Path],
-    images: Path | None,
-    roots: Sequence[Path],
-    out: Path | None,
-    published: list[Published] | None,
-    workers: int,
-    parquet: Path | None,
-) -> None:
     from migician.evaluation.answer_log import images_of
     from migician.evaluation.headings import check_same_questions
     from migician.reports.page.runs import write_page
@@ -110,6 +74,7 @@ def _report_runs(
     from migician.reports.tables import side_by_side
     from migician.reports.writers import for_terminal
 
+    beside = None if published is None else _published(published)
     reports = _runs(folders)
     if parquet is not None:
         console().print(for_terminal(side_by_side(reports)))
@@ -121,8 +86,17 @@ def _report_runs(
     check_same_questions(reports)
     console().print(for_terminal(side_by_side(reports)))
     where = out or folders[0] / "page"
-    page = write_page(folders, list(reports), root, where, roots=roots, published=published, processes=workers)
+    page = write_page(folders, list(reports), root, where, roots=roots or (), published=beside, processes=workers)
     note(f"open {page}")
+
+
+def _is_dataset(path: Path) -> bool:
+    """Whether a path is a dataset, and not a run, finished or not."""
+    from migician.reports.page.dataset import dataset_files
+
+    if path.is_file():
+        return True
+    return not any((path / name).is_file() for name in ("report.json", "run.json")) and bool(dataset_files(path))
 
 
 def table(

@@ -1,8 +1,8 @@
-"""Ask -> reply -> record: run a model over a benchmark, stop and go on at will, report.
+"""Ask -> reply -> record: run a model over a benchmark, stop and resume at will, report.
 
 A run's folder holds `run.json` (what was asked of whom), `answers.jsonl` (one line a reply,
 written as it comes) and, at the end, `records.jsonl` and `report.json`. The same command again
-goes on where the last one stopped. Batches are formed before anything is asked and written in one
+resumes where the last one stopped. Batches are formed before anything is asked and written in one
 piece, so a run that was killed gives the report of one that was not. Started with torchrun, the
 processes divide the batches among them, and the report is that of one process.
 """
@@ -45,7 +45,7 @@ class Plan:
     tasks: tuple[str, ...] = ()
     """Only these tasks; empty for all."""
     limit: int | None = None
-    """Only so many questions of each task, the first ones."""
+    """Only the first N questions of each task."""
     chain: str = ""
     """The chain of thought that the questions are part of (see `chain_of_thought`); empty for none."""
 
@@ -165,7 +165,8 @@ def ask(bench: Benchmark, asking: Asking) -> Answered:
 
         def gathered() -> Answered:
             answers = collect(out, rows)
-            _refuse_missing(answers, questions, out)
+            if missing := len(questions) - len(answers):
+                raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")
             faults = [answer.fault for answer in answers.values()]
             guard = Guard(tolerance, len(questions), (), is_proven=False)
             if faults and not guard.admit(faults):
@@ -188,8 +189,14 @@ def ask(bench: Benchmark, asking: Asking) -> Answered:
             for batch in mine
             for question in batch
         }
-        files = {path: look(path) for batch in mine for question in batch for path in paths[question.index]}
-        requests = [[_request(bench, asking, question, paths, sizes) for question in batch] for batch in mine]
+        files = {path: look(path, None) for batch in mine for question in batch for path in paths[question.index]}
+
+        def request(question: Question) -> Request:
+            prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
+            files = tuple(paths[question.index])
+            return Request(files, prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
+
+        requests = [[request(question) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
         with closing(BatchRunner(model).ask(requests)) as coming:
             for replies in coming:
@@ -215,7 +222,7 @@ def _lengths(
     plan: Plan,
     max_side_px: int | None,
 ) -> dict[int, int]:
-    """About how many tokens each question and its reply take, by row; all alike for a model that does not tell."""
+    """About how many tokens each question and its reply take, by row; all alike for a model that does not say."""
     if not isinstance(model, Staged):
         return dict.fromkeys((question.index for question in questions), 1)
     files = {path for question in questions for path in paths[question.index]}
@@ -243,13 +250,6 @@ Sizes = Mapping[int, Sequence[Size] | None]
 """Those of each question's images as the model sees them, by row; None for models that do not count pixels."""
 
 
-def _request(
-    bench: Benchmark, asking: Asking, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes
-) -> Request:
-    prompt = bench.prompt(question, asking.plan.wording, asking.model.family, sizes[question.index])
-    return Request(tuple(paths[question.index]), prompt, asking.plan.max_new_tokens, max_side_px=bench.max_side_px)
-
-
 def _answers(
     batch: Sequence[Question],
     replies: Replies,
@@ -266,7 +266,7 @@ def _answers(
             question.task,
             reply.fault,
             seconds,
-            _as_tuple(sizes[question.index]),
+            None if (seen := sizes[question.index]) is None else tuple(seen),
             reply.reasoning,
             dropped=reply.dropped or None,
             work=None if at else replies.work,
@@ -275,10 +275,6 @@ def _answers(
         )
         for at, (question, reply) in enumerate(zip(batch, replies.replies, strict=True))
     ]
-
-
-def _as_tuple(sizes: Sequence[Size] | None) -> tuple[Size, ...] | None:
-    return None if sizes is None else tuple(sizes)
 
 
 def _work(
@@ -310,19 +306,14 @@ def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
 
 
 def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
-    """Raise `UserError` for an answer that another question was given, as far as it tells."""
+    """Raise `UserError` for an answer whose task or number of images is that of another question."""
     for question in questions:
         answer = answers.get(question.index)
         if answer is None:
             continue
-        counts = {len(told) for told in (question.images, answer.sizes, answer.image_files) if told is not None}
+        counts = {len(some) for some in (question.images, answer.sizes, answer.image_files) if some is not None}
         if answer.task not in (None, question.task) or len(counts) > 1:
             raise UserError(
                 f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
                 "to ask again, or choose another --out"
             )
-
-
-def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
-    if missing := len(questions) - len(answers):
-        raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")

@@ -1,7 +1,7 @@
 """Questions -> batches, before anything is asked: tuples of images whole, lengths alike, images near each other.
 
 The batches depend on the questions alone, not on how many processes answer them or where an
-earlier start was stopped, so a run that went on gives what one that was not stopped gives.
+earlier start was stopped, so a resumed run gives what an uninterrupted one gives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Limits:
 
     questions: int
     tokens: int | None = None
-    """Questions times tokens of the longest, for that is what a padded batch takes; None for no such bound."""
+    """Questions times tokens of the longest, which is what a padded batch takes; None for no such bound."""
 
 
 def form_batches(questions: Sequence[Question], tokens: Mapping[int, int], limits: Limits) -> list[list[Question]]:

@@ -73,7 +73,7 @@ def image_choice(records: Sequence[Record], columns: RecordColumns) -> dict[str,
     For each task whose replies name an image, and "all tasks": `n` replies that name one, of
     `known` rows. `right_image` is the share of those n that name the right one, `chance` what
     guessing would give. Replies that name none, as most do when the question says which image is
-    meant, tell nothing and are not counted as wrong; questions over one image leave no choice.
+    meant, say nothing and are not counted as wrong; questions over one image leave no choice.
     """
     known = np.array([record.target is not None and len(record.images) > 1 for record in records], dtype=bool)
     named = [_chosen_image(record) if asked else None for record, asked in zip(records, known, strict=True)]

@@ -148,7 +148,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
 
 
 def _which_rows(bench: Benchmark, records: Sequence[Any]) -> dict[str, str]:
-    """What tells some rows of a file from as many others; nothing where all were scored."""
+    """Which rows were scored, where not all were: the same number of other rows has another digest."""
     if len(records) == len(bench.questions):
         return {}
     rows = msgspec.json.encode([record.index for record in records])
@@ -196,37 +196,37 @@ HEADINGS = {
 
 def notes(report: Report) -> list[str]:
     """What a reader of the figures must know, a sentence each."""
-    told = []
+    lines = []
     if not is_released(report):
         own = f" ({report['file_declared_as']})" if report.get("file_declared_as") else ""
-        told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
+        lines.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["protocol"] == "univg-r1" and report.get("file_kind") != "revised":
-        told.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
+        lines.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
     if report.get("unanswered"):
-        told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
+        lines.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
-        told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
+        lines.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
     if failures := report.get("failures"):
         reasons = "; ".join(f"{one['reason']} ({one['n']})" for one in failures["reasons"])
-        told.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
+        lines.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
     if report.get("dropped_parameters"):
-        told.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
+        lines.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
     if report.get("malformed_rows"):
         sound, name = report.get("without_malformed"), headline_metric(report["average"])
         without = Value(sound["average"][name]).text if sound else "none"
-        told.append(
+        lines.append(
             f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
             f"without them {without})"
         )
     if report.get("duplicate_rows"):
-        told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
+        lines.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
     outcomes: Counter[str] = Counter()
     for figures in report["per_task"].values():
         outcomes.update(figures.get("outcomes", {}))
-    told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
+    lines.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
     if several := sum(figures.get("several", 0) for figures in report["per_task"].values()):
-        told.append(f"{several} of these replies hold several boxes")
-    return told
+        lines.append(f"{several} of these replies hold several boxes")
+    return lines
 
 
 def headline_metric(figures: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ def write_model_card(
 
     `reports` are folders that `migician eval` or `score` wrote, `datasets` those of built datasets it was trained on;
     `base` is the Hub id it was finetuned from, `licence` the Hub's name of the weights' licence ("apache-2.0").
-    Training is told from what LLaMA-Factory left in the folder and in those that merge.json names, as far as they are
+    Training is described by what LLaMA-Factory left in the folder and in those that merge.json names, where they are
     there. Raises `UserError` where a report is about other weights, and where there is another README.md and no
     `force`; `Done` where there is this one.
     """
@@ -130,7 +130,7 @@ found.boxes[0].image, found.boxes[0].pixels
 ```"""
 
 _SCALES = {
-    "permille": "thousandths of the image's width and height",
+    "permille": "0..1000 of the image's width and height",
     "fraction": "fractions of the image's width and height",
     "pixel": "pixels of the image as the model sees it",
 }
@@ -181,7 +181,7 @@ def _merged(folder: Path, made: _Merged) -> Iterator[str]:
     if made.checkpoints:
         yield "The weighted average of these checkpoints:\n"
     for part in made.checkpoints:
-        told = _trained_at(folder, part) or ": its training is not told here"
+        told = _trained_at(folder, part) or ": its training is not known here"
         yield f"- {part.weight:g} of {Path(part.path).name} (`{part.fingerprint[:12]}`){told}"
 
 
@@ -206,7 +206,7 @@ class _Parent(msgspec.Struct):
 
 
 class _Merged(msgspec.Struct):
-    """What is told of a merge.json."""
+    """What the card says of a merge.json."""
 
     checkpoints: list[_Parent] = []
     base: _Parent | None = None
@@ -215,7 +215,7 @@ class _Merged(msgspec.Struct):
 
 
 class _Results(msgspec.Struct):
-    """What is told of a train_results.json."""
+    """What the card says of a train_results.json."""
 
     train_runtime: float
     epoch: float

@@ -169,7 +169,7 @@ def score(
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
 
-    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what cannot be read.
+    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what is unreadable.
     """
     root = None if images is None else Path(images)
     score_file(
@@ -279,6 +279,6 @@ def _image(runs: Sequence[Run], name: str) -> Path:
     roots = [run.images for run in runs if run.images is not None]
     found = next((path for root in roots if (path := find_image(name, root)) is not None), None)
     if found is None:
-        where = f"is not below {roots[0]}" if roots else "lies somewhere that this run was never told"
+        where = f"is not below {roots[0]}" if roots else "is in a folder that this run does not name"
         raise UserError(f"{name} {where}: say where the images are, as in open_run(folder, images=...)")
     return found

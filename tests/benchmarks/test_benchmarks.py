@@ -304,7 +304,7 @@ def test_choices_are_reported_beside_chance_with_malformed_rows_apart(worlds, tm
     ("options", "says"),
     [
         (["--protocol", "published", "--y-stretch"], "--y-stretch moves boxes"),
-        (["--style", "qwen"], "--style says how boxes are spelled"),
+        (["--style", "qwen"], "--style says how boxes are formatted"),
     ],
 )
 def test_what_is_for_boxes_is_refused_for_options(worlds, tmp_path, options, says):

@@ -152,15 +152,15 @@ def test_an_image_is_shown_as_the_model_sees_it(form, tmp_path):
 
 def test_a_dataset_is_shown_as_a_trainer_reads_it(tmp_path):
     """LLaMA-Factory turns no JPEG and Pillow every TIFF; `check` warns of both, and a look shows their boxes."""
-    from migician.reports.page.files import Shelf
+    from migician.reports.page.files import AssetStore
 
     exif = Image.Exif()
     exif[0x0112] = 6
     for name in ("a.jpg", "a.tif"):
         Image.new("RGB", (40, 20)).save(tmp_path / name, exif=exif)
-    shelf = Shelf(lambda name: tmp_path / name, as_trained=True)
-    assert [shelf.number(name) for name in ("a.jpg", "a.tif")] == [0, 1]
-    images, faults = shelf.fill(tmp_path / "out", 1)
+    store = AssetStore(lambda name: tmp_path / name, as_trained=True)
+    assert [store.number(name) for name in ("a.jpg", "a.tif")] == [0, 1]
+    images, faults = store.fill(tmp_path / "out", 1)
     assert [tuple(image[1:3]) for image in images] == [(40, 20), (20, 40)] and not faults
     assert [Image.open(tmp_path / "out" / image[0]).size for image in images] == [(40, 20), (20, 40)]
 
@@ -188,13 +188,13 @@ def test_workers_do_not_change_the_page(runs, tmp_path, monkeypatch):
     for at, name in enumerate(names):
         Image.new("RGB", (30 + at, 20), (20 * at, 0, 0)).save(runs[0].parent / name)
     from migician.build.image_roots import ImageRoots
-    from migician.reports.page.files import Shelf
+    from migician.reports.page.files import AssetStore
 
     made = []
     for processes in (1, 2):
-        shelf = Shelf(ImageRoots([runs[0].parent], [runs[0].parent]).find)
-        assert [shelf.number(name) for name in [*names, names[0]]] == [*range(9), 0]
-        made.append(shelf.fill(tmp_path / str(processes), processes))
+        store = AssetStore(ImageRoots([runs[0].parent], [runs[0].parent]).find)
+        assert [store.number(name) for name in [*names, names[0]]] == [*range(9), 0]
+        made.append(store.fill(tmp_path / str(processes), processes))
     assert made[0] == made[1]
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from migician.benchmarks import Question
 from migician.benchmarks.scoring import univg_r1
 from migician.benchmarks.scoring.published import find_boxes, stretch_y
-from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
+from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf, shared_fields
 from migician.benchmarks.scoring.values import iou_text
 from migician.boxes import FARTHEST, Box, Size
 from migician.boxtext import Parsed, parse_boxes
@@ -81,21 +81,14 @@ def _score_box(question: BoxQuestion, answer: Answer, reading: Reading, size_of:
     if outcome == "correct" and found.iou < CORRECT_IOU:
         outcome = "wrong_box"
     return Record(
-        index=question.index,
-        task=question.task,
-        question=question.text,
-        images=question.images,
+        **shared_fields(question, answer),
         truth=question.truth.as_tuple(),
-        reply=answer.response,
         boxes=[box.as_tuple() for box in found.boxes],
         outcome=outcome,
         iou=found.iou,
         several=len(found.boxes) > 1,
         target=question.target,
         image=found.image,
-        error=answer.error,
-        seconds=answer.seconds,
-        reasoning=answer.reasoning,
     )
 
 

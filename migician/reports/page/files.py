@@ -44,7 +44,7 @@ class Thumbnail:
     """Why it cannot be shown."""
 
 
-class Shelf:
+class AssetStore:
     """The images of a page: each has a number, however often it is asked for.
 
     They are shown as a model that is asked sees them; `as_trained`, as a trainer reads them: unturned, and with what

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from migician.benchmarks.published.figures import PUBLISHED, Published, caution
-from migician.benchmarks.scoring.scoring import Drawn, Shown
+from migician.benchmarks.scoring.scoring import Drawn
 from migician.benchmarks.scoring.values import Value, iou_text, p_text, value_of
 from migician.build.image_roots import ImageRoots
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
 from migician.evaluation.headings import check_same_questions, headed, mark, title_of
 from migician.evaluation.report import HEADINGS, Report, headline_metric, notes
-from migician.reports.page.files import Shelf, page_in, write_index
+from migician.reports.page.files import AssetStore, page_in, write_index
 from migician.reports.runs import Run, compare, open_run
 from migician.reports.tables import by_task, every_metric, name_of_task, remarks, tables, task_order
 from migician.reports.writers import for_page, value_for_page
@@ -60,23 +60,30 @@ def write_page(
     if published is None:
         released = all(run.report.get("file_released_as") for run in runs)
         published = [PUBLISHED[name] for name in BESIDE] if released else []
-    shelf = Shelf(ImageRoots([images], [images, *roots]).find)
+    store = AssetStore(ImageRoots([images], [images, *roots]).find)
     tasks = task_order(reports)
-    samples = _samples(runs, tasks, shelf)
+    letters = _LETTERS if len(runs) > 1 else [""]
+    seen = [(run, _ious(run)) for run in runs]
+    samples = [_sample(record, seen, tasks.index(record.task), store) for record in runs[0].records.values()]
     with page_in(out):
-        shown, faults = shelf.fill(out / "images", processes)
+        shown, faults = store.fill(out / "images", processes)
         if shown and not any(image[0] for image in shown):
             raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
         first = runs[0]
+        facts = [
+            ("questions", f"{first.report['n']:,}"),
+            ("date", str(first.report.get("date", ""))[:10]),
+            ("file", f"sha256 {first.report['data_sha256'][:12]}"),
+        ]
         content = {
             "kind": "runs",
             "title": title_of(reports),
-            "facts": _facts(first.report),
+            "facts": [(name, value) for name, value in facts if value],
             "looks": [
                 {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
                 *(
-                    {"name": name, "look": "run", **look}
-                    for name, look in zip(heads.values(), _looks(len(runs)), strict=True)
+                    {"name": heads[name], "look": "run", "colour": _COLOURS[at % len(_COLOURS)], "letter": letters[at]}
+                    for at, name in enumerate(names)
                 ),
             ],
             "tasks": [[task, name_of_task(task)] for task in tasks],
@@ -111,35 +118,15 @@ def _ious(run: Run) -> dict[int, float]:
     return {record.index: float(one) for record, one in zip(records, share, strict=True)}
 
 
-def _looks(count: int) -> list[dict[str, str]]:
-    return [
-        {"colour": _COLOURS[place % len(_COLOURS)], "letter": _LETTERS[place] if count > 1 else ""}
-        for place in range(count)
-    ]
-
-
 def _pairs(count: int) -> list[tuple[int, int]]:
     """Which runs are compared: each pair of a few, else each with the first."""
     return list(combinations(range(count), 2)) if count <= 3 else [(0, place) for place in range(1, count)]
 
 
-def _facts(report: Report) -> list[tuple[str, str]]:
-    """What stands under the title."""
-    given = [
-        ("questions", f"{report['n']:,}"),
-        ("date", str(report.get("date", ""))[:10]),
-        ("file", f"sha256 {report['data_sha256'][:12]}"),
-    ]
-    return [(name, value) for name, value in given if value]
-
-
-def _samples(runs: Sequence[Run], tasks: Sequence[str], shelf: Shelf) -> list[dict[str, Any]]:
-    """Every question as the page has it, in the order of the file; see `assets/gallery.js`."""
-    seen = [(run, _ious(run)) for run in runs]
-    return [_sample(record, seen, tasks.index(record.task), shelf) for record in runs[0].records.values()]
-
-
-def _sample(record: Any, runs: Sequence[tuple[Run, Mapping[int, float]]], task: int, shelf: Shelf) -> dict[str, Any]:
+def _sample(
+    record: Any, runs: Sequence[tuple[Run, Mapping[int, float]]], task: int, store: AssetStore
+) -> dict[str, Any]:
+    """A question as the page has it; see `assets/gallery.js`."""
     shown = runs[0][0].scoring.show(record)
     marks = _marks(0, shown.truths)
     texts: list[Any] = [["question", record.question]]
@@ -150,14 +137,14 @@ def _sample(record: Any, runs: Sequence[tuple[Run, Mapping[int, float]]], task: 
         own = run.records[record.index]
         fit = run.scoring.show(own)
         marks += _marks(1 + place, fit.boxes)
-        texts.append([place, own.reply, _fit(own, fit)])
+        texts.append([place, own.reply, ", ".join(filter(None, (fit.remark, own.error)))])
         outcomes.append(run.scoring.outcomes.index(own.outcome))
         iou = known.get(record.index)
         ious.append(None if iou is None else [iou, iou_text(iou)])
     return {
         "id": record.index,
         "task": task,
-        "images": [shelf.number(name) for name in record.images],
+        "images": [store.number(name) for name in record.images],
         "marks": marks,
         "texts": texts,
         "outcomes": outcomes,
@@ -174,16 +161,12 @@ def _marks(look: int, drawn: Sequence[Drawn]) -> list[list[Any]]:
     ]
 
 
-def _fit(record: Any, shown: Shown) -> str:
-    return ", ".join(part for part in (shown.remark, record.error or "") if part)
-
-
 def _scores(reports: Mapping[str, Report], published: Sequence[Published]) -> dict[str, Any]:
     """The headline figure of each task, a value with its interval for each run, without for each published row."""
     shown = by_task(reports, published)
     rows = [
         {
-            "task": place,
+            "task": place if place < len(shown.rows) - 1 else None,
             "n": int(str(n)),
             "cells": [value_for_page(one) if isinstance(one, Value) else None for one in cells],
         }
