@@ -172,7 +172,7 @@ def ask(bench: Benchmark, asking: Asking) -> Answered:
             if faults and not guard.admit(faults):
                 raise guard.none_answered()
             guard.check()
-            return Answered(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
+            return Answered(answers, {**identity, **_effort(answers, questions, len(batches))})
 
         before = ranks.first(open_folder)
         done = {row for row, fault in before.items() if not tolerance.retries(fault)}
@@ -184,17 +184,14 @@ def ask(bench: Benchmark, asking: Asking) -> Answered:
         mine = partition(rest, costs, ranks.count)[ranks.rank]
         answered, total = len(done), len(done) + sum(map(len, mine))
         asking.progress(answered, total)
-        sizes = {
-            question.index: seen_sizes(model, paths[question.index], bench.max_side_px)
-            for batch in mine
-            for question in batch
-        }
-        files = {path: look(path, None) for batch in mine for question in batch for path in paths[question.index]}
+        asked = [question.index for batch in mine for question in batch]
+        sizes = {index: seen_sizes(model, paths[index], bench.max_side_px) for index in asked}
+        files = {path: look(path, None) for index in asked for path in paths[index]}
 
         def request(question: Question) -> Request:
             prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
-            files = tuple(paths[question.index])
-            return Request(files, prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
+            pictures = tuple(paths[question.index])
+            return Request(pictures, prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
 
         requests = [[request(question) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
@@ -277,28 +274,24 @@ def _answers(
     ]
 
 
-def _work(
-    answers: Mapping[int, Logged], questions: Sequence[Question], batches: Sequence[Sequence[Question]]
-) -> dict[str, int]:
-    """What the questions are made of, and how often the model did what; over all processes and starts."""
+def _effort(answers: Mapping[int, Logged], questions: Sequence[Question], batches: int) -> dict[str, Any]:
+    """What the questions are made of, how often the model did what, its time and the time between batches; over all
+    processes and starts. Beside that, what a server refused.
+    """
     tuples = {question.images for question in questions}
     counted: Counter[str] = Counter()
     for answer in answers.values():
         counted.update(answer.work or {})
-    return {
-        "questions": len(questions),
-        "image_slots": sum(len(question.images) for question in questions),
-        "image_tuples": len(tuples),
-        "distinct_images": len({image for images in tuples for image in images}),
-        "batches": len(batches),
-        **counted,
-    }
-
-
-def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
-    """Time in the model, and time it stood still between batches, over processes and starts; what a server refused."""
     dropped = sorted({name for answer in answers.values() for name in answer.dropped or ()})
     return {
+        "work": {
+            "questions": len(questions),
+            "image_slots": sum(len(question.images) for question in questions),
+            "image_tuples": len(tuples),
+            "distinct_images": len({image for images in tuples for image in images}),
+            "batches": batches,
+            **counted,
+        },
         "model_seconds": round(sum(answer.seconds or 0 for answer in answers.values()), 3),
         "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
         **({"dropped_parameters": dropped} if dropped else {}),

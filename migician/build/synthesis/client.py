@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import math
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from migician.build.synthesis.cache import Cache, Reply, Request
 from migician.draw import encoded
 from migician.errors import UserError
 from migician.models.engines.chat_completions import Completions, Refused
+from migician.models.engines.sent_images import as_data_url
 
 
 class ChatClient:
@@ -93,7 +93,7 @@ def data_url(image: Path, max_pixels: int) -> str:
     if scale < 1:
         size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded(picture, "JPEG", quality=90)).decode("ascii")
+    return as_data_url("jpeg", encoded(picture, "JPEG", quality=90))
 
 
 def _body(request: Request) -> dict[str, Any]:
