@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from migician.cli.options import (
     AsJson,
     BenchmarkName,
-    ChainMode,
     DataFile,
     Dtype,
     FamilyName,
     MaxPixels,
     OutFolder,
-    PromptName,
-    Protocol,
     ProtocolName,
     Revision,
     TrustRemoteCode,
@@ -29,6 +26,8 @@ from migician.models.faults import BEARING
 if TYPE_CHECKING:
     from migician.evaluation import EvalConfig
 
+Wording = Literal["corrected", "published"]
+
 
 def evaluate(
     benchmark: BenchmarkName,
@@ -38,13 +37,11 @@ def evaluate(
     data: DataFile,
     images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
     out: OutFolder,
-    protocol: Protocol = ProtocolName.strict,
+    protocol: ProtocolName = "strict",
     y_stretch: YStretch = False,
-    prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
-        PromptName.corrected
-    ),
+    prompt: Annotated[Wording, typer.Option(help="What follows each question: see docs/evaluation.md.")] = "corrected",
     cot: Annotated[
-        ChainMode | None,
+        Literal["single", "multi"] | None,
         typer.Option(help="Chain of thought, for mig-bench: describe, then locate in the target's image or in all."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once; fewer where memory runs out.")] = (
@@ -105,10 +102,10 @@ def evaluate(
         data,
         images,
         out,
-        protocol=protocol.value,
+        protocol=protocol,
         y_stretch=y_stretch,
-        wording=prompt.value,
-        chain=cot.value if cot else None,
+        wording=prompt,
+        chain=cot,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         tasks=[name for given in tasks or () for name in given.split(",")],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from migician.benchmarks import BENCHMARKS
+from migician.benchmarks.scoring.scoring import Protocol
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
 from migician.errors import UserError
@@ -26,32 +26,8 @@ DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a 
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-
-
-class ProtocolName(StrEnum):
-    """How replies are read."""
-
-    strict = "strict"
-    published = "published"
-    univg_r1 = "univg-r1"
-
-
-class ChainMode(StrEnum):
-    """What step 2 of a chain of thought shows."""
-
-    single = "single"
-    multi = "multi"
-
-
-class PromptName(StrEnum):
-    """What follows each question."""
-
-    corrected = "corrected"
-    published = "published"
-
-
-Protocol = Annotated[
-    ProtocolName, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
+ProtocolName = Annotated[
+    Protocol, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
 ]
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
 YStretch = Annotated[

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,14 +18,6 @@ Folders = Annotated[list[Path], typer.Argument(help="One or more folders that sc
 PublishedNames = Annotated[
     str, typer.Option("--published", help="Published figures to set beside them, such as migician,qwen2-vl-7b.")
 ]
-
-
-class Format(StrEnum):
-    """How tables are written."""
-
-    text = "text"
-    markdown = "markdown"
-    latex = "latex"
 
 
 def report(
@@ -101,7 +92,9 @@ def _is_dataset(path: Path) -> bool:
 
 def table(
     folders: Folders,
-    form: Annotated[Format, typer.Option("--format", help="For a terminal, a README or a paper.")] = Format.text,
+    form: Annotated[
+        Literal["text", "markdown", "latex"], typer.Option("--format", help="For a terminal, a README or a paper.")
+    ] = "text",
     published: PublishedNames = "",
 ) -> None:
     """Tables over one or several runs: per task, by box size and number of images, image choice."""
@@ -109,7 +102,7 @@ def table(
     from migician.reports.writers import WRITERS
 
     found = tables(_runs(folders), _published(published))
-    say("\n".join(map(WRITERS[form.value], found)).rstrip("\n"))
+    say("\n".join(map(WRITERS[form], found)).rstrip("\n"))
 
 
 def plot(

@@ -28,6 +28,7 @@ from migician.imagenames import asked_image, clear_names, image_names, ordinal
 from migician.models.family import Family
 
 Mode = Literal["single", "multi"]
+"""Which images step 2 shows."""
 
 _SECOND = ("correspondence", "diff", "reasoning", "refer_grounding", "view_diff")
 _DESCRIBE: dict[str, str] = {
