@@ -74,7 +74,7 @@ def evaluate(
     ] = BEARING.share,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed before.")] = False,
     check_images: Annotated[
-        bool, typer.Option("--check-images", help="Know images again by content, not by size and time.")
+        bool, typer.Option("--check-images", help="Compare images by content, not by size and time.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Throw away what --out holds, answers and all, and ask it all again.")

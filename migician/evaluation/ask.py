@@ -66,7 +66,7 @@ class Asking:
     plan: Plan
     tolerance: Tolerance = BEARING
     by_content: bool = False
-    """Know images again by their content, not by size and time (see `asked_images`)."""
+    """Compare images by their content, not by size and time (see `asked_images`)."""
     force: bool = False
     """Throw away first what `out` holds, answers and all."""
     ranks: Ranks = ALONE
@@ -307,6 +307,6 @@ def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question]
         counts = {len(some) for some in (question.images, answer.sizes, answer.image_files) if some is not None}
         if answer.task not in (None, question.task) or len(counts) > 1:
             raise UserError(
-                f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
+                f"{out / 'answers.jsonl'}: damaged (the answer to question {question.index} is another's): remove it "
                 "to ask again, or choose another --out"
             )

@@ -214,19 +214,21 @@ def notes(report: Report) -> list[str]:
     if report.get("malformed_rows"):
         sound, name = report.get("without_malformed"), headline_metric(report["average"])
         without = Value(sound["average"][name]).text if sound else "none"
-        lines.append(
-            f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
-            f"without them {without})"
-        )
+        rows = _counted(len(report["malformed_rows"]), "row has an impossible truth", "rows have an impossible truth")
+        lines.append(f"{rows} (kept; average {HEADINGS.get(name, name)} without {without})")
     if report.get("duplicate_rows"):
-        lines.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
+        lines.append(_counted(len(report["duplicate_rows"]), "row repeats", "rows repeat") + " an earlier one (kept)")
     outcomes: Counter[str] = Counter()
     for figures in report["per_task"].values():
         outcomes.update(figures.get("outcomes", {}))
     lines.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
     if several := sum(figures.get("several", 0) for figures in report["per_task"].values()):
-        lines.append(f"{several} of these replies hold several boxes")
+        lines.append(_counted(several, "of these replies holds several boxes", "of these replies hold several boxes"))
     return lines
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def headline_metric(figures: Mapping[str, Any]) -> str:

@@ -209,7 +209,7 @@ def evaluate(
     """Ask a model, loaded or by its name, every question, as `migician eval` does; resumes where it stopped.
 
     `tasks` are the only ones asked, `limit` the first N questions of each, `fail_on_error` the share of questions
-    (0..1) that may fail; `retry_failed` asks those again; `check_images` knows images again by their content; `force`
+    (0..1) that may fail; `retry_failed` asks those again; `check_images` compares images by their content; `force`
     throws away what `out` holds, and asks all again. Raises as the command does.
     """
     run_evaluation(

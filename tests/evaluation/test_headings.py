@@ -337,7 +337,7 @@ def test_the_printed_outcomes_sum_up_to_the_replies(runs):
         (line,) = (one for one in told if one.startswith("outcomes: "))
         assert sum(int(count) for count in re.findall(r" (\d+)", line)) == read_report(run)["n"]
         assert "several" not in line
-    assert "1 of these replies hold several boxes" in notes(several(read_report(runs["first"])))
+    assert "1 of these replies holds several boxes" in notes(several(read_report(runs["first"])))
 
 
 def several(told):

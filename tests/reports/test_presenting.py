@@ -321,7 +321,7 @@ def test_plot_writes_both_pictures(tmp_path):
 
 
 def test_a_radar_of_two_tasks_is_refused(tmp_path):
-    with pytest.raises(UserError, match="a radar needs three tasks or more"):
+    with pytest.raises(UserError, match="a radar needs at least three tasks, not 2"):
         radar({"ours": run_of(tmp_path, task="diff region")})
 
 

@@ -47,7 +47,7 @@ def write_page(
     them is there.
     """
     if len(folders) > len(_LETTERS):
-        raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
+        raise UserError(f"a page shows at most {len(_LETTERS)} runs, not {len(folders)}")
     if len(set(names)) < len(folders):
         raise ValueError(f"runs need names of their own: {', '.join(names)}")
     runs = [open_run(folder) for folder in folders]
