@@ -29,11 +29,11 @@ from PIL import Image
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.chat.migician import Migician
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.checkpoint import read_checkpoint
 from migician.models.engines.patches import use_product
 from migician.models.engines.qwen2_vl import _processor
@@ -108,7 +108,7 @@ def main() -> None:
     out = options.folder / "out"
     ours = measured(
         "ours", len(bench.questions), options.device,
-        lambda: evaluate(bench, model, options.folder, out, reading=Reading("strict", QWEN), plan=plan),
+        lambda: evaluate(bench, Asking(model, options.folder, out, plan), Reading("strict", QWEN)),
     )  # fmt: skip
     report = ours.result
     model.model.config.text_config._attn_implementation = "sdpa"  # the plain loop as transformers has it
@@ -244,7 +244,7 @@ def measured(way: str, questions: int, device: str, work: Callable[[], Any]) -> 
     return Measured(questions, seconds, cpu, most / 2**30, result)
 
 
-def ask(question: Question, folder: Path, plan: Plan) -> Any:
+def ask(question: BoxQuestion, folder: Path, plan: Plan) -> Any:
     from migician.benchmarks.images import resolve_images
     from migician.models.protocol import Request
 

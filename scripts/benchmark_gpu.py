@@ -33,7 +33,7 @@ from benchmark_gpu_profile import top_kernels
 from benchmark_gpu_training import Kind, Trainer
 from benchmark_train import draw_mixture, patches
 
-from migician.benchmarks import mig_bench
+from migician.benchmarks import Benchmark, mig_bench
 from migician.chat.migician import Migician
 from migician.evaluation.ask import Plan
 from migician.models.engines.shared_prefix import FeatureCache
@@ -124,7 +124,7 @@ class Run:
         self.dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
         self.figures: dict[str, Any] = {}
         self._asker: Migician | None = None
-        self._bench: mig_bench.MigBench | None = None
+        self._bench: Benchmark | None = None
 
     def part(self, name: str, seconds: float, work: Callable[[Run], None]) -> None:
         """Do one part, unless the time is up; a fault in it is said, and the next part is done all the same."""
@@ -148,7 +148,7 @@ class Run:
             self.options.json.write_text(json.dumps(self.figures, indent=1))
 
     @property
-    def bench(self) -> mig_bench.MigBench:
+    def bench(self) -> Benchmark:
         """Drawn when it is first asked for."""
         if self._bench is None:
             began = time.perf_counter()

@@ -28,7 +28,7 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.chat.migician import Migician
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.engines.shared_prefix import FOLDED
 
 
@@ -86,7 +86,7 @@ def ours(run: Any, size: int, limit: int | None) -> tuple[Any, Any]:
     out = options.folder / f"out-{size}"
     found = measured(
         f"ours, {size} a batch", count, options.device,
-        lambda: evaluate(run.bench, model, options.folder, out, reading=Reading("strict", QWEN), plan=plan),
+        lambda: evaluate(run.bench, Asking(model, options.folder, out, plan), Reading("strict", QWEN)),
     )  # fmt: skip
     report = found.result
     run.keep(

@@ -9,7 +9,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from migician.benchmarks import mig_bench
+from migician.benchmarks import Benchmark, mig_bench
 from migician.benchmarks.published.figures import published_named
 from migician.benchmarks.scoring.boxes import Record
 from migician.benchmarks.scoring.scoring import Reading
@@ -21,7 +21,8 @@ from migician.evaluation.records import score
 from migician.evaluation.report import HEADINGS, build_report
 from migician.metrics import METRICS
 from migician.reports.figures import PICTURES
-from migician.reports.tables import tables, write_markdown
+from migician.reports.tables import tables
+from migician.reports.writers import write_markdown
 
 READINGS = {
     "strict": Reading("strict", QWEN),
@@ -83,14 +84,14 @@ Each model as the paper scores it: `published`, with the y-stretch for Migician 
 """
 
 
-def published_run(bench: mig_bench.MigBench, name: str, file: str) -> dict:  # type: ignore[type-arg]
+def published_run(bench: Benchmark, name: str, file: str) -> dict:  # type: ignore[type-arg]
     stretched = name == "Migician"
     reading = READINGS["published + y-stretch" if stretched else "published"]
     records = score(bench, read_answers(file, bench), reading)
     return build_report(bench, records, protocol={"protocol": "published", "y_stretch": stretched})
 
 
-def section(bench: mig_bench.MigBench, name: str, file: str) -> str:
+def section(bench: Benchmark, name: str, file: str) -> str:
     answers = read_answers(file, bench)
     records = {label: score(bench, answers, reading) for label, reading in READINGS.items()}
     reports = {

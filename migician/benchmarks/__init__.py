@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from migician.errors import UserError, unknown
 
@@ -24,83 +25,51 @@ BENCHMARKS: dict[str, str] = {
 """Name -> the module whose `load(path)` gives the `Benchmark`; imported when it is named."""
 
 
-class Question(Protocol):
+@dataclass(frozen=True, slots=True)
+class Question:
     """What every question has, whatever is asked."""
 
-    @property
-    def index(self) -> int:
-        """Its place in the benchmark, from 0: what answers name it by."""
-        ...
-
-    @property
-    def task(self) -> str:
-        """What figures are given for, one by one."""
-        ...
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        """As the file names them; questions with equal ones are one cluster of the intervals."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """The question as the file has it."""
-        ...
+    index: int
+    """Its place in the benchmark, from 0: what answers name it by."""
+    task: str
+    """What figures are given for, one by one."""
+    images: tuple[str, ...]
+    """As the file names them; questions with equal ones are one cluster of the intervals."""
+    text: str
+    """The question as the file has it."""
 
 
-class Benchmark(Protocol):
+@dataclass(frozen=True)
+class Benchmark:
     """One benchmark, loaded from a file or a folder."""
 
-    @property
-    def name(self) -> str:
-        """As in `BENCHMARKS`."""
-        ...
+    name: str
+    """As in `BENCHMARKS`."""
+    path: Path
+    """What it was loaded from."""
+    sha256: str
+    """Of the file's bytes: the benchmark's version."""
+    questions: Sequence[Any]
+    """Each a `Question`, `questions[i].index == i`, with `is_malformed`."""
+    scoring: Scoring
+    """How replies become records and figures."""
+    prompt: Callable[[Any, str, Family, Sequence[Size] | None], str]
+    """(question, wording, family, sizes) -> what a model of `family` is asked.
+
+    `wording` is "corrected" or "published"; `sizes` are those of the images as the model sees them, for families that
+    count pixels.
+    """
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What a report must say of the file beside its name and sha256, as JSON."""
+    max_side_px: int | None = None
+    """Images are shrunk to fit a square of this side before they are asked about; None to leave them."""
+    max_new_tokens: int = 128
+    """The longest reply it needs."""
 
     @property
-    def path(self) -> Path:
-        """What it was loaded from."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Of the file's bytes: the benchmark's version."""
-        ...
-
-    @property
-    def questions(self) -> Sequence[Any]:
-        """Each a `Question`, `questions[i].index == i`."""
-        ...
-
-    @property
-    def scoring(self) -> Scoring:
-        """How replies become records and figures."""
-        ...
-
-    @property
-    def max_side_px(self) -> int | None:
-        """Images are shrunk to fit a square of this side before they are asked about; None to leave them."""
-        ...
-
-    @property
-    def max_new_tokens(self) -> int:
-        """The longest reply it needs."""
-        ...
-
-    @property
-    def malformed(self) -> Sequence[int]:
-        """Questions whose truth is impossible: kept, and listed in the report."""
-        ...
-
-    def prompt(self, question: Any, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """What a model of `family` is asked; `wording` is "corrected" or "published".
-
-        `sizes` are those of the images as the model sees them, for families that count pixels.
-        """
-        ...
-
-    def facts(self) -> Mapping[str, Any]:
-        """What a report must say of the file beside its name and sha256, as JSON."""
-        ...
+    def malformed(self) -> list[int]:
+        """The questions whose truth is impossible, by index: kept, and listed in the report."""
+        return [question.index for question in self.questions if question.is_malformed]
 
 
 def load_benchmark(name: str, path: str | Path) -> Benchmark:

@@ -9,15 +9,18 @@ documented. Source: StarBottle/MIBench on the Hub; fields as eval/MIG_bench_eval
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from migician.benchmarks.choice_bench import ChoiceBench
-from migician.benchmarks.scoring.choices import ChoiceQuestion
+from migician.benchmarks import Benchmark
+from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
+from migician.boxes import Size
 from migician.boxtext import plain
 from migician.errors import UserError
 from migician.files import decode, is_file, is_folder, read_bytes
+from migician.models.family import Family
 from migician.samples.sample import IMAGE_MARK
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -40,7 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 PROMPT = "{question}Please only strictly answer from the choice list: {options}"
 
 
-class Row(msgspec.Struct, frozen=True):
+class MiBenchRow(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 
     task: str
@@ -50,7 +53,7 @@ class Row(msgspec.Struct, frozen=True):
     answer: str | None = None
 
 
-def load(path: str | Path) -> ChoiceBench:
+def load(path: str | Path) -> Benchmark:
     """The benchmark in one part's file, or in a folder with one or both; of two, the sha256 is over both in order.
 
     Rows whose answer is none of their options are kept and listed as malformed. Raises `UserError`
@@ -61,7 +64,7 @@ def load(path: str | Path) -> ChoiceBench:
     if not files:
         raise UserError(f"{given}: holds neither {' nor '.join(PARTS)}. Get them with: migician fetch mibench")
     digest = hashlib.sha256()
-    rows: list[Row] = []
+    rows: list[MiBenchRow] = []
     for file in files:
         content = read_bytes(file, "Get it with: migician fetch mibench")
         digest.update(content)
@@ -69,11 +72,11 @@ def load(path: str | Path) -> ChoiceBench:
     if not rows:
         raise UserError(f"{given}: holds no question")
     questions = [_question(index, row, given) for index, row in enumerate(rows)]
-    told = {"files": [file.name for file in files], "prompt": PROMPT}
-    return ChoiceBench("mibench", given, digest.hexdigest(), questions, ask, told)
+    facts = {"files": [file.name for file in files], "prompt": PROMPT}
+    return Benchmark("mibench", given, digest.hexdigest(), questions, CHOICES, prompt, facts)
 
 
-def ask(question: ChoiceQuestion, wording: str) -> str:
+def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
     """The question, then the options joined by " | ".
 
     Images stand at the `<image>` marks of the question. "published" joins the two without a blank, and has
@@ -89,17 +92,18 @@ def ask(question: ChoiceQuestion, wording: str) -> str:
     else:
         text = text.replace(IMAGE_MARK, "").strip() + " "
     parts = IMAGE_MARK.join(plain(part) for part in text.split(IMAGE_MARK))
-    return PROMPT.format(question=parts, options=plain(" | ".join(question.options)))
+    end = family.published_choice_ends.get("mibench", "") if wording == "published" else ""
+    return PROMPT.format(question=parts, options=plain(" | ".join(question.options))) + end
 
 
-def _rows(content: bytes, file: Path) -> list[Row]:
+def _rows(content: bytes, file: Path) -> list[MiBenchRow]:
     refused = (
         f"{file}: not one of MIBench's parts {' and '.join(PARTS)}; the form of its in-context part is not "
-        "documented, so that one cannot be asked"
+        "documented, so it is not asked"
     )
     if "in_context" in file.name:
         raise UserError(refused)
-    rows = decode(content, list[Row], file, "a MIBench file (a JSON list of questions with options)")
+    rows = decode(content, list[MiBenchRow], file, "a MIBench file (a JSON list of questions with options)")
     known = {task for tasks in PARTS.values() for task in tasks}
     for index, row in enumerate(rows):
         if row.task not in known:
@@ -107,7 +111,7 @@ def _rows(content: bytes, file: Path) -> list[Row]:
     return rows
 
 
-def _question(index: int, row: Row, file: Path) -> ChoiceQuestion:
+def _question(index: int, row: MiBenchRow, file: Path) -> ChoiceQuestion:
     if not row.image:
         raise UserError(f"{file}: row {index} has no images")
     wanted = _bare(row.answer or "")

@@ -9,15 +9,14 @@ over the two are not comparable. Source: Michael4933/MIG-Bench on the Hub.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from migician.benchmarks.scoring.boxes import BOXES, Question
-from migician.benchmarks.scoring.scoring import Scoring
+from migician.benchmarks import Benchmark
+from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion
 from migician.boxes import Box, Size
 from migician.boxtext import parse_boxes
 from migician.errors import UserError
@@ -25,9 +24,8 @@ from migician.files import decode, read_bytes
 from migician.imagenames import asked_image
 from migician.models.family import QWEN2_VL, Family
 
-Kind = Literal["original", "revised"]
 _LONGEST_SOURCE = 60
-"""Letters of `Row.source` that are kept."""
+"""Letters of `MigBenchRow.source` that are kept."""
 
 # The files that papers' figures are from; any other file of the same form is scored and said to be another.
 RELEASED = {
@@ -36,7 +34,7 @@ RELEASED = {
 }
 
 
-class Row(msgspec.Struct, frozen=True):
+class MigBenchRow(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 
     task: str
@@ -49,94 +47,58 @@ class Row(msgspec.Struct, frozen=True):
     """In a file of one's own: what it is, as the miniature world says it. Released files have no such field."""
 
 
-@dataclass(frozen=True, slots=True)
-class MigBench:
-    """One MIG-Bench file."""
+def load(path: str | Path) -> Benchmark:
+    """The benchmark in a JSON file of either form, recognised by how its numbers are written.
 
-    path: Path
-    sha256: str
-    kind: Kind
-    questions: tuple[Question, ...]
-    name: str = "mig-bench"
-    scoring: Scoring = BOXES
-    max_side_px: int | None = None
-    max_new_tokens: int = 128
-    declared_as: str = ""
-    """What a file that is not released says it is, in all its rows; empty where it does not."""
-
-    @property
-    def released_as(self) -> str | None:
-        """Which released file this is, byte for byte; None for any other."""
-        return RELEASED.get(self.sha256)
-
-    @property
-    def malformed(self) -> list[int]:
-        """Rows whose true box is impossible."""
-        return [question.index for question in self.questions if question.is_malformed]
-
-    @property
-    def duplicates(self) -> list[tuple[int, int]]:
-        """(row, the earlier row it repeats) for rows that ask the same of the same images, with the same answer."""
-        first: dict[tuple[str, tuple[str, ...], str, Box], int] = {}
-        repeats = []
-        for question in self.questions:
-            key = (question.task, question.images, question.text, question.truth)
-            earlier = first.setdefault(key, question.index)
-            if earlier != question.index:
-                repeats.append((question.index, earlier))
-        return repeats
-
-    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """See `prompt`."""
-        return prompt(question, wording, family, sizes)
-
-    @property
-    def file_facts(self) -> Mapping[str, Any]:
-        """Which form and release the file is, and what it says it is where it is none that was released."""
-        declared = {"file_declared_as": self.declared_as} if self.declared_as else {}
-        return {"file_kind": self.kind, "file_released_as": self.released_as, **declared}
-
-    def facts(self) -> Mapping[str, Any]:
-        """What file it is, and the rows that repeat another."""
-        repeats = [{"row": row, "repeats": earlier} for row, earlier in self.duplicates]
-        return {**self.file_facts, "duplicate_rows": repeats}
-
-
-def load(path: str | Path) -> MigBench:
-    """The benchmark in a JSON file of either form, which is told from how its numbers are written.
-
-    Answers that are all whole numbers are thousandths (the revised form), all else fractions
+    Answers that are all whole numbers are 0..1000 (the revised form), all else fractions
     (the original). Raises `UserError` naming the file and the row of what is not a question.
     """
     file = Path(path)
     content = read_bytes(file, "Get it with: migician fetch mig-bench")
-    rows = decode(content, list[Row], file, "a MIG-Bench file (a JSON list of questions)")
+    rows = decode(content, list[MigBenchRow], file, "a MIG-Bench file (a JSON list of questions)")
     if not rows:
         raise UserError(f"{file}: holds no question")
     revised = all(isinstance(value, int) for row in rows for value in row.answer)
     questions = tuple(_question(index, row, revised, file) for index, row in enumerate(rows))
     sha256 = hashlib.sha256(content).hexdigest()
+    facts: dict[str, Any] = {
+        "file_kind": "revised" if revised else "original",
+        "file_released_as": RELEASED.get(sha256),
+    }
     sources = {row.source for row in rows}
-    declared = " ".join(sources.pop().split())[:_LONGEST_SOURCE] if len(sources) == 1 and sha256 not in RELEASED else ""
-    return MigBench(file, sha256, "revised" if revised else "original", questions, declared_as=declared)
+    if len(sources) == 1 and sha256 not in RELEASED and (declared := " ".join(sources.pop().split())):
+        facts["file_declared_as"] = declared[:_LONGEST_SOURCE]
+    facts["duplicate_rows"] = _repeats(questions)
+    return Benchmark("mig-bench", file, sha256, questions, BOXES, prompt, facts)
 
 
-def _question(index: int, row: Row, revised: bool, file: Path) -> Question:
+def _repeats(questions: Sequence[BoxQuestion]) -> list[dict[str, int]]:
+    """The rows that ask the same of the same images as an earlier one, with the same answer."""
+    first: dict[tuple[str, tuple[str, ...], str, Box], int] = {}
+    found = []
+    for one in questions:
+        earlier = first.setdefault((one.task, one.images, one.text, one.truth), one.index)
+        if earlier != one.index:
+            found.append({"row": one.index, "repeats": earlier})
+    return found
+
+
+def _question(index: int, row: MigBenchRow, revised: bool, file: Path) -> BoxQuestion:
     if not row.images:
         raise UserError(f"{file}: row {index} has no images")
     truth = Box.from_permille(*row.answer) if revised else Box(*row.answer)
     target = _target_image(row, truth)
     if target is not None and target >= len(row.images):
         target = None
-    return Question(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
+    return BoxQuestion(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
 
 
-def _target_image(row: Row, truth: Box) -> int | None:
+def _target_image(row: MigBenchRow, truth: Box) -> int | None:
     """The image the true box is in, where the row tells."""
     if row.task == "region":
         return 0  # the source image comes first, its regions follow
     if row.task == "correspondence":
-        return 1  # asked about the second, though the sentence goes on
+        return 1  # asked about the second, though the sentence continues
     if row.task == "group_grounding":
         # The revised file moved boxes without this text: it counts only where it still has the same box.
         parsed = parse_boxes(row.additional_info)
@@ -150,12 +112,12 @@ def _gaps(a: Box, b: Box) -> list[float]:
 
 
 def prompt(
-    question: Question,
+    question: BoxQuestion,
     wording: str = "corrected",
     family: Family = QWEN2_VL,
     sizes: Sequence[Size] | None = None,
 ) -> str:
-    """What a model of `family` is asked: the question in its spelling, then how to write the box.
+    """What a model of `family` is asked: the question in its box format, then how to write the box.
 
     The published script adds its sentence to every row; "corrected" fixes the slips of that
     sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published

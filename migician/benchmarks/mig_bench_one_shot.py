@@ -8,16 +8,12 @@ fixed image and are left out. Its figures are of their own kind and compare with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from migician.benchmarks import mig_bench
-from migician.benchmarks.mig_bench import MigBench
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks import Benchmark, mig_bench
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.benchmarks.scoring.matching import MATCHING, Placed, SetQuestion
-from migician.benchmarks.scoring.scoring import Scoring
 from migician.boxes import Size
 from migician.errors import UserError
 from migician.imagenames import image_names
@@ -35,55 +31,17 @@ FORMAT = {
 """What follows a question: of several images, and of one that is to be found."""
 
 
-@dataclass(frozen=True)
-class OneShot:
-    """The questions of one MIG-Bench file, all images asked at once."""
-
-    polling: MigBench
-    questions: tuple[SetQuestion, ...]
-    left_out: Mapping[str, int]
-    """Rows that are not asked, by task."""
-    name: str = "mig-bench-one-shot"
-    scoring: Scoring = MATCHING
-    max_side_px: int | None = None
-    max_new_tokens: int = 512
-
-    @property
-    def path(self) -> Path:
-        """Of the MIG-Bench file."""
-        return self.polling.path
-
-    @property
-    def sha256(self) -> str:
-        """Of the MIG-Bench file."""
-        return self.polling.sha256
-
-    @property
-    def malformed(self) -> list[int]:
-        """Questions with an impossible true box."""
-        return [question.index for question in self.questions if question.is_malformed]
-
-    def prompt(self, question: SetQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """The question, then how to write boxes with their images; nothing is published, so `wording` is one."""
-        form = FORMAT["each" if question.task in POLLED else "any"]
-        box = family.style.template.format("x1", "y1", "x2", "y2")
-        return f"{family.respelled(question.text, sizes)} {form.format(box=box)}"
-
-    def facts(self) -> Mapping[str, Any]:
-        """Which form and release the file is, what was made of its rows, and the prompt."""
-        return {
-            **self.polling.file_facts,
-            "form": "one-shot: several images asked at once, boxes matched one to one within their image",
-            "rows_merged": sum(len(question.rows) for question in self.questions),
-            "rows_left_out": dict(self.left_out),
-            "prompt": FORMAT,
-        }
+def prompt(question: SetQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+    """The question, then how to write boxes with their images; nothing is published, so `wording` changes nothing."""
+    form = FORMAT["each" if question.task in POLLED else "any"]
+    box = family.style.template.format("x1", "y1", "x2", "y2")
+    return f"{family.respelled(question.text, sizes)} {form.format(box=box)}"
 
 
-def load(path: str | Path) -> OneShot:
+def load(path: str | Path) -> Benchmark:
     """The one-shot form of a MIG-Bench file; raises `UserError` as `mig_bench.load` does, and where nothing is left."""
     polling = mig_bench.load(path)
-    groups: dict[tuple[str, tuple[str, ...], str], list[Question]] = {}
+    groups: dict[tuple[str, tuple[str, ...], str], list[BoxQuestion]] = {}
     left_out: dict[str, int] = {}
     for question in polling.questions:
         stem = _stem(question)
@@ -94,10 +52,17 @@ def load(path: str | Path) -> OneShot:
     if not groups:
         raise UserError(f"{path}: has no question of {', '.join((*POLLED, *SEARCHED))}, so none to ask in one shot")
     merged = tuple(_merged(index, stem, rows) for index, ((*_, stem), rows) in enumerate(groups.items()))
-    return OneShot(polling, merged, left_out)
+    facts = {name: value for name, value in polling.facts.items() if name != "duplicate_rows"} | {
+        "form": "one-shot: several images asked at once, boxes matched one to one within their image",
+        "rows_merged": sum(len(question.rows) for question in merged),
+        "rows_left_out": left_out,
+        "prompt": FORMAT,
+    }
+    name = "mig-bench-one-shot"
+    return Benchmark(name, polling.path, polling.sha256, merged, MATCHING, prompt, facts, max_new_tokens=512)
 
 
-def _stem(question: Question) -> str | None:
+def _stem(question: BoxQuestion) -> str | None:
     """What rows about the same object share: the text with "{images}" for the asked image; None for other rows."""
     if question.target is None:
         return None
@@ -112,7 +77,7 @@ def _stem(question: Question) -> str | None:
     return f"{before.removesuffix('the ')}{{images}}{text[end:]}"
 
 
-def _merged(index: int, stem: str, rows: list[Question]) -> SetQuestion:
+def _merged(index: int, stem: str, rows: list[BoxQuestion]) -> SetQuestion:
     # Two of the file's rows are there twice; a box asked for once is there once.
     truths = sorted({(row.target, row.truth.as_tuple()): row for row in rows if row.target is not None}.items())
     placed = tuple(Placed(image, row.truth) for (image, _), row in truths if image is not None)

@@ -12,17 +12,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 import msgspec
 
-from migician.benchmarks.choice_bench import ChoiceBench
-from migician.benchmarks.scoring.choices import ChoiceQuestion
+from migician.benchmarks import Benchmark
+from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
+from migician.boxes import Size
 from migician.boxtext import plain
 from migician.errors import UserError
 from migician.files import conform, decode, read_bytes
+from migician.models.family import Family
 
 MAX_SIDE_PX = 800
 """The published script shrinks images to fit 800 x 800, so that 62 of them fit."""
@@ -33,7 +36,7 @@ _PARQUET = b"PAR1"
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[ \t]*[:.)][ \t]*", re.MULTILINE)
 
 
-class Row(msgspec.Struct, frozen=True):
+class MmiuRow(msgspec.Struct, frozen=True):
     """One question as the file has it."""
 
     task: str
@@ -44,8 +47,8 @@ class Row(msgspec.Struct, frozen=True):
     output: str | None = None
 
 
-def load(path: str | Path) -> ChoiceBench:
-    """The benchmark in a JSON list or a parquet file, which is told from its first bytes.
+def load(path: str | Path) -> Benchmark:
+    """The benchmark in a JSON list or a parquet file, recognised by its first bytes.
 
     Rows whose `output` is null or no letter of theirs are kept and listed as malformed. Raises `UserError`
     naming the file and the row of what is not a question.
@@ -54,17 +57,25 @@ def load(path: str | Path) -> ChoiceBench:
     content = read_bytes(file, "Get it with: migician fetch mmiu")
     is_parquet = content.startswith(_PARQUET)
     what = "an MMIU file (questions with options)"
-    rows = conform(_parquet_rows(file), list[Row], file, what) if is_parquet else decode(content, list[Row], file, what)
+    rows = (
+        conform(_parquet_rows(file), list[MmiuRow], file, what)
+        if is_parquet
+        else decode(content, list[MmiuRow], file, what)
+    )
     if not rows:
         raise UserError(f"{file}: holds no question")
     questions = [_question(index, row, file) for index, row in enumerate(rows)]
-    told = {"file_form": "parquet" if is_parquet else "json", "prompt": PROMPT}
-    return ChoiceBench("mmiu", file, hashlib.sha256(content).hexdigest(), questions, ask, told, MAX_SIDE_PX)
+    facts = {"file_form": "parquet" if is_parquet else "json", "prompt": PROMPT}
+    return Benchmark("mmiu", file, hashlib.sha256(content).hexdigest(), questions, CHOICES, prompt, facts, MAX_SIDE_PX)
 
 
-def ask(question: ChoiceQuestion, wording: str) -> str:
-    """The published prompt, in either wording: the question, then the context with the lettered options."""
-    return PROMPT.format(question=plain(question.text), context=plain(question.context))
+def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+    """The published prompt, in either wording: the question, then the context with the lettered options.
+
+    "published" adds what the published script adds for some families.
+    """
+    end = family.published_choice_ends.get("mmiu", "") if wording == "published" else ""
+    return PROMPT.format(question=plain(question.text), context=plain(question.context)) + end
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
@@ -75,14 +86,14 @@ def _parquet_rows(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file}: reading parquet needs pyarrow: pip install 'migician[data]'") from None
     try:
         known = set(parquet.read_schema(file).names)
-        wanted = [field.name for field in msgspec.structs.fields(Row) if field.name in known]
+        wanted = [field.name for field in msgspec.structs.fields(MmiuRow) if field.name in known]
         rows: list[dict[str, Any]] = parquet.read_table(file, columns=wanted).to_pylist()
     except (arrow_error, OSError) as error:
         raise UserError(f"{file}: a damaged parquet file ({str(error).splitlines()[0]:.120}); fetch it again") from None
     return rows
 
 
-def _question(index: int, row: Row, file: Path) -> ChoiceQuestion:
+def _question(index: int, row: MmiuRow, file: Path) -> ChoiceQuestion:
     if not row.input_image_path:
         raise UserError(f"{file}: row {index} has no images")
     context = row.context or ""

@@ -10,27 +10,25 @@ Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from migician.benchmarks import Benchmark
 from migician.benchmarks.mig_bench import prompt
-from migician.benchmarks.scoring.boxes import BOXES, Question
-from migician.benchmarks.scoring.scoring import Scoring
-from migician.boxes import Box, Size, is_size
+from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion
+from migician.boxes import Box, is_size
 from migician.boxtext import plain, reference
 from migician.errors import UserError
 from migician.files import decode, is_file, is_folder, read_bytes
-from migician.models.family import Family
 from migician.sources.refcoco import PARTITIONS, read_held_out
 
 PROMPT = "Give the bounding box of {phrase}."
 
 
-class Line(msgspec.Struct, frozen=True):
+class PhraseRow(msgspec.Struct, frozen=True):
     """One question of a file of JSON lines."""
 
     image: str
@@ -41,34 +39,7 @@ class Line(msgspec.Struct, frozen=True):
     task: str = "refcoco"
 
 
-@dataclass(frozen=True)
-class RefCoco:
-    """The phrases of one file or folder."""
-
-    path: Path
-    sha256: str
-    form: str
-    questions: tuple[Question, ...]
-    name: str = "refcoco"
-    scoring: Scoring = BOXES
-    max_side_px: int | None = None
-    max_new_tokens: int = 128
-
-    @property
-    def malformed(self) -> list[int]:
-        """Questions whose true box is impossible."""
-        return [question.index for question in self.questions if question.is_malformed]
-
-    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """The phrase between reference tokens, then how to write the box, as MIG-Bench asks for it."""
-        return prompt(question, wording, family, sizes)
-
-    def facts(self) -> Mapping[str, Any]:
-        """Which form was read, and the prompt before the box's format."""
-        return {"form": self.form, "prompt": PROMPT}
-
-
-def load(path: str | Path) -> RefCoco:
+def load(path: str | Path) -> Benchmark:
     """The questions of a file of JSON lines, or of a dataset's folder; of that, the sha256 is over both files.
 
     Raises `UserError` naming the file and the line of what is not a question.
@@ -82,29 +53,30 @@ def load(path: str | Path) -> RefCoco:
     if not lines:
         raise UserError(f"{given}: holds no phrase")
     questions = tuple(_question(index, line) for index, line in enumerate(lines))
-    return RefCoco(given, digest.hexdigest(), form, questions)
+    facts = {"form": form, "prompt": PROMPT}
+    return Benchmark("refcoco", given, digest.hexdigest(), questions, BOXES, prompt, facts)
 
 
-def _question(index: int, line: Line) -> Question:
+def _question(index: int, line: PhraseRow) -> BoxQuestion:
     text = PROMPT.format(phrase=reference(plain(" ".join(line.sent.split()))))
     truth = Box.from_pixels(*line.bbox, (line.width, line.height))
-    return Question(index, line.task, (line.image,), text, truth, 0, True)
+    return BoxQuestion(index, line.task, (line.image,), text, truth, 0, True)
 
 
-def _of_file(file: Path, digest: Any) -> Iterator[Line]:
+def _of_file(file: Path, digest: Any) -> Iterator[PhraseRow]:
     content = read_bytes(file)
     digest.update(content)
     what = '{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", "height"} on one line'
     for number, row in enumerate(content.split(b"\n"), start=1):
         if not row.strip():
             continue
-        line = decode(row, Line, f"{file}:{number}", what)
+        line = decode(row, PhraseRow, f"{file}:{number}", what)
         if not is_size((line.width, line.height)):
             raise UserError(f"{file}:{number}: an image of {line.width} x {line.height} pixels")
         yield line
 
 
-def _of_folder(folder: Path, digest: Any) -> Iterator[Line]:
+def _of_folder(folder: Path, digest: Any) -> Iterator[PhraseRow]:
     name = folder.resolve().name
     if name not in PARTITIONS:
         raise UserError(f"{folder}: name one dataset's folder: {', '.join(PARTITIONS)}, or a file of JSON lines")
@@ -114,7 +86,7 @@ def _of_folder(folder: Path, digest: Any) -> Iterator[Line]:
                 hashlib.file_digest(stream, lambda: digest)
     for phrase in read_held_out(folder):
         x, y, width, height = phrase.xywh_px
-        yield Line(
+        yield PhraseRow(
             phrase.image,
             phrase.text,
             (x, y, x + width, y + height),

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from migician.cli.options import (
     AsJson,
     BenchmarkName,
-    ChainMode,
     DataFile,
     Dtype,
     FamilyName,
     MaxPixels,
     OutFolder,
-    PromptName,
-    Protocol,
     ProtocolName,
     Revision,
     TrustRemoteCode,
     YStretch,
 )
 from migician.cli.terminal import note, say, show
-from migician.models.faults import BEARING, Tolerance
-from migician.models.protocol import Metered
-from migician.progress import progress_bar
+from migician.models.faults import BEARING
 
 if TYPE_CHECKING:
-    from migician.benchmarks import Benchmark
-    from migician.models.family import Family
+    from migician.evaluation import EvalConfig
+
+Wording = Literal["corrected", "published"]
 
 
 def evaluate(
@@ -42,16 +37,14 @@ def evaluate(
     data: DataFile,
     images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
     out: OutFolder,
-    protocol: Protocol = ProtocolName.strict,
+    protocol: ProtocolName = "strict",
     y_stretch: YStretch = False,
-    prompt: Annotated[PromptName, typer.Option(help="What follows each question: see docs/evaluation.md.")] = (
-        PromptName.corrected
-    ),
+    prompt: Annotated[Wording, typer.Option(help="What follows each question: see docs/evaluation.md.")] = "corrected",
     cot: Annotated[
-        ChainMode | None,
+        Literal["single", "multi"] | None,
         typer.Option(help="Chain of thought, for mig-bench: describe, then locate in the target's image or in all."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most questions asked at once; fewer where memory ends.")] = (
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once; fewer where memory runs out.")] = (
         32
     ),
     max_new_tokens: Annotated[
@@ -60,7 +53,7 @@ def evaluate(
     tasks: Annotated[
         list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions of each task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
     max_pixels: MaxPixels = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -81,7 +74,7 @@ def evaluate(
     ] = BEARING.share,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed before.")] = False,
     check_images: Annotated[
-        bool, typer.Option("--check-images", help="Know images again by content, not by size and time.")
+        bool, typer.Option("--check-images", help="Compare images by content, not by size and time.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Throw away what --out holds, answers and all, and ask it all again.")
@@ -90,31 +83,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Ask a model every question and report; the same command again resumes where it stopped."""
-    from migician.benchmarks import load_benchmark
-    from migician.benchmarks.images import check_readable
-    from migician.benchmarks.scoring.scoring import Reading
-    from migician.evaluation.ask import Plan, choose
-    from migician.evaluation.ask import evaluate as run
-    from migician.evaluation.chain_of_thought import evaluate_chain, rehearse
+    from migician.evaluation import EvalConfig, run
     from migician.evaluation.ranks import Ranks
-    from migician.models import find_family, load_model
 
-    bench = load_benchmark(benchmark, data)
-    asked_as = find_family(model, family, revision)
-    bench.scoring.check(Reading(protocol.value, asked_as.style, y_stretch))
-    longest = max_new_tokens or max(bench.max_new_tokens, asked_as.new_tokens)
-    wanted = tuple(name for given in tasks or () for name in given.split(","))
-    plan = Plan(prompt.value, batch_size, longest, wanted, limit)
-    steps = {"": bench}
-    if cot:  # also where it is no dry run: what cannot be asked is said before a model is loaded
-        steps = dict(zip(("step 1, ", "step 2, "), rehearse(bench, cot.value, plan.wording), strict=True))
-    if dry_run:
-        chosen = {question.index for question in choose(bench, plan)}
-        for step, asked_then in steps.items():
-            _print_prompts(step, asked_then, chosen, plan.wording, asked_as)
-        return
-    check_readable(choose(bench, plan), images)
-    options = {
+    loading = {
         "max_pixels": max_pixels,
         "dtype": dtype,
         "revision": revision,
@@ -124,40 +96,55 @@ def evaluate(
         "prices": prices,
         "timeout_s": timeout,
     }
-    asked = load_model(model, **{name: value for name, value in options.items() if value is not None})
-    for line in getattr(asked, "notes", ()):
-        note(f"{asked.name}: {line}")
-    reading = Reading(protocol.value, asked.box_style, y_stretch)
-    ranks = Ranks.meet()
-    with progress_bar(f"asking {asked.name}") as progress:
-        evaluated = run if cot is None else partial(evaluate_chain, mode=cot.value)
-        report = evaluated(
-            bench,
-            asked,
-            images,
-            out,
-            reading=reading,
-            plan=plan,
-            tolerance=Tolerance(fail_on_error, retry_failed),
-            by_content=check_images,
-            ranks=ranks,
-            progress=progress,
-            force=force,
-        )
-    if ranks.is_first:
+    config = EvalConfig(
+        benchmark,
+        model,
+        data,
+        images,
+        out,
+        protocol=protocol,
+        y_stretch=y_stretch,
+        wording=prompt,
+        chain=cot,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        tasks=[name for given in tasks or () for name in given.split(",")],
+        limit=limit,
+        loading={name: value for name, value in loading.items() if value is not None},
+        fail_on_error=fail_on_error,
+        retry_failed=retry_failed,
+        check_images=check_images,
+        force=force,
+        meet=Ranks.meet,
+        note=note,
+    )
+    if dry_run:
+        _print_prompts(config)
+        return
+    report = run(config)
+    if Ranks.meet().is_first:
         show(report, out, as_json)
-    if isinstance(asked, Metered):
-        note(asked.spent())
 
 
-def _print_prompts(step: str, bench: Benchmark, chosen: set[int], wording: str, family: Family) -> None:
-    first = {question.task: question for question in reversed(bench.questions) if question.index in chosen}
-    for question in sorted(first.values(), key=lambda one: one.index):
-        count = len(question.images)
-        # How large a model sees an image is only known once it is loaded.
-        sizes = [(1000, 1000)] * count if family.style.scale == "pixel" else None
-        text = family.placed(bench.prompt(question, wording, family, sizes), count)
-        say(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
-    if family.style.scale == "pixel":
-        note(f"{family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
-    note(f"{step}{len(chosen)} questions; shown is the first of each task")
+def _print_prompts(config: EvalConfig) -> None:
+    """The first question of each task as it would be asked, in each step of a chain of thought."""
+    from migician.evaluation import prepare
+    from migician.evaluation.ask import choose
+    from migician.evaluation.chain_of_thought import rehearse
+
+    ready = prepare(config)
+    chosen, steps = {question.index for question in choose(ready.bench, ready.plan)}, {"": ready.bench}
+    if config.chain:
+        steps = dict(zip(("step 1, ", "step 2, "), rehearse(ready.bench, config.chain, config.wording), strict=True))
+    in_pixels = ready.family.style.scale == "pixel"
+    for step, bench in steps.items():
+        first = {question.task: question for question in reversed(bench.questions) if question.index in chosen}
+        for question in sorted(first.values(), key=lambda one: one.index):
+            count = len(question.images)
+            # How large a model sees an image is only known once it is loaded.
+            sizes = [(1000, 1000)] * count if in_pixels else None
+            text = ready.family.placed(bench.prompt(question, config.wording, ready.family, sizes), count)
+            say(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
+        if in_pixels:
+            note(f"{ready.family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
+        note(f"{step}{len(chosen)} questions; shown is the first of each task")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from migician.benchmarks import BENCHMARKS
+from migician.benchmarks.scoring.scoring import Protocol
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
 from migician.errors import UserError
@@ -24,46 +24,22 @@ CORES = len(os.sched_getaffinity(0))
 BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
-Force = Annotated[bool, typer.Option("--force", help="Make it again where it is there already, and replace that.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-
-
-class ProtocolName(StrEnum):
-    """How replies are read."""
-
-    strict = "strict"
-    published = "published"
-    univg_r1 = "univg-r1"
-
-
-class ChainMode(StrEnum):
-    """What step 2 of a chain of thought shows."""
-
-    single = "single"
-    multi = "multi"
-
-
-class PromptName(StrEnum):
-    """What follows each question."""
-
-    corrected = "corrected"
-    published = "published"
-
-
-Protocol = Annotated[
-    ProtocolName, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
+ProtocolName = Annotated[
+    Protocol, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
 ]
-Style = Annotated[str | None, typer.Option(help=f"How the boxes are spelled, under strict: {', '.join(STYLES)}.")]
+Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
 ]
-MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to so many pixels.")]
+MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to N pixels.")]
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; without it what suits the weights and the machine.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 FamilyName = Annotated[
-    str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+    str | None, typer.Option(help=f"What the model is, where its config does not say: {', '.join(FAMILIES)}.")
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")

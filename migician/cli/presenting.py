@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,14 +18,6 @@ Folders = Annotated[list[Path], typer.Argument(help="One or more folders that sc
 PublishedNames = Annotated[
     str, typer.Option("--published", help="Published figures to set beside them, such as migician,qwen2-vl-7b.")
 ]
-
-
-class Format(StrEnum):
-    """How tables are written."""
-
-    text = "text"
-    markdown = "markdown"
-    latex = "latex"
 
 
 def report(
@@ -57,13 +47,38 @@ def report(
     if len(folders) == 1 and _is_dataset(folders[0]):
         if parquet is not None or published is not None:
             raise UserError(f"{folders[0]} is a dataset: --parquet and --published are for runs")
-        _report_dataset(folders[0], images, roots or (), out, count, seed, workers)
+        from migician.reports.page.dataset import COUNT, write_dataset_page
+
+        # Not into the dataset, which may be published as it is.
+        where = out or folders[0].resolve().with_name(f"{folders[0].resolve().stem}-page")
+        page = write_dataset_page(
+            folders[0], where, images=images, roots=roots or (), count=count or COUNT, seed=seed, processes=workers
+        )
+        note(f"open {page}")
         return
     if count is not None:
         raise UserError("--count is for datasets: the page over runs shows every question")
-    _report_runs(
-        folders, images, roots or (), out, None if published is None else _published(published), workers, parquet
-    )
+    from migician.evaluation.answer_log import images_of
+    from migician.evaluation.headings import check_same_questions
+    from migician.reports.page.runs import write_page
+    from migician.reports.parquet import write_table
+    from migician.reports.tables import side_by_side
+    from migician.reports.writers import for_terminal
+
+    beside = None if published is None else _published(published)
+    reports = _runs(folders)
+    if parquet is not None:
+        console().print(for_terminal(side_by_side(reports)))
+        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
+        return
+    root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
+    if root is None:
+        raise UserError(f"{folders[0]} does not say where its images are: add --images")
+    check_same_questions(reports)
+    console().print(for_terminal(side_by_side(reports)))
+    where = out or folders[0] / "page"
+    page = write_page(folders, list(reports), root, where, roots=roots or (), published=beside, processes=workers)
+    note(f"open {page}")
 
 
 def _is_dataset(path: Path) -> bool:
@@ -75,65 +90,19 @@ def _is_dataset(path: Path) -> bool:
     return not any((path / name).is_file() for name in ("report.json", "run.json")) and bool(dataset_files(path))
 
 
-def _report_dataset(
-    path: Path,
-    images: Path | None,
-    roots: Sequence[Path],
-    out: Path | None,
-    count: int | None,
-    seed: int,
-    workers: int,
-) -> None:
-    from migician.reports.page.dataset import COUNT, write_dataset_page
-
-    # Not into the dataset, which may be published as it is.
-    folder = out or path.resolve().with_name(f"{path.resolve().stem}-page")
-    page = write_dataset_page(
-        path, folder, images=images, roots=roots, count=count or COUNT, seed=seed, processes=workers
-    )
-    note(f"open {page}")
-
-
-def _report_runs(
-    folders: list[Path],
-    images: Path | None,
-    roots: Sequence[Path],
-    out: Path | None,
-    published: list[Published] | None,
-    workers: int,
-    parquet: Path | None,
-) -> None:
-    from migician.evaluation.answer_log import images_of
-    from migician.evaluation.headings import check_same_questions
-    from migician.reports.page.runs import write_page
-    from migician.reports.parquet import write_table
-    from migician.reports.terminal_tables import side_by_side
-
-    reports = _runs(folders)
-    if parquet is not None:
-        console().print(side_by_side(reports))
-        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
-        return
-    root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
-    if root is None:
-        raise UserError(f"{folders[0]} does not say where its images are: add --images")
-    check_same_questions(reports)
-    console().print(side_by_side(reports))
-    where = out or folders[0] / "page"
-    page = write_page(folders, list(reports), root, where, roots=roots, published=published, processes=workers)
-    note(f"open {page}")
-
-
 def table(
     folders: Folders,
-    form: Annotated[Format, typer.Option("--format", help="For a terminal, a README or a paper.")] = Format.text,
+    form: Annotated[
+        Literal["text", "markdown", "latex"], typer.Option("--format", help="For a terminal, a README or a paper.")
+    ] = "text",
     published: PublishedNames = "",
 ) -> None:
     """Tables over one or several runs: per task, by box size and number of images, image choice."""
-    from migician.reports.tables import WRITERS, tables
+    from migician.reports.tables import tables
+    from migician.reports.writers import WRITERS
 
     found = tables(_runs(folders), _published(published))
-    say("\n".join(map(WRITERS[form.value], found)).rstrip("\n"))
+    say("\n".join(map(WRITERS[form], found)).rstrip("\n"))
 
 
 def plot(

@@ -13,7 +13,6 @@ from migician.cli.options import (
     DataFile,
     Force,
     OutFolder,
-    Protocol,
     ProtocolName,
     Style,
     YStretch,
@@ -32,7 +31,7 @@ def score(
         ),
     ],
     out: OutFolder,
-    protocol: Protocol = ProtocolName.strict,
+    protocol: ProtocolName = "strict",
     style: Style = None,
     y_stretch: YStretch = False,
     images: Annotated[
@@ -53,7 +52,7 @@ def score(
         data,
         answers,
         out,
-        protocol=protocol.value,
+        protocol=protocol,
         style=style,
         y_stretch=y_stretch,
         images=images,
@@ -95,10 +94,11 @@ def compare(
     """The paired difference of two runs, second minus first, with its interval."""
     import msgspec
 
-    from migician.evaluation.comparison import compare as compare_reports
-    from migician.reports.terminal_tables import comparison_table, significance_table
+    from migician.evaluation.comparison import compare_folders
+    from migician.reports.tables import differences, significance
+    from migician.reports.writers import for_terminal
 
-    comparison = compare_reports(first, second)
+    comparison = compare_folders(first, second)
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
     if out is not None:
         with writing(out / "comparison.json") as stream:
@@ -106,8 +106,8 @@ def compare(
     if as_json:
         say(content.decode().rstrip())
     else:
-        console().print(comparison_table(comparison))
-        console().print(significance_table(comparison))
+        for shown in (differences(comparison, str), significance(comparison, str)):
+            console().print(for_terminal(shown))
     for sentence in (comparison["not_like_for_like"], comparison["without_reply"]):
         if as_json and sentence:
             note(sentence)

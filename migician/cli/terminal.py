@@ -14,12 +14,13 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     import msgspec
 
     from migician.evaluation.report import Kept, notes
-    from migician.reports.terminal_tables import table
+    from migician.reports.tables import one_run
+    from migician.reports.writers import for_terminal
 
     if as_json:
         say(msgspec.json.encode(report).decode())
     else:
-        console().print(table(report))
+        console().print(for_terminal(one_run(report, str)))
     for sentence in notes(report):
         note(sentence)
     did = "done already" if isinstance(report, Kept) else "written"

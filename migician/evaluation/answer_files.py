@@ -1,4 +1,4 @@
-"""Answers that exist already, read from this project's form and from other harnesses', told apart by content.
+"""Answers that exist already, read from this project's form and from other harnesses', recognised by their content.
 
 - JSON lines, one answer each. Which question: `index`, `id` (a number, or digits as text) or `doc_id`, which all
   mean its place in the benchmark file from 0. The reply: `response`, `text` or `prediction`. Optional: `task`,
@@ -30,7 +30,7 @@ from migician.benchmarks import Benchmark, load_benchmark
 from migician.benchmarks.scoring.scoring import Answer, reading_named
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.evaluation.answer_rows import Row, place_in_file, rows_of
+from migician.evaluation.answer_rows import AnswerRow, place_in_file, rows_of
 from migician.evaluation.report import Report, score_answers
 from migician.evaluation.script_log import indexed, is_log
 
@@ -57,12 +57,12 @@ def score_file(
     """Score a file of answers, as `migician score` does with the same options; writes into `out`, gives the report.
 
     For a report that `out` has already, and `force`, see `score_answers`. Raises `UserError` for a benchmark, style or
-    protocol that is not known, and naming what cannot be read.
+    protocol that is not known, and naming what is unreadable.
     """
     reading = reading_named(protocol, style, y_stretch)
     bench = load_benchmark(benchmark, data)
     if style is not None and not bench.scoring.has_boxes:
-        raise UserError(f"--style says how boxes are spelled, and {benchmark} asks for options. Drop it")
+        raise UserError(f"--style says how boxes are formatted, and {benchmark} asks for options. Drop it")
     bench.scoring.check(reading)
     path = Path(answers)
     given = read_answers(path, bench)
@@ -113,7 +113,7 @@ def read_answers(path: str | Path, bench: Benchmark) -> dict[int, Answer]:
     return answers
 
 
-def _numbered(path: Path, bench: Benchmark) -> Iterator[tuple[str, Row]]:
+def _numbered(path: Path, bench: Benchmark) -> Iterator[tuple[str, AnswerRow]]:
     """Each row with its place, and with an index of its own where the form is one without."""
     rows = itertools.chain.from_iterable(rows_of(file) for file in _files(path))
     first = next(rows, None)
@@ -130,7 +130,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _answer(row: Row, place: str) -> Answer:
+def _answer(row: AnswerRow, place: str) -> Answer:
     """One answer of any form; raises `UserError` for what is missing or of another type."""
     index = next((row[name] for name in QUESTION_FIELDS if name in row), None)
     thought = row.get("reasoning")
@@ -166,7 +166,7 @@ def _answer(row: Row, place: str) -> Answer:
         raise UserError(f"{place}: {wrong}") from None
 
 
-def _reply(row: Row, place: str) -> str | None:
+def _reply(row: AnswerRow, place: str) -> str | None:
     for name in REPLY_FIELDS:
         if row.get(name) is not None:
             return _text(row[name], name, place)
@@ -185,7 +185,7 @@ def _text(value: Any, name: str, place: str) -> str:
     return value
 
 
-def _check_belongs(row: Row, answer: Answer, bench: Benchmark, place: str) -> None:
+def _check_belongs(row: AnswerRow, answer: Answer, bench: Benchmark, place: str) -> None:
     expected = bench.questions[answer.index]
     if answer.task is not None and answer.task != expected.task:
         raise UserError(

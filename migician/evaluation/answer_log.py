@@ -59,7 +59,7 @@ class Logged(Answer, frozen=True, omit_defaults=True):
 
 
 @contextlib.contextmanager
-def hold(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = False) -> Iterator[None]:
+def lock_run(out: Path, identity: Mapping[str, Any], images: Path, *, force: bool = False) -> Iterator[None]:
     """Keep `out` for one run, against any other process, while the block lasts.
 
     With `force` the run that it holds is thrown away first, answers and all. Raises `UserError` if it holds another run

@@ -1,6 +1,6 @@
 """The rows of a file of answers, whatever its form: JSON lines, a JSON list, a table, a sheet.
 
-What a file is, is told from its first bytes; a byte order mark before them is passed over.
+The form of a file is recognised by its first bytes; a byte order mark before them is skipped.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LONGEST_CELL = 1 << 24
 _LONGEST_PLACE = 18
 """Digits."""
 
-Row = Mapping[str, Any]
+AnswerRow = Mapping[str, Any]
 """By the names of the form it is from."""
 
 
-def rows_of(file: Path) -> Iterator[tuple[str, Row]]:
+def rows_of(file: Path) -> Iterator[tuple[str, AnswerRow]]:
     """Each row of the file with its place in it; raises `UserError` naming the file and the place of what is none."""
     try:
         content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
@@ -46,7 +46,7 @@ def rows_of(file: Path) -> Iterator[tuple[str, Row]]:
     return _line_rows(file, content)
 
 
-def _line_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
+def _line_rows(file: Path, content: bytes) -> Iterator[tuple[str, AnswerRow]]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -58,7 +58,7 @@ def _line_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
             ) from None
 
 
-def _list_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
+def _list_rows(file: Path, content: bytes) -> Iterator[tuple[str, AnswerRow]]:
     try:
         rows = _decoded(content, list[dict[str, Any]])
     except NOT_JSON as error:
@@ -80,7 +80,7 @@ def _decoded(content: bytes, form: type[Decoded]) -> Decoded:
             raise error from None
 
 
-def _table_rows(file: Path, content: bytes, delimiter: str) -> Iterator[tuple[str, Row]]:
+def _table_rows(file: Path, content: bytes, delimiter: str) -> Iterator[tuple[str, AnswerRow]]:
     csv.field_size_limit(_LONGEST_CELL)
     try:
         reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=delimiter)
@@ -92,7 +92,7 @@ def _table_rows(file: Path, content: bytes, delimiter: str) -> Iterator[tuple[st
         raise UserError(f"{file}: not a table of columns: {error}") from None
 
 
-def _sheet_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
+def _sheet_rows(file: Path, content: bytes) -> Iterator[tuple[str, AnswerRow]]:
     try:
         load_workbook = importlib.import_module("openpyxl").load_workbook
     except ImportError:
@@ -111,7 +111,7 @@ def _sheet_rows(file: Path, content: bytes) -> Iterator[tuple[str, Row]]:
         yield f"{file}, row {number}", _from_cells(dict(zip(header, row, strict=False)))
 
 
-def _from_cells(row: dict[str, Any]) -> Row:
+def _from_cells(row: dict[str, Any]) -> AnswerRow:
     """A row of a table, where every cell may be text and an empty one is an empty reply."""
     index = str(row.get("index", "")).strip().removesuffix(".0")
     kept = {name: row[name] for name in ("task", "question") if row.get(name) not in (None, "")}

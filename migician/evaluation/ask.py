@@ -1,8 +1,8 @@
-"""Ask -> reply -> record: run a model over a benchmark, stop and go on at will, report.
+"""Ask -> reply -> record: run a model over a benchmark, stop and resume at will, report.
 
 A run's folder holds `run.json` (what was asked of whom), `answers.jsonl` (one line a reply,
 written as it comes) and, at the end, `records.jsonl` and `report.json`. The same command again
-goes on where the last one stopped. Batches are formed before anything is asked and written in one
+resumes where the last one stopped. Batches are formed before anything is asked and written in one
 piece, so a run that was killed gives the report of one that was not. Started with torchrun, the
 processes divide the batches among them, and the report is that of one process.
 """
@@ -23,10 +23,10 @@ from migician.benchmarks.images import resolve_images
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxes import Size
 from migician.errors import UserError
-from migician.evaluation.answer_log import ImageFile, Logged, answers_file, append, collect, hold
+from migician.evaluation.answer_log import ImageFile, Logged, answers_file, append, collect, lock_run
 from migician.evaluation.asked_images import known_again, looking
-from migician.evaluation.asker import Asker, Replies
-from migician.evaluation.batches import Limits, form_batches, share_out
+from migician.evaluation.batch_runner import BatchRunner, Replies
+from migician.evaluation.batches import Limits, form_batches, partition
 from migician.evaluation.ranks import Ranks
 from migician.evaluation.report import Report, score_answers
 from migician.models import seen_sizes
@@ -45,19 +45,39 @@ class Plan:
     tasks: tuple[str, ...] = ()
     """Only these tasks; empty for all."""
     limit: int | None = None
-    """Only so many questions of each task, the first ones."""
+    """Only the first N questions of each task."""
     chain: str = ""
     """The chain of thought that the questions are part of (see `chain_of_thought`); empty for none."""
 
 
-_READING = ("protocol", "y_stretch", "style")
-"""What a report says of how replies were read; the rest of a run's settings `run.json` tells."""
 ALONE = Ranks()
 """One process, as without torchrun."""
-_LETTERS_A_TOKEN = 4
 
-Progress = Callable[[int, int], None]
-"""Called with (questions done, questions in all)."""
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One run: whom to ask, about which images, where the answers go, and how faults are taken."""
+
+    model: Model
+    images: Path
+    """The folder that the benchmark's image names start from, or its parent."""
+    out: Path
+    """The run's folder."""
+    plan: Plan
+    tolerance: Tolerance = BEARING
+    by_content: bool = False
+    """Compare images by their content, not by size and time (see `asked_images`)."""
+    force: bool = False
+    """Throw away first what `out` holds, answers and all."""
+    ranks: Ranks = ALONE
+    """This process among several that were started for the same run; each of them gets the report."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Called with (questions done, questions in all)."""
+
+
+_READING = ("protocol", "y_stretch", "style")
+"""What a report says of how replies were read; the rest of a run's settings stands in `run.json`."""
+_LETTERS_PER_TOKEN = 4
 
 
 def choose(bench: Benchmark, plan: Plan) -> list[Any]:
@@ -77,76 +97,46 @@ def choose(bench: Benchmark, plan: Plan) -> list[Any]:
     return chosen
 
 
-def evaluate(
-    bench: Benchmark,
-    model: Model,
-    images: Path,
-    out: Path,
-    *,
-    reading: Reading,
-    plan: Plan,
-    tolerance: Tolerance = BEARING,
-    by_content: bool = False,
-    ranks: Ranks = ALONE,
-    progress: Progress = lambda done, total: None,
-    force: bool = False,
-) -> Report:
-    """Ask `model` every question of the plan that `out` has no answer to, then score and report.
+def evaluate(bench: Benchmark, asking: Asking, reading: Reading) -> Report:
+    """Ask every question of the plan that the run has no answer to, then score and report.
 
-    Where `out` has this very report already, nothing is written, and it is given as `Kept`; with `force` what `out`
-    holds is thrown away first, answers and all. `ranks` is this process among several that were started for the same
-    run; each of them gets the report. Raises `UserError` if an image is missing, if `out` holds another run or is in
-    use, and if an image is another than when `out` was asked about it (`by_content`: see `asked_images`). An
-    image that turns out to be unreadable, and whatever else a single question brings about in the
-    model, is an answer that failed; `RunStopped` is raised where more fail than `tolerance` bears, and where
-    the fault is not a question's (see `migician.models.faults`).
+    Where the folder has this very report already, nothing is written, and it is given as `Kept`. Raises `UserError` if
+    an image is missing, if the folder holds another run or is in use, and if an image is another than when it was asked
+    about. An image that turns out to be unreadable, and whatever else a single question brings about in the model, is
+    an answer that failed; `RunStopped` is raised where more fail than tolerated, and where the fault is not a
+    question's (see `migician.models.faults`).
     """
-    asked = ask(
-        bench,
-        model,
-        images,
-        out,
-        plan=plan,
-        tolerance=tolerance,
-        by_content=by_content,
-        ranks=ranks,
-        progress=progress,
-        force=force,
-    )
-    return ranks.first(lambda: asked.score(bench, reading, out, images))
+    answered = ask(bench, asking)
+    return asking.ranks.first(lambda: answered.score(bench, asking, reading))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Answered:
     """All answers of a run, and what a report must say of how they came about."""
 
     answers: dict[int, Logged]
     spec: dict[str, Any]
 
-    def score(self, bench: Benchmark, reading: Reading, out: Path, images: Path) -> Report:
-        """The report over the answers, written into `out`, in place of one that was read alike."""
+    def score(self, bench: Benchmark, asking: Asking, reading: Reading) -> Report:
+        """Write the report over the answers into the run's folder, in place of one that was read alike."""
         partial = len(self.answers) < len(bench.questions)
         return score_answers(
-            bench, self.answers, reading, out, images=images, partial=partial, spec=self.spec, same=_READING
+            bench,
+            self.answers,
+            reading,
+            asking.out,
+            images=asking.images,
+            partial=partial,
+            spec=self.spec,
+            same=_READING,
         )
 
 
-def ask(
-    bench: Benchmark,
-    model: Model,
-    images: Path,
-    out: Path,
-    *,
-    plan: Plan,
-    tolerance: Tolerance = BEARING,
-    by_content: bool = False,
-    ranks: Ranks = ALONE,
-    progress: Progress = lambda done, total: None,
-    force: bool = False,
-) -> Asked:
-    """Ask `model` every question of the plan that `out` has no answer to; see `evaluate`."""
+def ask(bench: Benchmark, asking: Asking) -> Answered:
+    """Ask every question of the plan that the run has no answer to; see `evaluate`."""
+    model, plan, out, tolerance, ranks = asking.model, asking.plan, asking.out, asking.tolerance, asking.ranks
     questions = choose(bench, plan)
-    paths = {question.index: resolve_images(question, images) for question in questions}
+    paths = {question.index: resolve_images(question, asking.images) for question in questions}
     identity = {
         "benchmark": bench.name,
         "data_sha256": bench.sha256,
@@ -160,28 +150,29 @@ def ask(
     if isinstance(model, Independent):
         batches = [[question] for batch in batches for question in batch]
     rows = [[question.index for question in batch] for batch in batches]
-    look = looking(by_content)
+    look = looking(asking.by_content)
     with ExitStack() as held:
 
         def admit(before: dict[int, Logged]) -> dict[int, Logged]:
             _refuse_foreign(before, questions, out)
             staying = {row: answer for row, answer in before.items() if not tolerance.retries(answer.fault)}
-            return {**before, **known_again(staying, paths, look, by_content=by_content)}
+            return {**before, **known_again(staying, paths, look, by_content=asking.by_content)}
 
         def open_folder() -> dict[int, str | None]:
             """What is answered already: the reason for each that failed, None for the others."""
-            held.enter_context(hold(out, identity, images, force=force))
+            held.enter_context(lock_run(out, identity, asking.images, force=asking.force))
             return {row: answer.fault for row, answer in collect(out, rows, admit).items()}
 
-        def gathered() -> Asked:
+        def gathered() -> Answered:
             answers = collect(out, rows)
-            _refuse_missing(answers, questions, out)
+            if missing := len(questions) - len(answers):
+                raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")
             faults = [answer.fault for answer in answers.values()]
             guard = FailureGuard(tolerance, len(questions), (), is_proven=False)
             if faults and not guard.admit(faults):
                 raise guard.none_answered()
             guard.check()
-            return Asked(answers, {**identity, "work": _work(answers, questions, batches), **_asides(answers)})
+            return Answered(answers, {**identity, **_effort(answers, questions, len(batches))})
 
         before = ranks.first(open_folder)
         done = {row for row, fault in before.items() if not tolerance.retries(fault)}
@@ -192,18 +183,21 @@ def ask(
         guard.check()
         rest = [left for batch in batches if (left := [one for one in batch if one.index not in done])]
         costs = [len(batch) * max(tokens[question.index] for question in batch) for batch in rest]
-        mine = share_out(rest, costs, ranks.count)[ranks.rank]
+        mine = partition(rest, costs, ranks.count)[ranks.rank]
         answered, total = len(done), len(done) + sum(map(len, mine))
-        progress(answered, total)
-        sizes = {
-            question.index: seen_sizes(model, paths[question.index], bench.max_side_px)
-            for batch in mine
-            for question in batch
-        }
-        files = {path: look(path) for batch in mine for question in batch for path in paths[question.index]}
-        requests = [[_request(bench, model, question, paths, sizes, plan) for question in batch] for batch in mine]
+        asking.progress(answered, total)
+        asked = [question.index for batch in mine for question in batch]
+        sizes = {index: seen_sizes(model, paths[index], bench.max_side_px) for index in asked}
+        files = {path: look(path, None) for index in asked for path in paths[index]}
+
+        def request(question: Question) -> Request:
+            prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
+            pictures = tuple(paths[question.index])
+            return Request(pictures, prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
+
+        requests = [[request(question) for question in batch] for batch in mine]
         unbooked: list[Logged] = []
-        with closing(Asker(model).ask(requests)) as coming:
+        with closing(BatchRunner(model).ask(requests)) as coming:
             for replies in coming:
                 batch = mine[replies.batch]
                 unbooked += _answers(batch, replies, sizes, paths, files)
@@ -212,7 +206,7 @@ def ask(
                     append(answers_file(out, ranks.rank), unbooked)
                     unbooked.clear()
                     guard.check()
-                progress(answered, total)
+                asking.progress(answered, total)
         if unbooked:
             if ranks.count == 1:
                 raise guard.none_answered()
@@ -227,14 +221,14 @@ def _lengths(
     plan: Plan,
     max_side_px: int | None,
 ) -> dict[int, int]:
-    """About how many tokens each question and its reply take, by row; all alike for a model that does not tell."""
+    """About how many tokens each question and its reply take, by row; all alike for a model that does not say."""
     if not isinstance(model, Staged):
         return dict.fromkeys((question.index for question in questions), 1)
     files = {path for question in questions for path in paths[question.index]}
     images = {path: model.image_tokens(_size(path, max_side_px)) for path in files}
     return {
         question.index: sum(images[path] for path in paths[question.index])
-        + len(question.text) // _LETTERS_A_TOKEN
+        + len(question.text) // _LETTERS_PER_TOKEN
         + plan.max_new_tokens
         for question in questions
     }
@@ -255,13 +249,6 @@ Sizes = Mapping[int, Sequence[Size] | None]
 """Those of each question's images as the model sees them, by row; None for models that do not count pixels."""
 
 
-def _request(
-    bench: Benchmark, model: Model, question: Question, paths: Mapping[int, Sequence[Path]], sizes: Sizes, plan: Plan
-) -> Request:
-    prompt = bench.prompt(question, plan.wording, model.family, sizes[question.index])
-    return Request(tuple(paths[question.index]), prompt, plan.max_new_tokens, max_side_px=bench.max_side_px)
-
-
 def _answers(
     batch: Sequence[Question],
     replies: Replies,
@@ -278,7 +265,7 @@ def _answers(
             question.task,
             reply.fault,
             seconds,
-            _as_tuple(sizes[question.index]),
+            None if (seen := sizes[question.index]) is None else tuple(seen),
             reply.reasoning,
             dropped=reply.dropped or None,
             work=None if at else replies.work,
@@ -289,32 +276,24 @@ def _answers(
     ]
 
 
-def _as_tuple(sizes: Sequence[Size] | None) -> tuple[Size, ...] | None:
-    return None if sizes is None else tuple(sizes)
-
-
-def _work(
-    answers: Mapping[int, Logged], questions: Sequence[Question], batches: Sequence[Sequence[Question]]
-) -> dict[str, int]:
-    """What the questions are made of, and how often the model did what; over all processes and starts."""
+def _effort(answers: Mapping[int, Logged], questions: Sequence[Question], batches: int) -> dict[str, Any]:
+    """What the questions are made of, how often the model did what, its time and the time between batches; over all
+    processes and starts. Beside that, what a server refused.
+    """
     tuples = {question.images for question in questions}
     counted: Counter[str] = Counter()
     for answer in answers.values():
         counted.update(answer.work or {})
-    return {
-        "questions": len(questions),
-        "image_slots": sum(len(question.images) for question in questions),
-        "image_tuples": len(tuples),
-        "distinct_images": len({image for images in tuples for image in images}),
-        "batches": len(batches),
-        **counted,
-    }
-
-
-def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
-    """Time in the model, and time it stood still between batches, over processes and starts; what a server refused."""
     dropped = sorted({name for answer in answers.values() for name in answer.dropped or ()})
     return {
+        "work": {
+            "questions": len(questions),
+            "image_slots": sum(len(question.images) for question in questions),
+            "image_tuples": len(tuples),
+            "distinct_images": len({image for images in tuples for image in images}),
+            "batches": batches,
+            **counted,
+        },
         "model_seconds": round(sum(answer.seconds or 0 for answer in answers.values()), 3),
         "outside_seconds": round(sum(answer.outside_seconds or 0 for answer in answers.values()), 3),
         **({"dropped_parameters": dropped} if dropped else {}),
@@ -322,19 +301,14 @@ def _asides(answers: Mapping[int, Logged]) -> dict[str, Any]:
 
 
 def _refuse_foreign(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
-    """Raise `UserError` for an answer that another question was given, as far as it tells."""
+    """Raise `UserError` for an answer whose task or number of images is that of another question."""
     for question in questions:
         answer = answers.get(question.index)
         if answer is None:
             continue
-        counts = {len(told) for told in (question.images, answer.sizes, answer.image_files) if told is not None}
+        counts = {len(some) for some in (question.images, answer.sizes, answer.image_files) if some is not None}
         if answer.task not in (None, question.task) or len(counts) > 1:
             raise UserError(
-                f"{out / 'answers.jsonl'}: damaged (what answers question {question.index} answers another): remove it "
+                f"{out / 'answers.jsonl'}: damaged (the answer to question {question.index} is another's): remove it "
                 "to ask again, or choose another --out"
             )
-
-
-def _refuse_missing(answers: Mapping[int, Logged], questions: Sequence[Question], out: Path) -> None:
-    if missing := len(questions) - len(answers):
-        raise UserError(f"{missing} answers of other processes are not in {out}: all must see the same folder")

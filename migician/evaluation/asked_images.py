@@ -1,4 +1,4 @@
-"""Which image files an answer is about, so that none is exchanged unseen between a stop and the same command again.
+"""Which image files an answer is about, so that none is swapped unnoticed between a stop and the same command again.
 
 Each answer of a run keeps the size and time of its images, and their digests where content is compared. Answers of
 earlier versions keep nothing: they are taken as they are.
@@ -7,27 +7,23 @@ earlier versions keep nothing: they are taken as they are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from migician.errors import UserError
 from migician.evaluation.answer_log import ImageFile, Logged
 
-
-class Look(Protocol):
-    """How an image file is now; `then` is how it was, where that is known."""
-
-    def __call__(self, path: Path, then: ImageFile | None = None) -> ImageFile: ...  # noqa: D102
+Look = Callable[[Path, ImageFile | None], ImageFile]
+"""(path, how it was where that is known) -> how an image file is now."""
 
 
 def looking(by_content: bool) -> Look:
     """A look that opens a file where another time leaves a doubt and the digest is known; with `by_content` any."""
     found: dict[Path, ImageFile] = {}
 
-    def look(path: Path, then: ImageFile | None = None) -> ImageFile:
+    def look(path: Path, then: ImageFile | None) -> ImageFile:
         try:
             if path not in found:
                 status = path.stat()
@@ -52,7 +48,7 @@ def known_again(
     """The answers, by question, with their images as these are now; raises `UserError` that names one that is another.
 
     An image is what it was where its size and its time are, or its content. With `by_content`, what has no digest
-    from then is told by its size alone: whoever copied the images without their times says so by it.
+    from then is compared by its size alone: that option says that the images are true copies without their times.
     """
     kept: dict[int, Logged] = {}
     later: dict[Path, None] = {}
@@ -67,8 +63,8 @@ def known_again(
             if one.size != then.size or (then.sha256 and one.sha256 != then.sha256):
                 again = ", or ask it again with --retry-failed" if answer.fault else ""
                 raise UserError(
-                    f"{path}: another image than when question {index} was asked ({_told(then)}, and is now "
-                    f"{_told(one)}): put it back{again}, or choose another --out to ask all again"
+                    f"{path}: another image than when question {index} was asked ({_described(then)}, and is now "
+                    f"{_described(one)}): put it back{again}, or choose another --out to ask all again"
                 )
             if one.mtime_ns != then.mtime_ns and not (then.sha256 or by_content):
                 later[path] = None
@@ -83,5 +79,5 @@ def known_again(
     return kept
 
 
-def _told(one: ImageFile) -> str:
+def _described(one: ImageFile) -> str:
     return f"{one.size:,} bytes" + (f" of sha256 {one.sha256[:12]}" if one.sha256 else "")

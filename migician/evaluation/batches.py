@@ -1,7 +1,7 @@
 """Questions -> batches, before anything is asked: tuples of images whole, lengths alike, images near each other.
 
 The batches depend on the questions alone, not on how many processes answer them or where an
-earlier start was stopped, so a run that went on gives what one that was not stopped gives.
+earlier start was stopped, so a resumed run gives what an uninterrupted one gives.
 """
 
 from __future__ import annotations
@@ -9,19 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from migician.benchmarks import Question
 
-class Asked(Protocol):
-    """What is known of a question here."""
-
-    @property
-    def index(self) -> int: ...  # noqa: D102
-    @property
-    def images(self) -> tuple[str, ...]: ...  # noqa: D102
-
-
-Question = TypeVar("Question", bound=Asked)
 _Item = TypeVar("_Item")
 
 
@@ -31,7 +22,7 @@ class Limits:
 
     questions: int
     tokens: int | None = None
-    """Questions times tokens of the longest, for that is what a padded batch takes; None for no such bound."""
+    """Questions times tokens of the longest, which is what a padded batch takes; None for no such bound."""
 
 
 def form_batches(questions: Sequence[Question], tokens: Mapping[int, int], limits: Limits) -> list[list[Question]]:
@@ -95,7 +86,7 @@ def _joined(sets: Iterable[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
     return list(groups.values())
 
 
-def share_out(items: Sequence[_Item], costs: Sequence[int], processes: int) -> list[list[_Item]]:
+def partition(items: Sequence[_Item], costs: Sequence[int], processes: int) -> list[list[_Item]]:
     """The items of each process, so that the dearest share costs little more than the others; in order.
 
     Each item, the dearest first, goes where least has been given so far.

@@ -7,15 +7,16 @@ difference or a correspondence. Percent, with intervals clustered by image tuple
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from migician.boxtext import final_answer
+from migician.evaluation.records import RecordColumns, spread
 from migician.imagenames import clear_names
-from migician.metrics import estimate, metric_columns
+from migician.metrics import estimate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,92 +28,71 @@ Figures = dict[str, Any]
 
 AREA_EDGES = (0.01, 0.03, 0.1, 0.3)
 """Shares of an image between which true boxes are counted, the upper end belonging to the class."""
-MOST_IMAGES = 8
+MANY_IMAGES = 8
 """From this number on, questions share one class."""
 
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-def breakdowns(records: Sequence[Record]) -> dict[str, dict[str, Figures]]:
-    """All three over records of questions for one box: label -> figures."""
+def breakdowns(records: Sequence[Record], columns: RecordColumns) -> dict[str, dict[str, Figures]]:
+    """All three over records of questions for one box, and their columns: label -> figures."""
     return {
-        "by_box_size": by_box_size(records),
-        "by_images": by_images(records),
-        "image_choice": image_choice(records),
+        "by_box_size": by_box_size(records, columns),
+        "by_images": by_images(records, columns),
+        "image_choice": image_choice(records, columns),
     }
 
 
-def by_box_size(records: Sequence[Record]) -> dict[str, Figures]:
-    """Accuracy and mean IoU by the share of its image that the true box covers; impossible boxes stand apart."""
-    return _by_class(records, *_box_sizes(records))
-
-
-def by_images(records: Sequence[Record]) -> dict[str, Figures]:
-    """Accuracy and mean IoU by the number of images of a question."""
-    return _by_class(records, *_image_counts(records))
-
-
-def image_choice(records: Sequence[Record]) -> dict[str, Figures]:
-    """Where the right image is known, how often the image that a reply names is that one.
-
-    For each task whose replies name an image, and "all tasks": `n` replies that name one, of
-    `known` rows. `right_image` is the share of those n that name the right one, `chance` what
-    guessing would give. Replies that name none, as most do when the question says which image is
-    meant, tell nothing and are not counted as wrong; questions over one image leave no choice.
-    """
-    known = np.array([record.target is not None and len(record.images) > 1 for record in records], dtype=bool)
-    named = [_chosen_image(record) if asked else None for record, asked in zip(records, known, strict=True)]
-    chose = np.array([image is not None for image in named], dtype=bool)
-    right = np.array([image == record.target for image, record in zip(named, records, strict=True)], dtype=np.float64)
-    guessed = np.array([1 / len(record.images) for record in records])
-    clusters = _labels(record.images for record in records)
-    tasks = np.array([record.task for record in records])
-
-    def figures(rows: NDArray[np.bool_]) -> Figures:
-        counted = rows & chose
-        return {
-            **_figures({"right_image": right}, clusters, counted),
-            "chance": 100 * float(guessed[counted].mean()),
-            "known": int((rows & known).sum()),
-        }
-
-    found = {task: figures(tasks == task) for task in dict.fromkeys(tasks[chose].tolist())}
-    return {**found, "all tasks": figures(known)} if found else {}
-
-
-def _box_sizes(records: Sequence[Record]) -> tuple[list[str], NDArray[np.intp]]:
-    """The classes, and the class of each record, (N,)."""
+def by_box_size(records: Sequence[Record], columns: RecordColumns) -> dict[str, Figures]:
+    """All metrics by the share of its image that the true box covers; impossible boxes stand apart."""
     x1, y1, x2, y2 = np.array([record.truth for record in records]).reshape(-1, 4).T
     proper = (x1 < x2) & (y1 < y2) & (np.minimum(x1, y1) >= 0) & (np.maximum(x2, y2) <= 1)
     # Rounded, as 0.1 x 0.1 is a little more than 0.01.
     classes = np.searchsorted(AREA_EDGES, np.round((x2 - x1) * (y2 - y1), 9), side="left")
     edges = [f"{edge:.0%}" for edge in AREA_EDGES]
     labels = [f"up to {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges))]
-    return [*labels, f"over {edges[-1]}", "impossible"], np.where(proper, classes, len(AREA_EDGES) + 1)
+    labels += [f"over {edges[-1]}", "impossible"]
+    return _by_class(columns, labels, np.where(proper, classes, len(AREA_EDGES) + 1))
 
 
-def _image_counts(records: Sequence[Record]) -> tuple[list[str], NDArray[np.intp]]:
-    counts = np.array([min(len(record.images), MOST_IMAGES) for record in records], dtype=np.intp)
-    return [*map(str, range(MOST_IMAGES)), f"{MOST_IMAGES} or more"], counts
+def by_images(records: Sequence[Record], columns: RecordColumns) -> dict[str, Figures]:
+    """All metrics by the number of images of a question."""
+    counts = np.array([min(len(record.images), MANY_IMAGES) for record in records], dtype=np.intp)
+    return _by_class(columns, [*map(str, range(MANY_IMAGES)), f"{MANY_IMAGES} or more"], counts)
 
 
-def _by_class(records: Sequence[Record], labels: Sequence[str], classes: NDArray[np.intp]) -> dict[str, Figures]:
+def _by_class(columns: RecordColumns, labels: Sequence[str], classes: NDArray[np.intp]) -> dict[str, Figures]:
     """The figures of each class that has rows, in the order of `labels`."""
-    columns = metric_columns([record.iou for record in records])
-    clusters = _labels(record.images for record in records)
     members = ((label, classes == place) for place, label in enumerate(labels))
-    return {label: _figures(columns, clusters, chosen) for label, chosen in members if chosen.any()}
+    return {label: columns.figures(chosen) for label, chosen in members if chosen.any()}
 
 
-def _figures(columns: dict[str, NDArray[np.float64]], clusters: NDArray[np.intp], chosen: NDArray[np.bool_]) -> Figures:
-    estimates = {name: estimate(column[chosen], clusters[chosen]) for name, column in columns.items()}
-    some = next(iter(estimates.values()))
-    return {
-        **{name: 100 * one.value for name, one in estimates.items()},
-        "n": some.n,
-        "clusters": some.clusters,
-        "interval": {name: [100 * one.low, 100 * one.high] for name, one in estimates.items()},
-    }
+def image_choice(records: Sequence[Record], columns: RecordColumns) -> dict[str, Figures]:
+    """Where the right image is known, how often the image that a reply names is that one.
+
+    For each task whose replies name an image, and "all tasks": `n` replies that name one, of
+    `known` rows. `right_image` is the share of those n that name the right one, `chance` what
+    guessing would give. Replies that name none, as most do when the question says which image is
+    meant, say nothing and are not counted as wrong; questions over one image leave no choice.
+    """
+    known = np.array([record.target is not None and len(record.images) > 1 for record in records], dtype=bool)
+    named = [_chosen_image(record) if asked else None for record, asked in zip(records, known, strict=True)]
+    chose = np.array([image is not None for image in named], dtype=bool)
+    right = np.array([image == record.target for image, record in zip(named, records, strict=True)], dtype=np.float64)
+    guessed = np.array([1 / len(record.images) for record in records])
+
+    def figures(rows: NDArray[np.bool_]) -> Figures:
+        counted = rows & chose
+        found = estimate(right[counted], columns.clusters[counted])
+        return {
+            "right_image": 100 * found.value,
+            **spread({"right_image": found}),
+            "chance": 100 * float(guessed[counted].mean()),
+            "known": int((rows & known).sum()),
+        }
+
+    found = {task: figures(columns.tasks == task) for task in dict.fromkeys(columns.tasks[chose].tolist())}
+    return {**found, "all tasks": figures(known)} if found else {}
 
 
 def _chosen_image(record: Record) -> int | None:
@@ -124,9 +104,3 @@ def _chosen_image(record: Record) -> int | None:
         return None
     images = {name.image for name in clear_names(final_answer(record.reply))}
     return images.pop() if len(images) == 1 else None
-
-
-def _labels(tuples: Iterable[tuple[str, ...]]) -> NDArray[np.intp]:
-    """One number for each tuple of images, (N,)."""
-    seen: dict[tuple[str, ...], int] = {}
-    return np.array([seen.setdefault(images, len(seen)) for images in tuples], dtype=np.intp)

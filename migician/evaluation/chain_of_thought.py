@@ -8,32 +8,27 @@ if it names none. Under the wording "published" both steps ask what the publishe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.mig_bench import MigBench
 from migician.benchmarks.published import prompts
-from migician.benchmarks.scoring.boxes import BOXES, Question, Record
+from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion, Record
 from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
 from migician.boxes import Size
 from migician.boxtext import plain
 from migician.errors import UserError
-from migician.evaluation.ask import ALONE, Plan, Progress, ask
-from migician.evaluation.ranks import Ranks
+from migician.evaluation.ask import Asking, ask
 from migician.evaluation.report import Report
 from migician.imagenames import asked_image, clear_names, image_names, ordinal
 from migician.models.family import Family
-from migician.models.faults import BEARING, Tolerance
-from migician.models.protocol import Model
 
 Mode = Literal["single", "multi"]
+"""Which images step 2 shows."""
 
 _SECOND = ("correspondence", "diff", "reasoning", "refer_grounding", "view_diff")
 _DESCRIBE: dict[str, str] = {
@@ -52,60 +47,35 @@ _ANY_TASK = "In a few words, what is the object that is asked for?"
 _SHORT = " Give no coordinates."
 
 
-@dataclass(frozen=True, slots=True)
-class Described(MigBench):
-    """Step 1: every question asks for words."""
-
-    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """The question and what to describe, without a sentence on how to write a box."""
-        return family.respelled(question.text, sizes)
+def _words_only(question: BoxQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+    """The prompt of step 1: the question and what to describe, without a sentence on how to write a box."""
+    return family.respelled(question.text, sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class Located(MigBench):
-    """Step 2 as published: every question says how to write a box, in the chain's sentence, which has no slips."""
-
-    def prompt(self, question: Question, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-        """The question, then the family's format."""
-        return f"{family.respelled(question.text, sizes)} {family.format}"
+def _with_format(question: BoxQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+    """The prompt of step 2 as published: every question says how to write a box, in a sentence without slips."""
+    return f"{family.respelled(question.text, sizes)} {family.format}"
 
 
-def evaluate_chain(
-    bench: Benchmark,
-    model: Model,
-    images: Path,
-    out: Path,
-    *,
-    mode: Mode,
-    reading: Reading,
-    plan: Plan,
-    tolerance: Tolerance = BEARING,
-    by_content: bool = False,
-    ranks: Ranks = ALONE,
-    progress: Progress = lambda done, total: None,
-    force: bool = False,
-) -> Report:
-    """Both steps, each resumable, then the report; `out/step-1` holds the descriptions as a run of its own.
+def evaluate_chain(bench: Benchmark, asking: Asking, reading: Reading, mode: Mode) -> Report:
+    """Both steps, each resumable, then the report; `step-1` in the run's folder holds the descriptions as a run.
 
     Each record's question is that of step 2, with the description in it. Where step 1 failed, step 2 asks without a
     description; the report counts how often. Under `strict`, a box asked for in another image than the target's is
     "wrong_image". Raises what `evaluate` does.
     """
-    bench = chained(bench)
-    first = dataclasses.replace(plan, chain=f"{mode}, step 1")
-    asked_of = partial(ask, tolerance=tolerance, by_content=by_content, ranks=ranks, progress=progress, force=force)
-    told = asked_of(describing(bench, plan.wording), model, images, out / "step-1", plan=first)
-    texts = {index: answer.response for index, answer in told.answers.items()}
+    first, second = (replace(asking.plan, chain=f"{mode}, step {step}") for step in (1, 2))
+    described = ask(describing(chained(bench), first.wording), replace(asking, plan=first, out=asking.out / "step-1"))
+    texts = {index: answer.response for index, answer in described.answers.items()}
     shown = {index: target_image(bench.questions[index], text) for index, text in texts.items()}
-    asked, scored = locating(bench, texts, shown, mode, plan.wording)
-    second = dataclasses.replace(plan, chain=f"{mode}, step 2")
-    replies = asked_of(asked, model, images, out, plan=second)
-    about = {"mode": mode, "step_1": told.spec, "step_1_failed": sum(text is None for text in texts.values())}
-    replies = dataclasses.replace(replies, spec={**replies.spec, "chain_of_thought": about})
-    return ranks.first(lambda: replies.score(scored, reading, out, images))
+    asked, scored = locating(bench, texts, shown, mode, first.wording)
+    located = ask(asked, replace(asking, plan=second))
+    about = {"mode": mode, "step_1": described.spec, "step_1_failed": sum(text is None for text in texts.values())}
+    located = replace(located, spec={**located.spec, "chain_of_thought": about})
+    return asking.ranks.first(lambda: located.score(scored, asking, reading))
 
 
-def rehearse(bench: Benchmark, mode: Mode, wording: str) -> tuple[MigBench, MigBench]:
+def rehearse(bench: Benchmark, mode: Mode, wording: str) -> tuple[Benchmark, Benchmark]:
     """Both steps as they would be asked, with a placeholder for the words of step 1; raises what `chained` does."""
     known = chained(bench)
     words: dict[int, str | None] = {one.index: "(the reply of step 1)" for one in known.questions}
@@ -113,26 +83,26 @@ def rehearse(bench: Benchmark, mode: Mode, wording: str) -> tuple[MigBench, MigB
     return describing(known, wording), locating(known, words, shown, mode, wording)[0]
 
 
-def chained(bench: Benchmark) -> MigBench:
+def chained(bench: Benchmark) -> Benchmark:
     """`bench`, if it can be asked this way; raises `UserError` where it is not MIG-Bench asked image by image."""
-    if not isinstance(bench, MigBench):
+    if bench.name != "mig-bench":
         raise UserError(f"chain of thought is for mig-bench, not for {bench.name}: leave --cot out")
     return bench
 
 
-def describing(bench: MigBench, wording: str = "corrected") -> Described:
+def describing(bench: Benchmark, wording: str = "corrected") -> Benchmark:
     """The questions of step 1."""
 
-    def asked(one: Question) -> str:
+    def asked(one: BoxQuestion) -> str:
         if wording == "published":
             return prompts.describe(one)
         return f"{one.text.rstrip()}\n{_DESCRIBE.get(one.task, _ANY_TASK)}{_SHORT}"
 
-    questions = tuple(dataclasses.replace(one, text=asked(one)) for one in bench.questions)
-    return Described(bench.path, bench.sha256, bench.kind, questions, bench.name)
+    questions = tuple(replace(one, text=asked(one)) for one in bench.questions)
+    return replace(bench, questions=questions, prompt=_words_only)
 
 
-def target_image(question: Question, description: str | None) -> int:
+def target_image(question: BoxQuestion, description: str | None) -> int:
     """The image (0-based) that step 2 of "single" shows."""
     if question.task == "group_grounding":
         named = clear_names(description or "") or image_names(description or "")
@@ -145,12 +115,12 @@ def target_image(question: Question, description: str | None) -> int:
 
 
 def locating(
-    bench: MigBench,
+    bench: Benchmark,
     texts: Mapping[int, str | None],
     shown: Mapping[int, int],
     mode: Mode,
     wording: str = "corrected",
-) -> tuple[MigBench, MigBench]:
+) -> tuple[Benchmark, Benchmark]:
     """The questions of step 2 as they are asked, and as their replies are scored: over all images of the row."""
     asked, scored = [], []
     for one in bench.questions:
@@ -165,22 +135,22 @@ def locating(
             hint = f"\nThe target, described from all images: {described}" if described else ""
             where = f"\nYou now see only the {ordinal(image)} of the images. Locate the target in it."
             text = one.text.rstrip() + hint + (where if mode == "single" else "")
-        question = dataclasses.replace(one, text=text)
+        question = replace(one, text=text)
         scored.append(question)
-        asked.append(dataclasses.replace(question, images=(one.images[image],)) if mode == "single" else question)
+        asked.append(replace(question, images=(one.images[image],)) if mode == "single" else question)
     scoring = BOXES
     if mode == "single":
-        scoring = dataclasses.replace(BOXES, score_one=partial(_score_shown, shown))
-    kind = Located if wording == "published" else MigBench
+        scoring = replace(BOXES, score_one=partial(_score_shown, shown))
+    prompt = _with_format if wording == "published" else bench.prompt
     return (
-        kind(bench.path, bench.sha256, bench.kind, tuple(asked), bench.name),
-        dataclasses.replace(bench, questions=tuple(scored), scoring=scoring),
+        replace(bench, questions=tuple(asked), prompt=prompt),
+        replace(bench, questions=tuple(scored), scoring=scoring),
     )
 
 
 def _score_shown(shown: Mapping[int, int], question: Any, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     """The record of a reply to one image of a row: whatever the reply calls it, its boxes are in the image shown."""
-    seen = dataclasses.replace(question, target=None)
+    seen = replace(question, target=None)
     record: Record = BOXES.score_one(seen, answer, reading, lambda one, _: size_of(one, 0))
     record = _changed(record, target=question.target)
     image = shown.get(question.index)

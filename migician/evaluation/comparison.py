@@ -10,7 +10,8 @@ import numpy as np
 
 from migician.errors import UserError
 from migician.evaluation.headings import check_same_questions, mark, own_words, title_of, unreplied
-from migician.evaluation.report import Report, Rows, scoring_of, spread
+from migician.evaluation.records import RecordColumns, spread
+from migician.evaluation.report import Report, scoring_of
 from migician.evaluation.run_folder import read_run
 from migician.metrics import bootstrap_differences, difference, mcnemar
 
@@ -20,33 +21,40 @@ SEED = 0
 """Of the bootstrap: the same two runs always give the same intervals."""
 
 
-def compare(first: Path, second: Path) -> Report:
+ScoredRun = tuple[str, Report, dict[int, Any]]
+"""What a run is called, its report, and its records by the question's index."""
+
+
+def compare_folders(first: Path, second: Path) -> Report:
+    """`compare` of the runs in two folders."""
+    return compare((str(first), *read_run(first)), (str(second), *read_run(second)))
+
+
+def compare(first: ScoredRun, second: ScoredRun) -> Report:
     """How `second` differs from `first`, row by row over the same questions, in percentage points.
 
     Each difference has two 95% intervals clustered by image tuple, the linearised one ("interval") and the
     paired cluster bootstrap's ("bootstrap"); "mcnemar" counts the questions that one of the two alone has
     right, with the exact test's p. "not_like_for_like" says in what else than the model the two differ, None where
-    in nothing; "without_reply" how many questions of each have none. Both are folders with a report. Raises
-    `UserError` where they are not over the same benchmark, file and rows.
+    in nothing; "without_reply" how many questions of each have none. Raises `UserError` where they are not over the
+    same benchmark, file and rows.
     """
-    runs = [read_run(folder) for folder in (first, second)]
-    sides, pair = [report for report, _ in runs], [records for _, records in runs]
-    reports = {str(folder): report for folder, report in zip((first, second), sides, strict=True)}
+    (name, report, records), (other_name, other, others) = first, second
+    reports = {name: report, other_name: other}
     check_same_questions(reports)
-    scoring = scoring_of(sides[0])
-    if pair[0].keys() != pair[1].keys():
+    if records.keys() != others.keys():
         raise UserError(
-            f"{first} and {second} do not hold the same rows ({len(pair[0])} and {len(pair[1])}): score both in full"
+            f"{name} and {other_name} do not hold the same rows ({len(records)} and {len(others)}): score both in full"
         )
-    indices = sorted(pair[0])
-    left, right = (Rows([records[index] for index in indices], scoring) for records in pair)
+    indices, scoring = sorted(records), scoring_of(report)
+    left, right = (RecordColumns([some[index] for index in indices], scoring) for some in (records, others))
     everything = np.ones(len(indices), dtype=bool)
     words = own_words(reports)
     return {
-        "benchmark": sides[0]["benchmark"],
+        "benchmark": report["benchmark"],
         "scored": title_of(reports),
-        "first": _identity(first, sides[0], words),
-        "second": _identity(second, sides[1], words),
+        "first": _identity(name, report, words),
+        "second": _identity(other_name, other, words),
         "not_like_for_like": mark(reports),
         "without_reply": unreplied(reports),
         "n": len(indices),
@@ -56,7 +64,9 @@ def compare(first: Path, second: Path) -> Report:
     }
 
 
-def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
+def _differences(
+    left: RecordColumns, right: RecordColumns, chosen: NDArray[np.bool_], *, macro: bool = False
+) -> dict[str, Any]:
     groups = left.tasks[chosen] if macro else None
     clusters = left.clusters[chosen]
     sides = [
@@ -77,7 +87,6 @@ def _differences(left: Rows, right: Rows, chosen: NDArray[np.bool_], *, macro: b
     }
 
 
-def _identity(folder: Path, report: Report, words: dict[str, str]) -> dict[str, Any]:
-    name = str(folder)
+def _identity(name: str, report: Report, words: dict[str, str]) -> dict[str, Any]:
     stretched = report.get("y_stretch", False)
     return {"name": name, "protocol": report["protocol"], "y_stretch": stretched, "words": words[name]}

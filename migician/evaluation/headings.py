@@ -1,4 +1,4 @@
-"""What heads figures: what a run was scored on and how, and in what runs set side by side differ."""
+"""Headings of figures: what a run was scored on and how, and what runs set side by side differ in."""
 
 from __future__ import annotations
 
@@ -31,25 +31,27 @@ def benchmark_words(report: Mapping[str, Any]) -> str:
 
 
 def is_released(report: Mapping[str, Any]) -> bool:
-    """Whether the file is the benchmark's own, as far as that can be known of it."""
+    """Whether the file is the benchmark's own, or cannot be known not to be."""
     return report.get("file_released_as", "") is not None
 
 
 def title(report: Mapping[str, Any]) -> str:
     """What was scored, and how."""
-    said = _said(report)
-    unusual = [said[what].words for what in ("rows", "chain of thought") if what in said and said[what].key is not None]
+    facts = _facts(report)
+    unusual = [
+        facts[what].words for what in ("rows", "chain of thought") if what in facts and facts[what].key is not None
+    ]
     how = [_protocol(report), *unusual]
     return f"{benchmark_words(report)} ({report['data']}), {', '.join(how)}"
 
 
 def describe(name: str, report: Mapping[str, Any]) -> str:
     """All that the figures of a run belong to, in a sentence."""
-    said = _said(report)
-    more = [said[what].words for what in _MORE if what in said]
+    facts = _facts(report)
+    more = [facts[what].words for what in _MORE if what in facts]
     return (
         f"{name}: {benchmark_words(report)} ({report['data']}, sha256 {report['data_sha256'][:12]}), "
-        f"{said['rows'].words}, {', '.join([_protocol(report), *more])}."
+        f"{facts['rows'].words}, {', '.join([_protocol(report), *more])}."
     )
 
 
@@ -62,10 +64,10 @@ def unlike(reports: Reports) -> dict[str, dict[str, str]]:
     What a report does not say, such as the pixel limit of a server, is no difference. The box style counts where the
     same replies, or those of the same weights, are read in two.
     """
-    said = {name: _said(report) for name, report in reports.items()}
+    facts = {name: _facts(report) for name, report in reports.items()}
     found: dict[str, dict[str, str]] = {}
-    for what in dict.fromkeys(what for one in said.values() for what in one):
-        given = {name: one[what] for name, one in said.items() if what in one}
+    for what in dict.fromkeys(what for one in facts.values() for what in one):
+        given = {name: one[what] for name, one in facts.items() if what in one}
         if len({repr(one.key) for one in given.values()}) > 1:
             found[what] = {name: one.words for name, one in given.items()}
     sources = Counter(_source(report) for report in reports.values())
@@ -115,12 +117,12 @@ def mark(reports: Reports) -> str | None:
 
 def unreplied(reports: Reports) -> str | None:
     """How many questions of each run have no reply and count as 0; None where all have one."""
-    told = []
+    runs = []
     for name, report in reports.items():
         lost = [(report.get("unanswered"), "without an answer"), ((report.get("failures") or {}).get("n"), "failed")]
         if words := [f"{count:,} {what}" for count, what in lost if count]:
-            told.append(f"{name} {_listed(words)} of {report['n']:,}")
-    return f"Questions without a reply, each scored 0: {'; '.join(told)}." if told else None
+            runs.append(f"{name} {_listed(words)} of {report['n']:,}")
+    return f"Questions without a reply, each scored 0: {'; '.join(runs)}." if runs else None
 
 
 def check_one_measure(reports: Reports) -> None:
@@ -152,41 +154,41 @@ def check_same_questions(reports: Reports) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Fact:
     """One of the things that figures depend on."""
 
     key: Any
     """What is compared; None for what is usual."""
     words: str
-    """How a reader is told of it."""
+    """How it is said to a reader."""
 
 
-def _said(report: Mapping[str, Any]) -> dict[str, _Said]:
-    """What the figures of a report depend on beside the model, as far as the report says it."""
+def _facts(report: Mapping[str, Any]) -> dict[str, _Fact]:
+    """What the figures of a report depend on beside the model; what the report does not say is left out."""
     plan, model = report.get("plan") or {}, report.get("model") or {}
     stretched = bool(report.get("y_stretch"))
     found = {
-        "benchmark": _Said(report["benchmark"], report["benchmark"]),
-        "file": _Said(report["data_sha256"], _file(report)),
+        "benchmark": _Fact(report["benchmark"], report["benchmark"]),
+        "file": _Fact(report["data_sha256"], _file(report)),
         "rows": _rows(report),
-        "protocol": _Said(report["protocol"], f"{report['protocol']} protocol"),
-        "y-stretch": _Said(stretched, "with y-stretch" if stretched else "without y-stretch"),
+        "protocol": _Fact(report["protocol"], f"{report['protocol']} protocol"),
+        "y-stretch": _Fact(stretched, "with y-stretch" if stretched else "without y-stretch"),
     }
     if "rows_sha256" in report:
-        found["choice of rows"] = _Said(report["rows_sha256"], f"rows of sha256 {report['rows_sha256'][:8]}")
+        found["choice of rows"] = _Fact(report["rows_sha256"], f"rows of sha256 {report['rows_sha256'][:8]}")
     if report.get("style"):
-        found["box style"] = _Said(report["style"], f"boxes read as {report['style']}")
+        found["box style"] = _Fact(report["style"], f"boxes read as {report['style']}")
     if "wording" in plan:
-        found["prompt"] = _Said(plan["wording"], f"{plan['wording']} prompt")
+        found["prompt"] = _Fact(plan["wording"], f"{plan['wording']} prompt")
     elif "answers" in report:
-        found["prompt"] = _Said(None, "prompt not known")
+        found["prompt"] = _Fact(None, "prompt not known")
     if plan:
         mode = (report.get("chain_of_thought") or {}).get("mode")
-        found["chain of thought"] = _Said(mode, f"chain of thought ({mode})" if mode else "no chain of thought")
+        found["chain of thought"] = _Fact(mode, f"chain of thought ({mode})" if mode else "no chain of thought")
     if plan.get("max_new_tokens"):
-        found["longest reply"] = _Said(plan["max_new_tokens"], f"at most {plan['max_new_tokens']:,} new tokens")
+        found["longest reply"] = _Fact(plan["max_new_tokens"], f"at most {plan['max_new_tokens']:,} new tokens")
     if pixels := model.get("max_pixels") or report.get("max_pixels"):
-        found["pixel limit"] = _Said(pixels, f"at most {pixels:,} pixels an image")
+        found["pixel limit"] = _Fact(pixels, f"at most {pixels:,} pixels an image")
     return found
 
 
@@ -196,12 +198,12 @@ def _file(report: Mapping[str, Any]) -> str:
     return f"{name}, sha256 {report['data_sha256'][:8]}"
 
 
-def _rows(report: Mapping[str, Any]) -> _Said:
+def _rows(report: Mapping[str, Any]) -> _Fact:
     if report["n"] == report["rows_in_file"]:
-        return _Said(None, f"all {report['n']:,} rows")
+        return _Fact(None, f"all {report['n']:,} rows")
     counts = sorted((task, figures["n"]) for task, figures in report["per_task"].items())
     tasks = f"in {len(counts)} tasks" if len(counts) > 3 else f"of {_listed([task for task, _ in counts])}"
-    return _Said(counts, f"{report['n']:,} of {report['rows_in_file']:,} rows, {tasks}")
+    return _Fact(counts, f"{report['n']:,} of {report['rows_in_file']:,} rows, {tasks}")
 
 
 def _protocol(report: Mapping[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from migician.benchmarks import Benchmark
 from migician.benchmarks.images import resolve_images
@@ -13,7 +13,7 @@ from migician.boxes import Size
 from migician.errors import UserError
 from migician.samples.lengths import cells
 
-_LEAST_PIXELS = 56 * 56
+_MIN_PIXELS = 56 * 56
 """Of Qwen2.5-VL's own processor."""
 
 
@@ -48,30 +48,19 @@ def sizes_for(
         )
     if images is None:
         raise UserError(f"box style {style.name} counts pixels: say where the images are with --images")
-    return _Files(images, style.resized_to, max_pixels)
+    root, side = images, style.resized_to
 
-
-class _Files:
-    """Sizes of images in their files, looked up once each."""
-
-    def __init__(self, root: Path, side: int | None, max_pixels: int | None) -> None:
-        self._root, self._side, self._max_pixels = root, side, max_pixels
-        self._known: dict[Path, Size] = {}
-
-    def __call__(self, question: Any, image: int) -> Size:
-        path = resolve_images(question, self._root)[image]
-        if path not in self._known:
-            self._known[path] = self._read(path, question.index)
-        return self._known[path]
-
-    def _read(self, path: Path, row: int) -> Size:
+    @functools.cache
+    def size_in(path: Path, row: int) -> Size:
         from migician.models.pictures import upright_size
 
         try:
-            width, height = upright_size(path)
+            size = upright_size(path)
         except (OSError, UserError):
             raise UserError(f"row {row}: {path} cannot be read as an image") from None
-        if self._side is None or self._max_pixels is None:
-            return width, height
-        columns, rows = cells(width, height, _LEAST_PIXELS, self._max_pixels, self._side)
-        return columns * self._side, rows * self._side
+        if side is None or max_pixels is None:
+            return size
+        columns, rows = cells(*size, _MIN_PIXELS, max_pixels, side)
+        return columns * side, rows * side
+
+    return lambda question, image: size_in(resolve_images(question, root)[image], question.index)

@@ -1,6 +1,6 @@
 """The processes of one run as torchrun starts them; one process where it was not used.
 
-torchrun sets RANK, WORLD_SIZE and where to meet. The processes only tell each other small things
+torchrun sets RANK, WORLD_SIZE and where to meet. The processes only exchange small things
 (which questions are answered, that all are done), so they meet over gloo, whatever runs the model.
 """
 
@@ -60,14 +60,14 @@ class Ranks:
         from torch import distributed
 
         distributed.barrier()
-        told: list[tuple[_Value | None, str | None]] = [(None, None)]
+        shared: list[tuple[_Value | None, str | None]] = [(None, None)]
         if self.is_first:
             try:
-                told = [(work(), None)]
+                shared = [(work(), None)]
             except UserError as error:
-                told = [(None, str(error))]
-        distributed.broadcast_object_list(told)
-        value, refused = told[0]
+                shared = [(None, str(error))]
+        distributed.broadcast_object_list(shared)
+        value, refused = shared[0]
         if refused is not None:
             raise UserError(refused)
         return value  # type: ignore[return-value]

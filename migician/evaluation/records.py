@@ -1,15 +1,20 @@
-"""Answers -> records, and records as files."""
+"""Answers -> records, records as files, and records as columns that figures are taken of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
+from migician.benchmarks.scoring.scoring import Answer, Reading, Scoring, SizeOf
 from migician.boxes import Size
+from migician.metrics import Estimate, estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NO_ANSWER = "no answer in the file"
 
@@ -46,3 +51,45 @@ def write_records(stream: Any, records: Sequence[Any]) -> None:
     """Write records as JSON lines to a binary stream."""
     encoder = msgspec.json.Encoder()
     stream.writelines(encoder.encode(record) + b"\n" for record in records)
+
+
+class RecordColumns:
+    """Records as columns, (N,) each; rows over one tuple of images are one cluster."""
+
+    def __init__(self, records: Sequence[Any], scoring: Scoring) -> None:
+        self.tasks = np.array([record.task for record in records])
+        labels: dict[tuple[str, ...], int] = {}
+        self.clusters = np.array([labels.setdefault(record.images, len(labels)) for record in records], dtype=np.intp)
+        self.outcomes = np.array([record.outcome for record in records])
+        self.measures = {
+            name: (np.asarray(values), np.ones(len(records)) if sizes is None else np.asarray(sizes))
+            for name, (values, sizes) in scoring.measures(records).items()
+        }
+        self.chances = np.array([scoring.chance(record) for record in records]) if scoring.chance else None
+
+    def figures(self, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
+        """Each metric over some rows, in percent, with its interval; `macro` averages over the tasks."""
+        groups = self.tasks[chosen] if macro else None
+        clusters = self.clusters[chosen]
+        estimates = {
+            name: estimate(values[chosen], clusters, groups, sizes[chosen])
+            for name, (values, sizes) in self.measures.items()
+        }
+        figures = {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
+        if self.chances is not None:
+            figures["chance"] = 100 * estimate(self.chances[chosen], clusters, groups).value
+        return figures
+
+    def task_names(self) -> list[str]:
+        """The tasks, in order of first appearance."""
+        return list(dict.fromkeys(self.tasks.tolist()))
+
+
+def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
+    """n, clusters and the intervals in percent, as they stand in a report."""
+    some = next(iter(estimates.values()))
+    return {
+        "n": some.n,
+        "clusters": some.clusters,
+        "interval": {name: [100 * one.low, 100 * one.high] for name, one in estimates.items()},
+    }

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,14 +20,10 @@ from migician.errors import UserError, writing
 from migician.evaluation.breakdowns import breakdowns
 from migician.evaluation.headings import is_released
 from migician.evaluation.image_sizes import sizes_for
-from migician.evaluation.records import NO_ANSWER, score, write_records
+from migician.evaluation.records import NO_ANSWER, RecordColumns, score, write_records
 from migician.files import read_json
-from migician.metrics import Estimate, estimate
 from migician.models.faults import commonest
 from migician.provenance import provenance
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Report = dict[str, Any]
 """The content of `report.json`; percentages are 0..100."""
@@ -100,37 +96,6 @@ def _has_records(file: Path, records: Sequence[Any]) -> bool:
     return file.is_file() and file.read_bytes() == content.getvalue()
 
 
-class Rows:
-    """Records as columns."""
-
-    def __init__(self, records: Sequence[Any], scoring: Scoring) -> None:
-        self.tasks = np.array([record.task for record in records])
-        self.clusters = _cluster_labels(records)
-        self.outcomes = np.array([record.outcome for record in records])
-        self.measures = {
-            name: (np.asarray(values), np.ones(len(records)) if sizes is None else np.asarray(sizes))
-            for name, (values, sizes) in scoring.measures(records).items()
-        }
-        self.chances = np.array([scoring.chance(record) for record in records]) if scoring.chance else None
-
-    def figures(self, chosen: NDArray[np.bool_], *, macro: bool = False) -> dict[str, Any]:
-        """Each metric over some rows, in percent, with its interval; `macro` averages over the tasks."""
-        groups = self.tasks[chosen] if macro else None
-        clusters = self.clusters[chosen]
-        estimates = {
-            name: estimate(values[chosen], clusters, groups, sizes[chosen])
-            for name, (values, sizes) in self.measures.items()
-        }
-        figures = {**{name: 100 * one.value for name, one in estimates.items()}, **spread(estimates)}
-        if self.chances is not None:
-            figures["chance"] = 100 * estimate(self.chances[chosen], clusters, groups).value
-        return figures
-
-    def task_names(self) -> list[str]:
-        """The tasks, in order of first appearance."""
-        return list(dict.fromkeys(self.tasks.tolist()))
-
-
 def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str, Any], **spec: Any) -> Report:
     """The report over `records`, in the order of `DESIGN`: benchmark, protocol, per task, averages.
 
@@ -141,7 +106,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
     if not records:
         raise UserError(f"{bench.path}: nothing was scored: there is no answer to any of its questions")
     scoring = bench.scoring
-    rows = Rows(records, scoring)
+    rows = RecordColumns(records, scoring)
     everything = np.ones(len(records), dtype=bool)
     impossible = set(bench.malformed)
     sound = np.array([record.index not in impossible for record in records])
@@ -161,13 +126,13 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **protocol,
         "data": bench.path.name or bench.path.resolve().name,
         "data_sha256": bench.sha256,
-        **bench.facts(),
+        **bench.facts,
         "n": len(records),
         "rows_in_file": len(bench.questions),
         **_which_rows(bench, records),
         "unanswered": sum(record.error == NO_ANSWER for record in records),
         "per_task": per_task,
-        **({"breakdowns": breakdowns(records)} if scoring.name == "boxes" else {}),
+        **({"breakdowns": breakdowns(records, rows)} if scoring.name == "boxes" else {}),
         "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
         "micro": rows.figures(everything),
         "without_malformed": {
@@ -183,7 +148,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
 
 
 def _which_rows(bench: Benchmark, records: Sequence[Any]) -> dict[str, str]:
-    """What tells some rows of a file from as many others; nothing where all were scored."""
+    """Which rows were scored, where not all were: the same number of other rows has another digest."""
     if len(records) == len(bench.questions):
         return {}
     rows = msgspec.json.encode([record.index for record in records])
@@ -231,56 +196,42 @@ HEADINGS = {
 
 def notes(report: Report) -> list[str]:
     """What a reader of the figures must know, a sentence each."""
-    told = []
+    lines = []
     if not is_released(report):
         own = f" ({report['file_declared_as']})" if report.get("file_declared_as") else ""
-        told.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
+        lines.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["protocol"] == "univg-r1" and report.get("file_kind") != "revised":
-        told.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
+        lines.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
     if report.get("unanswered"):
-        told.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
+        lines.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:
-        told.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
+        lines.append(f"only {report['n']} of {report['rows_in_file']} rows were scored")
     if failures := report.get("failures"):
         reasons = "; ".join(f"{one['reason']} ({one['n']})" for one in failures["reasons"])
-        told.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
+        lines.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
     if report.get("dropped_parameters"):
-        told.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
+        lines.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
     if report.get("malformed_rows"):
         sound, name = report.get("without_malformed"), headline_metric(report["average"])
         without = Value(sound["average"][name]).text if sound else "none"
-        told.append(
-            f"{len(report['malformed_rows'])} rows have an impossible truth (kept; average {HEADINGS.get(name, name)} "
-            f"without them {without})"
-        )
+        rows = _counted(len(report["malformed_rows"]), "row has an impossible truth", "rows have an impossible truth")
+        lines.append(f"{rows} (kept; average {HEADINGS.get(name, name)} without {without})")
     if report.get("duplicate_rows"):
-        told.append(f"{len(report['duplicate_rows'])} rows repeat an earlier one (kept)")
+        lines.append(_counted(len(report["duplicate_rows"]), "row repeats", "rows repeat") + " an earlier one (kept)")
     outcomes: Counter[str] = Counter()
     for figures in report["per_task"].values():
         outcomes.update(figures.get("outcomes", {}))
-    told.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
+    lines.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes.items() if count))
     if several := sum(figures.get("several", 0) for figures in report["per_task"].values()):
-        told.append(f"{several} of these replies hold several boxes")
-    return told
+        lines.append(_counted(several, "of these replies holds several boxes", "of these replies hold several boxes"))
+    return lines
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def headline_metric(figures: Mapping[str, Any]) -> str:
     """The metric that a report is quoted by."""
     names = metric_names(figures)
     return next((name for name in ("acc@0.5", "f1@0.5") if name in names), names[0])
-
-
-def spread(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    """n, clusters and the intervals in percent, as they stand in a report."""
-    some = next(iter(estimates.values()))
-    return {
-        "n": some.n,
-        "clusters": some.clusters,
-        "interval": {name: [100 * one.low, 100 * one.high] for name, one in estimates.items()},
-    }
-
-
-def _cluster_labels(records: Sequence[Any]) -> NDArray[np.intp]:
-    """One number for each tuple of images, (N,)."""
-    seen: dict[tuple[str, ...], int] = {}
-    return np.array([seen.setdefault(record.images, len(seen)) for record in records], dtype=np.intp)

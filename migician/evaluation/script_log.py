@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from migician.benchmarks import Benchmark
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.errors import UserError
-from migician.evaluation.answer_rows import Row
+from migician.evaluation.answer_rows import AnswerRow
 
 _FIELDS = ("task", "question", "answer", "filter_answer", "groundtruth")
 _NO_BOX: tuple[list[Any], ...] = ([], [0.0, 0.0, 0.0, 0.0])
@@ -26,19 +26,19 @@ _TAGS = re.compile(r"<\|(?:box|object_ref)_(?:start|end)\|>|</?(?:box|ref)>|<ima
 Truth = tuple[float, ...]
 
 
-def is_log(row: Row) -> bool:
+def is_log(row: AnswerRow) -> bool:
     """Whether a file that begins with `row` is such a log."""
     return all(name in row for name in _FIELDS)
 
 
-def indexed(rows: Iterable[tuple[str, Row]], bench: Benchmark) -> Iterator[tuple[str, Row]]:
+def indexed(rows: Iterable[tuple[str, AnswerRow]], bench: Benchmark) -> Iterator[tuple[str, AnswerRow]]:
     """Each row of a log (with its place) as `{"index", "task", "response"}`.
 
     Raises `UserError` naming the place of a row that no question or several could be meant by, of one that answers
     a question again, and of a reply that was cut to its first character, as the script does for some families.
     """
     asked = _Asked(bench)
-    answers: dict[tuple[str, str, Truth], list[tuple[str, Row]]] = {}
+    answers: dict[tuple[str, str, Truth], list[tuple[str, AnswerRow]]] = {}
     for place, row in rows:
         if not _is_totals(row):
             answers.setdefault(asked.key(row, place), []).append((place, row))
@@ -47,7 +47,7 @@ def indexed(rows: Iterable[tuple[str, Row]], bench: Benchmark) -> Iterator[tuple
             yield place, {"index": index, "task": row["task"], "response": row["answer"]}
 
 
-def _is_totals(row: Row) -> bool:
+def _is_totals(row: AnswerRow) -> bool:
     return bool(row) and all(isinstance(figures, Mapping) and "TOTAL" in figures for figures in row.values())
 
 
@@ -57,7 +57,7 @@ class _Asked:
     def __init__(self, bench: Benchmark) -> None:
         self.path = bench.path
         self.questions: Sequence[Any] = bench.questions
-        if not isinstance(self.questions[0], Question):
+        if not isinstance(self.questions[0], BoxQuestion):
             raise UserError(f"a log of MIG_bench_eval.py holds answers to mig-bench, not to {bench.name}")
         self.rows: dict[tuple[str, str, Truth], list[int]] = {}
         self.texts: dict[str, dict[str, int]] = {}
@@ -71,7 +71,7 @@ class _Asked:
             task: sorted({len(text) for text in texts} - {0}, reverse=True) for task, texts in self.texts.items()
         }
 
-    def key(self, row: Row, place: str) -> tuple[str, str, Truth]:
+    def key(self, row: AnswerRow, place: str) -> tuple[str, str, Truth]:
         """Task, text and truth of the question that a row of a log answers."""
         if not is_log(row):
             missing = next(name for name in _FIELDS if name not in row)
@@ -120,7 +120,7 @@ class _Asked:
 
 
 def _readings(truth: Any) -> list[Truth]:
-    """A truth as the benchmark has it, in fractions: the script writes what the file does, fractions or thousandths."""
+    """A truth as the benchmark has it, in fractions: the script writes what the file does, fractions or 0..1000."""
     if not isinstance(truth, list) or not all(isinstance(value, int | float) for value in truth):
         return []
     return [tuple(truth), tuple(value / 1000 for value in truth)]

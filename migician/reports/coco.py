@@ -69,7 +69,7 @@ def write_coco(
     scoring = scoring_of(report)
     if not scoring.has_boxes:
         raise UserError(
-            f"{home}: its answers are options, and COCO's form holds boxes: its records are written by migician report "
+            f"{home}: its answers are options, and COCO's form holds boxes: write its records with migician report "
             f"{home} --parquet FILE"
         )
     root = Path(images) if images is not None else images_of(home)

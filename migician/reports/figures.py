@@ -55,7 +55,7 @@ def radar(reports: Mapping[str, Report], published: Sequence[Published] = ()) ->
     tasks, series = _series(reports, published)
     lines = _wrapped(reports, published)
     if len(tasks) < 3:
-        raise UserError(f"a radar needs three tasks or more, and here are {len(tasks)}: the bars show them")
+        raise UserError(f"a radar needs at least three tasks, not {len(tasks)}: see the bars")
     with canvas(_WIDTH, 7.2 + _LINE * len(lines)) as figure:
         foot = _write_remarks(figure, lines)
         axes: PolarAxes = figure.add_axes((0.13, foot + 0.07, 0.48, 0.79 - foot), projection="polar")  # type: ignore[assignment]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from migician.models import find_family
 from migician.models.checkpoint import Checkpoint, read_checkpoint
 from migician.models.family import Family
 from migician.provenance import citation
-from migician.reports.tables import one_run, write_markdown
+from migician.reports.tables import one_run_told
+from migician.reports.writers import write_markdown
 from migician.sources import SOURCES
 from migician.training.adapters import read_trained
 
@@ -40,7 +40,7 @@ def write_model_card(
 
     `reports` are folders that `migician eval` or `score` wrote, `datasets` those of built datasets it was trained on;
     `base` is the Hub id it was finetuned from, `licence` the Hub's name of the weights' licence ("apache-2.0").
-    Training is told from what LLaMA-Factory left in the folder and in those that merge.json names, as far as they are
+    Training is described by what LLaMA-Factory left in the folder and in those that merge.json names, where they are
     there. Raises `UserError` where a report is about other weights, and where there is another README.md and no
     `force`; `Done` where there is this one.
     """
@@ -130,7 +130,7 @@ found.boxes[0].image, found.boxes[0].pixels
 ```"""
 
 _SCALES = {
-    "permille": "thousandths of the image's width and height",
+    "permille": "0..1000 of the image's width and height",
     "fraction": "fractions of the image's width and height",
     "pixel": "pixels of the image as the model sees it",
 }
@@ -152,8 +152,7 @@ def _measured(reports: Sequence[tuple[str, Report]]) -> str:
             f"on {on}, {report.get('date', 'undated')}",
             f"migician at commit {report.get('commit') or 'unknown'}",
         ]
-        shown = one_run(name, report)
-        parts.append(write_markdown(replace(shown, remarks=[*shown.remarks, *marks])).rstrip())
+        parts.append(write_markdown(one_run_told(name, report, marks)).rstrip())
         parts.append("; ".join(facts) + "." + whose)
     return "\n\n".join(parts)
 
@@ -182,7 +181,7 @@ def _merged(folder: Path, made: _Merged) -> Iterator[str]:
     if made.checkpoints:
         yield "The weighted average of these checkpoints:\n"
     for part in made.checkpoints:
-        told = _trained_at(folder, part) or ": its training is not told here"
+        told = _trained_at(folder, part) or ": its training is not known here"
         yield f"- {part.weight:g} of {Path(part.path).name} (`{part.fingerprint[:12]}`){told}"
 
 
@@ -207,7 +206,7 @@ class _Parent(msgspec.Struct):
 
 
 class _Merged(msgspec.Struct):
-    """What is told of a merge.json."""
+    """What the card says of a merge.json."""
 
     checkpoints: list[_Parent] = []
     base: _Parent | None = None
@@ -216,7 +215,7 @@ class _Merged(msgspec.Struct):
 
 
 class _Results(msgspec.Struct):
-    """What is told of a train_results.json."""
+    """What the card says of a train_results.json."""
 
     train_runtime: float
     epoch: float

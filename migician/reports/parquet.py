@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 
 from migician.errors import UserError, writing
 from migician.evaluation.report import scoring_of
-from migician.evaluation.run_folder import read_report, read_run
+from migician.evaluation.run_folder import read_run
 
 ROWS_AT_ONCE = 10_000
 
@@ -45,23 +46,20 @@ def _groups(folders: Sequence[Path], names: Sequence[str]) -> tuple[Any, Iterato
         pyarrow = importlib.import_module("pyarrow")
     except ImportError:
         raise UserError("records as a table need pyarrow: pip install 'migician[data]'") from None
-    scorings = [scoring_of(read_report(folder)) for folder in folders]
-    for folder, scoring in zip(folders, scorings, strict=True):
-        if scoring.name != scorings[0].name:
+    runs = [read_run(folder) for folder in folders]
+    kind, *others = (scoring_of(report).record for report, _ in runs)
+    for folder, other in zip(folders[1:], others, strict=True):
+        if other is not kind:
             raise UserError(f"{folder} holds other records than {folders[0]}: write them apart")
-    kind = scorings[0].record
     fields = get_type_hints(kind)
     columns = [(name, _arrow(fields[name], pyarrow)) for name in kind.__struct_fields__]
     schema = pyarrow.schema([("run", pyarrow.string()), *columns])
 
     def groups() -> Iterator[Any]:
-        for folder, name in zip(folders, names, strict=True):
-            records = list(read_run(folder)[1].values())
-            for start in range(0, len(records), ROWS_AT_ONCE):
-                rows = [
-                    {"run": name, **msgspec.to_builtins(record)} for record in records[start : start + ROWS_AT_ONCE]
-                ]
-                yield pyarrow.Table.from_pylist(rows, schema=schema)
+        for name, (_, records) in zip(names, runs, strict=True):
+            rows = ({"run": name, **msgspec.to_builtins(record)} for record in records.values())
+            while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+                yield pyarrow.Table.from_pylist(some, schema=schema)
 
     return schema, groups()
 

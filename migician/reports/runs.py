@@ -10,25 +10,25 @@ from typing import Any
 
 from PIL import Image
 
-from migician.benchmarks import load_benchmark
-from migician.benchmarks.images import check_readable, find_image
-from migician.benchmarks.scoring.scoring import Drawn, Scoring, reading_named
-from migician.benchmarks.scoring.values import p_text, value_of
+from migician.benchmarks.images import find_image
+from migician.benchmarks.scoring.scoring import Drawn, Scoring
+from migician.benchmarks.scoring.values import value_of
 from migician.boxes import Box
 from migician.build.card.album import plain
 from migician.draw import ON_ALL, PALETTE, Mark, contact_sheet, truth
 from migician.errors import UserError, unknown
-from migician.evaluation import ask, comparison
+from migician.evaluation import EvalConfig, comparison
+from migician.evaluation import run as run_evaluation
 from migician.evaluation.answer_files import score_file
 from migician.evaluation.answer_log import images_of
 from migician.evaluation.headings import headed, mark, title, title_of, unreplied
-from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, scoring_of
+from migician.evaluation.report import HEADINGS, Report, headline_metric, scoring_of
 from migician.evaluation.run_folder import read_run
-from migician.models import load_model
-from migician.models.faults import BEARING, Tolerance
+from migician.models.faults import BEARING
 from migician.models.pictures import load_picture
 from migician.models.protocol import Model
-from migician.reports.tables import Cell, Table, name_of_task, one_run, write_markdown
+from migician.reports.tables import differences, one_run_told, significance
+from migician.reports.writers import write_markdown
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Run:
         return f"Run({self.name}: {title(self.report)}, n {self.report['n']}, {figure})"
 
     def _repr_markdown_(self) -> str:
-        return write_markdown(one_run(self.name, self.report))
+        return write_markdown(one_run_told(self.name, self.report))
 
 
 @dataclass(frozen=True)
@@ -134,22 +134,11 @@ class Comparison:
         return " minus ".join(reversed(headed(self._reports).values()))
 
     def _repr_markdown_(self) -> str:
-        metrics = metric_names(self.figures["average"])
-
-        def row(name: str, one: dict[str, Any]) -> list[Cell]:
-            cells = [value_of(one, metric, signed=True) for metric in metrics]
-            test = one["mcnemar"]
-            counts = [str(test["first_only"]), str(test["second_only"]), p_text(test["p"])]
-            return [name, str(one["n"]), *cells, *counts]
-
-        rows = [row(name_of_task(task), one) for task, one in self.figures["per_task"].items()]
-        rows.append(row("average of tasks", self.figures["average"]))
-        heads = [HEADINGS.get(metric, metric) for metric in metrics]
-        columns = ["task", "n", *heads, "right: first only", "second only", "McNemar's p"]
-        told = ["Percentage points, with 95% intervals of the paired difference, clustered by image tuple."]
-        told += filter(None, [mark(self._reports), unreplied(self._reports)])
-        title_ = f"{self._heading}: {title_of(self._reports)}"
-        return write_markdown(Table(title_, columns, rows, len(columns) - 1, told))
+        found = [mark(self._reports), unreplied(self._reports)]
+        remarks = ["95% intervals of the paired difference, clustered by image tuple.", *filter(None, found)]
+        title = f"{self._heading}, percentage points: {title_of(self._reports)}"
+        shown = replace(differences(self.figures), title=title, remarks=remarks)
+        return "\n".join(map(write_markdown, (shown, significance(self.figures))))
 
 
 def open_run(folder: str | Path, *, images: str | Path | None = None) -> Run:
@@ -180,7 +169,7 @@ def score(
 ) -> Run:
     """Score answers that exist already, as `migician score` does with the same options; writes into `out`.
 
-    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what cannot be read.
+    Raises `UserError` for a benchmark, style or protocol that is not known, and naming what is unreadable.
     """
     root = None if images is None else Path(images)
     score_file(
@@ -220,34 +209,35 @@ def evaluate(
     """Ask a model, loaded or by its name, every question, as `migician eval` does; resumes where it stopped.
 
     `tasks` are the only ones asked, `limit` the first N questions of each, `fail_on_error` the share of questions
-    (0..1) that may fail; `retry_failed` asks those again; `check_images` knows images again by their content; `force`
+    (0..1) that may fail; `retry_failed` asks those again; `check_images` compares images by their content; `force`
     throws away what `out` holds, and asks all again. Raises as the command does.
     """
-    bench = load_benchmark(benchmark, data)
-    asked = model if isinstance(model, Model) else load_model(model)
-    longest = max_new_tokens or max(bench.max_new_tokens, asked.family.new_tokens)
-    plan = ask.Plan("corrected", batch_size, longest, tuple(tasks), limit)
-    reading = replace(reading_named(protocol, None, y_stretch), style=asked.box_style)
-    bench.scoring.check(reading)
-    check_readable(ask.choose(bench, plan), Path(images))
-    tolerance = Tolerance(fail_on_error, retry_failed)
-    ask.evaluate(
-        bench,
-        asked,
-        Path(images),
-        Path(out),
-        reading=reading,
-        plan=plan,
-        tolerance=tolerance,
-        by_content=check_images,
-        force=force,
+    run_evaluation(
+        EvalConfig(
+            benchmark,
+            model,
+            data,
+            images,
+            out,
+            protocol=protocol,
+            y_stretch=y_stretch,
+            tasks=tasks,
+            limit=limit,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            fail_on_error=fail_on_error,
+            retry_failed=retry_failed,
+            check_images=check_images,
+            force=force,
+        )
     )
     return open_run(out, images=images)
 
 
 def compare(first: Run, second: Run) -> Comparison:
     """How `second` differs from `first` over the same questions; raises `UserError` where they are not the same."""
-    return Comparison(first, second, comparison.compare(first.folder, second.folder))
+    runs = [(str(run.folder), run.report, run.records) for run in (first, second)]
+    return Comparison(first, second, comparison.compare(*runs))
 
 
 def _right(run: Run) -> set[int]:
@@ -289,6 +279,6 @@ def _image(runs: Sequence[Run], name: str) -> Path:
     roots = [run.images for run in runs if run.images is not None]
     found = next((path for root in roots if (path := find_image(name, root)) is not None), None)
     if found is None:
-        where = f"is not below {roots[0]}" if roots else "lies somewhere that this run was never told"
+        where = f"is not below {roots[0]}" if roots else "is in a folder that this run does not name"
         raise UserError(f"{name} {where}: say where the images are, as in open_run(folder, images=...)")
     return found

@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from migician.benchmarks.published.figures import TASK_NAMES, Published, caution
-from migician.benchmarks.scoring.values import Value, value_of
+from migician.benchmarks.scoring.values import Value, p_text, value_of
 from migician.evaluation.headings import check_one_measure, describe, headed, mark, title, title_of, unreplied
 from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, notes
 
 Cell = str | Value
 
+_PERCENT = "Percent, with 95% intervals clustered by image tuple."
+_SHORT = "percent, with 95% intervals"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What any format writes."""
+    """What any format writes (see `writers`)."""
 
     title: str
     columns: Sequence[str]
@@ -24,6 +27,12 @@ class Table:
     numbers: int
     """How many of the columns, from the right, are numbers."""
     remarks: Sequence[str] = ()
+    averages: int = 0
+    """How many of the rows, from the end, are averages over the others."""
+    grouped: bool = False
+    """Whether a row without a label belongs to the one above it."""
+    ruled: bool = True
+    """Whether a terminal rules off the columns' heads."""
 
 
 def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> list[Table]:
@@ -33,10 +42,10 @@ def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -
     runs of different benchmarks.
     """
     check_one_measure(reports)
-    told = ["Percent, with 95% intervals clustered by image tuple.", *remarks(reports, published)]
+    told = [_PERCENT, *remarks(reports, published)]
     names, marked = headed(reports), mark(reports)
     runs = {names[name]: report for name, report in reports.items()}
-    found = [_by_task(runs, published), _all_metrics(runs)]
+    found = [by_task(runs, published), _averages(runs)]
     for key, heading in _BREAKDOWNS.items():
         if all(report.get("breakdowns", {}).get(key) for report in runs.values()):
             found.append(_breakdown(runs, key, heading))
@@ -73,16 +82,23 @@ def remarks(reports: Mapping[str, Report], published: Sequence[Published]) -> li
     return [*told, *(line for line in found if line is not None)]
 
 
-def _by_task(reports: Mapping[str, Report], published: Sequence[Published]) -> Table:
+def by_task(reports: Mapping[str, Report], published: Sequence[Published] = ()) -> Table:
+    """The headline metric of each task and on average, a column for each run and each published row."""
     metric = headline_metric(next(iter(reports.values()))["average"])
-    rows: list[list[Cell]] = []
-    for task in task_order(reports):
-        found = [report["per_task"].get(task) for report in reports.values()]
-        theirs: list[Cell] = [Value(one.per_task[task]) if task in one.per_task else "" for one in published]
-        rows.append([name_of_task(task), _count(found), *_values(found, metric), *theirs])
+    parts = [
+        (
+            name_of_task(task),
+            [report["per_task"].get(task) for report in reports.values()],
+            [one.per_task.get(task) for one in published],
+        )
+        for task in task_order(reports)
+    ]
     averages = [report["average"] for report in reports.values()]
-    theirs = [Value(one.average) for one in published]
-    rows.append(["average of tasks", _count(averages), *_values(averages, metric), *theirs])
+    parts.append(("average of tasks", averages, [one.average for one in published]))
+    rows: list[list[Cell]] = []
+    for label, found, printed in parts:
+        theirs: list[Cell] = ["" if value is None else Value(value) for value in printed]
+        rows.append([label, _count(found), *_values(found, metric), *theirs])
     columns = ["task", "n", *reports, *(f"{one.name}, published" for one in published)]
     return Table(f"{HEADINGS.get(metric, metric)} by task", columns, rows, len(columns) - 1)
 
@@ -98,15 +114,24 @@ def _count(found: Sequence[Mapping[str, Any] | None]) -> str:
     return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
 
 
-def _all_metrics(reports: Mapping[str, Report]) -> Table:
-    metrics = list(next(iter(reports.values()))["average"]["interval"])
+def _heads(figures: Mapping[str, Any]) -> list[str]:
+    """The heads of all metrics, and of the level of chance where it is known; `_cells` has what stands below them."""
+    return [*(HEADINGS.get(name, name) for name in metric_names(figures)), *(["chance"] if "chance" in figures else [])]
+
+
+def _cells(figures: Mapping[str, Any], *, signed: bool = False) -> list[Cell]:
+    chance: list[Cell] = [Value(figures["chance"])] if "chance" in figures else []
+    return [*(value_of(figures, name, signed=signed) for name in metric_names(figures)), *chance]
+
+
+def _averages(reports: Mapping[str, Report]) -> Table:
     rows: list[list[Cell]] = [
-        [name, over, str(report[key]["n"]), *(value_of(report[key], metric) for metric in metrics)]
+        [name, over, str(report[key]["n"]), *_cells(report[key])]
         for name, report in reports.items()
         for over, key in (("average of tasks", "average"), ("all rows", "micro"))
     ]
-    columns = ["run", "over", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
-    return Table("Averages", columns, rows, len(metrics) + 1)
+    heads = _heads(next(iter(reports.values()))["average"])
+    return Table("Averages", ["run", "over", "n", *heads], rows, len(heads) + 1)
 
 
 def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
@@ -117,12 +142,10 @@ def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
         found = [one.get(label) for one in classes]
         values = [value for figures in found for metric in metrics for value in _values([figures], metric)]
         rows.append([label, _count(found), *values])
-    several = len(reports) > 1
-    heads = [f"{name}, {HEADINGS.get(metric, metric)}" for name in reports for metric in metrics]
-    columns = ["class", "n", *(heads if several else (HEADINGS[metric] for metric in metrics))]
-    return Table(
-        title, columns, rows, len(columns) - 1, ["Over the rows of all tasks, which fill the classes unevenly."]
-    )
+    of = [f"{name}, " for name in reports] if len(reports) > 1 else [""]
+    columns = ["class", "n", *(f"{run}{HEADINGS[metric]}" for run in of for metric in metrics)]
+    remark = "Over the rows of all tasks, which fill the classes unevenly."
+    return Table(title, columns, rows, len(columns) - 1, [remark])
 
 
 def _image_choice(choices: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -132,99 +155,83 @@ def _image_choice(choices: Mapping[str, Mapping[str, Any]]) -> Table:
         for task, one in found.items()
     ]
     columns = ["run", "task", "right image known", "n (name an image)", "name the right one", "by chance"]
-    told = "Only group grounding leaves the image open; elsewhere the question says which one is meant."
-    return Table("Image choice", columns, rows, 4, [told])
+    remark = "Only group grounding leaves the image open; elsewhere the question says which one is meant."
+    return Table("Image choice", columns, rows, 4, [remark])
 
 
-def write_text(table: Table) -> str:
-    """Columns aligned with blanks."""
-    lines = [list(table.columns), *([str(cell) for cell in row] for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = len(table.columns) - table.numbers
-    written = [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
+def one_run(report: Report, name_of: Callable[[str], str] = name_of_task) -> Table:
+    """Every metric of one run, task by task, then averaged."""
+    count = report["average"]["tasks"]
+    parts = [(name_of(task), figures) for task, figures in report["per_task"].items()]
+    parts += [(f"average of {count} task{'s' * (count != 1)}", report["average"]), ("over all rows", report["micro"])]
+    rows: list[list[Cell]] = [[label, str(figures["n"]), *_cells(figures)] for label, figures in parts]
+    columns = ["task", "n", *_heads(report["average"])]
+    return Table(title(report), columns, rows, len(columns) - 1, [_SHORT], averages=2)
+
+
+def one_run_told(name: str, report: Report, more: Sequence[str] = ()) -> Table:
+    """`one_run` with all that a reader must know, to stand by itself."""
+    shown = one_run(report)
+    return replace(shown, title=f"{name}: {shown.title}", remarks=[_PERCENT, *notes(report), *more])
+
+
+def side_by_side(reports: Mapping[str, Report]) -> Table:
+    """Every metric of several runs over one benchmark, task by task and on average, a row for each run.
+
+    Where they are not like for like, the remarks say so and head each run with its own words. Raises `UserError` for
+    reports of different benchmarks.
+    """
+    check_one_measure(reports)
+    tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
+    parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}) for task in tasks]
+    rows: list[list[Cell]] = []
+    for label, found in [*parts, ("average", {name: report["average"] for name, report in reports.items()})]:
+        there = {name: figures for name, figures in found.items() if figures is not None}
+        counts = [str(figures["n"]) for figures in there.values()]
+        for position, (name, figures) in enumerate(there.items()):
+            n = "" if position and len(set(counts)) == 1 else counts[position]
+            rows.append(["" if position else label, n, name, *_cells(figures)])
+    heads = _heads(next(iter(reports.values()))["average"])
+    told = [*filter(None, [mark(reports), unreplied(reports)]), _SHORT]
+    columns = ["task", "n", "model", *heads]
+    return Table(title_of(reports), columns, rows, len(heads), told, averages=len(reports), grouped=True)
+
+
+def every_metric(reports: Mapping[str, Report]) -> Table:
+    """Every metric of several runs over the same questions, task by task, each row with all its words."""
+    rows: list[list[Cell]] = [
+        [name_of_task(task), name, str(report["per_task"][task]["n"]), *_cells(report["per_task"][task])]
+        for task in task_order(reports)
+        for name, report in reports.items()
     ]
-    rule = "-" * max(map(len, written))
-    return "\n".join([table.title, rule, written[0], rule, *written[1:], rule, *table.remarks]) + "\n"
+    heads = _heads(next(iter(reports.values()))["average"])
+    return Table("Every metric by task", ["task", "run", "n", *heads], rows, len(heads) + 1)
 
 
-def write_markdown(table: Table) -> str:
-    """As GitHub and most of Markdown's relatives read it."""
-    lines = [f"**{_markdown(table.title)}**", ""]
-    lines.append(_piped(table.columns))
-    lines.append("|" + "---|" * (len(table.columns) - table.numbers) + "---:|" * table.numbers)
-    lines += [_piped([str(cell) for cell in row]) for row in table.rows]
-    if table.remarks:
-        lines += ["", *(f"- {_markdown(remark)}" for remark in table.remarks)]
-    return "\n".join(lines) + "\n"
+def differences(comparison: Report, name_of: Callable[[str], str] = name_of_task) -> Table:
+    """The paired differences of two runs, second minus first, in percentage points."""
+    sides = [comparison[side] for side in ("second", "first")]
+    heads = [f"{one['name']} ({one['words']})" if one["words"] else one["name"] for one in sides]
+    told = [comparison[name] for name in ("scored", "not_like_for_like", "without_reply") if comparison[name]]
+    rows = [[label, str(one["n"]), *_cells(one, signed=True)] for label, one in _compared(comparison, name_of)]
+    columns = ["task", "n", *_heads(comparison["average"])]
+    title = f"{' minus '.join(heads)}, percentage points"
+    return Table(title, columns, rows, len(columns) - 1, told, averages=1, ruled=False)
 
 
-def write_latex(table: Table) -> str:
-    r"""A `table` that needs `\usepackage{booktabs}`."""
-    columns = "l" * (len(table.columns) - table.numbers) + "r" * table.numbers
-    lines = [
-        r"\begin{table}[t]",
-        r"\centering\small",
-        rf"\caption{{{_latex(table.title)}.}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(map(_latex, table.columns)) + r" \\",
-        r"\midrule",
-        *(" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    if table.remarks:
-        lines += [r"\par\smallskip\raggedright\footnotesize", "\\\\\n".join(map(_latex, table.remarks))]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+def significance(comparison: Report, name_of: Callable[[str], str] = name_of_task) -> Table:
+    """The headline figure again with its bootstrap interval, and McNemar's test."""
+    name = headline_metric(comparison["average"])
+    rows: list[list[Cell]] = []
+    for label, one in _compared(comparison, name_of):
+        test = one["mcnemar"]
+        counts = [str(test["first_only"]), str(test["second_only"]), p_text(test["p"])]
+        difference = value_of(one, name, signed=True, interval="bootstrap")
+        rows.append([label, str(one["n"]), difference, *counts])
+    heads = [f"{HEADINGS.get(name, name)}, paired bootstrap", "right: first only", "second only", "McNemar's p"]
+    return Table("What the difference rests on", ["task", "n", *heads], rows, 5, averages=1, ruled=False)
 
 
-def one_run(name: str, report: Report) -> Table:
-    """Every metric of one run, task by task, with what a reader must know."""
-    metrics = metric_names(report["average"])
-
-    def row(task: str, figures: Mapping[str, Any]) -> list[Cell]:
-        return [task, str(figures["n"]), *(value_of(figures, metric) for metric in metrics)]
-
-    rows = [row(name_of_task(task), figures) for task, figures in report["per_task"].items()]
-    rows += [row("average of tasks", report["average"]), row("all rows", report["micro"])]
-    columns = ["task", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
-    told = ["Percent, with 95% intervals clustered by image tuple.", *notes(report)]
-    return Table(f"{name}: {title(report)}", columns, rows, len(columns) - 1, told)
-
-
-WRITERS: dict[str, Callable[[Table], str]] = {"text": write_text, "markdown": write_markdown, "latex": write_latex}
-"""Format by the name that `--format` takes."""
-
-
-def _piped(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_markdown, cells)) + " |"
-
-
-def _markdown(text: str) -> str:
-    return "".join("\\" + sign if sign in "\\`*_[]<|" else sign for sign in text)
-
-
-def _latex_cell(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return _latex(cell)
-    return cell.text + (rf" {{\scriptsize ({'--'.join(cell.ends)})}}" if cell.span else "")
-
-
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+def _compared(comparison: Report, name_of: Callable[[str], str]) -> list[tuple[str, dict[str, Any]]]:
+    tasks = [(name_of(task), figures) for task, figures in comparison["per_task"].items()]
+    return [*tasks, ("average of the tasks", comparison["average"])]

@@ -19,7 +19,7 @@ from migician.boxes import Box
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.families.internvl2 import FAMILY as INTERNVL2
 from migician.models.families.minicpm_v import FAMILY as MINICPM_V
 from migician.models.family import QWEN2_VL
@@ -85,7 +85,7 @@ class TestMmiu:
         parquet.write_table(table, tmp_path / "all.parquet")
         forms = [load_benchmark("mmiu", file) for file in (write(tmp_path / "a.json", rows), tmp_path / "all.parquet")]
         assert list(forms[0].questions) == list(forms[1].questions) and len(forms[0].questions) == 3
-        assert [form.facts()["file_form"] for form in forms] == ["json", "parquet"]
+        assert [form.facts["file_form"] for form in forms] == ["json", "parquet"]
         assert forms[0].questions[1].options == ("x", "y")  # a field of options goes before the context's
 
     @pytest.mark.parametrize("output", [None, "", "D", "AB", "the second"])
@@ -142,8 +142,8 @@ class TestMiBench:
                 wording: bench.prompt(bench.questions[0], wording, family, None)
                 for wording in ("corrected", "published")
             }
-            assert asked["published"] == bench.ask(bench.questions[0], "published") + end
-            assert asked["corrected"] == bench.ask(bench.questions[0], "corrected")
+            for wording, added in (("published", end), ("corrected", "")):
+                assert asked[wording] == bench.prompt(bench.questions[0], wording, QWEN2_VL, None) + added
 
     def test_marks_that_do_not_fit_the_images_are_no_places(self, tmp_path):
         bench = load_benchmark("mibench", write(tmp_path / "a.json", [mibench_row(question="<image> what?")]))
@@ -154,7 +154,7 @@ class TestMiBench:
         write(tmp_path / "multi_image_instruction.json", [mibench_row(), mibench_row(answer="green")])
         bench = load_benchmark("mibench", tmp_path)
         assert [question.task for question in bench.questions] == ["subtle_difference"] * 2 + ["text_rich_images"]
-        assert bench.malformed == [1] and len(bench.facts()["files"]) == 2
+        assert bench.malformed == [1] and len(bench.facts["files"]) == 2
         with pytest.raises(UserError, match="holds neither"):
             load_benchmark("mibench", write(tmp_path / "empty/x.json", []).parent)
 
@@ -304,7 +304,7 @@ def test_choices_are_reported_beside_chance_with_malformed_rows_apart(worlds, tm
     ("options", "says"),
     [
         (["--protocol", "published", "--y-stretch"], "--y-stretch moves boxes"),
-        (["--style", "qwen"], "--style says how boxes are spelled"),
+        (["--style", "qwen"], "--style says how boxes are formatted"),
     ],
 )
 def test_what_is_for_boxes_is_refused_for_options(worlds, tmp_path, options, says):
@@ -316,9 +316,9 @@ def test_what_is_for_boxes_is_refused_for_options(worlds, tmp_path, options, say
 def test_a_folder_holds_one_benchmark_only(worlds, tmp_path):
     (data, images), out = worlds["mig-bench"], tmp_path / "out"
     model = Scripted(lambda request: "(100,100),(500,500)")
-    evaluate(load_benchmark("mig-bench", data), model, images, out, reading=STRICT, plan=Plan())
+    evaluate(load_benchmark("mig-bench", data), Asking(model, images, out, Plan()), STRICT)
     with pytest.raises(UserError, match="another run: benchmark was 'mig-bench' and is now 'mig-bench-one-shot'"):
-        evaluate(load_benchmark("mig-bench-one-shot", data), model, images, out, reading=STRICT, plan=Plan())
+        evaluate(load_benchmark("mig-bench-one-shot", data), Asking(model, images, out, Plan()), STRICT)
 
 
 def test_the_scripts_are_the_commands():
@@ -336,8 +336,8 @@ from pathlib import Path
 
 import msgspec
 
-from migician.benchmarks.scoring.choices import ChoiceQuestion
-from migician.benchmarks.choice_bench import ChoiceBench
+from migician.benchmarks import Benchmark
+from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
 
 
 def load(path):
@@ -347,8 +347,8 @@ def load(path):
                        row["cities"].index(row["city"]), lettered=False)
         for index, row in enumerate(msgspec.json.decode(content))
     ]
-    ask = lambda question, wording: f"Which city is it? {' or '.join(question.options)}?"
-    return ChoiceBench("capitals", Path(path), hashlib.sha256(content).hexdigest(), questions, ask)
+    prompt = lambda question, *how: f"Which city is it? {' or '.join(question.options)}?"
+    return Benchmark("capitals", Path(path), hashlib.sha256(content).hexdigest(), questions, CHOICES, prompt)
 '''
 
 
@@ -380,7 +380,7 @@ def test_a_request_carries_the_benchmarks_limit(worlds, tmp_path):
         seen.append(request)
         return "A"
 
-    evaluate(load_benchmark("mmiu", data), Scripted(reply), images, tmp_path / "out", reading=STRICT, plan=Plan())
+    evaluate(load_benchmark("mmiu", data), Asking(Scripted(reply), images, tmp_path / "out", Plan()), STRICT)
     assert {request.max_side_px for request in seen} == {800}
 
 

@@ -58,7 +58,7 @@ def real(request, shared):
 def test_every_polled_row_is_in_one_question_with_its_box(real):
     polling, merged = real
     rows = [row for question in merged.questions for row in question.rows]
-    assert len(rows) == len(set(rows)) == len(polling.questions) - sum(merged.left_out.values())
+    assert len(rows) == len(set(rows)) == len(polling.questions) - sum(merged.facts["rows_left_out"].values())
     assert [question.index for question in merged.questions] == list(range(len(merged.questions)))
     for question in merged.questions:
         members = [polling.questions[row] for row in question.rows]
@@ -81,7 +81,7 @@ def test_what_is_merged_of_the_released_file(shared):
         "multi_view": (100, 286),  # 288 rows, of which two are there twice
         "object_tracking": (110, 550),
     }
-    assert sum(merged.left_out.values()) == 4295 - 816 - 499 - 288 - 550
+    assert sum(merged.facts["rows_left_out"].values()) == 4295 - 816 - 499 - 288 - 550
     assert len(merged.malformed) == 7
     assert merged.prompt(merged.questions[0], "published", MINICPM, None).endswith(
         "Format: Image-N: <box>x1 y1 x2 y2</box>"

@@ -36,18 +36,18 @@ def revised(shared):
 
 
 def test_the_original_file(original):
-    assert (len(original.questions), original.kind) == (4295, "original")
+    assert (len(original.questions), original.facts["file_kind"]) == (4295, "original")
     assert original.malformed == [7, 34, 105, 126, 163, 512, 703]
-    assert original.duplicates == [(2094, 2092), (2095, 2093)]
+    assert original.facts["duplicate_rows"] == [{"row": row, "repeats": row - 2} for row in (2094, 2095)]
     assert len({question.images for question in original.questions}) == 1974
-    assert "MIG_data.json" in original.released_as
+    assert "MIG_data.json" in original.facts["file_released_as"]
 
 
 def test_the_revised_file(revised):
-    assert (len(revised.questions), revised.kind) == (4276, "revised")
+    assert (len(revised.questions), revised.facts["file_kind"]) == (4276, "revised")
     assert revised.malformed == []
     assert revised.questions[0].truth == Box(0.024, 0.093, 0.999, 0.91)
-    assert "UniVG-R1" in revised.released_as
+    assert "UniVG-R1" in revised.facts["file_released_as"]
 
 
 def test_the_image_that_holds_the_truth(original, revised):
@@ -75,10 +75,10 @@ def test_prompts(original):
 
 def test_the_form_is_told_by_how_numbers_are_written(tmp_path):
     fractions = mig_bench.load(write(tmp_path / "a.json", [ROW, ROW | {"answer": [0, 0, 1, 1]}]))
-    assert fractions.kind == "original" and fractions.questions[1].truth == Box(0, 0, 1, 1)
+    assert fractions.facts["file_kind"] == "original" and fractions.questions[1].truth == Box(0, 0, 1, 1)
     thousandths = mig_bench.load(write(tmp_path / "b.json", [ROW | {"answer": [0, 0, 1, 1]}]))
-    assert thousandths.kind == "revised" and thousandths.questions[0].truth == Box(0, 0, 0.001, 0.001)
-    assert thousandths.released_as is None
+    assert thousandths.facts["file_kind"] == "revised" and thousandths.questions[0].truth == Box(0, 0, 0.001, 0.001)
+    assert thousandths.facts["file_released_as"] is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from migician.benchmarks import mig_bench
+from migician.benchmarks import Benchmark, mig_bench
 from migician.benchmarks.scoring.scoring import Answer, Reading, reading_named
 from migician.benchmarks.scoring.univg_r1 import as_box, find_boxes, overlap, stretch_y
 from migician.boxes import Box
@@ -62,7 +62,7 @@ NOT_READ = [
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> mig_bench.MigBench:
+def bench(tmp_path: Path) -> Benchmark:
     row = {"task": "diff", "images": ["a.png"], "question": "Where?", "answer": list(TRUTH)}
     (tmp_path / "data.json").write_text(json.dumps([row]))
     return mig_bench.load(tmp_path / "data.json")
@@ -135,7 +135,7 @@ def test_it_says_where_it_stands_on_another_form(bench, tmp_path):
 
 
 def test_a_style_and_options_do_not_go_with_it(bench):
-    with pytest.raises(UserError, match="--style is for --protocol strict: univg-r1 tries six spellings"):
+    with pytest.raises(UserError, match="--style is for --protocol strict: univg-r1 tries six formats"):
         reading_named("univg-r1", "qwen")
     with pytest.raises(UserError, match=r"unknown protocol 'univg_r1'.*Did you mean 'univg-r1'"):
         reading_named("univg_r1")

@@ -19,7 +19,7 @@ from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.faults import Tolerance
 from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
@@ -53,15 +53,8 @@ def asked(world: Path, reply: Callable[[Request], str] = lambda request: BOX, **
         questions.append(request.images[0].stem)
         return reply(request)
 
-    evaluate(
-        mig_bench.load(world / "data.json"),
-        Scripted(answer),
-        world,
-        world / "out",
-        reading=Reading("strict", QWEN),
-        plan=Plan(),
-        **{"tolerance": Tolerance(share=1), **how},
-    )
+    asking = Asking(Scripted(answer), world, world / "out", Plan(), **{"tolerance": Tolerance(share=1), **how})
+    evaluate(mig_bench.load(world / "data.json"), asking, Reading("strict", QWEN))
     return questions
 
 

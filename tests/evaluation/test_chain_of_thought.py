@@ -19,7 +19,7 @@ from migician.benchmarks.scoring.scoring import Answer, Reading
 from migician.boxtext import QWEN, STYLES
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation.ask import Plan
+from migician.evaluation.ask import Asking, Plan
 from migician.evaluation.chain_of_thought import chained, describing, evaluate_chain, locating, target_image
 from migician.evaluation.records import score
 from migician.evaluation.run_folder import read_run
@@ -74,7 +74,7 @@ class Watched(Scripted):
 
 def run(folder: Path, model: Watched, mode: Any, out: str = "out", reading: Reading = STRICT) -> tuple[Any, list[Any]]:
     bench = mig_bench.load(folder / "MIG_data.json")
-    report = evaluate_chain(bench, model, folder, folder / out, mode=mode, reading=reading, plan=Plan())
+    report = evaluate_chain(bench, Asking(model, folder, folder / out, Plan()), reading, mode)
     return report, list(read_run(folder / out)[1].values())
 
 

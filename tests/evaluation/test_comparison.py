@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from migician.errors import UserError
-from migician.evaluation.comparison import compare
+from migician.evaluation.comparison import compare_folders
 from migician.metrics import bootstrap_differences, difference, estimate, mcnemar
 from migician.reports.parquet import write_table
-from migician.reports.terminal_tables import comparison_table, significance_table
+from migician.reports.tables import differences, significance
 
 
 @settings(deadline=None)
@@ -113,7 +113,7 @@ def test_real_answers_compared(shared, tmp_path):
     for folder in folders:
         answers = read_answers(shared / f"data/model_answers/{folder.name}.jsonl", bench)
         score_answers(bench, answers, Reading("strict", QWEN), folder, images=None, partial=False, spec={})
-    comparison = compare(*folders)
+    comparison = compare_folders(*folders)
     hits = [
         [json.loads(line)["iou"] >= 0.5 for line in (folder / "records.jsonl").read_text().splitlines()]
         for folder in folders
@@ -125,7 +125,7 @@ def test_real_answers_compared(shared, tmp_path):
     low, high = comparison["average"]["bootstrap"]["acc@0.5"]
     assert low < comparison["average"]["acc@0.5"] < high
     assert (low, high) == pytest.approx(tuple(comparison["average"]["interval"]["acc@0.5"]), abs=0.5)
-    assert comparison_table(comparison).row_count == significance_table(comparison).row_count == 11
+    assert len(differences(comparison).rows) == len(significance(comparison).rows) == 11
 
 
 def scored(tmp_path, name, benchmark, data, replies):

@@ -13,8 +13,8 @@ from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.evaluation.answer_log import hold
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.answer_log import lock_run
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.evaluation.report import notes
 from migician.models.faults import BEARING, RunStopped, Tolerance
 from migician.models.stand_ins.scripted import Scripted
@@ -73,17 +73,15 @@ class Counting(Scripted):
 
 def run(world, out, model, *, tolerance=BEARING, **plan):
     data, root = world
-    return evaluate(mig_bench.load(data), model, root, out, reading=STRICT, plan=Plan(**plan), tolerance=tolerance)
+    return evaluate(mig_bench.load(data), Asking(model, root, out, Plan(**plan), tolerance), STRICT)
 
 
 def test_a_whole_run(world, tmp_path):
     model = Counting()
     seen = []
     data, root = world
-    report = evaluate(
-        mig_bench.load(data), model, root, tmp_path / "out", reading=STRICT, plan=Plan(batch_size=5),
-        progress=lambda done, total: seen.append((done, total)),
-    )  # fmt: skip
+    asking = Asking(model, root, tmp_path / "out", Plan(batch_size=5), progress=lambda *counts: seen.append(counts))
+    report = evaluate(mig_bench.load(data), asking, STRICT)
     assert report["n"] == 12 and report["average"]["acc@0.5"] == 100
     assert report["model"]["name"] == "scripted" and report["plan"]["batch_size"] == 5
     assert len(model.asked) == 12 and seen == [(0, 12), (4, 12), (8, 12), (12, 12)]  # pairs stay whole
@@ -96,7 +94,7 @@ KILLED = """
 import os, signal, sys
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.stand_ins.scripted import Scripted
 from migician.benchmarks.scoring.scoring import Reading
 data, root, out, log, fatal = sys.argv[1:]
@@ -107,7 +105,7 @@ def reply(request):
     if sum(1 for _ in open(log)) == int(fatal):
         os.kill(os.getpid(), signal.SIGKILL)
     return "(100,100),(500,500)" if "3" in request.prompt else "Image-1: (1,1),(9,9)"
-evaluate(mig_bench.load(data), Scripted(reply), Path(root), Path(out), reading=Reading("strict", QWEN), plan=Plan())
+evaluate(mig_bench.load(data), Asking(Scripted(reply), Path(root), Path(out), Plan()), Reading("strict", QWEN))
 """
 
 
@@ -322,7 +320,7 @@ def test_damaged_logs_are_named(world, tmp_path):
         run(world, out, Counting())
     (out / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json: damaged"):
-        hold(out, {}, tmp_path).__enter__()
+        lock_run(out, {}, tmp_path).__enter__()
 
 
 def test_the_best_constant_box_beats_any_other(world, tmp_path):

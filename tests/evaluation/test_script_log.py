@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from migician.benchmarks import load_benchmark, mig_bench
+from migician.benchmarks import Benchmark, load_benchmark, mig_bench
 from migician.cli import app
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
@@ -80,7 +80,7 @@ def log(rows: list[dict[str, Any]] = ROWS, ask: Any = FAMILIES["univg-r1"]) -> l
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> mig_bench.MigBench:
+def bench(tmp_path: Path) -> Benchmark:
     (tmp_path / "data.json").write_text(json.dumps(ROWS))
     return mig_bench.load(tmp_path / "data.json")
 

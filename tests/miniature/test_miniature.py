@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from migician.benchmarks import mig_bench
+from migician.benchmarks import Benchmark, mig_bench
 from migician.benchmarks.images import resolve_images
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
@@ -190,7 +190,7 @@ class TestUnseen:
 class TestHeldOut:
     def test_it_is_a_sound_benchmark_file(self, world: dict[str, Path]) -> None:
         bench = mig_bench.load(world["mig-bench"] / "MIG-Bench" / "MIG_data.json")
-        assert (bench.kind, bench.malformed, len(bench.questions)) == ("original", [], 80)
+        assert (bench.facts["file_kind"], bench.malformed, len(bench.questions)) == ("original", [], 80)
         for question in bench.questions:
             assert all(path.is_file() for path in resolve_images(question, world["mig-bench"]))
             if question.task != "diff":
@@ -205,7 +205,7 @@ class TestHeldOut:
         real = mig_bench.load(shared / "data/mig_bench/MIG_data.json")
         drawn = mig_bench.load(world["mig-bench"] / "MIG-Bench" / "MIG_data.json")
 
-        def skeletons(bench: mig_bench.MigBench, task: str) -> set[str]:
+        def skeletons(bench: Benchmark, task: str) -> set[str]:
             texts = (question.text for question in bench.questions if question.task == task)
             return {"".join(sign for sign in text if not sign.isdigit()) for text in texts}
 

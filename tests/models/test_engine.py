@@ -17,7 +17,7 @@ from PIL import Image
 from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.protocol import Request
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
@@ -66,7 +66,7 @@ def model(tiny_folder):
 
 def run(model, world, out, **plan):
     plan = Plan(**{"batch_size": 8, "max_new_tokens": 6, **plan})
-    return evaluate(mig_bench.load(world / "data.json"), model, world, out, reading=STRICT, plan=plan)
+    return evaluate(mig_bench.load(world / "data.json"), Asking(model, world, out, plan), STRICT)
 
 
 def untimed(folder):
@@ -138,7 +138,7 @@ from pathlib import Path
 from migician.benchmarks import mig_bench
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models import load_model
 from migician.evaluation.ranks import Ranks
 from migician.benchmarks.scoring.scoring import Reading
@@ -172,7 +172,7 @@ if int(room):
 plan = Plan(batch_size=8, max_new_tokens=6)
 bench = mig_bench.load(world + "/data.json")
 try:
-    evaluate(bench, model, Path(world), Path(out), reading=Reading("strict", QWEN), plan=plan, ranks=ranks)
+    evaluate(bench, Asking(model, Path(world), Path(out), plan, ranks=ranks), Reading("strict", QWEN))
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -232,13 +232,13 @@ def test_a_full_disk_is_one_line_and_no_answer_is_lost(start, whole, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(world, tmp_path):
-    from migician.evaluation.answer_log import hold
+    from migician.evaluation.answer_log import lock_run
 
     out = tmp_path / "out"
     words = ["eval", "mig-bench", "--model", "constant", "--data", world / "data.json", "--images", world, "--out", out]
     command = [sys.executable, "-m", "migician.cli", *map(str, words)]
     identity = {"data_sha256": "another", "model": {}, "plan": {}}
-    with hold(out, identity, world):
+    with lock_run(out, identity, world):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert done.stderr == f"migician: {out}: another process is writing it; wait for it, or choose another place\n"

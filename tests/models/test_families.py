@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from migician.benchmarks import mig_bench
-from migician.benchmarks.scoring.boxes import Question
+from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES, parse_boxes, translate
 from migician.errors import UserError
@@ -46,8 +46,8 @@ TRACKED = (
 )
 
 
-def question(text: str, *, need_format: bool = True) -> Question:
-    return Question(0, "t", ("a.png", "b.png"), text, Box(0, 0, 1, 1), None, need_format)
+def question(text: str, *, need_format: bool = True) -> BoxQuestion:
+    return BoxQuestion(0, "t", ("a.png", "b.png"), text, Box(0, 0, 1, 1), None, need_format)
 
 
 # ---- what is declared ----

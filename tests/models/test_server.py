@@ -15,12 +15,12 @@ from PIL import Image
 from scripted_server import Script, served
 from serving import transformers_serving
 
-from migician.benchmarks import mig_bench
+from migician.benchmarks import Benchmark, mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.chat.grounding import ground
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models import load_model
 from migician.models.engines.sent_images import data_url, sent_size
 from migician.models.engines.server import ServedModel
@@ -191,7 +191,7 @@ def test_pixels_a_server_speaks_of_are_those_that_were_sent() -> None:
 # ---- a family that counts pixels, from question to report ----
 
 
-def pixel_bench(folder: Path) -> mig_bench.MigBench:
+def pixel_bench(folder: Path) -> Benchmark:
     rows = []
     for number, size in enumerate([(100, 50), (640, 480), (30, 30)]):
         for image, shape in enumerate([(56, 84), size]):
@@ -217,9 +217,8 @@ def test_boxes_in_pixels_are_scored_by_the_size_the_model_saw(tmp_path: Path, sc
     bench = pixel_bench(tmp_path)
     script.reply = sees_what_is_there
     model = patient(url, QWEN2_5_VL)
-    report = evaluate(
-        bench, model, tmp_path, tmp_path / "out", reading=Reading("strict", model.box_style), plan=Plan(batch_size=2)
-    )
+    asking = Asking(model, tmp_path, tmp_path / "out", Plan(batch_size=2))
+    report = evaluate(bench, asking, Reading("strict", model.box_style))
     assert report["average"]["acc@0.7"] == 100
     assert report["average"]["mean_iou"] > 97
     # The question's box is spelled in pixels of the first image as sent: 56 x 84 stays.

@@ -17,7 +17,7 @@ from scripted_server import Body, Script, served
 from migician.benchmarks import mig_bench
 from migician.benchmarks.scoring.scoring import Reading
 from migician.boxtext import QWEN
-from migician.evaluation.ask import Plan, evaluate
+from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.engines.server import ServedModel
 from migician.models.family import QWEN2_VL
 from migician.models.faults import BEARING, RunStopped, Tolerance, of_the_setup, setting_not_taken
@@ -84,7 +84,7 @@ def asked_of(url: str, clock: Clock | None = None, **options: Any) -> ServedMode
 def run(world: Path, model: ServedModel, out: str = "out", tolerance: Tolerance = BEARING) -> dict[str, Any]:
     bench = mig_bench.load(world / "data.json")
     reading, plan = Reading("strict", QWEN), Plan(batch_size=8)
-    return evaluate(bench, model, world, world / out, reading=reading, plan=plan, tolerance=tolerance)
+    return evaluate(bench, Asking(model, world, world / out, plan, tolerance), reading)
 
 
 def command(world: Path, url: str, out: str, *more: str) -> subprocess.CompletedProcess[str]:

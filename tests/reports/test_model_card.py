@@ -94,7 +94,7 @@ def test_what_it_was_made_of(home: Path) -> None:
     assert (front["license"], front["base_model"]) == ("apache-2.0", "Qwen/Qwen2-VL-7B-Instruct")
     assert "1,688 steps, 2 epochs, 2.0 hours, mean loss 0.250" in text
     lines = [line for line in text.splitlines() if line.startswith("- 0.")]
-    assert lines[0].startswith("- 0.25 of stage-1 (`") and lines[1].endswith("its training is not told here")
+    assert lines[0].startswith("- 0.25 of stage-1 (`") and lines[1].endswith("its training is not known here")
     assert "3 samples, seed 0" in text and "MagicBrush (CC BY 4.0" in text and "MIG-Bench uses were left out" in text
     assert str(home) not in text, "no path of this machine is published"
 

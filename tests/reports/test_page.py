@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from migician.benchmarks.published.figures import published_named
 from migician.cli import app
 from migician.errors import UserError
-from migician.evaluation.comparison import compare
+from migician.evaluation.comparison import compare_folders
 from migician.evaluation.run_folder import read_report, read_run
 from migician.reports.page.runs import write_page
 
@@ -59,7 +59,7 @@ def test_the_figures_are_those_of_the_reports(runs, content):
         for report, cell in zip(reports, row["cells"], strict=True):
             own = report["average"] if row["task"] is None else report["per_task"][content["tasks"][row["task"]][0]]
             assert cell["at"] == [own["acc@0.5"], *own["interval"]["acc@0.5"]]
-    compared = compare(*runs)["average"]
+    compared = compare_folders(*runs)["average"]
     last = content["comparisons"][0]["rows"][-1]
     assert last["cell"]["at"][0] == compared["acc@0.5"]
     assert last["only"] == [compared["mcnemar"]["first_only"], compared["mcnemar"]["second_only"]]
@@ -152,15 +152,15 @@ def test_an_image_is_shown_as_the_model_sees_it(form, tmp_path):
 
 def test_a_dataset_is_shown_as_a_trainer_reads_it(tmp_path):
     """LLaMA-Factory turns no JPEG and Pillow every TIFF; `check` warns of both, and a look shows their boxes."""
-    from migician.reports.page.files import Shelf
+    from migician.reports.page.files import AssetStore
 
     exif = Image.Exif()
     exif[0x0112] = 6
     for name in ("a.jpg", "a.tif"):
         Image.new("RGB", (40, 20)).save(tmp_path / name, exif=exif)
-    shelf = Shelf(lambda name: tmp_path / name, as_trained=True)
-    assert [shelf.number(name) for name in ("a.jpg", "a.tif")] == [0, 1]
-    images, faults = shelf.fill(tmp_path / "out", 1)
+    store = AssetStore(lambda name: tmp_path / name, as_trained=True)
+    assert [store.number(name) for name in ("a.jpg", "a.tif")] == [0, 1]
+    images, faults = store.fill(tmp_path / "out", 1)
     assert [tuple(image[1:3]) for image in images] == [(40, 20), (20, 40)] and not faults
     assert [Image.open(tmp_path / "out" / image[0]).size for image in images] == [(40, 20), (20, 40)]
 
@@ -188,13 +188,13 @@ def test_workers_do_not_change_the_page(runs, tmp_path, monkeypatch):
     for at, name in enumerate(names):
         Image.new("RGB", (30 + at, 20), (20 * at, 0, 0)).save(runs[0].parent / name)
     from migician.build.image_roots import ImageRoots
-    from migician.reports.page.files import Shelf
+    from migician.reports.page.files import AssetStore
 
     made = []
     for processes in (1, 2):
-        shelf = Shelf(ImageRoots([runs[0].parent], [runs[0].parent]).find)
-        assert [shelf.number(name) for name in [*names, names[0]]] == [*range(9), 0]
-        made.append(shelf.fill(tmp_path / str(processes), processes))
+        store = AssetStore(ImageRoots([runs[0].parent], [runs[0].parent]).find)
+        assert [store.number(name) for name in [*names, names[0]]] == [*range(9), 0]
+        made.append(store.fill(tmp_path / str(processes), processes))
     assert made[0] == made[1]
 
 

@@ -40,7 +40,7 @@ def test_the_figures_are_of_all_samples_whatever_is_shown(folder, tmp_path):
     content = data_of(write_dataset_page(folder, tmp_path, count=4))
     charts = {chart["title"]: dict(chart["bars"]) for chart in content["histograms"]}
     assert charts["Samples by type"] == {"diff_train": 30, "free": 3}
-    assert charts["Images a sample"] == {"2": 33} and charts["Questions a sample"] == {"1": 33}
+    assert charts["Images per sample"] == {"2": 33} and charts["Questions per sample"] == {"1": 33}
     # 0.2 x 0.2 is 4%, 0.4 x 0.7 is 28%; the hostile text's has no tokens around it.
     boxes = {name: count for name, count in charts["Boxes by share of their image"].items() if count}
     assert boxes == {"to 10%": 33, "to 30%": 33}

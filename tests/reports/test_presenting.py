@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
 from migician.benchmarks.published.figures import PUBLISHED, TASK_NAMES, caution, published_named
-from migician.benchmarks.scoring.boxes import Record
+from migician.benchmarks.scoring.boxes import BOXES, Record
 from migician.benchmarks.scoring.scoring import Reading
 from migician.benchmarks.scoring.values import Value
 from migician.boxtext import QWEN
@@ -21,16 +21,21 @@ from migician.draw import PALETTE
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
 from migician.evaluation.breakdowns import AREA_EDGES, by_box_size, by_images, image_choice
-from migician.evaluation.records import score
+from migician.evaluation.records import RecordColumns, score
 from migician.evaluation.report import build_report, write_report
 from migician.reports.figures import bars, radar
-from migician.reports.tables import Table, tables, write_latex, write_markdown, write_text
+from migician.reports.tables import Table, tables
+from migician.reports.writers import write_latex, write_markdown, write_text
 
 
 def record(reply="(1,1),(2,2)", *, target=1, image=None, images=3, task="group_grounding", iou=0.0, truth=(0, 0, 1, 1)):
     names = tuple(f"{task}/{place}.png" for place in range(images))
     outcome = "correct" if iou >= 0.5 else "wrong_box"
     return Record(0, task, "Where?", names, truth, reply, [], outcome, iou, False, target, image)
+
+
+def broken_down(by, records):
+    return by(records, RecordColumns(records, BOXES))
 
 
 def run_of(folder, *, task="diff", file_kind="revised", protocol="published", y_stretch=False, **more):
@@ -82,7 +87,7 @@ def real(shared):
     ],
 )
 def test_which_image_a_reply_chooses(given, named):
-    found = image_choice([given])
+    found = broken_down(image_choice, [given])
     if named is None:
         assert found == {}
     else:
@@ -92,7 +97,7 @@ def test_which_image_a_reply_chooses(given, named):
 
 def test_image_choice_counts_what_names_no_image_apart():
     replies = ["It's in the second image.", "It's in the second image.", "It's in the first image.", "(1,1),(2,2)"]
-    found = image_choice([record(reply) for reply in replies])["group_grounding"]
+    found = broken_down(image_choice, [record(reply) for reply in replies])["group_grounding"]
     assert (found["n"], found["known"], found["clusters"]) == (3, 4, 1)
     assert found["right_image"] == pytest.approx(200 / 3) and found["interval"]["right_image"] == [0, 100]
 
@@ -109,11 +114,11 @@ def test_image_choice_counts_what_names_no_image_apart():
     ],
 )
 def test_the_class_of_a_box(truth, label):
-    assert list(by_box_size([record(truth=truth)])) == [label]
+    assert list(broken_down(by_box_size, [record(truth=truth)])) == [label]
 
 
 def test_many_images_share_a_class():
-    assert list(by_images([record(images=count) for count in (12, 1, 8, 3)])) == ["1", "3", "8 or more"]
+    assert list(broken_down(by_images, [record(images=count) for count in (12, 1, 8, 3)])) == ["1", "3", "8 or more"]
 
 
 def test_breakdowns_of_real_answers_against_pandas(real):
@@ -124,7 +129,7 @@ def test_breakdowns_of_real_answers_against_pandas(real):
         frame["area"] = pandas.cut(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).round(9), [0, *AREA_EDGES, 2])
         frame["count"] = frame.images.map(len)
         frame["hit"] = frame.iou >= 0.5
-        for found, key in ((by_box_size(records), "area"), (by_images(records), "count")):
+        for found, key in ((broken_down(by_box_size, records), "area"), (broken_down(by_images, records), "count")):
             groups = frame.groupby(key, observed=True)
             expected = zip(groups.size(), groups.hit.mean(), groups.iou.mean(), groups.images.nunique(), strict=True)
             for figures, (n, hits, iou, clusters) in zip(found.values(), expected, strict=True):
@@ -136,7 +141,7 @@ def test_breakdowns_of_real_answers_against_pandas(real):
 
 
 def test_migician_names_the_right_image_in_117_of_120_replies(real):
-    found = image_choice(real[1]["migician"])
+    found = broken_down(image_choice, real[1]["migician"])
     assert list(found) == ["group_grounding", "all tasks"]
     assert (found["group_grounding"]["n"], found["group_grounding"]["known"]) == (120, 359)
     assert found["group_grounding"]["right_image"] == pytest.approx(100 * 117 / 120)
@@ -316,7 +321,7 @@ def test_plot_writes_both_pictures(tmp_path):
 
 
 def test_a_radar_of_two_tasks_is_refused(tmp_path):
-    with pytest.raises(UserError, match="a radar needs three tasks or more"):
+    with pytest.raises(UserError, match="a radar needs at least three tasks, not 2"):
         radar({"ours": run_of(tmp_path, task="diff region")})
 
 

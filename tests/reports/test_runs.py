@@ -89,7 +89,7 @@ def test_two_runs_side_by_side(world: Path) -> None:
     found = compare(first, second)
     assert (found.only_first, found.only_second) == ([2], [1])
     assert has(found.show(1), PALETTE[0]) and has(found.show(1), PALETTE[1])
-    average = next(line for line in found._repr_markdown_().splitlines() if line.startswith("| average"))
+    *_, average = (line for line in found._repr_markdown_().splitlines() if line.startswith("| average"))
     assert [cell.strip() for cell in average.split("|")][-4:-1] == ["1", "1", "1.000"]
     assert "second minus first: Acc@0.5 +0.00" in repr(found)
 
@@ -130,6 +130,19 @@ def test_a_model_is_asked_and_goes_on(world: Path) -> None:
     assert run.images == world
     whole = evaluate("mig-bench", "constant:100,200,500,600", world / "data.json", world, world / "whole")
     assert whole.report["per_task"]["view_diff"]["acc@0.5"] == 100
+
+
+def test_a_run_of_the_notebook_is_resumed_by_the_command_and_the_other_way_round(world: Path) -> None:
+    given = ["--data", str(world / "data.json"), "--images", str(world), "--json"]
+    ask = ["eval", "mig-bench", "--model", "constant:100,200,500,600", *given, "--out"]
+    run = evaluate("mig-bench", "constant:100,200,500,600", world / "data.json", world, world / "called")
+    done = CliRunner().invoke(app, [*ask, str(run.folder)], catch_exceptions=False)
+    assert "done already" in done.stderr and json.loads(done.stdout) == run.report
+    CliRunner().invoke(app, [*ask, str(world / "typed")], catch_exceptions=False)
+    before = (world / "typed/records.jsonl").stat().st_mtime_ns
+    typed = evaluate("mig-bench", "constant:100,200,500,600", world / "data.json", world, world / "typed")
+    assert (world / "typed/records.jsonl").stat().st_mtime_ns == before and typed.records.keys() == run.records.keys()
+    assert (world / "typed/run.json").read_bytes() == (world / "called/run.json").read_bytes()
 
 
 def test_every_public_name_is_there_and_none_is_hidden_by_a_module() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the recipe below; kept with stored fingerprints, which are void once it changes."""
 NEAR = 5
-"""Fingerprints that differ in at most so many bits are of one picture.
+"""Fingerprints that differ in at most this many bits are of one picture.
 
 Two above the worst re-encoding measured. With 55 independent bits, two different photos come
 this near with probability 1e-11: of a million images against MIG-Bench's 5,887, none is
@@ -36,7 +36,7 @@ Measured: the re-encodings above 0.993 and more; drawn scenes that share little 
 fingerprints can come near by chance, 0.933; two CLEVR-Change renderings of one scene 0.87.
 """
 FLATTEST = 3.0
-"""Standard deviation of brightness, of 255, below which a picture is too flat to be told from others."""
+"""Standard deviation of brightness, of 255, below which a picture is too flat to be distinguished from others."""
 
 _SIDE = 32
 # The lowest frequencies in order of their sum; the first, the mean, says nothing of the shapes.

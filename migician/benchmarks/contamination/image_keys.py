@@ -1,6 +1,6 @@
-"""What the name of an image tells of where it is from, so that MIG-Bench's images are known wherever they lie.
+"""What the name of an image says about its source, so that MIG-Bench's images are recognised in any folder.
 
-The names of MIG-Bench tell the source for most of its images:
+The names of MIG-Bench give the source of most of its images:
 
     objects365_v2_00900613.jpg       that photo of Objects365, and every crop of it (..._00900613_2.jpg)
     sa_6136360.jpg                   that photo of SA-1B
@@ -11,7 +11,7 @@ The names of MIG-Bench tell the source for most of its images:
                                      its photos are known in a folder of its own or of GQA, which shares them
     reasoning/case001_2.png, common/Car/car_1.jpg                     any other, by its path below `images/`
 
-Copies are laid out otherwise: frames lie in one folder with the name of their sequence in theirs
+Copies have other layouts: frames lie in one folder with the name of their sequence in theirs
 (GOT-10k_Val_000001_00000001.jpg), numbers lose their zeros. An image is written as one key or a few, short texts; it
 is the benchmark's where both have one in common.
 """
@@ -22,7 +22,7 @@ import functools
 import hashlib
 import re
 
-# Names that tell their source wherever the file lies, on either side.
+# Names that say their source in any folder, on either side.
 _ANYWHERE = re.compile(
     r"""
     obj(?:ects)?365_(?P<objects365>v[12]_[0-9]{8})(?![0-9])
@@ -52,7 +52,7 @@ _LETTER = re.compile(r"[a-z]")
 
 
 def benchmark_keys(name: str) -> list[str]:
-    """What any image is recognised by that is the benchmark's image `name`, what tells most first."""
+    """What any image is recognised by that is the benchmark's image `name`, the most specific first."""
     folder, stem = _split(name)
     origin = _origin(folder, stem)
     if origin:
@@ -98,7 +98,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _origin(folder: str, stem: str) -> str:
-    """The key of an image whose name, or a folder above it, tells its source; empty for any other."""
+    """The key of an image whose name, or a folder above it, says its source; empty for any other."""
     # Searching a name for nothing is most of the cost, so what must be in it is looked for first.
     if "10k_" in stem and (sequence := _sequence(stem)):
         return sequence

@@ -56,7 +56,7 @@ class NameList(msgspec.Struct, frozen=True):
     """Of every key (see `image_keys.digest`), sorted and joined."""
 
 
-class _Row(msgspec.Struct):
+class _QuestionImages(msgspec.Struct):
     images: list[str]
 
 
@@ -198,7 +198,7 @@ class Leaks:
 def names_in(file: Path) -> tuple[bytes, list[str]]:
     """The bytes of a JSON file of MIG-Bench, and the images of its questions; raises `UserError` for another file."""
     content = read_bytes(file, "Get it with: migician fetch mig-bench")
-    rows = decode(content, list[_Row], file, "a MIG-Bench file (a JSON list of questions)")
+    rows = decode(content, list[_QuestionImages], file, "a MIG-Bench file (a JSON list of questions)")
     if not rows:
         raise UserError(f"{file}: holds no question")
     return content, [name for row in rows for name in row.images]
@@ -222,7 +222,7 @@ def _cache_file(content: bytes) -> Path:
 
 
 def _fingerprints(names: Sequence[str], root: Path, store: Path) -> tuple[dict[str, _Known], int]:
-    """The fingerprint of each image that is there, by name, and how many are not or cannot be read."""
+    """The fingerprint of each image that is there, by name, and how many are missing or unreadable."""
     from migician.progress import progress_bar
 
     before = _stored(store)
@@ -272,7 +272,7 @@ def _likeness(one: Path, other: Path) -> float:
 
 
 def _stored(store: Path) -> dict[str, _Known]:
-    """What an earlier run kept; nothing where that cannot be used."""
+    """What an earlier run kept; nothing where that is not usable."""
     try:
         kept = msgspec.json.decode(read_bytes(store), type=_Store)  # a fingerprint fills its 64 bits
     except (UserError, *NOT_JSON):

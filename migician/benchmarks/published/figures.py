@@ -101,7 +101,7 @@ PUBLISHED: dict[str, Published] = {
     "univg-r1": Published(
         "UniVG-R1", (71.97, 58.51, 93.13, 76.36, 66.32, 81.71, 82.83, 88.04, 62.89, 44.44), 72.64,
         file="revised", way="univg-r1", source="the paper of UniVG-R1"),
-    # Its paper's file is told by its counts: 88.25% of 485 rows and 72.16% of 97 are whole, of the original's are not.
+    # Its counts say which file: 88.25% of 485 rows and 72.16% of 97 are whole, of the original's rows they are not.
     "mg-thinker-7b": Published(
         "MG-Thinker 7B", (78.98, 62.77, 93.01, 82.55, 66.67, 88.78, 86.87, 88.25, 72.16, 47.01), 76.71,
         file="revised", way="own", source="arXiv 2609.37374"),
@@ -129,8 +129,8 @@ def caution(reports: Mapping[str, Mapping[str, Any]], published: Published) -> s
             runs.setdefault(reason, []).append(name)
     if not runs:
         return None
-    told = [reason + (f" ({', '.join(names)})" if len(names) < len(reports) else "") for reason, names in runs.items()]
-    return f"Not comparable with {published.name} as published: {'; '.join(told)}."
+    found = [reason + (f" ({', '.join(names)})" if len(names) < len(reports) else "") for reason, names in runs.items()]
+    return f"Not comparable with {published.name} as published: {'; '.join(found)}."
 
 
 def _differences(name: str, report: Mapping[str, Any], published: Published) -> list[str]:
@@ -138,26 +138,26 @@ def _differences(name: str, report: Mapping[str, Any], published: Published) -> 
         raise UserError(
             f"{name} is a run of {report['benchmark']}: the published figures here are of mig-bench. Drop --published"
         )
-    told = []
+    found = []
     if report.get("file_released_as") is None:
-        told.append(f"{report['data']} is no released MIG-Bench file")
+        found.append(f"{report['data']} is no released MIG-Bench file")
     elif report["file_kind"] != published.file:
-        told.append(f"it is on the {published.file} file, ours on the {report['file_kind']} one")
+        found.append(f"it is on the {published.file} file, ours on the {report['file_kind']} one")
     if report["n"] < report["rows_in_file"]:
-        told.append(f"ours is over {report['n']:,} of {report['rows_in_file']:,} rows")
+        found.append(f"ours is over {report['n']:,} of {report['rows_in_file']:,} rows")
     if published.way != "people":
         if published.way == "own" and report["protocol"] == "published":
-            told.append("its authors may read replies in another way")
+            found.append("its authors may read replies in another way")
         elif published.way != report["protocol"]:
-            told.append(f"it is {_WAYS[published.way]}, ours under {report['protocol']}")
+            found.append(f"it is {_WAYS[published.way]}, ours under {report['protocol']}")
         stretched = bool(report.get("y_stretch"))
         if published.y_stretch != stretched:
-            told.append("only its boxes are y-stretched" if published.y_stretch else "only our boxes are y-stretched")
+            found.append("only its boxes are y-stretched" if published.y_stretch else "only our boxes are y-stretched")
     wording = (report.get("plan") or {}).get("wording", "published")
     if published.way == "published" and wording != "published":
-        told.append(f"it is asked with the published prompt, ours with the {wording} one")
+        found.append(f"it is asked with the published prompt, ours with the {wording} one")
     if published.chain_of_thought:
-        told.append("it answers by chain of thought in two steps")
+        found.append("it answers by chain of thought in two steps")
     elif report.get("chain_of_thought"):
-        told.append("ours answers by chain of thought in two steps")
-    return told
+        found.append("ours answers by chain of thought in two steps")
+    return found

@@ -14,7 +14,7 @@ from migician.errors import UserError
 from migician.imagenames import ordinal
 
 if TYPE_CHECKING:
-    from migician.benchmarks.scoring.boxes import Question
+    from migician.benchmarks.scoring.boxes import BoxQuestion
 
 _REF = "<|object_ref_start|>{words}<|object_ref_end|>"
 
@@ -58,7 +58,7 @@ _BY_DIGIT = {"region": 0, "correspondence": 1, "diff": 1, "reasoning": 1, "refer
 _REGION = re.compile(r"(\d+)(?:st|nd|rd|th) region")
 
 
-def describe(question: Question) -> str:
+def describe(question: BoxQuestion) -> str:
     """What step 1 asks; raises `UserError` for a task that the script does not know."""
     template = _of_task(DESCRIBE, question)
     region = _REGION.search(question.text)
@@ -68,7 +68,7 @@ def describe(question: Question) -> str:
     return template.format(question=asked, picture=int(region[1]) + 1 if region else 2, choices=choices)
 
 
-def locate(question: Question, words: str, image: int, *, all_images: bool) -> str:
+def locate(question: BoxQuestion, words: str, image: int, *, all_images: bool) -> str:
     """What step 2 asks with the `words` of step 1, about `image` (0-based), before the sentence on the format."""
     template = _of_task(LOCATE, question)
     # `words` is a reply, so it is put in last: braces in it mean nothing.
@@ -79,7 +79,7 @@ def locate(question: Question, words: str, image: int, *, all_images: bool) -> s
     return f"Now ONIY look at {f'Image{digit + 1}' if digit is not None else f'the {ordinal(image)} image'}. {text}"
 
 
-def _of_task(templates: dict[str, str], question: Question) -> str:
+def _of_task(templates: dict[str, str], question: BoxQuestion) -> str:
     if question.task not in templates:
         raise UserError(
             f"row {question.index}: the published script does not know {question.task!r}: use --prompt corrected"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
+from migician.benchmarks import Question
 from migician.benchmarks.scoring import univg_r1
 from migician.benchmarks.scoring.published import find_boxes, stretch_y
-from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
+from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf, shared_fields
 from migician.benchmarks.scoring.values import iou_text
 from migician.boxes import FARTHEST, Box, Size
 from migician.boxtext import Parsed, parse_boxes
@@ -21,13 +22,9 @@ from migician.metrics import Measure, metric_columns
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One row, ready to be asked and scored."""
+class BoxQuestion(Question):
+    """A question for one box."""
 
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
     truth: Box
     """As written in the file, malformed or not."""
     target: int | None
@@ -41,7 +38,7 @@ class Question:
 
 
 Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed")
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CORRECT_IOU = 0.5
 
 
@@ -70,7 +67,7 @@ class Record(msgspec.Struct, frozen=True):
     """As in `Answer`."""
 
 
-def _score_box(question: Question, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
+def _score_box(question: BoxQuestion, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     if answer.response is None:
         found = _Found([], "failed")
     elif reading.protocol == "published":
@@ -84,25 +81,18 @@ def _score_box(question: Question, answer: Answer, reading: Reading, size_of: Si
     if outcome == "correct" and found.iou < CORRECT_IOU:
         outcome = "wrong_box"
     return Record(
-        index=question.index,
-        task=question.task,
-        question=question.text,
-        images=question.images,
+        **shared_fields(question, answer),
         truth=question.truth.as_tuple(),
-        reply=answer.response,
         boxes=[box.as_tuple() for box in found.boxes],
         outcome=outcome,
         iou=found.iou,
         several=len(found.boxes) > 1,
         target=question.target,
         image=found.image,
-        error=answer.error,
-        seconds=answer.seconds,
-        reasoning=answer.reasoning,
     )
 
 
-def _size_at(question: Question, size_of: SizeOf, tied: int | None) -> Size | None:
+def _size_at(question: BoxQuestion, size_of: SizeOf, tied: int | None) -> Size | None:
     """A style that counts pixels counts those of the image that the reply names, else of the target, else the first."""
     if tied is not None and tied < len(question.images):
         return size_of(question, tied)

@@ -9,23 +9,20 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from migician.benchmarks import Question
 from migician.benchmarks.scoring.option_text import read_option
-from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf
+from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf, shared_fields
 from migician.metrics import Measure
 
 ChoiceOutcome = Literal["correct", "wrong_choice", "undecided", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceQuestion:
-    """One question and its options."""
+class ChoiceQuestion(Question):
+    """A question with options."""
 
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
     options: tuple[str, ...]
-    """Their texts, in the order shown; empty where the file does not tell them apart."""
+    """Their texts, in the order shown; empty where the file does not separate them."""
     gold: str | None
     """The right answer as the file writes it: a letter, or an option's text."""
     answer: int | None
@@ -82,19 +79,12 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
         settled = read_option(answer.response, question.options, question.lettered)
         outcome = "undecided" if len(settled) != 1 else "correct" if settled[0] == question.answer else "wrong_choice"
     return ChoiceRecord(
-        index=question.index,
-        task=question.task,
-        question=question.text,
-        images=question.images,
+        **shared_fields(question, answer),
         options=question.options,
         gold=question.gold,
         answer=question.answer,
-        reply=answer.response,
         settled=list(settled),
         outcome=outcome,
-        error=answer.error,
-        seconds=answer.seconds,
-        reasoning=answer.reasoning,
     )
 
 

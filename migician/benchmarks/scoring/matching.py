@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from migician.benchmarks import Question
 from migician.benchmarks.scoring.boxes import CORRECT_IOU
-from migician.benchmarks.scoring.scoring import Answer, Count, Drawn, Reading, Scoring, Shown, SizeOf
+from migician.benchmarks.scoring.scoring import Answer, Count, Drawn, Reading, Scoring, Shown, SizeOf, shared_fields
 from migician.boxes import Box
 from migician.boxtext import BoxStyle, Mention, parse_boxes
 from migician.imagenames import images_of_box
@@ -33,13 +34,9 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class SetQuestion:
+class SetQuestion(Question):
     """A question whose answer is one box in each of some images."""
 
-    index: int
-    task: str
-    images: tuple[str, ...]
-    text: str
     truths: tuple[Placed, ...]
     rows: tuple[int, ...]
     """The rows of the file that it was made of."""
@@ -133,19 +130,12 @@ def _score_set(question: SetQuestion, answer: Answer, reading: Reading, size_of:
         hits = sum(pair.iou >= CORRECT_IOU for pair in pairs)
         outcome = "correct" if hits == len(truths) == len(mentions) else "partly" if hits else "missed"
     return SetRecord(
-        index=question.index,
-        task=question.task,
-        question=question.text,
-        images=question.images,
+        **shared_fields(question, answer),
         rows=question.rows,
         truths=[BoxIn(image, box.as_tuple()) for image, box in truths],
-        reply=answer.response,
         boxes=[BoxIn(one.image, one.box.as_tuple()) for one in mentions],
         pairs=pairs,
         outcome=outcome,
-        error=answer.error,
-        seconds=answer.seconds,
-        reasoning=answer.reasoning,
     )
 
 

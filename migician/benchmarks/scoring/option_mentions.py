@@ -44,7 +44,7 @@ _LIST = re.compile(
     r"[ ,]{0,3}(?:(?:and|or|nor)[ ])?(?:the[ ])?[\"'“(\[]{0,2}",
     re.IGNORECASE,
 )
-_LIST_GOES_ON = re.compile(r"[)\].\"'”]{0,3}\s{0,3}(?:[,/|;&.!?、。\n]|(?:and|or|nor)\b|和|或|\Z)")
+_LIST_CONTINUES = re.compile(r"[)\].\"'”]{0,3}\s{0,3}(?:[,/|;&.!?、。\n]|(?:and|or|nor)\b|和|或|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def mentions(text: str, phrases: tuple[str, ...], lettered: bool) -> list[Mentio
 
 
 def _joint(text: str, one: _Name, following: _Name) -> str:
-    """How two names hang together: "pair" (a letter and its text), "list", or "" where they do not."""
+    """How two names belong together: "pair" (a letter and its text), "list", or "" where they do not."""
     between = text[one.end : following.start]
     if len(between) > 16 or (one.is_letter and following.is_letter and one.is_small != following.is_small):
         return ""
@@ -124,7 +124,7 @@ def _joint(text: str, one: _Name, following: _Name) -> str:
     if not _LIST.fullmatch(between):
         return ""
     only_comma = between.strip(" )].\"'”“([") in {",", ";"}
-    return "list" if not only_comma or _LIST_GOES_ON.match(text, following.end) else ""
+    return "list" if not only_comma or _LIST_CONTINUES.match(text, following.end) else ""
 
 
 def _names(text: str, phrases: tuple[str, ...], lettered: bool) -> list[_Name]:

@@ -193,7 +193,7 @@ def what_is_said(text: str, one: Mention, following: Mention | None, is_item: bo
 
 
 def _has(words: Sequence[str], text: str) -> bool:
-    """Whether any of `words` stands in `text`, be it within a word."""
+    """Whether any of `words` stands in `text`, even within a word."""
     lowered = text.lower()
     return any(word in lowered for word in words)
 

@@ -1,7 +1,7 @@
 """The scoring of the published evaluation script, to compare with figures in papers.
 
-Its rules are odd on purpose of fidelity (numbers are scaled by their size, the first of six
-spellings wins, an off-scale box counts); use the `strict` protocol for everything else.
+Its oddities are kept on purpose (numbers are scaled by their size, the first of six
+formats wins, an off-scale box counts); use the `strict` protocol for everything else.
 Source: eval/MIG_bench_eval.py and utils.py of thunlp/Migician.
 """
 
@@ -12,7 +12,7 @@ import re
 from migician.boxes import Box
 
 _I, _F = r"(\d++)", r"(\d++\.\d++)"
-_SPELLINGS = [
+_FORMATS = [
     re.compile(pattern)
     for pattern in (
         rf"\({_I},\s*+{_I}\),\s*+\({_I},\s*+{_I}\)",
@@ -26,7 +26,7 @@ _SPELLINGS = [
 
 
 def find_boxes(reply: str) -> list[Box]:
-    """The boxes the published script finds: all matches of the first of six spellings that matches.
+    """The boxes the published script finds: all matches of the first of six formats that matches.
 
     A single box divides its numbers >= 1 by 1000, several divide those > 1: the script's own
     difference.
@@ -41,9 +41,9 @@ def find_boxes(reply: str) -> list[Box]:
 
 
 def written_boxes(reply: str) -> list[tuple[str, ...]]:
-    """All matches of the first of the six spellings that matches, each as its four numbers; digits of any script."""
-    for spelling in _SPELLINGS:
-        if found := [match.groups() for match in spelling.finditer(reply)]:
+    """All matches of the first of the six formats that matches, each as its four numbers; digits of any script."""
+    for form in _FORMATS:
+        if found := [match.groups() for match in form.finditer(reply)]:
             return found
     return []
 

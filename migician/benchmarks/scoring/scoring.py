@@ -80,7 +80,7 @@ def reading_named(protocol: str, style: str | None = None, y_stretch: bool = Fal
     if protocol not in PROTOCOLS:
         raise UserError(unknown("protocol", protocol, PROTOCOLS))
     if style is not None and protocol != "strict":
-        raise UserError(f"--style is for --protocol strict: {protocol} tries six spellings on every reply. Drop one")
+        raise UserError(f"--style is for --protocol strict: {protocol} tries six formats on every reply. Drop one")
     name = style or "qwen"
     if name not in STYLES:
         raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
@@ -133,6 +133,20 @@ class Scoring:
             raise UserError(f"--protocol {reading.protocol}: nothing is published for it; use {self.protocols[0]}")
         if reading.y_stretch and not self.has_boxes:
             raise UserError("--y-stretch moves boxes, and the answers here are options. Drop it")
+
+
+def shared_fields(question: Any, answer: Answer) -> dict[str, Any]:
+    """What records of every kind say alike."""
+    return {
+        "index": question.index,
+        "task": question.task,
+        "question": question.text,
+        "images": question.images,
+        "reply": answer.response,
+        "error": answer.error,
+        "seconds": answer.seconds,
+        "reasoning": answer.reasoning,
+    }
 
 
 def scoring_named(name: str) -> Scoring:

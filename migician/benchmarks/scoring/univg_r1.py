@@ -1,7 +1,7 @@
 """The scoring of UniVG-R1's evaluation script, to compare with figures in its paper.
 
-It finds boxes as the published script does and counts them in whole thousandths, as the revised file's answers are:
-so decimals are no box to it. Of several boxes it drops the last and takes the first. Thinking is not cut off.
+It finds boxes as the published script does and counts them in whole numbers of 0..1000, as the revised file's answers
+are: so decimals are no box to it. Of several boxes it drops the last and takes the first. Thinking is not cut off.
 Source: eval/MIG_bench/MIG_bench_eval.py and utils.py of AMAP-ML/UniVG-R1.
 """
 
@@ -13,7 +13,7 @@ from migician.benchmarks.scoring.published import written_boxes
 from migician.boxes import FARTHEST, Box
 
 Permille = tuple[int, int, int, int]
-"""x1 y1 x2 y2 in whole thousandths, as large as the reply writes them."""
+"""x1 y1 x2 y2 on the scale of 0..1000, as large as the reply writes them."""
 
 UNREAD: Permille = (0, 0, 0, 0)
 """What the script takes a box for that it cannot read."""
@@ -60,7 +60,7 @@ def as_box(box: Permille) -> Box:
 
 
 def overlap(box: Permille, truth: Box) -> float:
-    """IoU in thousandths, so that an IoU of exactly 0.5 is 0.5; `truth` in fractions."""
+    """IoU on the scale of 0..1000, so that an IoU of exactly 0.5 is 0.5; `truth` in fractions."""
     wanted = Box(*(round(1000 * value, 9) for value in truth.as_tuple()))
     return Box(*(float(min(value, _LARGEST)) for value in box)).iou(wanted)
 

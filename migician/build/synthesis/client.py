@@ -6,7 +6,6 @@ So a run that was stopped pays for no reply twice.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import math
 from collections import defaultdict
@@ -20,6 +19,7 @@ from migician.draw import encoded
 from migician.errors import UserError, writing
 from migician.files import decoded, is_file, read_bytes
 from migician.models.engines.chat_completions import Completions, Refused
+from migician.models.engines.sent_images import as_data_url
 
 
 class ShownImage(msgspec.Struct, frozen=True):
@@ -158,7 +158,7 @@ def data_url(image: Path, max_pixels: int) -> str:
     if scale < 1:
         size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded(picture, "JPEG", quality=90)).decode("ascii")
+    return as_data_url("jpeg", encoded(picture, "JPEG", quality=90))
 
 
 def _body(request: ChatRequest) -> dict[str, Any]:

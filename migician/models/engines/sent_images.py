@@ -102,8 +102,8 @@ def data_url(
     """What `given_picture` gives as a `data:` URL: the bytes of the file if they decode to the same, else a PNG."""
     kept = _own_bytes(image, max_side_px, scaling)
     if kept is not None:
-        return _url(*kept)
-    return _url("png", encoded(given_picture(image, called, max_side_px, scaling), "PNG", compress_level=1))
+        return as_data_url(*kept)
+    return as_data_url("png", encoded(given_picture(image, called, max_side_px, scaling), "PNG", compress_level=1))
 
 
 def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | None) -> tuple[str, bytes] | None:
@@ -127,7 +127,8 @@ def _own_bytes(image: ImageInput, max_side_px: int | None, scaling: Scaling | No
         return None
 
 
-def _url(kind: str, content: bytes) -> str:
+def as_data_url(kind: str, content: bytes) -> str:
+    """The bytes of an image of that kind ("png", "jpeg") as a `data:` URL."""
     return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
 
 

@@ -12,14 +12,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from migician.boxes import Box
 from migician.build.card.album import ANSWER, GIVEN, BoxNumbers
 from migician.build.card.readme import read_card
 from migician.build.image_roots import dataset_roots
 from migician.errors import NOT_JSON, UserError
 from migician.files import is_file, is_folder
 from migician.progress import progress_bar
-from migician.reports.page.files import Shelf, page_in, write_index
+from migician.reports.page.files import AssetStore, page_in, write_index
+from migician.reports.tables import Table
+from migician.reports.writers import for_page
 from migician.samples.dataset_info import INFO, inputs_of, layout_beside
 from migician.samples.layouts import LayoutReader
 from migician.samples.record_file import records
@@ -28,10 +29,10 @@ from migician.samples.survey import AREA_EDGES, areas_of
 from migician.sampling import stream
 
 COUNT = 1000
-"""Samples on a page, unless told otherwise."""
+"""Samples on a page by default."""
 _CARD = "card.json"
 _AT_ONCE = 1000
-"""Records, each time that progress is told and boxes are counted."""
+"""Records between two reports of progress and counts of boxes."""
 _LETTERS = 240
 """Of a broken record that is shown."""
 
@@ -69,16 +70,16 @@ def write_dataset_page(
     chosen = drawn.chosen()
     if not chosen:
         raise UserError(f"{path}: holds no sample. A sample has conversations, and images if it shows some")
-    shelf = Shelf(allowed.find, as_trained=True)
+    store = AssetStore(allowed.find, as_trained=True)
     types = sorted(drawn.kinds)
     samples = [
-        _sample(number, msgspec.json.decode(raw, type=Sample), types, shelf) for number, raw in enumerate(chosen, 1)
+        _sample(number, msgspec.json.decode(raw, type=Sample), types, store) for number, raw in enumerate(chosen, 1)
     ]
     with page_in(out):
-        shown, faults = shelf.fill(out / "images", processes)
+        shown, faults = store.fill(out / "images", processes)
         if shown and not any(image[0] for image in shown):
             raise UserError(f"{faults[0]}: none of the images is below {root}: say where they are with --images")
-        card = _card(path if is_folder(path) else path.parent)
+        card = read_card(path if is_folder(path) else path.parent) or {}
         content = {
             "kind": "dataset",
             "title": path.resolve().name,
@@ -101,7 +102,7 @@ def write_dataset_page(
 
 def dataset_files(path: Path) -> list[Path]:
     """The files of samples that a path names, without those that have samples of the others again."""
-    if is_folder(path) and (listed := _card(path).get("files")):  # of a build; mixes may lie beside them
+    if is_folder(path) and (listed := (read_card(path) or {}).get("files")):  # of a build; mixes may lie beside them
         files = [path / name for name in listed if name.endswith(".json")]
     elif is_folder(path) and not is_file(path / INFO):
         found = sorted([*path.glob("*.json"), *path.glob("*.jsonl"), *path.glob("*/*.json")])
@@ -126,7 +127,7 @@ class _Kind:
     """A heap of the records with the lowest keys, as (-key, place, record)."""
 
     def count_boxes(self, at_least: int = 1) -> None:
-        """Count the boxes of what waits, if there is so much of it: all at once is many times as quick."""
+        """Count the boxes of what waits, if there is that much of it: all at once is many times as fast."""
         if len(self.waiting) >= at_least:
             self.areas = self.areas + areas_of(b"\n".join(self.waiting))
             self.waiting.clear()
@@ -190,7 +191,7 @@ def even_shares(available: Mapping[str, int], count: int) -> dict[str, int]:
     return shares
 
 
-def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> dict[str, Any]:
+def _sample(number: int, sample: Sample, types: Sequence[str], store: AssetStore) -> dict[str, Any]:
     """A sample as the page has it; its boxes have numbers, which stand in brackets in its texts."""
     numbers = BoxNumbers(sample)
     texts, question = [], ""
@@ -199,18 +200,23 @@ def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> 
         question = turn.value if asked else question
         texts.append([_SPEAKERS[turn.from_], numbers.numbered(turn.value, question, given=asked)])
     marks = [
-        [int(mark.colour == ANSWER), image if mark.line == "solid" else None, *_corners(mark.box), mark.label]
+        [
+            int(mark.colour == ANSWER),
+            image if mark.line == "solid" else None,
+            *(round(side, 4) for side in mark.box.as_tuple()),
+            mark.label,
+        ]
         for image, own in enumerate(numbers.marks)
         for mark in own
         if mark.line == "solid" or image == 0  # the page draws on all what has no image
     ]
-    # What a question says comes first on its card, not what the system is told.
+    # What a question says comes first on its card, not the system prompt.
     texts.sort(key=lambda one: one[0] == "system")
     return {
         "id": number,
         "name": str(sample.id),
         "task": types.index(sample.type),
-        "images": [shelf.number(name) for name in sample.images],
+        "images": [store.number(name) for name in sample.images],
         "marks": marks,
         "texts": texts or [["question", ""]],
         "outcomes": [],
@@ -222,15 +228,6 @@ def _sample(number: int, sample: Sample, types: Sequence[str], shelf: Shelf) -> 
 _SPEAKERS = {"human": "question", "gpt": "answer", "system": "system", "observation": "result"} | {
     "function_call": "call of a tool"
 }
-
-
-def _corners(box: Box) -> list[float]:
-    return [round(side, 4) for side in box.as_tuple()]
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    """The card that a build wrote beside its samples; empty where there is none."""
-    return read_card(folder) or {}
 
 
 def _facts(drawn: _Draw, shown: int, seed: int, card: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -255,8 +252,8 @@ def _histograms(kinds: Mapping[str, _Kind]) -> list[dict[str, Any]]:
     edges = [f"{100 * edge:g}%" for edge in AREA_EDGES]
     return [
         {"title": "Samples by type", "bars": [[name, kinds[name].samples] for name in sorted(kinds)]},
-        {"title": "Images a sample", "bars": _few(images)},
-        {"title": "Questions a sample", "bars": _few(turns)},
+        {"title": "Images per sample", "bars": _few(images)},
+        {"title": "Questions per sample", "bars": _few(turns)},
         {
             "title": "Boxes by share of their image",
             "bars": [[f"to {high}", int(count)] for high, count in zip(edges[1:], areas, strict=True)],
@@ -288,9 +285,7 @@ def _parts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
         for reasons in (part["left_out"], part["refused"])
         for reason, count in sorted(reasons.items())
     ]
-    tables = [_table("What was made of which source", ["family", "source", "asked for", "made"], made, 2)]
-    return tables + ([_table("What was left out", ["family", "source", "reason", "count"], left, 1)] if left else [])
-
-
-def _table(title: str, columns: list[str], rows: list[list[str]], numbers: int) -> dict[str, Any]:
-    return {"title": title, "columns": columns, "numbers": numbers, "rows": rows, "remarks": []}
+    tables = [Table("What was made of which source", ["task", "source", "asked for", "made"], made, 2)]
+    if left:
+        tables.append(Table("What was left out", ["task", "source", "reason", "count"], left, 1))
+    return list(map(for_page, tables))

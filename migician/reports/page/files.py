@@ -20,7 +20,7 @@ from migician.draw import encoded
 from migician.errors import UserError, made, writing
 from migician.models.pictures import FORMATS, load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
-from migician.workers import Processes, Workers, here
+from migician.workers import Processes, here
 
 LONGEST_PX = 640
 """The longer side of an image on the page; smaller ones stay as they are."""
@@ -44,7 +44,7 @@ class Thumbnail:
     """Why it cannot be shown."""
 
 
-class Shelf:
+class AssetStore:
     """The images of a page: each has a number, however often it is asked for.
 
     They are shown as a model that is asked sees them; `as_trained`, as a trainer reads them: unturned, and with what
@@ -141,19 +141,15 @@ _Piece = tuple[Path, bool, list[Path | str]]
 
 def _make_all(paths: Sequence[Path | str], folder: Path, processes: int, as_trained: bool) -> list[Thumbnail]:
     pieces = [(folder, as_trained, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
-    if processes == 1 or len(pieces) < 8:
-        return _counted(here, pieces, len(paths))
-    with contextlib.closing(Processes(processes)) as workers:
-        return _counted(workers, pieces, len(paths))
-
-
-def _counted(workers: Workers, pieces: Sequence[_Piece], total: int) -> list[Thumbnail]:
     made: list[Thumbnail] = []
-    with progress_bar("images") as progress:
-        progress(0, total)
+    with contextlib.ExitStack() as stack:
+        several = processes > 1 and len(pieces) >= 8
+        workers = stack.enter_context(contextlib.closing(Processes(processes))) if several else here
+        progress = stack.enter_context(progress_bar("images"))
+        progress(0, len(paths))
         for batch in workers(_make_batch, pieces):
             made += batch
-            progress(len(made), total)
+            progress(len(made), len(paths))
     return made
 
 

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from migician.benchmarks.published.figures import PUBLISHED, Published, caution
-from migician.benchmarks.scoring.scoring import Drawn, Shown
+from migician.benchmarks.scoring.scoring import Drawn
 from migician.benchmarks.scoring.values import Value, iou_text, p_text, value_of
 from migician.build.image_roots import ImageRoots
 from migician.draw import PALETTE, TRUTH
 from migician.errors import UserError
-from migician.evaluation.comparison import compare
 from migician.evaluation.headings import check_same_questions, headed, mark, title_of
-from migician.evaluation.report import HEADINGS, Report, headline_metric, metric_names, notes, scoring_of
-from migician.evaluation.run_folder import read_run
-from migician.reports.page.files import Shelf, page_in, write_index
-from migician.reports.tables import Cell, Table, name_of_task, remarks, tables, task_order
+from migician.evaluation.report import HEADINGS, Report, headline_metric, notes
+from migician.reports.page.files import AssetStore, page_in, write_index
+from migician.reports.runs import Run, compare, open_run
+from migician.reports.tables import by_task, every_metric, name_of_task, remarks, tables, task_order
+from migician.reports.writers import for_page, value_for_page
 
 BESIDE = ("migician", "qwen2-vl-7b")
 """The paper's own figures that stand beside runs over a released MIG-Bench file."""
@@ -47,48 +47,58 @@ def write_page(
     them is there.
     """
     if len(folders) > len(_LETTERS):
-        raise UserError(f"a page shows at most {len(_LETTERS)} runs, and here are {len(folders)}")
-    runs = [_Run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    reports = {run.name: run.report for run in runs}
-    if len(reports) < len(runs):
+        raise UserError(f"a page shows at most {len(_LETTERS)} runs, not {len(folders)}")
+    if len(set(names)) < len(folders):
         raise ValueError(f"runs need names of their own: {', '.join(names)}")
+    runs = [open_run(folder) for folder in folders]
+    reports = {name: run.report for name, run in zip(names, runs, strict=True)}
     check_same_questions(reports)
-    names = list(headed(reports).values())
+    heads = headed(reports)
     for run in runs:
         if run.records.keys() != runs[0].records.keys():
             raise UserError(f"{run.folder} and {runs[0].folder} do not hold the same rows: score both in full")
     if published is None:
         released = all(run.report.get("file_released_as") for run in runs)
         published = [PUBLISHED[name] for name in BESIDE] if released else []
-    shelf = Shelf(ImageRoots([images], [images, *roots]).find)
+    store = AssetStore(ImageRoots([images], [images, *roots]).find)
     tasks = task_order(reports)
-    samples = _samples(runs, tasks, shelf)
+    letters = _LETTERS if len(runs) > 1 else [""]
+    seen = [(run, _ious(run)) for run in runs]
+    samples = [_sample(record, seen, tasks.index(record.task), store) for record in runs[0].records.values()]
     with page_in(out):
-        shown, faults = shelf.fill(out / "images", processes)
+        shown, faults = store.fill(out / "images", processes)
         if shown and not any(image[0] for image in shown):
             raise UserError(f"{faults[0]}: none of the images is below {images}: say where they are with --images")
         first = runs[0]
+        facts = [
+            ("questions", f"{first.report['n']:,}"),
+            ("date", str(first.report.get("date", ""))[:10]),
+            ("file", f"sha256 {first.report['data_sha256'][:12]}"),
+        ]
         content = {
             "kind": "runs",
             "title": title_of(reports),
-            "facts": _facts(first.report),
+            "facts": [(name, value) for name, value in facts if value],
             "looks": [
                 {"name": "true box", "look": "truth", "colour": TRUTH, "letter": ""},
-                *({"name": name, "look": "run", **look} for name, look in zip(names, _looks(len(runs)), strict=True)),
+                *(
+                    {"name": heads[name], "look": "run", "colour": _COLOURS[at % len(_COLOURS)], "letter": letters[at]}
+                    for at, name in enumerate(names)
+                ),
             ],
             "tasks": [[task, name_of_task(task)] for task in tasks],
             "outcomes": list(first.scoring.outcomes),
-            "scores": _scores(reports, published, tasks),
+            "scores": _scores(reports, published),
             "cautions": [line for line in (mark(reports), *(caution(reports, one) for one in published)) if line],
             "counts": _counts(runs, tasks),
-            "comparisons": [_comparison(runs, left, right, tasks) for left, right in _pairs(len(runs))],
+            "comparisons": [_comparison(runs, names, pair, tasks) for pair in _pairs(len(runs))],
             "tables": [
-                _all_metrics(dict(zip(names, reports.values(), strict=True)), tasks),
-                *map(_written, tables(reports, published)[1:]),
+                for_page(every_metric({heads[name]: report for name, report in reports.items()})),
+                *map(for_page, tables(reports, published)[1:]),
             ],
             "notes": [
                 *remarks(reports, published),
-                *(f"{run.name}: {one}" for run in runs for one in notes(run.report)),
+                *(f"{name}: {one}" for name, report in reports.items() for one in notes(report)),
             ],
             "faults": faults,
             "images": shown,
@@ -97,29 +107,15 @@ def write_page(
         return write_index(out, content)
 
 
-class _Run:
-    """One run's report and records, with the name it goes by."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = name
-        self.report, self.records = read_run(folder)
-        self.scoring = scoring_of(self.report)
-        records = list(self.records.values())
-        measures = self.scoring.measures(records)
-        self.ious: dict[int, float] = {}
-        """By index: the mean IoU of a record, where its scoring knows one."""
-        if "mean_iou" in measures:
-            values, sizes = measures["mean_iou"]
-            share = np.asarray(values) / np.maximum(np.ones(len(records)) if sizes is None else np.asarray(sizes), 1)
-            self.ious = {record.index: float(one) for record, one in zip(records, share, strict=True)}
-
-
-def _looks(count: int) -> list[dict[str, str]]:
-    return [
-        {"colour": _COLOURS[place % len(_COLOURS)], "letter": _LETTERS[place] if count > 1 else ""}
-        for place in range(count)
-    ]
+def _ious(run: Run) -> dict[int, float]:
+    """By index: the mean IoU of a record, where its scoring knows one."""
+    records = list(run.records.values())
+    measures = run.scoring.measures(records)
+    if "mean_iou" not in measures:
+        return {}
+    values, sizes = measures["mean_iou"]
+    share = np.asarray(values) / np.maximum(np.ones(len(records)) if sizes is None else np.asarray(sizes), 1)
+    return {record.index: float(one) for record, one in zip(records, share, strict=True)}
 
 
 def _pairs(count: int) -> list[tuple[int, int]]:
@@ -127,40 +123,28 @@ def _pairs(count: int) -> list[tuple[int, int]]:
     return list(combinations(range(count), 2)) if count <= 3 else [(0, place) for place in range(1, count)]
 
 
-def _facts(report: Report) -> list[tuple[str, str]]:
-    """What stands under the title."""
-    given = [
-        ("questions", f"{report['n']:,}"),
-        ("date", str(report.get("date", ""))[:10]),
-        ("file", f"sha256 {report['data_sha256'][:12]}"),
-    ]
-    return [(name, value) for name, value in given if value]
-
-
-def _samples(runs: Sequence[_Run], tasks: Sequence[str], shelf: Shelf) -> list[dict[str, Any]]:
-    """Every question as the page has it, in the order of the file; see `assets/gallery.js`."""
-    return [_sample(record, runs, tasks.index(record.task), shelf) for record in runs[0].records.values()]
-
-
-def _sample(record: Any, runs: Sequence[_Run], task: int, shelf: Shelf) -> dict[str, Any]:
-    shown = runs[0].scoring.show(record)
+def _sample(
+    record: Any, runs: Sequence[tuple[Run, Mapping[int, float]]], task: int, store: AssetStore
+) -> dict[str, Any]:
+    """A question as the page has it; see `assets/gallery.js`."""
+    shown = runs[0][0].scoring.show(record)
     marks = _marks(0, shown.truths)
     texts: list[Any] = [["question", record.question]]
     if shown.answer:
         texts.append(["right answer", shown.answer])
     outcomes, ious = [], []
-    for place, run in enumerate(runs):
+    for place, (run, known) in enumerate(runs):
         own = run.records[record.index]
         fit = run.scoring.show(own)
         marks += _marks(1 + place, fit.boxes)
-        texts.append([place, own.reply, _fit(own, fit)])
+        texts.append([place, own.reply, ", ".join(filter(None, (fit.remark, own.error)))])
         outcomes.append(run.scoring.outcomes.index(own.outcome))
-        iou = run.ious.get(record.index)
+        iou = known.get(record.index)
         ious.append(None if iou is None else [iou, iou_text(iou)])
     return {
         "id": record.index,
         "task": task,
-        "images": [shelf.number(name) for name in record.images],
+        "images": [store.number(name) for name in record.images],
         "marks": marks,
         "texts": texts,
         "outcomes": outcomes,
@@ -177,31 +161,21 @@ def _marks(look: int, drawn: Sequence[Drawn]) -> list[list[Any]]:
     ]
 
 
-def _fit(record: Any, shown: Shown) -> str:
-    return ", ".join(part for part in (shown.remark, record.error or "") if part)
-
-
-def _scores(reports: Mapping[str, Report], published: Sequence[Published], tasks: Sequence[str]) -> dict[str, Any]:
+def _scores(reports: Mapping[str, Report], published: Sequence[Published]) -> dict[str, Any]:
     """The headline figure of each task, a value with its interval for each run, without for each published row."""
-    some = next(iter(reports.values()))
-    metric = headline_metric(some["average"])
-    rows = []
-    for place, task in enumerate(tasks):
-        theirs = [_cell(Value(one.per_task[task])) if task in one.per_task else None for one in published]
-        cells = [_cell(value_of(one["per_task"][task], metric)) for one in reports.values()]
-        rows.append({"task": place, "n": some["per_task"][task]["n"], "cells": [*cells, *theirs]})
-    cells = [_cell(value_of(one["average"], metric)) for one in reports.values()]
-    cells += [_cell(Value(one.average)) for one in published]
-    rows.append({"task": None, "n": some["n"], "cells": cells})
-    return {"metric": HEADINGS.get(metric, metric), "published": [one.name for one in published], "rows": rows}
+    shown = by_task(reports, published)
+    rows = [
+        {
+            "task": place if place < len(shown.rows) - 1 else None,
+            "n": int(str(n)),
+            "cells": [value_for_page(one) if isinstance(one, Value) else None for one in cells],
+        }
+        for place, (_, n, *cells) in enumerate(shown.rows)
+    ]
+    return {"metric": shown.title.removesuffix(" by task"), "published": [one.name for one in published], "rows": rows}
 
 
-def _cell(value: Value) -> dict[str, Any]:
-    """A figure as the page has it: where it is drawn, the ends of its interval too, and the texts it is shown as."""
-    return {"at": [value.value, *(value.span or ())], "text": value.text, "interval": value.interval}
-
-
-def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int]]]:
+def _counts(runs: Sequence[Run], tasks: Sequence[str]) -> list[list[list[int]]]:
     """How often each outcome is, by task, run and outcome."""
     return [
         [[run.report["per_task"][task]["outcomes"].get(name, 0) for name in run.scoring.outcomes] for run in runs]
@@ -209,44 +183,23 @@ def _counts(runs: Sequence[_Run], tasks: Sequence[str]) -> list[list[list[int]]]
     ]
 
 
-def _comparison(runs: Sequence[_Run], left: int, right: int, tasks: Sequence[str]) -> dict[str, Any]:
-    """The paired difference of two runs in the headline figure, `right` minus `left`."""
-    found = compare(runs[left].folder, runs[right].folder)
+def _comparison(
+    runs: Sequence[Run], names: Sequence[str], pair: tuple[int, int], tasks: Sequence[str]
+) -> dict[str, Any]:
+    """The paired difference of two runs in the headline figure, the second of the pair minus the first."""
+    found = compare(*(runs[at] for at in pair)).figures
     metric = headline_metric(found["average"])
     rows: list[dict[str, Any]] = []
     parts = [(place, found["per_task"][task]) for place, task in enumerate(tasks)]
     for place, figures in [*parts, (None, found["average"])]:
         test = figures["mcnemar"]
         only = [test["first_only"], test["second_only"]]
-        cell = _cell(value_of(figures, metric, signed=True))
+        cell = value_for_page(value_of(figures, metric, signed=True))
         rows.append({"task": place, "n": figures["n"], "cell": cell, "only": only, "p": p_text(test["p"])})
     return {
-        "first": left,
-        "second": right,
+        "first": pair[0],
+        "second": pair[1],
         "metric": HEADINGS.get(metric, metric),
         "rows": rows,
-        "caution": mark({runs[at].name: runs[at].report for at in (left, right)}),
-    }
-
-
-def _all_metrics(reports: Mapping[str, Report], tasks: Sequence[str]) -> dict[str, Any]:
-    metrics = metric_names(next(iter(reports.values()))["average"])
-    rows: list[list[Cell]] = []
-    for task in tasks:
-        for name, report in reports.items():
-            own = report["per_task"][task]
-            values = [value_of(own, metric) for metric in metrics]
-            rows.append([name_of_task(task), name, str(own["n"]), *values])
-    columns = ["task", "run", "n", *(HEADINGS.get(metric, metric) for metric in metrics)]
-    return _written(Table("Every metric by task", columns, rows, len(metrics) + 1))
-
-
-def _written(table: Table) -> dict[str, Any]:
-    """A table as the page has it."""
-    return {
-        "title": table.title,
-        "columns": list(table.columns),
-        "numbers": table.numbers,
-        "rows": [[_cell(cell) if isinstance(cell, Value) else cell for cell in row] for row in table.rows],
-        "remarks": list(table.remarks),
+        "caution": mark({names[at]: runs[at].report for at in pair}),
     }

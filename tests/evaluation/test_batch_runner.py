@@ -9,7 +9,7 @@ import pytest
 
 from migician.boxtext import QWEN
 from migician.errors import UserError
-from migician.evaluation.asker import Asker
+from migician.evaluation.batch_runner import BatchRunner
 from migician.models.family import QWEN2_VL
 from migician.models.protocol import Request, Staged
 
@@ -60,7 +60,7 @@ def batches(*sizes):
 
 
 def asked(model, *sizes):
-    return list(Asker(model).ask(batches(*sizes)))
+    return list(BatchRunner(model).ask(batches(*sizes)))
 
 
 def too_many(most):
@@ -151,5 +151,5 @@ def test_the_next_batch_is_made_ready_while_the_model_is_at_work():
 def test_models_without_stages_are_asked_through_answer():
     from migician.models.stand_ins.scripted import Scripted
 
-    (result,) = Asker(Scripted(lambda request: request.prompt)).ask(batches(3))
+    (result,) = BatchRunner(Scripted(lambda request: request.prompt)).ask(batches(3))
     assert [reply.text for reply in result.replies] == ["a", "b", "c"] and result.work == {}

@@ -40,7 +40,7 @@ class Replies:
     """What the model counted meanwhile."""
 
 
-class Asker:
+class BatchRunner:
     """Asks one model batch after batch, and remembers how much of a batch fits into its memory."""
 
     def __init__(self, model: Model) -> None:
