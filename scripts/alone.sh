@@ -11,7 +11,7 @@ hold() {
   lock="$1"
   exec <> "$lock"
   local ids refused=0
-  flock -w 1 0 2> /dev/null || refused=$? # 1: held, and not by `migician progress`, which only looks; else: no locks here
+  flock -w 1 0 2> /dev/null || refused=$? # 1: held, and not by `migician train progress`, which only looks; else: no locks here
   [ "$refused" != 0 ] || return 0
   ids="$(holders)"
   if [ -n "$ids" ]; then

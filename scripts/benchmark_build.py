@@ -81,7 +81,7 @@ def main() -> None:
 def records(folder: Path, images: int) -> None:
     """Indexing, building records from the index, and the floor."""
     draw_annotations(folder / "objects365", images)
-    cost = measured(command("index", f"objects365={folder / 'objects365'}", "--out", folder / "index"))
+    cost = measured(command("dev", "index", f"objects365={folder / 'objects365'}", "--out", folder / "index"))
     row(f"indexing {images:,} images, {images * BOXES:,} boxes", cost, images * BOXES, "boxes")
     for count in (RECORDS // 10, RECORDS):
         recipe = write_recipe(folder, count)

@@ -49,20 +49,20 @@ _BUILD = "region_locating --source objects365={drawn} --config {miniature} --wor
 MAKERS: dict[str, str] = {
     "build": f"{_BUILD} --out {{out}}",
     "build --collect": f"{_BUILD} --collect --out {{out}}",
-    "index": "coco={coco} --out {out}",
-    "convert llava": "llava --from {llava} --images {images} --out {out}.json",
-    "mix": "--part {samples}=1 --count 2 --out {out}.json",
-    "export": "{built} --to {out}",
-    "export --coco": "{run} --coco --images {images} --to {out}",
-    "merge": "{model} {other} --out {out}",
+    "dev index": "coco={coco} --out {out}",
+    "data convert llava": "llava --from {llava} --images {images} --out {out}.json",
+    "data mix": "--part {samples}=1 --count 2 --out {out}.json",
+    "data export": "{built} --to {out}",
+    "data export --coco": "{run} --coco --images {images} --to {out}",
+    "train merge": "{model} {other} --out {out}",
     "eval": "mig-bench --model constant:100,100,500,500 --data {bench} --images {images} --out {out}",
     "score": "mig-bench --data {bench} --answers {answers} --out {out}",
-    "baseline": "mig-bench --data {bench} --out {out}",
+    "dev baseline": "mig-bench --data {bench} --out {out}",
     "compare": "{run} {run} --out {out}",
     "report": "{run} --out {out} --workers 1",
     "report, dataset": "{built} --out {out} --workers 1",
     "report --parquet": "{run} --parquet {out}.parquet",
-    "curves": "{saves} --out {out}.png",
+    "train curves": "{saves} --out {out}.png",
 }
 """Verbs that make something, by name: what they are given. {out} is where it appears."""
 
@@ -351,8 +351,8 @@ _KNOWN: list[Verb] = []
 
 
 def _undisturbed(name: str, world: dict[str, Path], home: Path) -> Verb:
-    words = (*name.split()[:1], *MAKERS[name].format_map({**world, "out": "{out}"}).split())
-    words = tuple(word.rstrip(",") if at == 0 else word for at, word in enumerate(words))
+    verb = max((verb for verb in cli.VERBS if name.startswith(verb)), key=len)
+    words = (*verb.split(), *MAKERS[name].format_map({**world, "out": "{out}"}).split())
     place = home / "tries" / "here"
     counted, made, steps = home / "steps", [], 0
     for _ in range(2):

@@ -64,7 +64,7 @@ stage() {
   if [ -f "$out/merge.json" ]; then
     echo "finetune.sh: $out is there" >&2
   else
-    step migician merge "$out-lora" --base "$from" --out "$out"
+    step migician train merge "$out-lora" --base "$from" --out "$out"
   fi
 }
 stage "$stage1" "$base" stage-1 "$@"
@@ -73,6 +73,6 @@ stage "$stage2" "$saves/stage-1" stage-2 "$@"
 step bash scripts/merge.sh "$saves/stage-1" "$saves/stage-2" "$saves/migician"
 logs=("$saves/stage-1" "$saves/stage-2")
 [ "$variant" != lora ] || logs=("$saves/stage-1-lora" "$saves/stage-2-lora")
-step migician curves "${logs[@]}" --out "$saves/loss.png"
+step migician train curves "${logs[@]}" --out "$saves/loss.png"
 [ -z "$bench" ] ||
   step migician eval mig-bench --model "$saves/migician" --data "$bench" --images "$images" --out "$saves/scores/migician"

@@ -7,4 +7,4 @@ if [ -f "$out/merge.json" ]; then
   echo "merge.sh: $out is there" >&2
   exit 0
 fi
-exec migician merge "$first" "$second" --out "$out"
+exec migician train merge "$first" "$second" --out "$out"

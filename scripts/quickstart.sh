@@ -35,7 +35,7 @@ train() {
     dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
     > "$log" 2>&1 <&0 & # else bash gives it /dev/null
   local trainer=$!
-  migician progress "$out" --follow 20 --parent $$ &
+  migician train progress "$out" --follow 20 --parent $$ &
   local teller=$!
   if ! wait "$trainer"; then
     tail -n 15 "$log" >&2
@@ -55,7 +55,7 @@ ask() {
 
 world="$folder/world"
 say "drawing the world: six source datasets in small"
-[ -d "$world" ] || run migician miniature --out "$world"
+[ -d "$world" ] || run migician dev miniature --out "$world"
 
 say "building the training set with the real readers and builders"
 if [ ! -f "$folder/data/stage2.json" ]; then
@@ -64,27 +64,27 @@ if [ ! -f "$folder/data/stage2.json" ]; then
   for root in "$world"/sources/*; do sources+=(--source "${root##*/}=$root"); done
   run migician build all --config configs/miniature.yaml --name Miniature --out "$folder/data" "${sources[@]}"
   # Stage 1 is the six representative families; stage 2 is 27 parts of these and 49 of free form, as published.
-  run migician mix --out "$folder/data/stage1.json" --count 13500 \
+  run migician data mix --out "$folder/data/stage1.json" --count 13500 \
     --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Group_Grounding.json=1100" \
     --part "$folder/data/Difference.json=2500" --part "$folder/data/Common_Object.json=4500" \
     --part "$folder/data/Referring_Grounding.json=2200" --part "$folder/data/Region_Locating.json=1000"
-  run migician mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
+  run migician data mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi
 
 say "making a tiny Qwen2-VL with random weights"
 [ -d "$folder/untrained" ] ||
-  run migician tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
+  run migician dev tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
 
 say "stage 1 (configs/quickstart/stage-1.yaml)"
 train stage-1 untrained
 say "stage 2 (configs/quickstart/stage-2.yaml)"
 train stage-2 stage-1
 
-run migician curves "$folder/stage-1" "$folder/stage-2" --out "$folder/loss.png"
+run migician train curves "$folder/stage-1" "$folder/stage-2" --out "$folder/loss.png"
 
 say "averaging the two stages"
-[ -d "$folder/merged" ] || run migician merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
+[ -d "$folder/merged" ] || run migician train merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
 
 say "asking the four models the held-out questions"
 for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core each
@@ -92,7 +92,7 @@ for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core e
   ask "${models#* }"
   wait "$first"
 done
-run migician baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
+run migician dev baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
   > /dev/null 2>&1
 
 say "done"

@@ -14,7 +14,7 @@ set -euo pipefail
 config="${1:?stage.sh: name a training YAML, such as train/stage-1_finetune_full.yaml}"
 shift
 [ -z "${REPORT_TO:-}" ] || set -- "$@" "report_to=$REPORT_TO"
-setting() { migician setting "$config" "$1" "${@:2}"; }
+setting() { migician dev setting "$config" "$1" "${@:2}"; }
 . "$(dirname "${BASH_SOURCE[0]}")/alone.sh"
 
 out="$(setting output_dir "$@")"
@@ -31,7 +31,7 @@ export NPROC_PER_NODE="${NPROC_PER_NODE:-$((gpus > 0 ? gpus : 1))}"
 processes=$((nodes * NPROC_PER_NODE))
 
 zero="$(setting deepspeed "$@")"
-mapfile -t again < <(migician resume "$out" --processes "$processes" ${zero:+--deepspeed "$zero"} || echo failed)
+mapfile -t again < <(migician train resume "$out" --processes "$processes" ${zero:+--deepspeed "$zero"} || echo failed)
 [ "${again[*]:-}" != failed ] || exit 2
 # With no whole checkpoint LLaMA-Factory must not look for one by itself: it would take a cut one.
 [ "${#again[@]}" -gt 0 ] || again=(overwrite_output_dir=true)
@@ -40,7 +40,7 @@ if [ "$rank" = 0 ] && [ -z "${SKIP_CHECK:-}" ]; then
   settings=()
   for one in "$@" "${again[@]}"; do settings+=(--set "$one"); done
   [ "$gpus" != 0 ] || GPU_MEMORY="${GPU_MEMORY:-0}" # the check asks nvidia-smi for what is not given
-  run migician check "$config" "${settings[@]}" --gpus "$processes" ${GPU_MEMORY:+--gpu-memory "$GPU_MEMORY"} \
+  run migician train check "$config" "${settings[@]}" --gpus "$processes" ${GPU_MEMORY:+--gpu-memory "$GPU_MEMORY"} \
     --quick --out "$out/check.json" || {
     echo "stage.sh: fix what is listed, or set SKIP_CHECK=1 to train all the same" >&2
     exit 1
@@ -56,7 +56,7 @@ launch=(llamafactory-cli train)
 FORCE_TORCHRUN=1 "${launch[@]}" "$config" "$@" "${again[@]}" <&0 & # else bash gives it /dev/null
 trainer=$!
 if [ "$rank" = 0 ]; then
-  migician progress "$out" --follow "${PROGRESS_SECONDS:-60}" --parent $$ &
+  migician train progress "$out" --follow "${PROGRESS_SECONDS:-60}" --parent $$ &
 fi
 wait "$trainer" # its status is this script's
-[ "$rank" != 0 ] || run migician curves "$out" --out "$out/loss.png"
+[ "$rank" != 0 ] || run migician train curves "$out" --out "$out/loss.png"

@@ -23,6 +23,7 @@ from migician.cli.options import (
     Revision,
     TrustRemoteCode,
     YStretch,
+    model_names,
 )
 from migician.cli.terminal import note, say, show
 from migician.models.faults import BEARING, Tolerance
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
 def evaluate(
     benchmark: BenchmarkName,
     model: Annotated[
-        str, typer.Option(help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.")
+        str,
+        typer.Option(
+            help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.",
+            autocompletion=model_names,
+        ),
     ],
     data: DataFile,
     images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],

@@ -9,14 +9,17 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import AsJson, FamilyName, MaxPixels, Revision, TrustRemoteCode
+from migician.cli.options import AsJson, FamilyName, MaxPixels, Revision, TrustRemoteCode, model_names
 from migician.cli.terminal import note
 
 
 def chat(
     images: Annotated[list[Path] | None, typer.Argument(help="With --terminal: the images to begin with.")] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A known name, a folder or a Hub id; several to choose from on the page.")
+        list[str] | None,
+        typer.Option(
+            help="A known name, a folder or a Hub id; several to choose from on the page.", autocompletion=model_names
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 127.0.0.1 lets nobody else in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,

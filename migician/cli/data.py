@@ -18,6 +18,7 @@ from migician.cli.options import (
     OutFolder,
     named,
     sources_of,
+    task_names,
     to_exclude,
 )
 from migician.cli.terminal import note
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    tasks: Annotated[list[str], typer.Argument(help="Task families, or all.")],
+    tasks: Annotated[list[str], typer.Argument(help="Tasks, or all.", autocompletion=task_names)],
     source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset, or of its index; may be repeated.")],
     out: OutFolder,
     images: Images = None,

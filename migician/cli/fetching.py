@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from migician.cli.options import released_names
 from migician.cli.terminal import note, say
 
 
 def fetch(
-    dataset: Annotated[str, typer.Argument(help="mgrounding-630k, mig-bench, mmiu or mibench.")],
+    dataset: Annotated[
+        str, typer.Argument(help="mgrounding-630k, mig-bench, mmiu or mibench.", autocompletion=released_names)
+    ],
     to: Annotated[Path, typer.Option("--to", help="The folder to make the dataset's folder in.")],
     only: Annotated[list[str] | None, typer.Option(help="A part, such as Difference; may be repeated.")] = None,
     revision: Annotated[str | None, typer.Option(help="Another commit or branch than the known one.")] = None,

@@ -13,7 +13,7 @@ from migician.benchmarks import BENCHMARKS
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
 from migician.errors import UserError
-from migician.models import FAMILIES
+from migician.models import CHECKPOINTS, ENGINES, FAMILIES, MODELS
 
 if TYPE_CHECKING:
     from migician.build.exclusion import Exclude
@@ -21,7 +21,36 @@ if TYPE_CHECKING:
 CORES = len(os.sched_getaffinity(0))
 """That this process may use."""
 
-BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
+
+def model_names() -> list[str]:
+    """What a shell offers for a model: the known names."""
+    return [*CHECKPOINTS, *(f"{name}:" for name in (*MODELS, *ENGINES))]
+
+
+def task_names() -> list[str]:
+    """What a shell offers for a task of a build."""
+    from migician.tasks import TASKS
+
+    return ["all", *TASKS]
+
+
+def released_names() -> list[str]:
+    """What a shell offers for a dataset to fetch."""
+    from migician.hub.released import DATASETS
+
+    return list(DATASETS)
+
+
+def published_names() -> list[str]:
+    """What a shell offers for published figures."""
+    from migician.benchmarks.published.figures import PUBLISHED
+
+    return list(PUBLISHED)
+
+
+BenchmarkName = Annotated[
+    str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.", autocompletion=lambda: list(BENCHMARKS))
+]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
 Force = Annotated[bool, typer.Option("--force", help="Make it again where it is there already, and replace that.")]
@@ -53,7 +82,12 @@ class PromptName(StrEnum):
 Protocol = Annotated[
     ProtocolName, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
 ]
-Style = Annotated[str | None, typer.Option(help=f"How the boxes are spelled, under strict: {', '.join(STYLES)}.")]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How boxes are formatted, under strict: {', '.join(STYLES)}.", autocompletion=lambda: list(STYLES)
+    ),
+]
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
 ]
@@ -63,7 +97,11 @@ Dtype = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 FamilyName = Annotated[
-    str | None, typer.Option(help=f"What the model is, where its config does not tell: {', '.join(FAMILIES)}.")
+    str | None,
+    typer.Option(
+        help=f"What the model is, where its config does not say: {', '.join(FAMILIES)}.",
+        autocompletion=lambda: list(FAMILIES),
+    ),
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from migician.cli.options import CORES, Roots
+from migician.cli.options import CORES, Roots, published_names
 from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 Folders = Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")]
 PublishedNames = Annotated[
-    str, typer.Option("--published", help="Published figures to set beside them, such as migician,qwen2-vl-7b.")
+    str,
+    typer.Option(
+        "--published",
+        help="Published figures to set beside them, such as migician,qwen2-vl-7b.",
+        autocompletion=published_names,
+    ),
 ]
 
 

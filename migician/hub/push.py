@@ -54,7 +54,7 @@ def cargo(dataset: str | Path, *, private: bool) -> Cargo:
     """
     folder = Path(dataset)
     if not (folder / "README.md").is_file():
-        raise UserError(f"{folder}: holds no README.md, so it is no dataset of migician build or migician export")
+        raise UserError(f"{folder}: holds no README.md, so it is no dataset of migician build or migician data export")
     files = []
     for where, inner, names in os.walk(folder):
         place = Path(where)
@@ -65,7 +65,7 @@ def cargo(dataset: str | Path, *, private: bool) -> Cargo:
             if path.is_symlink():
                 raise UserError(
                     f"{path}: leads out of the dataset to {path.readlink()}, and the Hub takes no links. Push what "
-                    f"migician export {folder} --to FOLDER writes, or build it again with --collect"
+                    f"migician data export {folder} --to FOLDER writes, or build it again with --collect"
                 )
             if name in names:
                 files.append((path.relative_to(folder).as_posix(), path.stat().st_size))

@@ -94,7 +94,7 @@ class TestCargo:
         (tmp_path / "source").mkdir()
         (folder / "MGrounding-630k" / "Difference").mkdir(parents=True)
         (folder / "MGrounding-630k" / "Difference" / "COCO").symlink_to(tmp_path / "source")
-        with pytest.raises(UserError, match=r"Difference/COCO: leads out of .*migician export .* --collect"):
+        with pytest.raises(UserError, match=r"Difference/COCO: leads out of .*migician data export .* --collect"):
             cargo(folder, private=True)
 
     def test_images_that_may_not_be_passed_on(self, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ class TestCargo:
 
 def test_a_dry_run_only_lists(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "d")
-    done = CliRunner().invoke(app, ["push", str(folder), "--repo", "me/d", "--dry-run", "--private"])
+    done = CliRunner().invoke(app, ["data", "push", str(folder), "--repo", "me/d", "--dry-run", "--private"])
     assert done.exit_code == 0
     assert "Difference/train-00000.parquet\t4\n" in done.stdout and "part" not in done.stdout
     assert "3 files" in done.stderr and "private dataset me/d" in done.stderr and "terms of COCO" in done.stderr

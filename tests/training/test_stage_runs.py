@@ -149,7 +149,7 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
     (cut / "trainer_state.json").write_text("{")
     told = run(stage(place, f"{kind}-killed", *settings), **processes).stderr
     assert "passed over" in told and "going on from" in told
-    assert "step 8 of 8, loss " in run(["migician", "progress", str(place / f"{kind}-killed")]).stderr
+    assert "step 8 of 8, loss " in run(["migician", "train", "progress", str(place / f"{kind}-killed")]).stderr
     assert (place / f"{kind}-killed/loss.png").read_bytes().startswith(b"\x89PNG")
     whole, again = place / f"{kind}-whole", place / f"{kind}-killed"
     assert largest_difference(weights(whole), weights(again)) == 0.0

@@ -127,7 +127,7 @@ def test_a_diverged_training_is_seen(tmp_path: Path, loss: str) -> None:
     assert [line.current_steps for line in lines] == list(range(1, 11))
     assert diverged_at(lines) == 7 and diverged_at(lines[:6]) is None
     assert "diverged, no loss is a number since step 7" in progress_line(lines)
-    words = ["curves", str(tmp_path), "--out", str(tmp_path / "loss.png")]
+    words = ["train", "curves", str(tmp_path), "--out", str(tmp_path / "loss.png")]
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0 and "diverged" in told.stderr
     sound = tmp_path / "sound"
@@ -171,7 +171,7 @@ def test_progress_reads_what_check_wrote(tmp_path: Path, tiny_folder: Path, monk
     told = CliRunner().invoke(app, words)
     assert told.exit_code in (0, 1), told.output
     Path("saves/trainer_log.jsonl").write_text(logged(1, 3, begun=0))
-    said = CliRunner().invoke(app, ["progress", "saves"]).stderr
+    said = CliRunner().invoke(app, ["train", "progress", "saves"]).stderr
     assert "0.80 samples/s, 1.60 images/s, MFU 0.0%" in said  # 8 a step, 2 images each, 10 s a step
 
 
@@ -211,7 +211,7 @@ class TestCurves:
             (tmp_path / name).mkdir()
             (tmp_path / name / "trainer_log.jsonl").write_text(text)
         out = tmp_path / "loss.png"
-        words = ["curves", str(tmp_path / "stage-1"), str(tmp_path / "stage-2"), "--out", str(out)]
+        words = ["train", "curves", str(tmp_path / "stage-1"), str(tmp_path / "stage-2"), "--out", str(out)]
         told = CliRunner().invoke(app, words)
         assert told.exit_code == 0, told.output
         with Image.open(out) as picture:
@@ -272,9 +272,9 @@ class TestProjection:
 
 @contextmanager
 def followed(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """`migician progress --follow` after the first line that it said, of a log with 3 steps."""
+    """`migician train progress --follow` after the first line that it said, of a log with 3 steps."""
     (folder / "trainer_log.jsonl").write_text(logged(1, 3, begun=0))
-    words = [sys.executable, "-m", "migician.cli", "progress", str(folder), "--follow", "0.1", *options]
+    words = [sys.executable, "-m", "migician.cli", "train", "progress", str(folder), "--follow", "0.1", *options]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr and "step 3 of 10,000" in process.stderr.readline()
         yield process

@@ -105,11 +105,11 @@ def open_index(folder: str | Path) -> Index:
     """The index in a folder; raises `UserError` where it is none, of another version, or its source has moved."""
     file = Path(folder) / "index.json"
     if not is_index(folder):
-        raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")
-    about = read_json(file, _About, "an index of migician (make it with: migician index)")
+        raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician dev index")
+    about = read_json(file, _About, "an index of migician (make it with: migician dev index)")
     is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
     if not is_readable or about.source not in SOURCES:
-        raise UserError(f"{file}: made by another version of migician; make it anew with migician index")
+        raise UserError(f"{file}: made by another version of migician; make it anew with migician dev index")
     if not is_folder(about.root):
         raise UserError(f"{file}: its source {about.source!r} is no longer at {about.root}; make the index anew")
     _, opened = _KINDS[SOURCES[about.source].gives]

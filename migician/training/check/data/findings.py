@@ -56,11 +56,11 @@ KINDS: dict[str, Kind] = {
     "record": Kind("record of another form", "fix or drop it: LLaMA-Factory stops at it"),
     "mixed": Kind(
         "field that holds text in one record and something else in another",
-        "write it one way, as migician mix does: LLaMA-Factory stops at it",
+        "write it one way, as migician data mix does: LLaMA-Factory stops at it",
     ),
     "late_images": Kind(
         "first image behind 1,000 samples without one",
-        "shuffle the file, as migician mix does: LLaMA-Factory takes the images for nothing, and stops",
+        "shuffle the file, as migician data mix does: LLaMA-Factory takes the images for nothing, and stops",
     ),
     "image_count": Kind("<image> marks and images differ in number", "one <image> an image: LLaMA-Factory stops at it"),
     "media_mark": Kind("mark of a video or a sound", "write it without < and >: LLaMA-Factory stops at it"),
