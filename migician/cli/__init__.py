@@ -5,7 +5,6 @@ A new verb is one function in a module beside this one and one line in `VERBS`; 
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import sys
 from collections.abc import Callable
@@ -133,7 +132,9 @@ def _app() -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"migician {importlib.metadata.version('migician')}")
+        from importlib.metadata import version  # slow
+
+        say(f"migician {version('migician')}")
         raise typer.Exit
 
 

@@ -164,7 +164,8 @@ def test_a_list_says_what_helps_to_choose():
 
 
 def test_no_list_loads_torch():
-    script = "import sys\nfrom migician.cli.listing import KINDS\n[rows() for rows in KINDS.values()]\nprint('torch' in sys.modules)"
+    script = "import sys; from migician.cli.listing import KINDS; [rows() for rows in KINDS.values()]; "
+    script += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr
 
