@@ -89,29 +89,34 @@ PANELS = {
     "Data": ("fetch", "build", "data"),
     "Training": ("check", "train"),
     "Evaluation": ("eval", "score", "compare", "report", "table", "plot"),
-    "Models and tools": ("chat", "list", "dev"),
+    "Tools": ("chat", "list", "dev"),
 }
 """What --help shows, in this order."""
 ALSO = {"merge": "train merge", "train check": "check"}
-"""Verbs that have two names, both to stay."""
+"""Second names of verbs, which stay: a training is checked and merged, and other programs call both at the top."""
 MOVED = {verb.split()[1]: verb for verb in VERBS if " " in verb and verb not in ALSO.values()}
 """Names of the last release, which still work and say what they are now. To be removed in the next one."""
 
 
 class _Verbs(TyperGroup):
-    """The verbs of `PANELS`; the names of the last release lead to the verbs of today."""
+    """The verbs of `PANELS`; second names and those of the last release lead to the same verbs."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        train: Any = self.commands["train"]
+        self.commands["merge"] = train.commands["merge"]
+        train.commands = {"check": self.commands["check"], **train.commands}
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for names in PANELS.values() for name in names]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        home = ALSO.get(cmd_name) or MOVED.get(cmd_name)
-        if home is None:
+        if cmd_name not in MOVED:
             return super().get_command(ctx, cmd_name)
-        if cmd_name in MOVED and not ctx.resilient_parsing:
-            note(f"migician {cmd_name} is now migician {home}")
-        group, verb = home.split()
-        return self.commands[group].commands[verb]
+        if not ctx.resilient_parsing:
+            note(f"migician {cmd_name} is now migician {MOVED[cmd_name]}")
+        group: Any = self.commands[MOVED[cmd_name].split()[0]]
+        return group.commands[cmd_name]
 
 
 def _app() -> typer.Typer:
@@ -122,11 +127,11 @@ def _app() -> typer.Typer:
     groups = {name: typer.Typer(help=line, **settings) for name, line in GROUPS.items()}
     for name, group in groups.items():
         made.add_typer(group, name=name, rich_help_panel=panels[name])
-    for verb in [*(name for name in ALSO if " " in name), *VERBS]:
-        run, example = VERBS[ALSO.get(verb, verb)]
-        *group, name = verb.split()
-        owner = groups[group[0]] if group else made
-        owner.command(name, epilog=f"Example: migician {verb} {example}", rich_help_panel=panels.get(verb))(run)
+    for verb, (run, example) in VERBS.items():
+        first, _, second = verb.partition(" ")
+        owner = groups[first] if second else made
+        line = f"Example: migician {verb} {example}"
+        owner.command(second or first, epilog=line, rich_help_panel=panels[first])(run)
     return made
 
 

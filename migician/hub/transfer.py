@@ -18,7 +18,7 @@ from typing import Any
 
 from migician.errors import UserError, partial_of
 from migician.hub.archives import check_name
-from migician.progress import Report
+from migician.progress import OnProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def partial_path(target: Path, file: HubFile) -> Path:
     return partial_of(target.with_name(f"{target.name}.{(file.sha256 or file.git_id or 'unknown')[:12]}"))
 
 
-def download(listing: Listing, file: HubFile, target: Path, report: Report | None = None) -> None:
+def download(listing: Listing, file: HubFile, target: Path, report: OnProgress | None = None) -> None:
     """Download one file to `target`, which appears whole and checked, or not at all.
 
     What an earlier run left is kept and completed. `report` is told the bytes done and in all. Raises `UserError`
@@ -134,7 +134,7 @@ def _expected(file: HubFile) -> str:
 class _Watched(io.BufferedWriter):
     """Appends to a file, and tells after each write how much there is."""
 
-    def __init__(self, path: Path, total: int, report: Report | None) -> None:
+    def __init__(self, path: Path, total: int, report: OnProgress | None) -> None:
         super().__init__(io.FileIO(path, "ab"))
         self._total = total
         self._report = report

@@ -33,7 +33,7 @@ from migician.build.synthesis.grouping import Group, clip_groups, common_groups,
 from migician.build.synthesis.prompts import Found
 from migician.build.synthesis.requests import Requests, Settings, asked_objects
 from migician.errors import UserError, unknown, writing
-from migician.progress import Report, progress_bar
+from migician.progress import OnProgress, progress_bar
 from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import NAME, Sample, sample, write_samples
 from migician.sampling import derived, shares
@@ -184,7 +184,7 @@ async def _ask(
 
 
 async def _collect(
-    author: Author, part: _Part, groups: Iterator[Group], concurrency: int, report: Report
+    author: Author, part: _Part, groups: Iterator[Group], concurrency: int, report: OnProgress
 ) -> list[Made]:
     """The first `part.asked` samples, in order of their groups.
 

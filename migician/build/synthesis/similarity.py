@@ -16,14 +16,14 @@ from PIL import Image
 
 from migician.errors import UserError, writing
 from migician.files import is_folder
-from migician.progress import Report
+from migician.progress import OnProgress
 
 _SHARD = 1024
 _BATCH = 32
 
 
 def clip_vectors(
-    images: Sequence[Path], model: str, cache: Path, report: Report = lambda done, total: None
+    images: Sequence[Path], model: str, cache: Path, report: OnProgress = lambda done, total: None
 ) -> NDArray[np.float32]:
     """(n, d) unit rows, one an image, by a transformers CLIP model; a row of NaN where the image cannot be read.
 
