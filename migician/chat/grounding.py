@@ -15,7 +15,7 @@ from PIL import Image
 
 from migician.boxes import Box, Size
 from migician.boxtext import Status, parse_boxes
-from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet, encoded
+from migician.draw import ON_ALL, PALETTE, LineStyle, Mark, contact_sheet, encoded
 from migician.errors import UserError, writing
 from migician.imagenames import asked_image, images_of_box
 from migician.models import seen_sizes
@@ -25,7 +25,7 @@ from migician.samples.sample import IMAGE_MARK
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundBox:
     """One box of a reply."""
 
     box: Box
@@ -48,7 +48,7 @@ class Grounding:
     query: str
     reply: str
     """Whole, with its box tokens."""
-    boxes: tuple[Found, ...]
+    boxes: tuple[FoundBox, ...]
     """The boxes that could be read, in the order of the reply."""
     status: Status
     """What became of the reply: "read", "no_box", "garbled" or "off_scale" (see `parse_boxes`)."""
@@ -73,7 +73,7 @@ class Grounding:
         marks: list[list[Mark]] = [[] for _ in self.images]
         for number, found in enumerate(self.boxes):
             label = str(number + 1) if len(self.boxes) > 1 else ""
-            line: Line = "solid" if len(found.images) == 1 else "dotted"
+            line: LineStyle = "solid" if len(found.images) == 1 else "dotted"
             for image in found.images:
                 marks[image].append(Mark(found.box, label, PALETTE[number % len(PALETTE)], line))
         return marks
@@ -139,7 +139,7 @@ def ground(model: Model, images: ImageInputs, query: str, *, max_new_tokens: int
 
     `images` is one image or several: paths, PIL images or uint8 arrays, mixed at will. A box
     belongs to the image that the reply ties it to, else the one that the query asks about, else to
-    none in particular (`Found.image` is None, and it is drawn on all). Raises `UserError` naming the
+    none in particular (`FoundBox.image` is None, and it is drawn on all). Raises `UserError` naming the
     image that cannot be used.
     """
     return Chat(model, images).say(query, max_new_tokens=max_new_tokens)
@@ -178,11 +178,11 @@ class Chat:
         images: ImageInputs = (),
         *,
         max_new_tokens: int = 128,
-        heard: Callable[[str], None] | None = None,
+        on_token: Callable[[str], None] | None = None,
     ) -> Grounding:
         """Say something, with more images if wanted, and get the reply with its boxes.
 
-        New images stand before the text, or where it holds `<image>` marks. `heard` gets the reply
+        New images stand before the text, or where it holds `<image>` marks. `on_token` gets the reply
         as it grows from a model that is `Speaking`, from others whole, and may raise to stop. The turn
         is kept only if it was answered, so one that failed can be said again.
         """
@@ -197,7 +197,7 @@ class Chat:
             )
         said = text if marks else IMAGE_MARK * waiting + text
         request = Request(tuple(pictures), said, max_new_tokens, tuple(self.history))
-        reply = _answer(self.model, request, heard)
+        reply = _answer(self.model, request, on_token)
         self._pictures, self._unplaced = pictures, 0
         self.history.append((said, reply))
         boxes, status = _located(self.model, reply, text, pictures)
@@ -214,13 +214,13 @@ class Chat:
         return f"Chat({self.model.name}, {len(self._pictures)} images, {len(self.history)} turns)"
 
 
-def _answer(model: Model, request: Request, heard: Callable[[str], None] | None) -> str:
+def _answer(model: Model, request: Request, on_token: Callable[[str], None] | None) -> str:
     try:
-        if heard is not None and isinstance(model, Speaking):
-            return model.speak(request, heard)
+        if on_token is not None and isinstance(model, Speaking):
+            return model.speak(request, on_token)
         reply = model.answer([request])[0]
-        if heard is not None:
-            heard(reply)
+        if on_token is not None:
+            on_token(reply)
         return reply
     except RuntimeError as error:
         # torch's class, told by its name: this module serves models without torch too.
@@ -231,7 +231,7 @@ def _answer(model: Model, request: Request, heard: Callable[[str], None] | None)
         ) from None
 
 
-def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[Found, ...], Status]:
+def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[FoundBox, ...], Status]:
     """The readable boxes of a reply with their images, and what became of the reply.
 
     For a family that counts pixels each box is read by the size of its own image; one of no particular
@@ -255,7 +255,7 @@ def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) 
         if len(images) == 1:
             x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[images[0]].size))
             pixels = (x1, y1, x2, y2)
-        found.append(Found(mention.box, images, pixels))
+        found.append(FoundBox(mention.box, images, pixels))
     return tuple(found), parsed.status
 
 

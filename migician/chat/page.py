@@ -1,9 +1,10 @@
-"""The chat page's server: Gradio's application behind a `Guard`, in a thread of its own."""
+"""The chat page's server: Gradio's application behind a `PageGuard`, in a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -11,12 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from migician.chat.guard import Guard
 from migician.chat.hosts import Hosts
-from migician.chat.session import Shelf
-from migician.chat.uploads import LIMITS, Limits
+from migician.chat.session import OfferedModels
+from migician.chat.uploads import LIMITS, ChatLimits
 from migician.chat.visitors import Visitors
 from migician.errors import UserError
 
@@ -35,12 +36,12 @@ class Server:
 
 
 def serve(
-    shelf: Shelf,
+    models: OfferedModels,
     host: str = "127.0.0.1",
     port: int = 7860,
     *,
     allow_hosts: Iterable[str] = (),
-    limits: Limits = LIMITS,
+    limits: ChatLimits = LIMITS,
 ) -> Server:
     """Start the page in threads of its own; port 0 takes a free one.
 
@@ -49,17 +50,18 @@ def serve(
     """
     bound = _bound(host, port)
     try:
-        return _serve(shelf, bound, Hosts(host, bound.getsockname()[1], frozenset(allow_hosts)), Visitors(limits))
+        return _serve(models, bound, Hosts(host, bound.getsockname()[1], frozenset(allow_hosts)), Visitors(limits))
     except BaseException:
         bound.close()
         raise
 
 
-def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors) -> Server:
+def _serve(models: OfferedModels, bound: socket.socket, hosts: Hosts, visitors: Visitors) -> Server:
     _prepare_gradio()
     import uvicorn
     from gradio.routes import App
 
+    from migician.chat.guard import PageGuard
     from migician.chat.widgets import widgets
 
     @asynccontextmanager
@@ -70,12 +72,13 @@ def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors)
         yield
         sweeping.cancel()
 
+    _name_no_other_host()
     with _folder():
-        page = widgets(shelf, visitors)
+        page = widgets(models, visitors)
         page.app = page.server_app = App.create_app(page, app_kwargs={"lifespan": lifespan, "docs_url": None})
     queue = page._queue
     queue.set_server_app(page.app)
-    guard = Guard(page.app, hosts, visitors, lambda name: len(queue.pending_event_ids_session.get(name, ())))
+    guard = PageGuard(page.app, hosts, visitors, lambda name: len(queue.pending_event_ids_session.get(name, ())))
     server = uvicorn.Server(
         uvicorn.Config(
             guard, log_level="warning", server_header=False, limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=1
@@ -110,6 +113,19 @@ def _prepare_gradio() -> None:
         import gradio  # noqa: F401 - whether it is there
     except ModuleNotFoundError as error:
         raise UserError(f"the chat page needs the package {error.name!r}: pip install 'migician[page]'") from None
+
+
+@cache
+def _name_no_other_host() -> None:
+    """Drop from Gradio's page the script that it loads from another host, and the connections to two more."""
+    from gradio.routes import templates
+    from jinja2 import ChoiceLoader, DictLoader
+
+    name, loader = "frontend/index.html", templates.env.loader
+    source = loader.get_source(templates.env, name)[0]
+    elsewhere = r'<link\s+rel="preconnect".*?/>|<script\s+src="https?://[^>]*>\s*</script>'
+    own = DictLoader({name: re.sub(elsewhere, "", source, flags=re.DOTALL)})
+    templates.env.loader = ChoiceLoader([own, loader])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from migician.boxes import Box
 from migician.chat.grounding import Chat, Grounding
-from migician.chat.uploads import LIMITS, Limits, Picture, Upload, check_count, take
+from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, check_count, take
 from migician.errors import UserError
 from migician.models import load_model, seen_sizes
 from migician.models.protocol import Model
@@ -38,7 +38,7 @@ _AT_WORK = threading.Lock()
 """Held while a model replies: one that was stopped may still be at its last token when the next question comes."""
 
 
-class Shelf:
+class OfferedModels:
     """The models one can choose from, each loaded when it is first asked for, and kept.
 
     Their `names` are what a visitor reads and says: of a folder or file of this machine the last part alone.
@@ -54,7 +54,7 @@ class Shelf:
         self._load, self._loaded, self._lock = load, dict[str, Model](), threading.Lock()
 
     def get(self, name: str) -> Model:
-        """The model of that name; raises `UserError` for one that is not on the shelf, or cannot be loaded."""
+        """The model of that name; raises `UserError` for one that is not on the models, or cannot be loaded."""
         if name not in self._given:
             raise UserError(f"{name:.80}: not offered here; choose one of {', '.join(self.names)}")
         with self._lock:
@@ -78,7 +78,7 @@ def _short(given: str) -> str:
 class Session:
     """What one visitor has said and shown; nothing in it is shared with another."""
 
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[ChatImage] = field(default_factory=list)
     """All of the conversation: "Image-1" is the first."""
     history: list[tuple[str, str]] = field(default_factory=list)
     """(what was said, what was replied); see `Chat.history`."""
@@ -90,7 +90,7 @@ class Session:
         """Bytes of the pictures."""
         return sum(len(picture.content) for picture in self.pictures)
 
-    def add(self, sources: Sequence[str | Path | Upload], limits: Limits = LIMITS) -> list[str]:
+    def add(self, sources: Sequence[str | Path | UploadedFile], limits: ChatLimits = LIMITS) -> list[str]:
         """Take images in, and give a line for each that was refused; all are where they are too many."""
         try:
             check_count(len(self.pictures), len(sources), limits)
@@ -134,9 +134,9 @@ class Session:
         return f"the region {spelled} of Image-{number}"
 
     def ask(
-        self, model: Model, text: str, heard: Callable[[str], None] | None = None, limits: Limits = LIMITS
+        self, model: Model, text: str, on_token: Callable[[str], None] | None = None, limits: ChatLimits = LIMITS
     ) -> Grounding:
-        """One turn; `heard` gets the reply as it grows. With another model than before a new talk begins."""
+        """One turn; `on_token` gets the reply as it grows. With another model than before a new talk begins."""
         if not text.strip():
             raise UserError("no question: write one")
         if len(text) > limits.letters:
@@ -147,16 +147,16 @@ class Session:
             raise UserError(f"a conversation of {limits.talk_letters:,} letters is full; begin a new one")
         # Decoded for as long as the model looks at them.
         chat = Chat(model, [picture.decoded() for picture in self.pictures], self.history)
-        turn = chat.say(text, max_new_tokens=model.family.new_tokens, heard=heard)
+        turn = chat.say(text, max_new_tokens=model.family.new_tokens, on_token=on_token)
         self.history = chat.history
         return turn
 
-    def aloud(self, model: Model, text: str, limits: Limits = LIMITS) -> Iterator[str | Grounding]:
+    def aloud(self, model: Model, text: str, limits: ChatLimits = LIMITS) -> Iterator[str | Grounding]:
         """`ask` as the reply so far, again and again, and at last the turn; closing it stops the model."""
         lines: queue.Queue[str | Grounding | Exception] = queue.Queue()
         stopped = threading.Event()
 
-        def heard(reply: str) -> None:
+        def on_token(reply: str) -> None:
             if stopped.is_set():
                 raise UserError("stopped")
             lines.put(reply)
@@ -164,7 +164,7 @@ class Session:
         def work() -> None:
             try:
                 with _AT_WORK:
-                    lines.put(self.ask(model, text, heard, limits))
+                    lines.put(self.ask(model, text, on_token, limits))
             except Exception as error:  # noqa: BLE001 - handed to the thread that waits, whatever it is
                 lines.put(error)
 

@@ -20,7 +20,7 @@ _SHOWN_PX = 640
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ChatLimits:
     """How much visitors may bring."""
 
     images: int = 24
@@ -50,11 +50,11 @@ class Limits:
     """How long a conversation is kept in which nothing is done."""
 
 
-LIMITS = Limits()
+LIMITS = ChatLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadedFile:
     """A file as it was sent."""
 
     name: str
@@ -62,12 +62,12 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ChatImage:
     """An image that was found sound, in the bytes of a file: decoded it would take ten times the memory."""
 
     name: str
     content: bytes = field(repr=False)
-    """The file as it came, or, of a larger image, a PNG at `Limits.side_px`."""
+    """The file as it came, or, of a larger image, a PNG at `ChatLimits.side_px`."""
     shown: bytes = field(repr=False)
     """A JPEG at most 640 pixels large."""
 
@@ -77,7 +77,7 @@ class Picture:
             return load_picture(opened, self.name)
 
 
-def check_count(there: int, more: int, limits: Limits = LIMITS) -> None:
+def check_count(there: int, more: int, limits: ChatLimits = LIMITS) -> None:
     """Raise `UserError` where `more` images would be too many beside those `there`."""
     if there + more > limits.images:
         raise UserError(
@@ -92,13 +92,13 @@ def check_address(path: str | Path) -> None:
         raise UserError(f"{str(path)[:80]!r}: is an address, and none is fetched; download it and send the file")
 
 
-def take(source: str | Path | Upload, limits: Limits = LIMITS) -> Picture:
+def take(source: str | Path | UploadedFile, limits: ChatLimits = LIMITS) -> ChatImage:
     """The picture in a file of this machine, or in one that was sent.
 
     Raises `UserError` in one line for an address, what is no file, a file too large in bytes or
     in declared pixels, and what is no image of `FORMATS`.
     """
-    if not isinstance(source, Upload):
+    if not isinstance(source, UploadedFile):
         source = _read(source, limits)
     name = source.name[:80]
     _check_size(name, len(source.content), limits)
@@ -114,13 +114,13 @@ def take(source: str | Path | Upload, limits: Limits = LIMITS) -> Picture:
         raise UserError(f"{name}: not an image; send one of {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return Picture(name, source.content, thumbnail(image)) if is_small else kept(image, name)
+    return ChatImage(name, source.content, thumbnail(image)) if is_small else kept(image, name)
 
 
-def kept(image: Image.Image, name: str) -> Picture:
+def kept(image: Image.Image, name: str) -> ChatImage:
     """A picture of these pixels."""
     content = encoded(image, "PNG", compress_level=1)  # a fourth of the time of the best, and a tenth larger
-    return Picture(name, content, thumbnail(image))
+    return ChatImage(name, content, thumbnail(image))
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -130,28 +130,28 @@ def thumbnail(image: Image.Image) -> bytes:
     return encoded(shown, "JPEG", quality=90)
 
 
-def _read(path: str | Path, limits: Limits) -> Upload:
+def _read(path: str | Path, limits: ChatLimits) -> UploadedFile:
     check_address(path)
     file, name = Path(path), Path(path).name[:80]
     try:
         if not file.is_file():
             raise UserError(f"{name}: {'not a file' if file.exists() else 'no such file; choose it again'}")
         _check_size(name, file.stat().st_size, limits)
-        return Upload(name, file.read_bytes())
+        return UploadedFile(name, file.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _opened(content: bytes) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `Limits.pixels` is stricter
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `ChatLimits.pixels` is stricter
         return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def _check_size(name: str, size: int, limits: Limits) -> None:
+def _check_size(name: str, size: int, limits: ChatLimits) -> None:
     if size > limits.file_bytes:
         raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.file_bytes / 1e6:.0f} MB a file")
 
 
-def _too_many_pixels(name: str, limits: Limits) -> UserError:
+def _too_many_pixels(name: str, limits: ChatLimits) -> UserError:
     return UserError(f"{name}: more than {limits.pixels // 1_000_000} million pixels; make it smaller first")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from migician.chat.session import Session
-from migician.chat.uploads import LIMITS, Limits, Upload
+from migician.chat.uploads import LIMITS, ChatLimits, UploadedFile
 from migician.errors import UserError
 
 FORGOTTEN = (
@@ -61,11 +61,11 @@ class _Kept:
 class Visitors:
     """Conversations by the name of their page, and files that wait for theirs; safe to use from several threads."""
 
-    def __init__(self, limits: Limits = LIMITS, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: ChatLimits = LIMITS, now: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self._now, self._lock = now, threading.Lock()
         self._coming = 0
-        self._waiting: dict[str, tuple[float, Upload]] = {}
+        self._waiting: dict[str, tuple[float, UploadedFile]] = {}
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         """The longest unused first."""
         self._kept_bytes = 0
@@ -78,7 +78,7 @@ class Visitors:
                 raise UserError("too much is being sent at once; try again in a minute")
             self._coming += n_bytes
 
-    def wait(self, upload: Upload) -> str:
+    def wait(self, upload: UploadedFile) -> str:
         """Keep a file until the page that sent it asks for it by this name, which nobody can guess."""
         with self._lock:
             name = secrets.token_urlsafe(16)
@@ -89,7 +89,7 @@ class Visitors:
         """Whether a file of that name waits."""
         return name in self._waiting
 
-    def claim(self, name: str) -> Upload:
+    def claim(self, name: str) -> UploadedFile:
         """The file of that name, which waits no longer; raises `UserError` where none does."""
         with self._lock:
             if name not in self._waiting:

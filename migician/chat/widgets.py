@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from migician.chat.examples import EXAMPLES, example
-from migician.chat.session import REGION, Session, Shelf, insert
+from migician.chat.session import REGION, OfferedModels, Session, insert
 from migician.chat.style import CSS, CURSOR, HEAD, MOVE_CURSOR
 from migician.chat.transcript import answered, growing, line, strip, transcript
 from migician.chat.uploads import LIMITS, kept
@@ -24,7 +24,7 @@ _PATH = re.compile(r"(?:^|[\s'\"(=:,])(?:~|\.{1,2})?/\w|\\")
 """Of this machine, as errors name them; not a Hub id, nor an address."""
 
 
-def widgets(shelf: Shelf, visitors: Visitors) -> Any:
+def widgets(models: OfferedModels, visitors: Visitors) -> Any:
     """A `gradio.Blocks` that keeps nothing of a visitor itself; needs `page._prepare_gradio` before its import."""
     system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
     theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace")).set(
@@ -40,13 +40,13 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
     ) as page:
         gr.HTML("<h1>Migician</h1><p>Ask about several images at once; boxes are drawn where the answer puts them.</p>")
         model = gr.Dropdown(
-            list(shelf.names), value=shelf.names[0], label="Model", visible=len(shelf.names) > 1, filterable=False
+            list(models.names), value=models.names[0], label="Model", visible=len(models.names) > 1, filterable=False
         )
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 shots = gr.HTML(strip([]), elem_id="mg-images")
                 add = gr.UploadButton("Add images", file_count="multiple", file_types=["image"], elem_id="mg-add")
-                # What comes are the names under which files wait, see `Guard`.
+                # What comes are the names under which files wait, see `PageGuard`.
                 add.data_model, add.preprocess = None, lambda names: names
                 with gr.Row():
                     region = gr.Textbox(
@@ -102,7 +102,7 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             except UserError as error:
                 return {**lost(error), question: text}
             try:
-                words = session.reference(shelf.get(name), written)
+                words = session.reference(models.get(name), written)
             except UserError as error:
                 return {told: line(told_of(error), bad=True)}
             new, end = insert(words, text, at)
@@ -119,7 +119,7 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             try:
                 if visitor.size > visitors.limits.talk_bytes:
                     raise UserError("this conversation is full; begin a new one")
-                for step in session.aloud(shelf.get(name), text, visitors.limits):
+                for step in session.aloud(models.get(name), text, visitors.limits):
                     if isinstance(step, str):
                         yield {live: growing(text, step)}
                     else:
@@ -164,7 +164,7 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
         for start, name in zip(starts, EXAMPLES, strict=True):
             start.click(starting(name), None, whole, **on())
         new.click(emptied, None, whole, **on())
-        page.unload(lambda: None)  # so the page holds a connection while it is open; `Guard` notices when it ends
+        page.unload(lambda: None)  # so the page holds a connection while it is open; `PageGuard` notices when it ends
     page.queue(max_size=64)
     page.state_session_capacity = 1  # Gradio's own state of a visitor: nothing that is needed again
     page.show_api, page.show_error, page.max_file_size = False, False, LIMITS.file_bytes

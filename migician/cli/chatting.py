@@ -36,7 +36,7 @@ def chat(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Converse with a model about several images: on a page in the browser, or with --terminal here."""
-    from migician.chat.session import Shelf
+    from migician.chat.session import OfferedModels
     from migician.chat.terminal import converse
     from migician.errors import UserError
     from migician.models import load_model
@@ -52,14 +52,14 @@ def chat(
         "trust_remote_code": trust_remote_code or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    shelf = Shelf(model, lambda name: load_model(name, **given))
+    models = OfferedModels(model, lambda name: load_model(name, **given))
     if terminal:
-        converse(shelf.get(shelf.names[0]), images or [], out, as_json=as_json)
+        converse(models.get(models.names[0]), images or [], out, as_json=as_json)
         return
     from migician.chat.page import serve
 
-    first = shelf.get(shelf.names[0])  # what cannot be loaded is said before a page is shown
-    server = serve(shelf, host, port, allow_hosts=allow_host or ())
+    first = models.get(models.names[0])  # what cannot be loaded is said before a page is shown
+    server = serve(models, host, port, allow_hosts=allow_host or ())
     note(f"chat with {first.name}: {server.address}   (Ctrl+C stops it)")
     if host not in ("127.0.0.1", "localhost", "::1"):
         note(f"listening on {host}: whoever reaches this machine can ask; there is no password")

@@ -25,7 +25,7 @@ from PIL import Image
 from test_chat import IN_SECOND, png
 
 from migician.chat.session import Session
-from migician.chat.uploads import LIMITS, Limits, Picture, Upload, take
+from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, take
 from migician.chat.visitors import Visitors
 from migician.errors import UserError
 from migician.models.pictures import load_picture
@@ -36,10 +36,10 @@ from chat_client import Running, running, told
 
 from migician.chat import page
 from migician.chat.page import Server, serve
-from migician.chat.session import Shelf
+from migician.chat.session import OfferedModels
 from migician.models.stand_ins.scripted import Scripted
 
-SMALL = Limits(kept_bytes=1_000_000, sent_bytes=300_000, talk_bytes=500_000, body_bytes=200_000, file_bytes=100_000)
+SMALL = ChatLimits(kept_bytes=1_000_000, sent_bytes=300_000, talk_bytes=500_000, body_bytes=200_000, file_bytes=100_000)
 MANY = 200
 
 
@@ -52,8 +52,8 @@ def noise(seed: int, side: int = 100) -> bytes:
 
 
 @contextmanager
-def serving(limits: Limits = LIMITS, **options: Any) -> Iterator[tuple[Server, Running]]:
-    server = serve(Shelf(["one"], lambda _: Scripted(lambda _: IN_SECOND)), port=0, limits=limits, **options)
+def serving(limits: ChatLimits = LIMITS, **options: Any) -> Iterator[tuple[Server, Running]]:
+    server = serve(OfferedModels(["one"], lambda _: Scripted(lambda _: IN_SECOND)), port=0, limits=limits, **options)
     try:
         yield server, Running(server.address, None, None)  # type: ignore[arg-type]
     finally:
@@ -97,7 +97,7 @@ def test_what_is_sent_but_never_asked_for_is_bounded_too(tmp_path: Path) -> None
     visitors = Visitors(SMALL, lambda: now[0])
     for _ in range(5):
         visitors.coming(50_000)
-        name = visitors.wait(Upload("a", bytes(50_000)))
+        name = visitors.wait(UploadedFile("a", bytes(50_000)))
         visitors.coming(-50_000)
     visitors.coming(50_000)
     with pytest.raises(UserError, match="too much is being sent at once"):
@@ -127,7 +127,7 @@ class Frozen:
     """Pictures of a size, without decoding one."""
 
     def __init__(self, size: int) -> None:
-        self.picture = Picture("a", bytes(size), b"0" * (size // 10))
+        self.picture = ChatImage("a", bytes(size), b"0" * (size // 10))
 
 
 @given(
@@ -150,7 +150,7 @@ def test_whatever_visitors_do_the_bound_holds_and_each_sees_its_own(steps: list[
                 visitors.coming(size)
             except UserError:
                 continue
-            visitors.wait(Upload("a", bytes(size)))
+            visitors.wait(UploadedFile("a", bytes(size)))
             visitors.coming(-size)
         else:
             try:
@@ -259,11 +259,11 @@ def test_what_is_kept_has_the_pixels_of_what_came(size: tuple[int, int], form: s
     exif[0x0112] = 6  # lies on its side
     Image.fromarray(pixels).save(stream, form, exif=exif)
     expected = load_picture(Image.open(io.BytesIO(stream.getvalue())), max_side_px=LIMITS.side_px)
-    picture = take(Upload("a", stream.getvalue()))
+    picture = take(UploadedFile("a", stream.getvalue()))
     assert max(picture.decoded().size) <= 2048 and picture.decoded().tobytes() == expected.tobytes()
     assert max(Image.open(io.BytesIO(picture.shown)).size) <= 640
     session = Session()
-    session.add([Upload("a", stream.getvalue())])
+    session.add([UploadedFile("a", stream.getvalue())])
     assert session.size == len(picture.content) <= max(len(stream.getvalue()), 2048 * 2048 * 3)
 
 
