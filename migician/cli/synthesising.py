@@ -31,23 +31,25 @@ class GroupingName(StrEnum):
 
 
 def synthesise(
-    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset of scenes; may be repeated.")],
-    vision_model: Annotated[str, typer.Option(help="Describes images and checks boxes, by the server's name for it.")],
-    text_model: Annotated[str, typer.Option(help="Writes the questions, by the server's name for it.")],
-    count: Annotated[int, typer.Option(min=1, help="Samples in all.")],
+    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset of images with boxes; repeatable.")],
+    vision_model: Annotated[
+        str, typer.Option(help="The model that describes images and checks boxes, as the server names it.")
+    ],
+    text_model: Annotated[str, typer.Option(help="The model that writes the questions, as the server names it.")],
+    count: Annotated[int, typer.Option(min=1, help="Total samples.")],
     out: OutFolder,
-    cache: Annotated[Path, typer.Option(help="The folder of replies; keep it to go on after a stop.")],
+    cache: Annotated[Path, typer.Option(help="The folder of replies; keep it to resume after a stop.")],
     server: Annotated[
-        str, typer.Option(help="An OpenAI-compatible server; its key, if any, in MIGICIAN_API_KEY.")
+        str, typer.Option(help="An OpenAI-compatible server; its key, if any, is read from MIGICIAN_API_KEY.")
     ] = "http://localhost:8000/v1",
     grouping: Annotated[GroupingName, typer.Option(help="Which images are shown together.")] = GroupingName.random,
     clip_model: Annotated[
         str | None, typer.Option(help="For --grouping clip: a CLIP model on the Hub, or a folder.")
     ] = None,
-    turns: Annotated[int, typer.Option(min=1, help="Questions a sample, at most.")] = 3,
-    seed: Annotated[int, typer.Option(help="Which groups, and the seeds of the requests.")] = 0,
-    split: Annotated[str, typer.Option(help="Of the sources: train or val.")] = "train",
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    turns: Annotated[int, typer.Option(min=1, help="Questions per sample at most.")] = 3,
+    seed: Annotated[int, typer.Option(help="Which groups are chosen, and the seeds of the requests.")] = 0,
+    split: Annotated[str, typer.Option(help="The sources' split: train or val.")] = "train",
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight at once.")] = 8,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for an answer.")] = 300.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the first prompts and the number of requests.")
@@ -58,7 +60,7 @@ def synthesise(
     keep_mig_bench: KeepMigBench = False,
     force: Force = False,
 ) -> None:
-    """Have models write free-form questions across images; every box comes from an annotation."""
+    """Have models write free-form questions across images; every box is from an annotation."""
     from migician.build.synthesis import Settings
     from migician.build.synthesis import synthesise as write_samples
     from migician.build.synthesis.pipeline import plan
@@ -79,7 +81,7 @@ def synthesise(
         note(
             f"{planned.groups} groups of {planned.images} images: {planned.requests} requests, "
             f"{2 * planned.images} to {vision_model} and {planned.groups} to {text_model}"
-            " (more where replies are refused)"
+            " (more if replies are rejected)"
         )
         return
     built = write_samples(

@@ -96,7 +96,7 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path) -> None:
     last = place / "lora-killed/checkpoint-4/trainer_state.json"
     run_until(stage(place, "lora-killed", *ON_CPU, config=config), last, **ALONE)
     told = run(stage(place, "lora-killed", *ON_CPU, config=config), **ALONE).stderr
-    assert "going on from" in told
+    assert "resuming from" in told
     assert largest_difference(weights(place / "lora-whole"), weights(place / "lora-killed")) == 0.0
 
 

@@ -95,7 +95,7 @@ def test_a_cut_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[Path]
     told = CliRunner().invoke(app, ["train", "resume", str(tmp_path), "--processes", "2"])
     assert told.exit_code == 0
     assert told.stdout.splitlines() == [f"resume_from_checkpoint={tmp_path / 'checkpoint-10'}"]
-    assert f"passed over {tmp_path / 'checkpoint-20'}" in told.stderr
+    assert f"skipped {tmp_path / 'checkpoint-20'}" in told.stderr
 
 
 def test_a_cut_optimizer_is_seen_without_deepspeed(tmp_path: Path) -> None:
@@ -131,4 +131,4 @@ def test_another_number_of_processes_is_refused_unless_converted(tmp_path: Path)
 
 def test_nothing_to_go_on_from(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["train", "resume", str(tmp_path / "none"), "--processes", "2"])
-    assert told.exit_code == 0 and told.stdout == "" and "begins anew" in told.stderr
+    assert told.exit_code == 0 and told.stdout == "" and "starts over" in told.stderr

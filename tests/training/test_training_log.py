@@ -286,7 +286,7 @@ def followed(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     ("finished", "status", "said"),
     [
         (True, 0, ""),
-        (False, 1, "{}: its processes ended before its last step; the same command resumes it\n"),
+        (False, 1, "{}: its processes ended before the last step; the same command resumes it\n"),
     ],
 )
 def test_following_ends_with_what_it_follows(tmp_path: Path, lock: str, finished: bool, status: int, said: str) -> None:
@@ -320,7 +320,7 @@ def test_following_ends_where_its_script_is_gone_before_it_looks(tmp_path: Path)
     gone.wait()
     with (tmp_path / ".lock-0").open("w") as stream, followed(tmp_path, "--parent", str(gone.pid)) as process:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        assert process.stderr and "the script that trains there was killed" in process.stderr.readline()
+        assert process.stderr and "the training script was killed" in process.stderr.readline()
         assert process.wait() == 1
 
 

@@ -185,7 +185,7 @@ def test_watch_ends_where_the_training_diverged(tmp_path: Path, monkeypatch: pyt
         str(out),
     ]
     told = CliRunner().invoke(app, words)  # it does not wait for more
-    assert told.exit_code == 1 and "diverged, no loss is a number since step 3" in told.stderr
+    assert told.exit_code == 1 and "diverged, no valid loss since step 3" in told.stderr
     assert calls == ["checkpoint-2"]
 
 
