@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import AsJson
+from migician.cli.options import AsJson, MediaDir
 from migician.cli.terminal import console, note, say
 from migician.errors import writing
 
@@ -18,10 +18,7 @@ def check(
         Path,
         typer.Argument(help="A dataset folder, its dataset_info.json, a JSON file of samples, or a training YAML."),
     ],
-    media_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder image paths start from, as in LLaMA-Factory; by default the file's own."),
-    ] = None,
+    media_dir: MediaDir = None,
     quick: Annotated[bool, typer.Option("--quick", help="Read only the image headers.")] = False,
     mig_bench: Annotated[
         Path | None, typer.Option(help="MIG-Bench's JSON file, to name which of its images were found.")
@@ -35,9 +32,7 @@ def check(
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
     gpus: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="For a training YAML: total GPUs (processes); default: those here, or 8 if there are none."
-        ),
+        typer.Option(min=1, help="For a training YAML: total GPUs (processes); default: those here, or 8."),
     ] = None,
     gpu_memory: Annotated[
         float | None,

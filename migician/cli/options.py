@@ -110,12 +110,20 @@ TrustRemoteCode = Annotated[
 MigBench = Annotated[
     Path | None, typer.Option(help="MIG-Bench's JSON file, if this package does not know that version.")
 ]
-MigBenchImages = Annotated[
+MigBenchMediaDir = Annotated[
+    Path | None,
+    typer.Option(help="The folder image paths start from, as in LLaMA-Factory; by default the file's own."),
+]
+Images = Annotated[
     Path | None,
     typer.Option(help="With --mig-bench, the folder of MIG-Bench/: also leave out look-alikes of its images; slower."),
 ]
 KeepMigBench = Annotated[bool, typer.Option("--keep-mig-bench", help="Keep the images that MIG-Bench uses.")]
 
+MediaDir = Annotated[
+    Path | None,
+    typer.Option(help="The folder image paths start from, as in LLaMA-Factory; by default the file's own."),
+]
 Images = Annotated[
     Path | None,
     typer.Option("--images", help="The image folder of coco-json=FILE and jsonl=FILE; default: the file's own."),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import Force, Roots
+from migician.cli.options import Force, MediaDir, Roots
 from migician.cli.terminal import note, say
 from migician.errors import UserError
 
@@ -20,10 +20,7 @@ def export(
     ],
     to: Annotated[Path, typer.Option("--to", help="The folder to write to.")],
     no_images: Annotated[bool, typer.Option("--no-images", help="Store image paths instead of the images.")] = False,
-    media_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder image paths start from, as in LLaMA-Factory; by default the file's own."),
-    ] = None,
+    media_dir: MediaDir = None,
     coco: Annotated[
         bool, typer.Option("--coco", help="Write a run's boxes in COCO format: truths and predictions.")
     ] = False,
@@ -94,9 +91,7 @@ def card(
 
 
 def push(
-    dataset: Annotated[
-        Path, typer.Argument(help="A folder written by migician build --collect or migician data export.")
-    ],
+    dataset: Annotated[Path, typer.Argument(help="A folder written by build --collect or data export.")],
     repo: Annotated[str, typer.Option(help="USER/NAME on the Hub; created if missing.")],
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be uploaded; upload nothing.")] = False,

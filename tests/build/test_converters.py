@@ -339,5 +339,5 @@ def test_counts_of_a_conversion_add_up(tmp_path: Path, images: ImageFolder) -> N
     status, error = migician(
         "data", "convert", "llava", "--from", file, "--images", "images", "--out", "x.json", cwd=tmp_path
     )
-    assert status == 2 and "not one sample could be made: 3 record with a video" in error
+    assert status == 2 and "no samples could be made: 3 record with a video" in error
     assert Counter(path.name for path in tmp_path.iterdir())["x.json"] == 0

@@ -230,7 +230,7 @@ def test_the_documented_code_runs(world: Path, monkeypatch: pytest.MonkeyPatch, 
     [
         ([], "is a run: --coco writes its boxes"),
         (["--coco"], "does not say where its images are: add --images"),
-        (["--images", "x"], "--images is for --coco"),
+        (["--images", "x"], "--images needs --coco"),
         (["--coco", "--no-images"], "with --coco, give --images"),
         (["--coco", "--images", "nowhere"], "nowhere"),
     ],

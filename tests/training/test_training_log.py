@@ -307,7 +307,7 @@ def test_following_waits_for_what_is_not_seen_to_run(tmp_path: Path) -> None:
     """It may run on another machine, or begin later."""
     (tmp_path / ".lock-0").touch()
     with followed(tmp_path) as process:
-        assert process.stderr and "no process is seen to train there; looking on" in process.stderr.readline()
+        assert process.stderr and "no training process found; waiting" in process.stderr.readline()
         with (tmp_path / "trainer_log.jsonl").open("a") as log:
             log.write(logged(4, 4, begun=0))
         assert "step 4 of 10,000" in process.stderr.readline()
