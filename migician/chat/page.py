@@ -23,12 +23,12 @@ from migician.errors import UserError
 
 _SWEEP_S = 20
 _CONNECTIONS = 1000
-"""At a time; whoever comes then is told that the server is busy."""
+"""At a time; later ones get the answer that the server is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A chat page that is up."""
+    """A running chat page."""
 
     address: str
     visitors: Visitors
@@ -45,8 +45,8 @@ def serve(
 ) -> Server:
     """Start the page in threads of its own; port 0 takes a free one.
 
-    It is answered under the names of `Hosts`, of which `allow_hosts` are the others. Raises `UserError` where Gradio
-    is not installed, the port is taken or a name is none.
+    It answers under the names of `Hosts`, whose `others` are `allow_hosts`. Raises `UserError` if Gradio is not
+    installed, the port is taken or a name is invalid.
     """
     bound = _bound(host, port)
     try:
@@ -88,12 +88,12 @@ def _serve(models: OfferedModels, bound: socket.socket, hosts: Hosts, visitors: 
     thread.start()
     while not server.started:
         if not thread.is_alive():
-            raise UserError(f"{hosts.address}: the page could not be started; the lines above say why")
+            raise UserError(f"{hosts.address}: the page did not start; the lines above say why")
         time.sleep(0.01)
 
     def stop() -> None:
         queue.close()
-        page.app.stop_event.set()  # pages that are open hold a connection each
+        page.app.stop_event.set()  # each open page holds a connection
         server.should_exit = True
         thread.join(timeout=5)
         bound.close()
@@ -102,7 +102,7 @@ def _serve(models: OfferedModels, bound: socket.socket, hosts: Hosts, visitors: 
 
 
 def _prepare_gradio() -> None:
-    """Gradio, told before it is imported to call nobody and to count nothing."""
+    """Import Gradio with its analytics, sharing and telemetry off."""
     os.environ.update(
         GRADIO_ANALYTICS_ENABLED="False",
         HF_HUB_DISABLE_TELEMETRY="1",
@@ -130,7 +130,7 @@ def _name_no_other_host() -> None:
 
 @contextmanager
 def _folder() -> Iterator[None]:
-    """Gradio makes a folder whenever it builds an application; nothing is ever put into it."""
+    """Gradio makes a folder whenever it builds an application; nothing is ever written to it."""
     from gradio import routes
 
     with tempfile.TemporaryDirectory(prefix="migician-chat-") as folder:
@@ -139,12 +139,12 @@ def _folder() -> Iterator[None]:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket there; what is taken is said in a line."""
+    """A listening socket; raises `UserError` if the port is taken."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-        bound.listen()  # only now is a port that another listens on refused, whatever it allows
+        bound.listen()  # only now is a port refused that another process listens on
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or error
@@ -153,7 +153,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 async def _sweep(visitors: Visitors, queue: Any) -> None:
-    """Again and again forget what is old; also what Gradio keeps of events for as long as it runs."""
+    """Forget what is old, repeatedly; also what Gradio keeps of each event for as long as it runs."""
     idle: set[str] = set()
     while True:
         await asyncio.sleep(_SWEEP_S)
@@ -162,9 +162,9 @@ async def _sweep(visitors: Visitors, queue: Any) -> None:
 
 
 def prune(queue: Any, idle: set[str]) -> set[str]:
-    """Let a queue of Gradio forget the events that were over at the last call, too; gives those that are over now.
+    """Make a queue of Gradio forget events that were already over at the last call; returns those that are over now.
 
-    By itself it keeps what every event brought, and the answers that a page never read.
+    By itself it keeps the input of every event, and the answers that a page never read.
     """
     waiting = [event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue]
     running = [event for events in queue.active_jobs if events for event in events]

@@ -162,7 +162,7 @@ def test_questions_are_bounded(two: list[Path]) -> None:
         with pytest.raises(UserError, match=says):
             session.ask(Scripted(lambda _: IN_SECOND), text)
     assert session.history == []
-    with pytest.raises(UserError, match="begin a new one"):
+    with pytest.raises(UserError, match="start a new one"):
         for _ in range(9):
             session.ask(model, "a" * 20, limits=ChatLimits(talk_letters=99))
     assert 0 < len(session.history) < 5

@@ -100,7 +100,7 @@ def test_what_is_sent_but_never_asked_for_is_bounded_too(tmp_path: Path) -> None
         name = visitors.wait(UploadedFile("a", bytes(50_000)))
         visitors.coming(-50_000)
     visitors.coming(50_000)
-    with pytest.raises(UserError, match="too much is being sent at once"):
+    with pytest.raises(UserError, match="too many uploads at once"):
         visitors.coming(1)
     visitors.coming(-50_000)
     now[0] = SMALL.waiting_s + 1
@@ -218,7 +218,7 @@ def test_cut_uploads_leave_nothing_and_those_under_way_are_bounded() -> None:
         connections = [begun(server, 190_000, 140_000) for _ in range(2)]
         assert until(lambda: server.visitors.size == 280_000, client)
         refused = client.http.post(f"{server.address}/gradio_api/upload", files=[("files", ("a.png", noise(0)))])
-        assert (refused.status_code, refused.text) == (503, "too much is being sent at once; try again in a minute\n")
+        assert (refused.status_code, refused.text) == (503, "too many uploads at once; try again in a minute\n")
         for connection in connections:
             connection.close()
         assert until(lambda: server.visitors.size == 0, client)
@@ -298,11 +298,11 @@ def test_a_dropped_visitor_is_told_so_on_the_page(chromium: Any, tmp_path: Path)
             client.bring(client.upload([(f"{place}.png", noise(place)) for place in range(4)]), f"other{number}")
         opened.locator("#mg-question textarea").fill("Where?")
         opened.locator("#mg-send").click()
-        opened.locator("#mg-told").get_by_text("This conversation is no longer here").wait_for()
+        opened.locator("#mg-status").get_by_text("This conversation is no longer here").wait_for()
         assert opened.locator(".mg-shot").count() == 0
         opened.locator("input[type=file]").first.set_input_files([tmp_path / "b.png"])
         opened.wait_for_selector(".mg-shot[data-number='1'] img")
-        assert opened.locator("#mg-told").inner_text().strip() == ""
+        assert opened.locator("#mg-status").inner_text().strip() == ""
         opened.close()
 
 

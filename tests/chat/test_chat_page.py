@@ -146,7 +146,7 @@ def test_a_click_on_stop_ends_the_model_and_the_turn_never_was(chromium: Any) ->
         page.locator("#mg-send").click()
         page.locator("#mg-live").get_by_text("word").wait_for()
         page.locator("#mg-stop").click()
-        page.locator("#mg-told").get_by_text("Stopped.").wait_for()
+        page.locator("#mg-status").get_by_text("Stopped.").wait_for()
         assert model.ended.wait(60)
         model.brief.set()
         page.locator("#mg-question textarea").fill("Again?")

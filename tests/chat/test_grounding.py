@@ -13,7 +13,7 @@ from PIL import Image
 from migician.boxes import Box
 from migician.boxtext import STYLES
 from migician.chat.grounding import Chat, ground
-from migician.chat.transcript import boxes_told
+from migician.chat.transcript import box_lines
 from migician.draw import PREDICTION, Mark
 from migician.errors import UserError
 from migician.models.protocol import Request
@@ -104,7 +104,7 @@ def test_pixels_of_no_particular_image_are_read_where_all_images_are_alike(
     model.seen_sizes = lambda pictures, max_side_px=None: [picture.size for picture in pictures]  # type: ignore[attr-defined]
     answered = ground(model, images, query)
     assert len(answered.boxes) == found
-    assert says in boxes_told(answered)[0]
+    assert says in box_lines(answered)[0]
 
 
 def test_grounding_with_the_real_wrapper(model: Any, tmp_path: Path) -> None:
