@@ -42,11 +42,12 @@ def _models() -> list[Row]:
 
     rows = []
     for name, checkpoint in CHECKPOINTS.items():
-        family = find_family(checkpoint, _FAMILY_OF[name])
-        note = "ships its own code: --trust-remote-code --revision COMMIT" if family.ships_code else ""
-        rows.append(
-            {"name": name, "checkpoint": checkpoint, "family": family.name, "box": _example(family.style), "note": note}
-        )
+        row = {"name": name, "checkpoint": checkpoint, "family": "see its config.json", "box": "", "note": ""}
+        if declared := _FAMILY_OF.get(name):
+            family = find_family(checkpoint, declared)
+            note = "ships its own code: --trust-remote-code --revision COMMIT" if family.ships_code else ""
+            row |= {"family": family.name, "box": _example(family.style), "note": note}
+        rows.append(row)
     for name, place in MODELS.items():
         rows.append({"name": f"{name}:...", "checkpoint": "", "family": "", "box": "", "note": _about(place)})
     return rows
@@ -81,7 +82,7 @@ def _sources() -> list[Row]:
             "gives": _GIVES[source.gives.__name__],
             "what": _about(source.read.__module__),
             "terms": source.terms,
-            "files": " ".join(_paragraphs(source.read.__module__)[1].split()),
+            "files": " ".join("".join(_paragraphs(source.read.__module__)[1:2]).split()),
         }
         for name, source in SOURCES.items()
     ]

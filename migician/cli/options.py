@@ -110,11 +110,7 @@ TrustRemoteCode = Annotated[
 MigBench = Annotated[
     Path | None, typer.Option(help="MIG-Bench's JSON file, if this package does not know that version.")
 ]
-MigBenchMediaDir = Annotated[
-    Path | None,
-    typer.Option(help="The folder image paths start from, as in LLaMA-Factory; by default the file's own."),
-]
-Images = Annotated[
+MigBenchImages = Annotated[
     Path | None,
     typer.Option(help="With --mig-bench, the folder of MIG-Bench/: also leave out look-alikes of its images; slower."),
 ]

@@ -157,6 +157,7 @@ def test_a_list_says_what_helps_to_choose():
         "idefics2",
         "<box>[0.250, 0.100, 0.700, 0.900]</box>",
     )
+    assert all(row["family"] != "see its config.json" for row in models.values())
     assert "--trust-remote-code" in models["cogvlm"]["note"] and not models["migician"]["note"]
     sources = {row["name"]: row for row in json.loads(invoke("list", "sources", "--json").stdout)}
     assert "change_captions_with_bbox.json" in sources["clevr_change"]["files"]
