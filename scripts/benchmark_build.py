@@ -7,7 +7,7 @@ python scripts/benchmark_build.py --folder /tmp/bench --only crops  a minute
 Draws an Objects365 v2 annotation file (flat boxes, 365 labels by a power law, 15 boxes an image) and
 empty image files, indexes it, and builds 630,000 records from the index; beside it, in the same
 run, the floor: encoding and writing the same records with nothing decided. Then crops from JPEG
-files, so many that the start of processes does not count, beside plain decoding and encoding of the
+files, enough that starting the processes does not matter, beside plain decoding and encoding of the
 same pixels on all cores. Wall-clock suffers from other work on the machine; CPU seconds hardly do.
 """
 

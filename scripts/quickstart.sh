@@ -4,27 +4,27 @@
 #
 #   bash scripts/quickstart.sh [folder]        default folder: outputs/quickstart
 #
-# Takes 20 to 35 minutes with the installation. Run again, it resumes where it stopped:
-# a step whose result is there is skipped. To start over, remove the folder. It ends what it
-# started with itself; where some of it still runs after a kill, it names that and does nothing.
+# Takes 20 to 35 minutes with the installation. Run it again to resume: finished steps are skipped.
+# To start over, remove the folder. It ends what it started when it ends; if some of that still
+# runs after a kill, it names it and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
-# Nothing is fetched from anywhere, and LLaMA-Factory keeps to this machine.
+# Nothing is downloaded, and LLaMA-Factory uses only this machine.
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false CUDA_VISIBLE_DEVICES= DS_ACCELERATOR=cpu
 
 folder="${1:-outputs/quickstart}"
-case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blanks: choose a folder without" >&2; exit 2 ;; esac
+case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at spaces: choose a folder without any" >&2; exit 2 ;; esac
 mkdir -p "$folder"
 . scripts/alone.sh
-hold "$folder/.lock" quickstart.sh "$folder"
+lock_run "$folder/.lock" quickstart.sh "$folder"
 end_with_me
 SECONDS=0
 say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
 
-# train STAGE BASE: LLaMA-Factory on the stage's YAML, its log in a file, now and then a line on how far it is.
-# A stage that was interrupted starts again from its beginning: without DeepSpeed, LLaMA-Factory
+# train STAGE BASE: LLaMA-Factory on the stage's YAML, its log in a file, and a progress line now and then.
+# An interrupted stage starts over: without DeepSpeed, LLaMA-Factory
 # resumes the step and the optimizer but not the weights of Qwen2-VL.
 train() {
   local stage="$1" out="$folder/$1" log="$folder/$1.log"
@@ -39,14 +39,14 @@ train() {
   local teller=$!
   if ! wait "$trainer"; then
     tail -n 15 "$log" >&2
-    echo "quickstart.sh: training failed; the whole log is $log" >&2
+    echo "quickstart.sh: training failed; the full log is $log" >&2
     exit 1
   fi
   kill "$teller" 2> /dev/null || true
   wait "$teller" || true
 }
 
-# ask NAME: the held-out questions to one model; resumes by itself. One thread is enough for a tiny model.
+# ask NAME: the held-out questions to one model; resumes automatically. One thread is enough for a tiny model.
 ask() {
   OMP_NUM_THREADS=1 run migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
     --out "$folder/scores/$1" --batch-size 32 --max-new-tokens 32 --json > /dev/null 2> "$folder/$1-eval.log" ||

@@ -93,7 +93,7 @@ def test_what_is_no_file_is_not_taken_as_one(tmp_path: Path) -> None:
 
 
 def test_limits_of_bytes_pixels_and_count(two: list[Path]) -> None:
-    with pytest.raises(UserError, match="MB a file"):
+    with pytest.raises(UserError, match="MB per file"):
         take(two[0], limits=ChatLimits(file_bytes=10))
     with pytest.raises(UserError, match="million pixels"):
         take(two[0], limits=ChatLimits(pixels=80 * 60 - 1))

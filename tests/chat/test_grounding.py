@@ -92,7 +92,7 @@ def test_a_reply_without_a_box_is_shown_too(reply: str, status: str, tmp_path: P
     ("count", "query", "found", "says"),
     [
         (2, "Find it.", 1, "dotted, no image is named for it, so it is drawn on all: left 250"),
-        (3, "Find it.", 0, "the pixels of an image that is not known"),
+        (3, "Find it.", 0, "the box is in pixels of an unknown image"),
         (3, "Find it in Image-3.", 1, "Image-3: left 500"),
     ],
 )
