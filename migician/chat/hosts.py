@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
@@ -45,14 +46,6 @@ class Hosts:
         """The address to open."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
-
     def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Why a request with these headers is refused, in one line; empty if it is answered.
 
@@ -80,13 +73,14 @@ class Hosts:
         parts = _HOST.fullmatch(asked)
         if parts is None or int(parts[2] or 80) != self.port:
             return False
-        name = parts[1].strip("[]")
+        name, here = parts[1].strip("[]"), _ip(self.host)
         if name in ("127.0.0.1", "localhost", "::1", self.host.lower()):
             return True
-        if self.is_local:
-            return False
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name == socket.gethostname().lower()
-        return True
+        is_local = here.is_loopback if here else self.host.lower() == "localhost"
+        return not is_local and (_ip(name) is not None or name == socket.gethostname().lower())
+
+
+def _ip(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name)
+    return None

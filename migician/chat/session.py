@@ -11,7 +11,7 @@ from pathlib import Path
 
 from migician.boxes import Box
 from migician.chat.grounding import Chat, Grounding
-from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, check_count, take
+from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, take
 from migician.errors import UserError
 from migician.models import load_model, seen_sizes
 from migician.models.protocol import Model
@@ -92,10 +92,9 @@ class Session:
 
     def add(self, sources: Sequence[str | Path | UploadedFile], limits: ChatLimits = LIMITS) -> list[str]:
         """Add images; returns one line per refused image. Too many at once are all refused."""
-        try:
-            check_count(len(self.pictures), len(sources), limits)
-        except UserError as error:
-            return [str(error)]
+        if len(self.pictures) + len(sources) > limits.images:
+            too_many = f"{len(sources)} more images on top of {len(self.pictures)}: at most {limits.images}"
+            return [f"{too_many} in a conversation; send fewer, or start a new conversation"]
         refused = []
         for source in sources:
             try:

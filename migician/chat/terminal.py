@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
@@ -28,22 +27,17 @@ def converse(
     out: Path,
     *,
     as_json: bool = False,
-    lines: Iterable[str] | None = None,
-    to: TextIO | None = None,
 ) -> None:
-    """Answer each line of `lines` (stdin by default) until it ends or says /quit; pictures go to `out`.
+    """Answer each line of stdin until it ends or says /quit; pictures go to `out`.
 
     With `as_json` each turn is one line of JSON. Raises `UserError` if one of `images` cannot be used; later errors
     are printed, and the conversation continues.
     """
-    to = to or sys.stdout
     session, region, saved = Session(), "", 0
     if refused := session.add(images):
         raise UserError(refused[0])
-    if lines is None:
-        lines = sys.stdin
-        print(printable(f"{model.name}, {len(images)} images. Ask, or type:\n{HELP}"), file=sys.stderr)
-    for said in lines:
+    print(printable(f"{model.name}, {len(images)} images. Ask, or type:\n{HELP}"), file=sys.stderr)
+    for said in sys.stdin:
         command, _, rest = said.strip().partition(" ")
         try:
             if command == "/quit":
@@ -63,7 +57,7 @@ def converse(
                 turn = session.ask(model, f"{region} {said.strip()}".lstrip())
                 region, saved = "", saved + 1
                 out.mkdir(parents=True, exist_ok=True)
-                print(printable(_shown(turn, turn.save(_unused(out, saved)), as_json)), file=to, flush=True)
+                print(printable(_shown(turn, turn.save(_unused(out, saved)), as_json)), flush=True)
         except UserError as error:
             print(printable(str(error)), file=sys.stderr)
 

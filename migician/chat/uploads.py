@@ -77,15 +77,6 @@ class ChatImage:
             return load_picture(opened, self.name)
 
 
-def check_count(there: int, more: int, limits: ChatLimits = LIMITS) -> None:
-    """Raise `UserError` if `more` images beside those `there` are too many."""
-    if there + more > limits.images:
-        raise UserError(
-            f"{more} more images on top of {there}: at most {limits.images} in a conversation; "
-            "send fewer, or start a new conversation"
-        )
-
-
 def check_address(path: str | Path) -> None:
     """Raise `UserError` if `path` is an address."""
     if re.match("[a-z]+:/|data:", str(path), re.IGNORECASE):

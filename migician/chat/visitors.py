@@ -34,6 +34,10 @@ class Visitor:
     """The address of each picture of the session."""
     turns: list[str] = field(default_factory=list)
     """Each turn as HTML."""
+    used: float = 0
+    """When it was last used, by the clock of `Visitors`."""
+    counted: int = 0
+    """Its size when it was last used."""
     _shown: list[bytes] = field(default_factory=list)
 
     def show(self, jpeg: bytes) -> str:
@@ -51,13 +55,6 @@ class Visitor:
         return _OVERHEAD_BYTES + self.session.size + sum(map(len, self._shown)) + 2 * sum(map(len, self.turns))
 
 
-@dataclass
-class _Kept:
-    visitor: Visitor
-    used: float
-    size: int
-
-
 class Visitors:
     """Conversations by the name of their page, and uploads that wait for theirs; safe to use from several threads."""
 
@@ -66,7 +63,7 @@ class Visitors:
         self._now, self._lock = now, threading.Lock()
         self._coming = 0
         self._waiting: dict[str, tuple[float, UploadedFile]] = {}
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Visitor] = OrderedDict()
         """The least recently used first."""
         self._kept_bytes = 0
         self._forgotten: OrderedDict[str, None] = OrderedDict()
@@ -102,28 +99,24 @@ class Visitors:
             if page in self._forgotten:
                 del self._forgotten[page]
                 raise UserError(FORGOTTEN)
-            found = self._kept[page].visitor if page in self._kept else Visitor()
-            self._put(page, found)
-            return found
+            return self._put(page, self._kept.get(page) or Visitor())
 
     def begin(self, page: str, session: Session | None = None) -> Visitor:
         """A new conversation for that page."""
         with self._lock:
             self._forgotten.pop(page, None)
-            fresh = Visitor(session or Session())
-            self._put(page, fresh)
-            return fresh
+            return self._put(page, Visitor(session or Session()))
 
     def grown(self, page: str) -> None:
         """Keep the bound after that page's visitor has grown: the least recently used others are dropped."""
         with self._lock:
             if page in self._kept:
-                self._put(page, self._kept[page].visitor)
+                self._put(page, self._kept[page])
 
     def shown(self, key: str, number: int) -> bytes | None:
         """The JPEG of that number that the visitor with that key is shown."""
         with self._lock:
-            visitors = [kept.visitor for kept in self._kept.values()]
+            visitors = list(self._kept.values())
         return next((one.shown(number) for one in visitors if secrets.compare_digest(one.key, key)), None)
 
     def forget(self, page: str) -> None:
@@ -137,7 +130,7 @@ class Visitors:
             now = self._now()
             for name in [name for name, (at, _) in self._waiting.items() if now - at > self.limits.waiting_s]:
                 del self._waiting[name]
-            for page in [page for page, kept in self._kept.items() if now - kept.used > self.limits.unused_s]:
+            for page in [page for page, one in self._kept.items() if now - one.used > self.limits.unused_s]:
                 self._drop(page)
 
     @property
@@ -146,16 +139,19 @@ class Visitors:
         with self._lock:
             return self._kept_bytes + self._waiting_bytes() + self._coming
 
-    def _put(self, page: str, visitor: Visitor) -> None:
-        before = self._kept.pop(page, None)
-        self._kept[page] = _Kept(visitor, self._now(), visitor.size)
-        self._kept_bytes += self._kept[page].size - (before.size if before else 0)
+    def _put(self, page: str, visitor: Visitor) -> Visitor:
+        if before := self._kept.pop(page, None):
+            self._kept_bytes -= before.counted
+        visitor.used, visitor.counted = self._now(), visitor.size
+        self._kept[page] = visitor
+        self._kept_bytes += visitor.counted
         while len(self._kept) > 1 and self._kept_bytes > self.limits.kept_bytes:
             self._drop(next(iter(self._kept)))
+        return visitor
 
     def _drop(self, page: str) -> None:
         if kept := self._kept.pop(page, None):
-            self._kept_bytes -= kept.size
+            self._kept_bytes -= kept.counted
             self._forgotten[page] = None
             if len(self._forgotten) > _REMEMBERED:
                 self._forgotten.popitem(last=False)

@@ -17,8 +17,8 @@ from migician.cli.options import (
     MigBenchImages,
     OutFolder,
     named,
+    names_in,
     sources_of,
-    task_names,
     to_exclude,
 )
 from migician.cli.terminal import note
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 def build(
-    tasks: Annotated[list[str], typer.Argument(help="Tasks, or all.", autocompletion=task_names)],
+    tasks: Annotated[
+        list[str], typer.Argument(help="Tasks, or all.", autocompletion=names_in("migician.tasks", "TASKS", "all"))
+    ],
     source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset or its index; repeatable.")],
     out: OutFolder,
     images: Images = None,

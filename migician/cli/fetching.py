@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import released_names
+from migician.cli.options import names_in
 from migician.cli.terminal import note, say
 
 
 def fetch(
     dataset: Annotated[
-        str, typer.Argument(help="mgrounding-630k, mig-bench, mmiu or mibench.", autocompletion=released_names)
+        str,
+        typer.Argument(
+            help="mgrounding-630k, mig-bench, mmiu or mibench.",
+            autocompletion=names_in("migician.hub.released", "DATASETS"),
+        ),
     ],
     to: Annotated[Path, typer.Option("--to", help="The folder that gets the dataset's folder.")],
     only: Annotated[list[str] | None, typer.Option(help="Only this part, such as Difference; repeatable.")] = None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,25 +29,9 @@ def model_names() -> list[str]:
     return [*CHECKPOINTS, *(f"{name}:" for name in (*MODELS, *ENGINES))]
 
 
-def task_names() -> list[str]:
-    """What a shell offers for a task of a build."""
-    from migician.tasks import TASKS
-
-    return ["all", *TASKS]
-
-
-def released_names() -> list[str]:
-    """What a shell offers for a dataset to fetch."""
-    from migician.hub.released import DATASETS
-
-    return list(DATASETS)
-
-
-def published_names() -> list[str]:
-    """What a shell offers for published figures."""
-    from migician.benchmarks.published.figures import PUBLISHED
-
-    return list(PUBLISHED)
+def names_in(module: str, registry: str, *more: str) -> Callable[[], list[str]]:
+    """What a shell offers for a name in a registry, whose module is imported only then."""
+    return lambda: [*more, *getattr(importlib.import_module(module), registry)]
 
 
 BenchmarkName = Annotated[

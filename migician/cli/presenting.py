@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from migician.cli.options import CORES, Roots, published_names
+from migician.cli.options import CORES, Roots, names_in
 from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
 
@@ -22,7 +22,7 @@ PublishedNames = Annotated[
     typer.Option(
         "--published",
         help="Published figures to show beside them, such as migician,qwen2-vl-7b.",
-        autocompletion=published_names,
+        autocompletion=names_in("migician.benchmarks.published.figures", "PUBLISHED"),
     ),
 ]
 

@@ -230,18 +230,21 @@ def test_examples_can_be_asked(name: str) -> None:
     assert session.ask(Scripted(lambda _: IN_SECOND), made.question).boxes[0].image == 1
 
 
-def test_the_terminal_answers_line_by_line(tmp_path: Path, two: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    said = io.StringIO()
+def test_the_terminal_answers_line_by_line(
+    tmp_path: Path, two: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [f"/image {two[1]}", "Where?", "/nonsense", "/region 1: 10, 20, 300, 400", "what is it?", "/quit", "never"]
     model = Scripted(lambda request: IN_SECOND)
-    converse(model, two[:1], tmp_path / "out", as_json=True, lines=lines, to=said)
-    first, second = [json.loads(line) for line in said.getvalue().splitlines()]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    converse(model, two[:1], tmp_path / "out", as_json=True)
+    printed = capsys.readouterr()
+    first, second = [json.loads(line) for line in printed.out.splitlines()]
     assert first["boxes"] == [{"image": 2, "permille": [250, 100, 700, 900]}]
     assert second["question"] == "the region <|box_start|>(10,20),(300,400)<|box_end|> of Image-1 what is it?"
     assert first["picture"] != second["picture"] and Image.open(second["picture"]).size[0] > 100
-    assert "no command /nonsense" in capsys.readouterr().err
+    assert "no command /nonsense" in printed.err
     with pytest.raises(UserError, match="no such file"):
-        converse(model, [tmp_path / "gone.png"], tmp_path, lines=[], to=said)
+        converse(model, [tmp_path / "gone.png"], tmp_path)
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
