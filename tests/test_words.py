@@ -48,6 +48,13 @@ def texts(file: Path) -> Iterator[tuple[int, str]]:
             yield content.count("\n", 0, paragraph.start()) + 1, paragraph[0]
 
 
+COUNTED = re.compile(
+    r" (?:\w+ )?(?:samples|images|files|checkpoints|questions|records|steps|predictions|groups|requests|processes|turns"
+    r"|shards|folders|models|marks|characters|tokens|boxes)\b"
+)
+"""What follows a number that may be 1: `printable.counted` writes it."""
+
+
 def files() -> list[Path]:
     code = [one for folder in ("migician", "scripts", "train", "eval", "data") for one in (ROOT / folder).rglob("*.*")]
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.*"), *(ROOT / "findings").glob("*.md")]
@@ -68,6 +75,20 @@ def found_in(file: Path) -> list[str]:
 
 def test_no_such_word_is_written() -> None:
     assert [line for file in files() for line in found_in(file)] == []
+
+
+@pytest.mark.parametrize("folder", ["cli", "chat"])
+def test_no_number_is_followed_by_a_fixed_plural(folder: str) -> None:
+    found = []
+    for file in (ROOT / "migician" / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            for number, text in zip(parts, parts[1:], strict=False):
+                if isinstance(number, ast.FormattedValue) and isinstance(text, ast.Constant):
+                    is_limit = re.match(r"limits\.|[A-Z_]+$", ast.unparse(number.value))
+                    if not is_limit and COUNTED.match(text.value):
+                        found.append(f"{file.name}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from migician.imagenames import asked_image, images_of_box
 from migician.models import seen_sizes
 from migician.models.pictures import ImageInputs, as_list, load_pictures
 from migician.models.protocol import Model, Request, Speaking
+from migician.printable import counted
 from migician.samples.sample import IMAGE_MARK
 
 
@@ -196,7 +197,8 @@ class Chat:
         marks = text.count(IMAGE_MARK)
         if marks not in (0, waiting):
             raise UserError(
-                f"{marks} {IMAGE_MARK} marks in the text for {waiting} new images; use one per image, or none"
+                f"{counted(marks, f'{IMAGE_MARK} mark')} in the text for {counted(waiting, 'new image')}; "
+                "use one per image, or none"
             )
         said = text if marks else IMAGE_MARK * waiting + text
         request = Request(tuple(pictures), said, max_new_tokens, tuple(self.history))
@@ -214,7 +216,7 @@ class Chat:
         return "".join(lines) or "<p>(nothing said yet)</p>"
 
     def __repr__(self) -> str:
-        return f"Chat({self.model.name}, {len(self._pictures)} images, {len(self.history)} turns)"
+        return f"Chat({self.model.name}, {counted(len(self._pictures), 'image')}, {counted(len(self.history), 'turn')})"
 
 
 def _answer(model: Model, request: Request, on_token: Callable[[str], None] | None) -> str:
@@ -230,7 +232,8 @@ def _answer(model: Model, request: Request, on_token: Callable[[str], None] | No
         if type(error).__name__ != "OutOfMemoryError":
             raise
         raise UserError(
-            f"out of memory on {len(request.images)} images; load with a lower max_pixels, or use fewer images"
+            f"out of memory on {counted(len(request.images), 'image')}; "
+            "load with a lower max_pixels, or use fewer images"
         ) from None
 
 

@@ -15,6 +15,7 @@ from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, t
 from migician.errors import UserError
 from migician.models import load_model, seen_sizes
 from migician.models.protocol import Model
+from migician.printable import counted
 
 REGION = "Image, left, top, right, bottom in 0..1000, such as 1: 250, 100, 700, 900"
 
@@ -93,7 +94,7 @@ class Session:
     def add(self, sources: Sequence[str | Path | UploadedFile], limits: ChatLimits = LIMITS) -> list[str]:
         """Add images; returns one line per refused image. Too many at once are all refused."""
         if len(self.pictures) + len(sources) > limits.images:
-            too_many = f"{len(sources)} more images on top of {len(self.pictures)}: at most {limits.images}"
+            too_many = f"{counted(len(sources), 'more image')} on top of {len(self.pictures)}: at most {limits.images}"
             return [f"{too_many} in a conversation; send fewer, or start a new conversation"]
         refused = []
         for source in sources:
@@ -139,7 +140,7 @@ class Session:
         if not text.strip():
             raise UserError("no question: type one")
         if len(text) > limits.letters:
-            raise UserError(f"the question has {len(text)} characters: at most {limits.letters}")
+            raise UserError(f"the question is too long: at most {limits.letters:,} characters")
         if self.model is not model:
             self.model, self.history = model, []
         if len(text) + sum(len(said) + len(reply) for said, reply in self.history) > limits.talk_letters:

@@ -13,7 +13,7 @@ from migician.chat.session import Session
 from migician.chat.transcript import box_lines
 from migician.errors import UserError
 from migician.models.protocol import Model
-from migician.printable import printable
+from migician.printable import counted, printable
 
 HELP = """/image PATH            add an image
 /region N: L, T, R, B  start your next question with a region of Image-N: left, top, right, bottom, 0..1000
@@ -36,7 +36,7 @@ def converse(
     session, region, saved = Session(), "", 0
     if refused := session.add(images):
         raise UserError(refused[0])
-    print(printable(f"{model.name}, {len(images)} images. Ask, or type:\n{HELP}"), file=sys.stderr)
+    print(printable(f"{model.name}, {counted(len(images), 'image')}. Ask, or type:\n{HELP}"), file=sys.stderr)
     for said in sys.stdin:
         command, _, rest = said.strip().partition(" ")
         try:

@@ -28,6 +28,7 @@ from migician.cli.options import (
 from migician.cli.terminal import note, say, show
 from migician.models.faults import BEARING, Tolerance
 from migician.models.protocol import Metered
+from migician.printable import counted
 from migician.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _print_prompts(step: str, bench: Benchmark, chosen: set[int], wording: str, 
         # How large a model sees an image is only known once it is loaded.
         sizes = [(1000, 1000)] * count if family.style.scale == "pixel" else None
         text = family.placed(bench.prompt(question, wording, family, sizes), count)
-        say(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
+        say(f"--- {step}row {question.index}, {question.task}, {counted(count, 'image')}\n{text}")
     if family.style.scale == "pixel":
         note(f"{family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
-    note(f"{step}{len(chosen)} questions; shown is the first of each task")
+    note(f"{step}{counted(len(chosen), 'question')}; shown is the first of each task")

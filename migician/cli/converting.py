@@ -11,6 +11,7 @@ import typer
 from migician.cli.options import Force, named
 from migician.cli.terminal import note
 from migician.errors import Done, UserError, unknown
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.samples.sample import Sample
@@ -62,7 +63,7 @@ def convert(
         add_dataset(out)  # it may have been killed in between
         raise
     add_dataset(out)
-    note(f"{out}: {count} samples")
+    note(f"{out}: {counted(count, 'sample')}")
     for reason, number in sorted(tally.counts.items(), key=lambda item: -item[1]):
         note(f"  {number} {reason}")
 

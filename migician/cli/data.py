@@ -23,6 +23,7 @@ from migician.cli.options import (
 )
 from migician.cli.terminal import note
 from migician.errors import Done, UserError
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.training.mixture import Part
@@ -79,7 +80,7 @@ def build(
         note(part.shortfall)
     for warning in built.warnings:
         note(f"warning: {warning}")
-    note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
+    note(f"{counted(built.samples, 'sample')} in {built.folder}; see {built.folder / 'README.md'}")
 
 
 def index(

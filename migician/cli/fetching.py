@@ -9,6 +9,7 @@ import typer
 
 from migician.cli.options import names_in
 from migician.cli.terminal import note, say
+from migician.printable import counted
 
 
 def fetch(
@@ -55,9 +56,9 @@ def fetch(
     else:
         note(f"data: {', '.join(map(str, checked.files)) or planned.folder}; images: {to}")
     if checked.missing:
-        note(f"{checked.missing} of {checked.named} images that the data names are missing, for example:")
+        note(f"missing {checked.missing:,} of {counted(checked.named, 'image')} in the data, for example:")
         for line in checked.first_missing:
             note(f"  {line}")
         note("--force restores files that were removed after unpacking")
         raise typer.Exit(1)
-    note(f"found all {checked.named} images that {checked.records} records name")
+    note(f"found {counted(checked.named, 'image')} in {counted(checked.records, 'record')}, none missing")

@@ -11,6 +11,7 @@ import typer
 from migician.cli.options import Force, MediaDir, Roots
 from migician.cli.terminal import note, say
 from migician.errors import UserError
+from migician.printable import counted
 
 
 def export(
@@ -49,8 +50,8 @@ def export(
 
     done = export_dataset(dataset, to, images=not no_images, media_dir=media_dir, roots=roots or (), force=force)
     for name, count in done.samples.items():
-        note(f"{name}: {count:,} samples")
-    note(f"{done.folder}: {done.shards} parquet files, {gigabytes(done.size)}")
+        note(f"{name}: {counted(count, 'sample')}")
+    note(f"{done.folder}: {counted(done.shards, 'parquet file')}, {gigabytes(done.size)}")
 
 
 def _export_run(
@@ -66,7 +67,10 @@ def _export_run(
         note(f"questions {rows}: left out, because a true box has its corners swapped, which COCO cannot store")
     if not done.predictions:
         note("no reply has a box, so predictions.json is an empty list, which pycocotools' loadRes does not accept")
-    note(f"{done.folder}: {done.truths:,} true boxes and {done.predictions:,} predictions on {done.images:,} images")
+    note(
+        f"{done.folder}: {counted(done.truths, 'true box')} and {counted(done.predictions, 'prediction')} "
+        f"on {counted(done.images, 'image')}"
+    )
 
 
 def card(
@@ -108,8 +112,10 @@ def push(
     for line in load.terms:
         note(f"terms of {line}")
     if len(load.files) > MANY:
-        note(f"{len(load.files):,} files are more than the Hub recommends: migician data export makes fewer")
-    note(f"{len(load.files):,} files, {gigabytes(load.size)}, to {'private ' if private else ''}dataset {repo}")
+        note(f"more than {MANY:,} files, the most the Hub recommends: migician data export makes fewer")
+    note(
+        f"{counted(len(load.files), 'file')}, {gigabytes(load.size)}, to {'private ' if private else ''}dataset {repo}"
+    )
     if not dry_run:
         push_dataset(load, repo)
         note(f"https://huggingface.co/datasets/{repo}")

@@ -20,6 +20,7 @@ from migician.cli.options import (
 )
 from migician.cli.terminal import note, say
 from migician.errors import UserError
+from migician.printable import counted
 
 
 class GroupingName(StrEnum):
@@ -79,7 +80,8 @@ def synthesise(
         for prompt in planned.prompts:
             say(f"{prompt}\n")
         note(
-            f"{planned.groups} groups of {planned.images} images: {planned.requests} requests, "
+            f"{counted(planned.groups, 'group')}, {counted(planned.images, 'image')}: "
+            f"{counted(planned.requests, 'request')}, "
             f"{2 * planned.images} to {vision_model} and {planned.groups} to {text_model}"
             " (more if replies are rejected)"
         )
@@ -101,5 +103,5 @@ def synthesise(
         force=force,
     )
     for part in built.short:
-        note(f"synthesis from {part.source}: {part.made} of {part.asked} samples; the card counts why")
-    note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
+        note(f"synthesis from {part.source}: {part.made:,} of {counted(part.asked, 'sample')}; the card counts why")
+    note(f"{counted(built.samples, 'sample')} in {built.folder}; see {built.folder / 'README.md'}")

@@ -351,7 +351,7 @@ class TestPlan:
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0
         assert result.stdout.count("Reply with JSON alone") == 2
-        assert "2 groups of" in result.stderr
+        assert "2 groups, " in result.stderr
         assert not list(tmp_path.iterdir())
 
 

@@ -158,7 +158,7 @@ def test_a_region_that_is_none_is_refused(two: list[Path], written: str) -> None
 def test_questions_are_bounded(two: list[Path]) -> None:
     session, model = Session(), Scripted(lambda _: "none")
     session.add(two)
-    for text, says in ((" ", "no question"), ("a" * 8001, "at most 8000")):
+    for text, says in ((" ", "no question"), ("a" * 8001, "at most 8,000")):
         with pytest.raises(UserError, match=says):
             session.ask(Scripted(lambda _: IN_SECOND), text)
     assert session.history == []

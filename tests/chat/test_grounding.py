@@ -143,5 +143,5 @@ def test_a_turn_that_failed_can_be_said_again() -> None:
         chat.say("Find it.", images=IMAGES[2])
     assert (chat.history, len(chat.images)) == ([], 2)
     assert chat.say("Find it.", images=IMAGES[2]).reply == "3 images"
-    with pytest.raises(UserError, match="1 <image> marks in the text for 0 new images"):
+    with pytest.raises(UserError, match="1 <image> mark in the text for 0 new images"):
         chat.say("and <image>?")
