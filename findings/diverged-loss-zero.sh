@@ -4,7 +4,7 @@
 # transformers' Trainer leaves losses that are no numbers out of what it logs (`logging_nan_inf_filter`, true by default):
 # documented is that the mean of the window stands in their place. Where every loss of a window is NaN that mean is 0.0, so that
 # a run that has diverged looks like a perfect one: "loss": 0.0, line after line, with a grad_norm of NaN beside it, and its end is
-# reported as a success with a small train_loss. Here: `migician progress`, `curves` and `watch` take a loss of exactly 0 as diverged.
+# reported as a success with a small train_loss. Here: `migician train progress`, `curves` and `watch` take a loss of exactly 0 as diverged.
 #
 # Seen with transformers 5.5.4, accelerate 1.11.0, torch 2.11.0. Takes some 2 GB and two minutes.
 set -euo pipefail

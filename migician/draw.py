@@ -24,8 +24,8 @@ _INK, _FAINT, _PAPER, _EDGE = "#1F2933", "#52606D", "#FFFFFF", "#CBD2D9"
 # What a picture's longer side is brought to: a 112-pixel image is unreadable, a 6000-pixel one unwieldy.
 _SMALLEST_PX, _LARGEST_PX = 384, 1280
 
-Line = Literal["solid", "dashed", "dotted"]
-_BROKEN: dict[Line, tuple[int, int]] = {"dashed": (4, 3), "dotted": (1, 2)}
+LineStyle = Literal["solid", "dashed", "dotted"]
+_BROKEN: dict[LineStyle, tuple[int, int]] = {"dashed": (4, 3), "dotted": (1, 2)}
 """How long the pieces of a line are and the pauses between them, in breadths of the line."""
 _Rectangle = tuple[float, float, float, float]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -40,7 +40,7 @@ class Mark:
     """Shown at the box's corner; empty for none."""
     colour: str = PREDICTION
     """Any colour Pillow knows, such as "#D55E00"."""
-    line: Line = "solid"
+    line: LineStyle = "solid"
 
 
 def truth(box: Box, label: str = "truth") -> Mark:

@@ -36,6 +36,16 @@ def one_line(text: str) -> str:
     return _ENDS.sub(_written, printable(shown))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural but for 1.
+
+    >>> counted(1, "box"), counted(0, "image"), counted(1200, "parquet file")
+    ('1 box', '0 images', '1,200 parquet files')
+    """
+    plural = f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def _written(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
 

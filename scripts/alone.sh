@@ -1,17 +1,17 @@
 # One run at a time in a folder, its trainers included; sourced by what starts trainers.
 #
-# torchrun gives each trainer a session of its own: it outlives a kill of the launcher, of its process group and of the
-# terminal, and trains on in the folder of whoever starts next. So the lock is what every child keeps, however it is
-# started: standard input, a file that is held open. Python closes all that is numbered above 2 in its children, and
-# environment variables can be dropped. Where the disk has locks (flock), another machine is kept out too.
+# torchrun gives each trainer its own session: it survives a kill of the launcher, of its process group and of the
+# terminal, and keeps training in the folder of the next start. So the lock is something every child keeps, however it is
+# started: standard input, an open file. Python closes files numbered above 2 in its children, and
+# environment variables can be dropped. If the disk has locks (flock), other machines are kept out too.
 
 lock=""
-# hold FILE SCRIPT FOLDER: keep FILE until the last process started from here on has ended, or exit with status 2.
-hold() {
+# lock_run FILE SCRIPT FOLDER: keep FILE until the last process started from here on has ended, or exit with status 2.
+lock_run() {
   lock="$1"
   exec <> "$lock"
   local ids refused=0
-  flock -w 1 0 2> /dev/null || refused=$? # 1: held, and not by `migician progress`, which only looks; else: no locks here
+  flock -w 1 0 2> /dev/null || refused=$? # 1: held, and not by `migician train progress`, which only looks; else: no locks here
   [ "$refused" != 0 ] || return 0
   ids="$(holders)"
   if [ -n "$ids" ]; then

@@ -7,7 +7,7 @@ python scripts/benchmark_build.py --folder /tmp/bench --only crops  a minute
 Draws an Objects365 v2 annotation file (flat boxes, 365 labels by a power law, 15 boxes an image) and
 empty image files, indexes it, and builds 630,000 records from the index; beside it, in the same
 run, the floor: encoding and writing the same records with nothing decided. Then crops from JPEG
-files, so many that the start of processes does not count, beside plain decoding and encoding of the
+files, enough that starting the processes does not matter, beside plain decoding and encoding of the
 same pixels on all cores. Wall-clock suffers from other work on the machine; CPU seconds hardly do.
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
 def records(folder: Path, images: int) -> None:
     """Indexing, building records from the index, and the floor."""
     draw_annotations(folder / "objects365", images)
-    cost = measured(command("index", f"objects365={folder / 'objects365'}", "--out", folder / "index"))
+    cost = measured(command("dev", "index", f"objects365={folder / 'objects365'}", "--out", folder / "index"))
     row(f"indexing {images:,} images, {images * BOXES:,} boxes", cost, images * BOXES, "boxes")
     for count in (RECORDS // 10, RECORDS):
         recipe = write_recipe(folder, count)

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure(folder: Path, pictures: list[bytes], visitors: int, stop_mb: float) -> None:
-    """Print what a server whose temporary files lie in `folder` uses over so many visitors."""
+    """Print what a server whose temporary files lie in `folder` uses over that number of visitors."""
     with running(folder, "--model", "constant:100,100,900,900") as server:
         began, started = server.memory_mb(), time.perf_counter()
         most_disk, most_folders = 0, 0

@@ -38,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="a new folder; removed at the end")
     parser.add_argument("--keep", action="store_true", help="keep the folder, and use what it has")
-    parser.add_argument("--questions", type=int, help="about so many; else all")
+    parser.add_argument("--questions", type=int, help="about this number; default: all")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--times", type=int, default=3, help="the page is opened so often; the middle one counts")
+    parser.add_argument("--times", type=int, default=3, help="how often the page is opened; the median counts")
     options = parser.parse_args()
     if not options.folder.exists():
         options.folder.mkdir(parents=True)

@@ -5,10 +5,10 @@ python scripts/benchmark_train.py --folder /tmp/bench --shape tiny --device cpu 
 
 Makes a randomly initialised model of Qwen2-VL-7B's true shape, draws a mixture, and trains on all of it by the very
 YAMLs and scripts, tower frozen, images read from disk. One GPU does not hold the optimizer of 28 layers (Adam takes 16
-bytes a parameter), so --layers 4,8 are trained, and 28 are told from the straight line through the seconds a sample of
-both: what the layers share (tower, embedding, head, reading of images) is its foot. No other GPU takes part, so no
-communication is in it. After that: where the time of a step goes (torch's profiler), and the patch embedding as Conv3d
-and as matrix product.
+bytes per parameter), so --layers 4,8 are trained, and 28 are extrapolated on a straight line through the seconds per
+sample of both; what the layers share (tower, embedding, head, reading of images) is its intercept. There is no other
+GPU, so no communication is included. After that: where the time of a step goes (torch's profiler), and the patch
+embedding as Conv3d and as matrix product.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def config_of(shape: str) -> dict[str, Any]:
 
 
 def make_model(folder: Path, shape: str, layers: int) -> None:
-    """Random weights; tokenizer and processor are the tiny model's, whose tokens the config is told."""
+    """Random weights; tokenizer and processor are the tiny model's, whose token ids go into the config."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     make_tiny(folder, seed=0)

@@ -1,4 +1,4 @@
-"""Try thousands of faults on the verbs of this checkout and print how many were borne, kind by kind, as a table.
+"""Try thousands of faults on the verbs of this checkout and print a table of how many passed, by kind.
 
 python scripts/fault_matrix.py                      all kinds, about 3,500 tries
 python scripts/fault_matrix.py --only killed        one kind
@@ -7,9 +7,9 @@ python scripts/fault_matrix.py --seed 7             other moments and other dama
 
 Every try is drawn by the seed, uses nothing but this machine, and happens below one temporary folder. A verb runs in a
 forked child, in which each of its file operations is counted: at one of them the child is killed, stopped while another
-does the same, or told that the disk is full. Then the same command is given again, and what it made must equal, byte
-for byte, what an undisturbed run makes, with nothing hidden beside it. Damaged inputs must be named in one line. Ends
-with status 1, and says what happened, where one try was not borne.
+does the same, or made to see a full disk. Then the same command runs again, and its result must equal, byte
+for byte, that of an undisturbed run, with nothing hidden beside it. Damaged inputs must be named in one line. Ends
+with status 1, and says what happened, where one try was not passed.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ _BUILD = "region_locating --source objects365={drawn} --config {miniature} --wor
 MAKERS: dict[str, str] = {
     "build": f"{_BUILD} --out {{out}}",
     "build --collect": f"{_BUILD} --collect --out {{out}}",
-    "index": "coco={coco} --out {out}",
-    "convert llava": "llava --from {llava} --images {images} --out {out}.json",
-    "mix": "--part {samples}=1 --count 2 --out {out}.json",
-    "export": "{built} --to {out}",
-    "export --coco": "{run} --coco --images {images} --to {out}",
-    "merge": "{model} {other} --out {out}",
+    "dev index": "coco={coco} --out {out}",
+    "data convert llava": "llava --from {llava} --images {images} --out {out}.json",
+    "data mix": "--part {samples}=1 --count 2 --out {out}.json",
+    "data export": "{built} --to {out}",
+    "data export --coco": "{run} --coco --images {images} --to {out}",
+    "train merge": "{model} {other} --out {out}",
     "eval": "mig-bench --model constant:100,100,500,500 --data {bench} --images {images} --out {out}",
     "score": "mig-bench --data {bench} --answers {answers} --out {out}",
-    "baseline": "mig-bench --data {bench} --out {out}",
+    "dev baseline": "mig-bench --data {bench} --out {out}",
     "compare": "{run} {run} --out {out}",
     "report": "{run} --out {out} --workers 1",
     "report, dataset": "{built} --out {out} --workers 1",
     "report --parquet": "{run} --parquet {out}.parquet",
-    "curves": "{saves} --out {out}.png",
+    "train curves": "{saves} --out {out}.png",
 }
 """Verbs that make something, by name: what they are given. {out} is where it appears."""
 
@@ -186,7 +186,7 @@ def cut(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> K
 
 
 def together(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
-    """One is stopped at a file operation while a second does all of the same; then the first goes on."""
+    """One is stopped at a file operation while a second does all of the same; then the first continues."""
     kind = Kind(
         "two at once on one target: one stopped at any file operation, the other run, the first then continued",
         "one result, equal to an undisturbed one; the other says so in one line",
@@ -196,11 +196,11 @@ def together(world: dict[str, Path], home: Path, rng: random.Random, tries: int)
         first = start(verb, place, _at(step, signal.SIGSTOP))
         _, state = os.waitpid(first.process, os.WUNTRACED)
         if not os.WIFSTOPPED(state):
-            raise SystemExit(f"{verb.name} ended before file operation {step}: {first.told.read_text()}")
+            raise SystemExit(f"{verb.name} ended before file operation {step}: {first.said.read_text()}")
         second = end(start(verb, place, None))
         os.kill(first.process, signal.SIGCONT)
         ended = [end(first), second]
-        wrong = next((found for one in ended if (found := _told(one))), "")
+        wrong = next((found for one in ended if (found := _said(one))), "")
         if not wrong and all(one.status for one in ended):
             wrong = f"neither made it: {[one.error for one in ended]}"
         kind.add(f"{verb.name}, stopped at {step} of {verb.steps}", wrong or _differs(verb, place))
@@ -208,7 +208,7 @@ def together(world: dict[str, Path], home: Path, rng: random.Random, tries: int)
 
 
 def inputs(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
-    """Whole files and folders, as `tests/test_faults.py` has them; of each verb's so many at most, in its order."""
+    """Whole files and folders, as `tests/test_faults.py` has them; at most `tries` per verb, in order."""
     kind = Kind("a file or folder that a verb reads is another thing, or is not there", _ONE_LINE)
     for verb in (verb for verb in LINES if verb != "fetch"):
         place = home / "inputs" / verb
@@ -254,7 +254,7 @@ class Child:
     """A verb at work."""
 
     process: int
-    told: Path
+    said: Path
     """What it writes to stderr."""
 
 
@@ -263,11 +263,11 @@ def start(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: 
 
     No file of it may be larger than `most` bytes.
     """
-    told = place.parents[1] / f"told-{time.monotonic_ns()}.txt"
+    said = place.parents[1] / f"said-{time.monotonic_ns()}.txt"
     sys.stdout.flush()
     process = os.fork()
     if process:
-        return Child(process, told)
+        return Child(process, said)
     status = 70
     try:
         if at:
@@ -277,7 +277,7 @@ def start(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: 
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
         ended = command(*(word.format(out=place / "made") for word in verb.words))
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        told.write_text(ended.error)
+        said.write_text(ended.error)
         status = ended.status
     finally:
         os._exit(status)
@@ -286,8 +286,8 @@ def start(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: 
 def end(child: Child) -> Ended:
     """Wait for a child; a status below 0 is a signal."""
     _, state = os.waitpid(child.process, 0)
-    error = child.told.read_text() if child.told.exists() else ""
-    child.told.unlink(missing_ok=True)
+    error = child.said.read_text() if child.said.exists() else ""
+    child.said.unlink(missing_ok=True)
     return Ended(os.waitstatus_to_exitcode(state), error)
 
 
@@ -351,8 +351,8 @@ _KNOWN: list[Verb] = []
 
 
 def _undisturbed(name: str, world: dict[str, Path], home: Path) -> Verb:
-    words = (*name.split()[:1], *MAKERS[name].format_map({**world, "out": "{out}"}).split())
-    words = tuple(word.rstrip(",") if at == 0 else word for at, word in enumerate(words))
+    verb = max((verb for verb in cli.VERBS if name.startswith(verb)), key=len)
+    words = (*verb.split(), *MAKERS[name].format_map({**world, "out": "{out}"}).split())
     place = home / "tries" / "here"
     counted, made, steps = home / "steps", [], 0
     for _ in range(2):
@@ -376,7 +376,7 @@ def _differs(verb: Verb, place: Path) -> str:
     return f"other bytes than undisturbed: {other}" if other else ""
 
 
-def _told(ended: Ended) -> str:
+def _said(ended: Ended) -> str:
     """What is wrong with how a verb spoke."""
     if "Traceback" in ended.error or ended.status not in (0, 2):
         return f"status {ended.status}: {ended.error.strip()[-300:]}"
@@ -386,7 +386,7 @@ def _told(ended: Ended) -> str:
 
 
 def _refused(ended: Ended, verb: Verb, place: Path) -> str:
-    if wrong := _told(ended):
+    if wrong := _said(ended):
         return wrong
     if ended.status == 0:
         return _differs(verb, place)

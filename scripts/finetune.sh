@@ -5,18 +5,18 @@
 #
 #   --base MODEL        what stage 1 starts from              (Qwen/Qwen2-VL-7B-Instruct)
 #   --data FOLDER       dataset_info.json with stage1, stage2 (data/mixtures)
-#   --media FOLDER      where the paths of images begin       (data)
+#   --media FOLDER      the folder image paths start from     (data)
 #   --saves FOLDER      stage-1, stage-2 and migician go here (saves)
 #   --stage1 YAML       (train/stage-1_finetune_full.yaml)    --stage2 YAML   (train/stage-2_finetune_full.yaml)
-#                       VARIANT=fast takes the ..._fast.yaml of both: packing and fused kernels
+#                       VARIANT=fast uses the ..._fast.yaml of both: packing and fused kernels
 #   --lora              the ..._lora.yaml of both, for one GPU of 24 to 80 GB: adapters go to stage-1-lora, stage-2-lora,
 #                       and are merged into stage-1, stage-2   --qlora   the same on a base of 4 bits (bitsandbytes)
 #   --bench FILE        MIG_data.json; without it nothing is scored
 #   --bench-images DIR  the folder that holds MIG-Bench/      (.)
 #   --dry-run           print the commands, run nothing
 #
-# Safe to run again: what is finished is skipped, an unfinished stage resumes from its last whole checkpoint. It ends what
-# it runs with itself; where some of that still runs after kill -9, the next start names it and does nothing. On several
+# Safe to run again: finished steps are skipped, an unfinished stage resumes from its last complete checkpoint. It ends what
+# it started when it ends; if some of that still runs after kill -9, the next start names it and does nothing. On several
 # machines run the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT set (Slurm:
 # scripts/finetune.slurm), on a disk that all of them share; merging and scoring is done by machine 0. Other variables:
 # scripts/stage.sh. Published: 8 x A100-80G, about 50 and 10 hours.
@@ -38,13 +38,13 @@ while [ $# -gt 0 ]; do
     --dry-run) dry=1; shift ;;
     --) shift; break ;;
     -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "finetune.sh: '$1' is not known; see bash scripts/finetune.sh --help" >&2; exit 2 ;;
+    *) echo "finetune.sh: '$1' is not an option; see bash scripts/finetune.sh --help" >&2; exit 2 ;;
   esac
 done
 stage1="${stage1:-train/stage-1_finetune_$variant.yaml}" stage2="${stage2:-train/stage-2_finetune_$variant.yaml}"
 [ -d .venv ] && export PATH="$PWD/.venv/bin:$PATH" # the launcher calls torchrun by its bare name
 for file in "$stage1" "$stage2"; do
-  [ -f "$file" ] || { echo "finetune.sh: there is no $file; VARIANT is full, fast or lora" >&2; exit 2; }
+  [ -f "$file" ] || { echo "finetune.sh: $file does not exist; VARIANT is full, fast or lora" >&2; exit 2; }
 done
 . scripts/alone.sh
 end_with_me
@@ -62,9 +62,9 @@ stage() {
   step bash scripts/stage.sh "$config" "model_name_or_path=$from" "output_dir=$out-lora" "${places[@]}" "${bits[@]}" "$@"
   [ "${NODE_RANK:-0}" = 0 ] || return 0
   if [ -f "$out/merge.json" ]; then
-    echo "finetune.sh: $out is there" >&2
+    echo "finetune.sh: $out is finished" >&2
   else
-    step migician merge "$out-lora" --base "$from" --out "$out"
+    step migician train merge "$out-lora" --base "$from" --out "$out"
   fi
 }
 stage "$stage1" "$base" stage-1 "$@"
@@ -73,6 +73,6 @@ stage "$stage2" "$saves/stage-1" stage-2 "$@"
 step bash scripts/merge.sh "$saves/stage-1" "$saves/stage-2" "$saves/migician"
 logs=("$saves/stage-1" "$saves/stage-2")
 [ "$variant" != lora ] || logs=("$saves/stage-1-lora" "$saves/stage-2-lora")
-step migician curves "${logs[@]}" --out "$saves/loss.png"
+step migician train curves "${logs[@]}" --out "$saves/loss.png"
 [ -z "$bench" ] ||
   step migician eval mig-bench --model "$saves/migician" --data "$bench" --images "$images" --out "$saves/scores/migician"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Search with new seeds for what breaks the properties that the tests state, for a while.
+# Search with new seeds for cases that break the properties in the tests.
 #
 #   bash scripts/fuzz.sh 30          30 minutes; the last round is cut short
 #
-# The test command searches from fixed seeds, so that no run is red by chance; this does the rest. It runs the files with such
+# The test command searches from fixed seeds, so that no run fails by chance; this does the rest. It runs the files with such
 # properties again and again. At the first failure it ends with status 1 and prints what to pin: give the failing case to
 # the test as @example(...), fix the fault, and run it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case "${1:-}" in '' | *[!0-9]*) echo "fuzz.sh: say for how many minutes: bash scripts/fuzz.sh 30" >&2; exit 2 ;; esac
+case "${1:-}" in '' | *[!0-9]*) echo "fuzz.sh: give the number of minutes: bash scripts/fuzz.sh 30" >&2; exit 2 ;; esac
 bash scripts/setup.sh
 cores=$(nproc) # before OMP_NUM_THREADS is set: nproc obeys it
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 HYPOTHESIS_SEARCH=1

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 first="${1:-saves/stage-1}" second="${2:-saves/stage-2}" out="${3:-saves/migician}"
 if [ -f "$out/merge.json" ]; then
-  echo "merge.sh: $out is there" >&2
+  echo "merge.sh: $out is finished" >&2
   exit 0
 fi
-exec migician merge "$first" "$second" --out "$out"
+exec migician train merge "$first" "$second" --out "$out"

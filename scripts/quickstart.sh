@@ -4,27 +4,27 @@
 #
 #   bash scripts/quickstart.sh [folder]        default folder: outputs/quickstart
 #
-# Takes 20 to 35 minutes with the installation. Run again, it resumes where it stopped:
-# a step whose result is there is skipped. To start over, remove the folder. It ends what it
-# started with itself; where some of it still runs after a kill, it names that and does nothing.
+# Takes 20 to 35 minutes with the installation. Run it again to resume: finished steps are skipped.
+# To start over, remove the folder. It ends what it started when it ends; if some of that still
+# runs after a kill, it names it and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
-# Nothing is fetched from anywhere, and LLaMA-Factory keeps to this machine.
+# Nothing is downloaded, and LLaMA-Factory uses only this machine.
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_DISABLED=true TOKENIZERS_PARALLELISM=false CUDA_VISIBLE_DEVICES= DS_ACCELERATOR=cpu
 
 folder="${1:-outputs/quickstart}"
-case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at blanks: choose a folder without" >&2; exit 2 ;; esac
+case "$folder" in *" "*) echo "quickstart.sh: LLaMA-Factory splits paths at spaces: choose a folder without any" >&2; exit 2 ;; esac
 mkdir -p "$folder"
 . scripts/alone.sh
-hold "$folder/.lock" quickstart.sh "$folder"
+lock_run "$folder/.lock" quickstart.sh "$folder"
 end_with_me
 SECONDS=0
 say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
 
-# train STAGE BASE: LLaMA-Factory on the stage's YAML, its log in a file, now and then a line on how far it is.
-# A stage that was interrupted starts again from its beginning: without DeepSpeed, LLaMA-Factory
+# train STAGE BASE: LLaMA-Factory on the stage's YAML, its log in a file, and a progress line now and then.
+# An interrupted stage starts over: without DeepSpeed, LLaMA-Factory
 # resumes the step and the optimizer but not the weights of Qwen2-VL.
 train() {
   local stage="$1" out="$folder/$1" log="$folder/$1.log"
@@ -35,18 +35,18 @@ train() {
     dataset_dir="$folder/data" media_dir="$folder/data" output_dir="$out" model_name_or_path="$folder/$2" \
     > "$log" 2>&1 <&0 & # else bash gives it /dev/null
   local trainer=$!
-  migician progress "$out" --follow 20 --parent $$ &
+  migician train progress "$out" --follow 20 --parent $$ &
   local teller=$!
   if ! wait "$trainer"; then
     tail -n 15 "$log" >&2
-    echo "quickstart.sh: training failed; the whole log is $log" >&2
+    echo "quickstart.sh: training failed; the full log is $log" >&2
     exit 1
   fi
   kill "$teller" 2> /dev/null || true
   wait "$teller" || true
 }
 
-# ask NAME: the held-out questions to one model; resumes by itself. One thread is enough for a tiny model.
+# ask NAME: the held-out questions to one model; resumes automatically. One thread is enough for a tiny model.
 ask() {
   OMP_NUM_THREADS=1 run migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
     --out "$folder/scores/$1" --batch-size 32 --max-new-tokens 32 --json > /dev/null 2> "$folder/$1-eval.log" ||
@@ -55,7 +55,7 @@ ask() {
 
 world="$folder/world"
 say "drawing the world: six source datasets in small"
-[ -d "$world" ] || run migician miniature --out "$world"
+[ -d "$world" ] || run migician dev miniature --out "$world"
 
 say "building the training set with the real readers and builders"
 if [ ! -f "$folder/data/stage2.json" ]; then
@@ -64,27 +64,27 @@ if [ ! -f "$folder/data/stage2.json" ]; then
   for root in "$world"/sources/*; do sources+=(--source "${root##*/}=$root"); done
   run migician build all --config configs/miniature.yaml --name Miniature --out "$folder/data" "${sources[@]}"
   # Stage 1 is the six representative families; stage 2 is 27 parts of these and 49 of free form, as published.
-  run migician mix --out "$folder/data/stage1.json" --count 13500 \
+  run migician data mix --out "$folder/data/stage1.json" --count 13500 \
     --part "$folder/data/Object_Tracking.json=2200" --part "$folder/data/Group_Grounding.json=1100" \
     --part "$folder/data/Difference.json=2500" --part "$folder/data/Common_Object.json=4500" \
     --part "$folder/data/Referring_Grounding.json=2200" --part "$folder/data/Region_Locating.json=1000"
-  run migician mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
+  run migician data mix --out "$folder/data/stage2.json" --count 3000 --part "$folder/data/stage1.json=27" \
     --part "$folder/data/Free-Form.json=49"
 fi
 
 say "making a tiny Qwen2-VL with random weights"
 [ -d "$folder/untrained" ] ||
-  run migician tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
+  run migician dev tiny --texts "$folder/data/stage1.json" --texts "$folder/data/stage2.json" --out "$folder/untrained"
 
 say "stage 1 (configs/quickstart/stage-1.yaml)"
 train stage-1 untrained
 say "stage 2 (configs/quickstart/stage-2.yaml)"
 train stage-2 stage-1
 
-run migician curves "$folder/stage-1" "$folder/stage-2" --out "$folder/loss.png"
+run migician train curves "$folder/stage-1" "$folder/stage-2" --out "$folder/loss.png"
 
 say "averaging the two stages"
-[ -d "$folder/merged" ] || run migician merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
+[ -d "$folder/merged" ] || run migician train merge "$folder/stage-1" "$folder/stage-2" --out "$folder/merged"
 
 say "asking the four models the held-out questions"
 for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core each
@@ -92,7 +92,7 @@ for models in "untrained stage-1" "stage-2 merged"; do # two at a time, a core e
   ask "${models#* }"
   wait "$first"
 done
-run migician baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
+run migician dev baseline mig-bench --data "$world/MIG-Bench/MIG_data.json" --out "$folder/scores/constant" --json \
   > /dev/null 2>&1
 
 say "done"

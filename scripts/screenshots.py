@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from migician.chat.page import serve
-from migician.chat.session import Shelf
+from migician.chat.session import OfferedModels
 from migician.errors import writing
 from migician.reports.page.dataset import write_dataset_page
 from migician.reports.page.runs import write_page
@@ -77,7 +77,7 @@ def dataset_page(tab: Any, quickstart: Path, scratch: Path) -> Image.Image:
 
 def chat(tab: Any, quickstart: Path, scratch: Path) -> Image.Image:
     """An example that the page offers, asked of the merged model; the answer is its own."""
-    server = serve(Shelf([str(quickstart / "merged")]), port=0)
+    server = serve(OfferedModels([str(quickstart / "merged")]), port=0)
     try:
         tab.goto(server.address)
         tab.get_by_role("button", name="Spot the difference").click()

@@ -105,7 +105,7 @@ def main() -> int:
         root = Path(folder)
         commands = {
             "merge": ["merge", str(checkpoint(root / "a", 1)), str(checkpoint(root / "b", 2)), "--out"],
-            "export": ["export", str(dataset(root / "data", 3)), "--to"],
+            "export": ["data", "export", str(dataset(root / "data", 3)), "--to"],
         }
         for name, words in commands.items():
             at_rest, place, seen = root / f"{name}-whole", root / name, Counter[str]()

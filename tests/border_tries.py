@@ -19,8 +19,8 @@ from native import NATIVES
 
 MOST_LETTERS = 2_200
 """Of a line of error: the names in it are cut."""
-_KEEPS = {"eval", "watch", "plot"}
-"""Verbs that may leave something though they fail: a run to go on with, the pictures that could be drawn."""
+_KEEPS = {"eval", "train watch", "plot"}
+"""Verbs that may leave something though they fail: a run to resume, the pictures that could be drawn."""
 _OTHERS = {"run", "choices"}
 """What an evaluation wrote has tables of its own."""
 _SKIPPED = {"fetch"}

@@ -178,7 +178,7 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     _run(home / "run", home, command)
     _dataset(home / "data")
     mmiu = ["--data", home / "mmiu.json"]
-    command("baseline", "mmiu", *mmiu, "--out", home / "choices")
+    command("dev", "baseline", "mmiu", *mmiu, "--out", home / "choices")
     for seed, name in enumerate(("model", "other")):
         _weights(home / name, seed)
     _training(home / "saves")
@@ -191,7 +191,7 @@ def make_world(home: Path, command: Callable[..., Any]) -> dict[str, Path]:
     for number in (1, 2):
         picture(home / f"train2014/COCO_train2014_{number:012d}.jpg")
     _coco(home / "coco")
-    command("index", f"coco={home / 'coco'}", "--out", home / "coco-index")
+    command("dev", "index", f"coco={home / 'coco'}", "--out", home / "coco-index")
     files = {
         "bench": "MIG_data.json",
         "samples": "data/set.json",

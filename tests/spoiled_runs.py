@@ -58,9 +58,9 @@ VERBS = (
     Verb("page", "report {run} --images . --out new/page --workers 1", RECORDED, KINDS),
     Verb("page of two", "report {other} {run} --out new/page --workers 1", (*RECORDED, "run.json")),
     Verb("records", "report {run} --parquet new/records.parquet", RECORDED, KINDS),
-    Verb("boxes", "export {run} --coco --images . --to new/coco", RECORDED, ("asked", "several")),
-    Verb("boxes where they were", "export {run} --coco --to new/coco", ("run.json",)),
-    Verb("card", "card {model} --report {run}", SCORED, KINDS),
+    Verb("boxes", "data export {run} --coco --images . --to new/coco", RECORDED, ("asked", "several")),
+    Verb("boxes where they were", "data export {run} --coco --to new/coco", ("run.json",)),
+    Verb("card", "train card {model} --report {run}", SCORED, KINDS),
     Verb(
         "eval",
         "eval mig-bench --model scripted:script.jsonl --data data.json --images . --out {run} --fail-on-error 1",

@@ -36,23 +36,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 BENCH = "mig-bench --data world/MIG-Bench/MIG_data.json"
 EVAL = f"eval {BENCH} --model constant --images world"
 SCORE = f"score {BENCH} --answers run/answers.jsonl"
-LLAVA = "convert llava --from llava.json --images"
+LLAVA = "data convert llava --from llava.json --images"
 # What makes the target; what the next needs; where another setting goes in.
 MAKERS = {
-    "miniature": ("miniature --out mini", None),  # another world takes its time; see test_miniature.py
-    "index": ("index coco=world/sources/coco --out idx", "--split val"),
+    "miniature": ("dev miniature --out mini", None),  # another world takes its time; see test_miniature.py
+    "index": ("dev index coco=world/sources/coco --out idx", "--split val"),
     "build": ("build difference --source magicbrush=world/sources/magicbrush --workers 1 --out ds", "--seed 3"),
-    "mix": ("mix --part ds/Difference.json=1 --count 5 --out mixed/m.json", "--seed 3"),
+    "mix": ("data mix --part ds/Difference.json=1 --count 5 --out mixed/m.json", "--seed 3"),
     "convert": (f"{LLAVA} world/sources/coco/train2017 --out conv/c.json", "--seed 3 --media world"),
-    "export": ("export ds --to par", "--no-images"),
-    "tiny": ("tiny --texts ds/Difference.json --out t1", "--seed 1"),
+    "export": ("data export ds --to par", "--no-images"),
+    "tiny": ("dev tiny --texts ds/Difference.json --out t1", "--seed 1"),
     "merge": ("merge t1 t2 --out merged", "--weight 0.25"),
-    "card": ("card merged", "--license mit"),
+    "card": ("train card merged", "--license mit"),
     "eval": (f"{EVAL} --out run", "--limit 1"),
     "eval, read otherwise": (f"{EVAL} --out run", "--protocol published"),
     "score": (f"{SCORE} --out scored", "--protocol published"),
-    "baseline": (f"baseline {BENCH} --out base", None),
-    "export --coco": ("export run --coco --images world --to coco", None),
+    "baseline": (f"dev baseline {BENCH} --out base", None),
+    "export --coco": ("data export run --coco --images world --to coco", None),
 }
 SHOWERS = {
     "check": "check ds --quick --out check.json",
@@ -81,7 +81,7 @@ def test_every_verb(place: Path) -> None:
     """In order, as one verb's result is the next one's input."""
     for name, (words, other) in MAKERS.items():
         if name == "merge":
-            assert run(place, "tiny --texts ds/Difference.json --out t2 --seed 1").returncode == 0
+            assert run(place, "dev tiny --texts ds/Difference.json --out t2 --seed 1").returncode == 0
         first = run(place, words)
         assert first.returncode == 0, (name, first.stderr)
         before = files(place)

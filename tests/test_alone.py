@@ -257,7 +257,7 @@ def test_of_those_that_start_at_once_one_begins(tmp_path: Path) -> None:
     gate, lock = tmp_path / "gate", tmp_path / "run/.lock-0"
     os.mkfifo(gate)
     lock.parent.mkdir()
-    script = f". {ROOT}/scripts/alone.sh; hold {lock} test.sh run; head -c 1 {gate}"
+    script = f". {ROOT}/scripts/alone.sh; lock_run {lock} test.sh run; head -c 1 {gate}"
     look = f"from migician.training.log import is_held\nwhile True: is_held({str(lock.parent)!r})"
     looking = subprocess.Popen([sys.executable, "-c", look], env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:

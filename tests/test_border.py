@@ -102,15 +102,15 @@ PLACES: dict[str, str] = {
 }
 """Where something is to be written; nothing can be at any but the last, which no file of ours can name."""
 WRITERS = {
-    "index": "coco={coco} --out",
-    "export": "{samples} --media-dir {data} --to",
-    "mix": "--part {samples}=1 --count 1 --out",
-    "convert": "llava --from {llava} --images {images} --out",
+    "dev index": "coco={coco} --out",
+    "data export": "{samples} --media-dir {data} --to",
+    "data mix": "--part {samples}=1 --count 1 --out",
+    "data convert": "llava --from {llava} --images {images} --out",
     "check": "{samples} --out",
-    "merge": "{model} {other} --out",
-    "curves": "{saves} --out",
+    "train merge": "{model} {other} --out",
+    "train curves": "{saves} --out",
     "report": "{run} --parquet",
-    "tiny": "--texts {samples} --out",
+    "dev tiny": "--texts {samples} --out",
 }
 
 
@@ -144,12 +144,12 @@ def test_in_a_folder_whose_name_is_not_utf8(world: dict[str, Path], tmp_path: Pa
     inside = {name: home / place.relative_to(world["images"]) for name, place in world.items()}
     bench = f"mig-bench --data {inside['bench']}"
     for words in (
-        f"export {inside['samples']} --to {tmp_path}/exported --media-dir {inside['data']}",
+        f"data export {inside['samples']} --to {tmp_path}/exported --media-dir {inside['data']}",
         f"merge {inside['model']} {inside['other']} --out {tmp_path}/merged",
         f"eval {bench} --model constant:1,1,2,2 --images {inside['images']} --out {tmp_path}/run",
-        f"tiny --texts {inside['samples']} --out {tmp_path}/tiny",
+        f"dev tiny --texts {inside['samples']} --out {tmp_path}/tiny",
         f"check {inside['samples']} --out {tmp_path}/check.json",
-        f"mix --part {inside['samples']}=1 --count 1 --out {home}/mixed.json",
+        f"data mix --part {inside['samples']}=1 --count 1 --out {home}/mixed.json",
     ):
         ended = command(*words.split())
         assert "Traceback" not in ended.error, ended.error

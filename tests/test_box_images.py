@@ -194,7 +194,7 @@ def test_the_page_says_which_images(page: Path) -> None:
 
 
 def test_cocos_form_agrees_with_the_page_and_with_the_report(run: Path, tmp_path: Path) -> None:
-    invoke("export", run, "--coco", "--images", run.parent, "--to", tmp_path / "coco")
+    invoke("data", "export", run, "--coco", "--images", run.parent, "--to", tmp_path / "coco")
     labels, predictions = (
         json.loads((tmp_path / f"coco/{name}.json").read_text()) for name in ("labels", "predictions")
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor
 
 from migician.boxes import Box
-from migician.draw import PREDICTION, TRUTH, Line, Mark, contact_sheet, draw_boxes, prediction, truth
+from migician.draw import PREDICTION, TRUTH, LineStyle, Mark, contact_sheet, draw_boxes, prediction, truth
 
 GREY = (90, 90, 90)
 
@@ -106,6 +106,6 @@ def test_captions_and_marks_must_match_the_images() -> None:
     label=st.sampled_from(["", "x", "a label longer than the picture is wide, by far", "第二张图"]),
     line=st.sampled_from(["solid", "dashed", "dotted"]),
 )
-def test_any_box_can_be_drawn(corners: tuple[float, ...], size: tuple[int, int], label: str, line: Line) -> None:
+def test_any_box_can_be_drawn(corners: tuple[float, ...], size: tuple[int, int], label: str, line: LineStyle) -> None:
     picture = draw_boxes(Image.new("RGB", size, GREY), [Mark(Box(*corners), label, line=line)])
     assert picture.mode == "RGB"

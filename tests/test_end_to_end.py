@@ -51,11 +51,11 @@ def test_the_chain(tmp_path):
     migician("build", "all", "--config", "configs/miniature.yaml", "--count", 12, "--out", data, *sources)
     parts = [f"--part={file}=1" for file in sorted(data.glob("[A-Z]*_*.json")) + [data / "Difference.json"]]
     assert len(parts) == 6
-    migician("mix", "--count", 40, "--out", data / "stage1.json", *parts)
+    migician("data", "mix", "--count", 40, "--out", data / "stage1.json", *parts)
     shares = [f"--part={data / 'stage1'}.json=27", f"--part={data / 'Free-Form'}.json=27"]
-    migician("mix", "--count", 20, "--out", data / "stage2.json", *shares)
+    migician("data", "mix", "--count", 20, "--out", data / "stage2.json", *shares)
     texts = ["--texts", data / "stage1.json", "--texts", data / "stage2.json"]
-    migician("tiny", *texts, "--out", tmp_path / "untrained")
+    migician("dev", "tiny", *texts, "--out", tmp_path / "untrained")
 
     train(1, tmp_path / "untrained", tmp_path / "stage-1", data)
     train(2, tmp_path / "stage-1", tmp_path / "stage-2", data)

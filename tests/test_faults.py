@@ -64,15 +64,15 @@ LINES: dict[str, tuple[Line, ...]] = {
             {"coco-index": ("index.json",)},
         ),
     ),
-    "index": (Line("coco={coco} --out {out}", INSTANCES),),
-    "synthesise": (
+    "dev index": (Line("coco={coco} --out {out}", INSTANCES),),
+    "data synthesise": (
         Line(
             "--source coco={coco} --vision-model v --text-model t --count 1 --cache cache --out out --dry-run "
             "--mig-bench {bench} --mig-bench-images {images}",
             INSTANCES,
         ),
     ),
-    "convert": (
+    "data convert": (
         Line("llava --from {llava} --images {images} --out {out.json}"),
         Line("groma --from {groma} --images {images} --out {out.json}"),
         Line(
@@ -80,7 +80,7 @@ LINES: dict[str, tuple[Line, ...]] = {
             {"refer": tuple(f"refcoco/{file}" for file in PHRASES)},
         ),
     ),
-    "mix": (
+    "data mix": (
         Line("--part {samples}=1 --count 1 --out {out.json}"),
         Line("--config {mixture} --out {out.json}"),
     ),
@@ -103,7 +103,7 @@ LINES: dict[str, tuple[Line, ...]] = {
             sound=LISTED,  # no GPU is here
         ),
     ),
-    "export": (
+    "data export": (
         Line(
             "{data} --to {out}",
             {"data": ("dataset_info.json", "set.json", "card.json")},
@@ -114,8 +114,10 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("{run} --coco --to {out}", {"run": ("run.json",)}),
         Line("{choices} --coco --images {images} --to {out}", sound=2),  # options are no boxes
     ),
-    "push": (Line("{data} --repo user/name --dry-run", {"data": ("card.json",)}, {"data: card.json: missing": 0}),),
-    "resume": (
+    "data push": (
+        Line("{data} --repo user/name --dry-run", {"data": ("card.json",)}, {"data: card.json: missing": 0}),
+    ),
+    "train resume": (
         Line(
             "{saves} --processes 4 --deepspeed {zero}",
             {"saves": ("checkpoint-10/trainer_state.json", "checkpoint-10/latest")},
@@ -123,22 +125,22 @@ LINES: dict[str, tuple[Line, ...]] = {
             {"saves: (an empty folder|missing|checkpoint-10/)": 0},
         ),
     ),
-    "progress": (
+    "train progress": (
         Line(
             "{saves}",
             {"saves": ("trainer_log.jsonl", "check.json")},
             {"saves: (an empty folder|missing|trainer_log.jsonl: (?!a folder)|check.json: missing)": 0},
         ),
     ),
-    "curves": (Line("{saves} --out {out.png}", {"saves": ("trainer_log.jsonl",)}),),
-    "watch": (
+    "train curves": (Line("{saves} --out {out.png}", {"saves": ("trainer_log.jsonl",)}),),
+    "train watch": (
         Line(
             "{saves} --data {bench} --images {images} --out {out} --once",
             otherwise={"saves: (an empty folder|missing)": 0},  # a training that has not begun
         ),
     ),
-    "merge": (Line("{model} {other} --out {out}", {"model": WEIGHTS, "other": WEIGHTS}),),
-    "card": (
+    "train merge": (Line("{model} {other} --out {out}", {"model": WEIGHTS, "other": WEIGHTS}),),
+    "train card": (
         Line(
             "{model} --report {run} --dataset {data}",
             {
@@ -149,7 +151,7 @@ LINES: dict[str, tuple[Line, ...]] = {
             {"model: (train_results|trainer_state|merge).json: (a folder|missing)": 0},
         ),
     ),
-    "setting": (Line("{stage} output_dir", otherwise={'stage: {"a": 1}': 0}),),
+    "dev setting": (Line("{stage} output_dir", otherwise={'stage: {"a": 1}': 0}),),
     "eval": (
         Line("mig-bench --model scripted:{script} --data {bench} --images {images} --out {out}"),
         Line("mig-bench --model {model} --data {bench} --images {images} --out {out}", {"model": WEIGHTS}, sound=2),
@@ -168,7 +170,7 @@ LINES: dict[str, tuple[Line, ...]] = {
         ),
     ),
     "score": (Line("mig-bench --data {bench} --answers {answers} --out {out}"),),
-    "baseline": (Line("mig-bench --data {bench} --out {out}"),),
+    "dev baseline": (Line("mig-bench --data {bench} --out {out}"),),
     "compare": (Line("{run} {run} --out {out}", {"run": RUN}),),
     "report": (
         Line("{run} --out {out} --workers 1", {"run": (*RUN, "run.json")}),
@@ -187,8 +189,9 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("--model {model} --terminal", {"model": WEIGHTS}, sound=2),  # four weights are no model
         Line("{image} --model constant:1,1,2,2 --terminal"),
     ),
-    "miniature": (Line("--out {out}"),),
-    "tiny": (Line("--texts {samples} --out {out}"),),
+    "list": (Line("models"),),
+    "dev miniature": (Line("--out {out}"),),
+    "dev tiny": (Line("--texts {samples} --out {out}"),),
 }
 """Verb: its lines. A new verb has none yet, and fails."""
 
@@ -202,10 +205,10 @@ class Ended:
     """What it wrote to stderr."""
 
 
-def command(*words: Any) -> Ended:
-    """A verb, run in this process as the command runs it."""
+def command(verb: str, *words: Any) -> Ended:
+    """A verb, of one word or two, run in this process as the command runs it."""
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
-    before, sys.argv = (sys.argv, sys.stdin), ["migician", *map(str, words)]
+    before, sys.argv = (sys.argv, sys.stdin), ["migician", *verb.split(), *map(str, words)]
     sys.stdin = io.StringIO()
     status = 0
     try:

@@ -71,7 +71,7 @@ def test_tables_show_what_is_written(home: Path) -> None:
         ("compare", home / "one[z]", home / "two"),
         ("report", home / "one[z]", home / "two", "--images", home, "--workers", 1),
         ("table", home / "one[z]", home / "two"),
-        ("baseline", "mig-bench", "--data", home / "data[y].json", "--out", home / "base"),
+        ("dev", "baseline", "mig-bench", "--data", home / "data[y].json", "--out", home / "base"),
         ("score", "mig-bench", "--data", home / "data[y].json", "--answers", home / "two.jsonl", "--out", home / "x"),
     ):
         done = run(*words)

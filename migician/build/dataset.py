@@ -34,7 +34,7 @@ from migician.build.decontamination import MIG_BENCH, Decontaminator, begin
 from migician.build.recipe import Recipe, chosen, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
 from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
-from migician.progress import Report, progress_bar
+from migician.progress import OnProgress, progress_bar
 from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import NAME
 from migician.sampling import derived
@@ -232,7 +232,7 @@ def _part(
 
 
 def _render_all(
-    job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: Report
+    job: Job, plans: Iterator[Plan], asked: int | None, records: Path, refused: Tally, crew: Workers, report: OnProgress
 ) -> tuple[int, Balance, dict[str, Size]]:
     """Records of the first `asked` plans that give one: how many, what their answers point to, `BuiltPart.frame_sizes`.
 

@@ -1,4 +1,4 @@
-"""Examples to begin with: pictures drawn on the spot, each with a question about them."""
+"""Examples to start with: pictures drawn on demand, each with a question about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN_PX = 448
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Some images and what to ask about them."""
+    """Some images and a question about them."""
 
     images: list[Image.Image]
     question: str
@@ -43,11 +43,11 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "Follow an object": _moving,
     "What do they share": _common,
 }
-"""What stands on the button: what makes the example."""
+"""Label of the button: function that draws the example."""
 
 
 def example(name: str) -> Example:
-    """The example of that name, its images enlarged so that one can draw on them."""
+    """The example of that name, with images enlarged so that one can draw on them."""
     made = EXAMPLES[name]()
     size = (_SHOWN_PX, _SHOWN_PX)
     return Example([image.resize(size, Image.Resampling.NEAREST) for image in made.images], made.question)

@@ -15,17 +15,18 @@ from PIL import Image
 
 from migician.boxes import Box, Size
 from migician.boxtext import Status, parse_boxes
-from migician.draw import ON_ALL, PALETTE, Line, Mark, contact_sheet, encoded
+from migician.draw import ON_ALL, PALETTE, LineStyle, Mark, contact_sheet, encoded
 from migician.errors import UserError, writing
 from migician.imagenames import asked_image, images_of_box
 from migician.models import seen_sizes
 from migician.models.pictures import ImageInputs, as_list, load_pictures
 from migician.models.protocol import Model, Request, Speaking
+from migician.printable import counted
 from migician.samples.sample import IMAGE_MARK
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundBox:
     """One box of a reply."""
 
     box: Box
@@ -48,42 +49,45 @@ class Grounding:
     query: str
     reply: str
     """Whole, with its box tokens."""
-    boxes: tuple[Found, ...]
+    boxes: tuple[FoundBox, ...]
     """The boxes that could be read, in the order of the reply."""
     status: Status
-    """What became of the reply: "read", "no_box", "garbled" or "off_scale" (see `parse_boxes`)."""
+    """Outcome of reading the reply: "read", "no_box", "garbled" or "off_scale" (see `parse_boxes`)."""
     images: tuple[Image.Image, ...] = field(repr=False)
     """The images asked about, upright and in RGB."""
 
     @cached_property
     def picture(self) -> Image.Image:
-        """All images side by side, each box on its image, or dotted on all where none is named for it."""
+        """All images side by side, each box on its image, or dotted on all if the reply names none for it."""
         note = self.reply.strip()[:600]
         if any(len(found.images) > 1 for found in self.boxes):
             note += f"\nDotted: {ON_ALL}."
         if lost := [str(found.box.to_permille()) for found in self.boxes if not found.images]:
-            note += f"\nNot drawn, because the image named for it is not there: {', '.join(lost)} (thousandths)"
+            note += f"\nNot drawn, because the reply names an image that does not exist: {', '.join(lost)} (0..1000)"
         if not self.boxes:
             note += f"\n{WITHOUT_BOX[self.status]}"
         return contact_sheet(self.images, self.marks, title=self.query.replace(IMAGE_MARK, "").strip(), note=note)
 
     @property
     def marks(self) -> list[list[Mark]]:
-        """What to draw on each image: its boxes, numbered as in the reply where there are several."""
+        """What to draw on each image: its boxes, numbered as in the reply if there are several."""
         marks: list[list[Mark]] = [[] for _ in self.images]
         for number, found in enumerate(self.boxes):
             label = str(number + 1) if len(self.boxes) > 1 else ""
-            line: Line = "solid" if len(found.images) == 1 else "dotted"
+            line: LineStyle = "solid" if len(found.images) == 1 else "dotted"
             for image in found.images:
                 marks[image].append(Mark(found.box, label, PALETTE[number % len(PALETTE)], line))
         return marks
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to `path` (its ending says the format, PNG or JPEG) and give the path."""
+        """Write the picture to `path`, in the format of its suffix (.png, .jpg, .jpeg or .webp), and return the path.
+
+        Raises `UserError` for any other suffix.
+        """
         formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
         kind = formats.get(Path(path).suffix.lower())
         if kind is None:
-            raise UserError(f"{path}: unknown picture format; end the name in one of {', '.join(formats)}")
+            raise UserError(f"{path}: unknown picture format; use a name that ends in one of {', '.join(formats)}")
         with writing(path) as stream:
             stream.write(encoded(self.picture, kind))
         return Path(path)
@@ -126,20 +130,20 @@ class Grounding:
 
 
 WITHOUT_BOX: dict[Status, str] = {
-    "read": "(the box counts the pixels of an image that is not known)",
-    "no_box": "(the reply holds no box)",
-    "garbled": "(the reply tries a box that cannot be read)",
-    "off_scale": "(the box leaves the image)",
+    "read": "(the box is in pixels of an unknown image)",
+    "no_box": "(the reply has no box)",
+    "garbled": "(the reply has a box that cannot be read)",
+    "off_scale": "(the box is outside the image)",
 }
-"""What to say of a reply without a readable box, by its status."""
+"""What to say about a reply without a readable box, by its status."""
 
 
 def ground(model: Model, images: ImageInputs, query: str, *, max_new_tokens: int = 128) -> Grounding:
     """Ask `model` to find what `query` describes in `images`.
 
-    `images` is one image or several: paths, PIL images or uint8 arrays, mixed at will. A box
-    belongs to the image that the reply ties it to, else the one that the query asks about, else to
-    none in particular (`Found.image` is None, and it is drawn on all). Raises `UserError` naming the
+    `images` is one image or several: paths, PIL images or uint8 arrays, in any mix. A box belongs to
+    the image that the reply names for it, else to the one that the query asks about, else to no
+    particular one (`FoundBox.image` is None, and it is drawn on all). Raises `UserError` naming an
     image that cannot be used.
     """
     return Chat(model, images).say(query, max_new_tokens=max_new_tokens)
@@ -157,13 +161,13 @@ class Chat:
     >>> len(chat.history)
     2
 
-    With the `history` of another it resumes that one; the images are those of both, in order.
+    Given the `history` of another conversation it resumes that one, with its images first.
     """
 
     def __init__(self, model: Model, images: ImageInputs = (), history: Sequence[tuple[str, str]] = ()) -> None:
         self.model = model
         self.history: list[tuple[str, str]] = list(history)
-        """(what was said, what was replied) so far, with an `<image>` mark where each image stands."""
+        """(question, reply) pairs so far, with an `<image>` mark in place of each image."""
         self._pictures = load_pictures(as_list(images))
         self._unplaced = len(self._pictures) - sum(said.count(IMAGE_MARK) for said, _ in self.history)
 
@@ -178,26 +182,27 @@ class Chat:
         images: ImageInputs = (),
         *,
         max_new_tokens: int = 128,
-        heard: Callable[[str], None] | None = None,
+        on_token: Callable[[str], None] | None = None,
     ) -> Grounding:
         """Say something, with more images if wanted, and get the reply with its boxes.
 
-        New images stand before the text, or where it holds `<image>` marks. `heard` gets the reply
-        as it grows from a model that is `Speaking`, from others whole, and may raise to stop. The turn
-        is kept only if it was answered, so one that failed can be said again.
+        New images come before the text, or where it has `<image>` marks. `on_token` is called with the reply so
+        far after each token of a model that is `Speaking`, and once with the whole reply of any other; it may raise
+        to stop. A turn is kept only if it was answered, so one that failed can be repeated.
         """
         fresh = load_pictures(as_list(images))
         pictures, waiting = [*self._pictures, *fresh], self._unplaced + len(fresh)
         if not pictures:
-            raise UserError("no image to look at: give at least one")
+            raise UserError("no image to look at: add at least one")
         marks = text.count(IMAGE_MARK)
         if marks not in (0, waiting):
             raise UserError(
-                f"{marks} {IMAGE_MARK} marks in the text for {waiting} new images; give one for each or none"
+                f"{counted(marks, f'{IMAGE_MARK} mark')} in the text for {counted(waiting, 'new image')}; "
+                "use one per image, or none"
             )
         said = text if marks else IMAGE_MARK * waiting + text
         request = Request(tuple(pictures), said, max_new_tokens, tuple(self.history))
-        reply = _answer(self.model, request, heard)
+        reply = _answer(self.model, request, on_token)
         self._pictures, self._unplaced = pictures, 0
         self.history.append((said, reply))
         boxes, status = _located(self.model, reply, text, pictures)
@@ -211,31 +216,32 @@ class Chat:
         return "".join(lines) or "<p>(nothing said yet)</p>"
 
     def __repr__(self) -> str:
-        return f"Chat({self.model.name}, {len(self._pictures)} images, {len(self.history)} turns)"
+        return f"Chat({self.model.name}, {counted(len(self._pictures), 'image')}, {counted(len(self.history), 'turn')})"
 
 
-def _answer(model: Model, request: Request, heard: Callable[[str], None] | None) -> str:
+def _answer(model: Model, request: Request, on_token: Callable[[str], None] | None) -> str:
     try:
-        if heard is not None and isinstance(model, Speaking):
-            return model.speak(request, heard)
+        if on_token is not None and isinstance(model, Speaking):
+            return model.speak(request, on_token)
         reply = model.answer([request])[0]
-        if heard is not None:
-            heard(reply)
+        if on_token is not None:
+            on_token(reply)
         return reply
     except RuntimeError as error:
-        # torch's class, told by its name: this module serves models without torch too.
+        # torch's class, known by its name: this module serves models without torch too.
         if type(error).__name__ != "OutOfMemoryError":
             raise
         raise UserError(
-            f"out of memory on {len(request.images)} images; load with a lower max_pixels, or give fewer images"
+            f"out of memory on {counted(len(request.images), 'image')}; "
+            "load with a lower max_pixels, or use fewer images"
         ) from None
 
 
-def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[Found, ...], Status]:
-    """The readable boxes of a reply with their images, and what became of the reply.
+def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[FoundBox, ...], Status]:
+    """The readable boxes of a reply with their images, and its status.
 
-    For a family that counts pixels each box is read by the size of its own image; one of no particular
-    image cannot be read then, unless all are alike.
+    For a family that writes pixels each box is read by the size of its own image; one of no particular image can
+    then only be read if all have the same size.
     """
     asked, count = asked_image(query), len(pictures)
     sizes = seen_sizes(model, pictures)
@@ -255,7 +261,7 @@ def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) 
         if len(images) == 1:
             x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[images[0]].size))
             pixels = (x1, y1, x2, y2)
-        found.append(Found(mention.box, images, pixels))
+        found.append(FoundBox(mention.box, images, pixels))
     return tuple(found), parsed.status
 
 

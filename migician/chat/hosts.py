@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
@@ -15,11 +16,11 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?")
 
 @dataclass(frozen=True)
 class Hosts:
-    """The names of a server that listens on `host`; `others` are those under which it is also reached.
+    """The names of a server that listens on `host`; `others` are more names it is reached under.
 
-    On a loopback address these are the loopback names with the own port. Elsewhere they are all addresses in digits and
-    the machine's own name, with the own port: a page of another site cannot make a browser send one of those for
-    itself, as it can with a name that it owns.
+    On a loopback address its names are the loopback names with its port. Elsewhere they are all numeric addresses and
+    the machine's own name, with its port: another site's page cannot make a browser send one of those as its own name,
+    as it can with a name that it owns.
 
     >>> hosts = Hosts("127.0.0.1", 7860, frozenset({"localhost:8000"}))
     >>> hosts.refusal([(b"host", b"localhost:8000"), (b"origin", b"http://localhost:8000")])
@@ -36,27 +37,19 @@ class Hosts:
         for other in self.others:
             if not _HOST.fullmatch(other):
                 raise UserError(
-                    f"--allow-host {other}: not a name as a browser sends it; write NAME or NAME:PORT in small "
-                    "letters, such as localhost:8000"
+                    f"--allow-host {other}: not a name as a browser sends it; write NAME or NAME:PORT in lower "
+                    "case, such as localhost:8000"
                 )
 
     @property
     def address(self) -> str:
-        """What to open."""
+        """The address to open."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
-    @property
-    def is_local(self) -> bool:
-        """Whether nobody outside this machine reaches it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
-
     def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """Why a request with these headers is not answered, in a line; empty where it is.
+        """Why a request with these headers is refused, in one line; empty if it is answered.
 
-        A name that a proxy says it was asked for counts like the one it asks for itself.
+        A name in X-Forwarded-Host is checked like the one in Host.
         """
         found: dict[bytes, list[str]] = {}
         for header, value in headers:
@@ -69,9 +62,9 @@ class Hosts:
                 return f"{host}: not a name of this page; open {self.address}, or start it with --allow-host {host}"
         origins = {scheme + host for host in asked for scheme in ("http://", "https://")}
         if not origins.issuperset(found.get(b"origin", [])):
-            return "asked for by a page of another site"
+            return "requested by a page of another site"
         if not {"same-origin", "none"}.issuperset(found.get(b"sec-fetch-site", [])):
-            return f"asked for by a page of another site; to come here, type {self.address} into the browser"
+            return f"requested by a page of another site; to come here, type {self.address} into the browser"
         return ""
 
     def _is_own(self, asked: str) -> bool:
@@ -80,13 +73,14 @@ class Hosts:
         parts = _HOST.fullmatch(asked)
         if parts is None or int(parts[2] or 80) != self.port:
             return False
-        name = parts[1].strip("[]")
+        name, here = parts[1].strip("[]"), _ip(self.host)
         if name in ("127.0.0.1", "localhost", "::1", self.host.lower()):
             return True
-        if self.is_local:
-            return False
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name == socket.gethostname().lower()
-        return True
+        is_local = here.is_loopback if here else self.host.lower() == "localhost"
+        return not is_local and (_ip(name) is not None or name == socket.gethostname().lower())
+
+
+def _ip(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name)
+    return None

@@ -1,4 +1,4 @@
-"""Qwen2-VL and what is trained from it, Migician above all, to ask and to talk to."""
+"""Qwen2-VL checkpoints, above all Migician, for grounding and chat."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Migician(Qwen2VL):
         return ground(self, images, query, max_new_tokens=max_new_tokens)
 
     def chat(self, images: ImageInputs = ()) -> Chat:
-        """A conversation about `images`: `chat.say("...")` gives what `ground` gives, and remembers; see `Chat`."""
+        """A conversation about `images`: `chat.say("...")` returns what `ground` does, and remembers; see `Chat`."""
         return Chat(self, images)

@@ -1,9 +1,10 @@
-"""The chat page's server: Gradio's application behind a `Guard`, in a thread of its own."""
+"""The chat page's server: Gradio's application behind a `PageGuard`, in a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -11,23 +12,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from migician.chat.guard import Guard
 from migician.chat.hosts import Hosts
-from migician.chat.session import Shelf
-from migician.chat.uploads import LIMITS, Limits
+from migician.chat.session import OfferedModels
+from migician.chat.uploads import LIMITS, ChatLimits
 from migician.chat.visitors import Visitors
 from migician.errors import UserError
 
 _SWEEP_S = 20
 _CONNECTIONS = 1000
-"""At a time; whoever comes then is told that the server is busy."""
+"""At a time; later ones get the answer that the server is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A chat page that is up."""
+    """A running chat page."""
 
     address: str
     visitors: Visitors
@@ -35,31 +36,32 @@ class Server:
 
 
 def serve(
-    shelf: Shelf,
+    models: OfferedModels,
     host: str = "127.0.0.1",
     port: int = 7860,
     *,
     allow_hosts: Iterable[str] = (),
-    limits: Limits = LIMITS,
+    limits: ChatLimits = LIMITS,
 ) -> Server:
     """Start the page in threads of its own; port 0 takes a free one.
 
-    It is answered under the names of `Hosts`, of which `allow_hosts` are the others. Raises `UserError` where Gradio
-    is not installed, the port is taken or a name is none.
+    It answers under the names of `Hosts`, whose `others` are `allow_hosts`. Raises `UserError` if Gradio is not
+    installed, the port is taken or a name is invalid.
     """
     bound = _bound(host, port)
     try:
-        return _serve(shelf, bound, Hosts(host, bound.getsockname()[1], frozenset(allow_hosts)), Visitors(limits))
+        return _serve(models, bound, Hosts(host, bound.getsockname()[1], frozenset(allow_hosts)), Visitors(limits))
     except BaseException:
         bound.close()
         raise
 
 
-def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors) -> Server:
+def _serve(models: OfferedModels, bound: socket.socket, hosts: Hosts, visitors: Visitors) -> Server:
     _prepare_gradio()
     import uvicorn
     from gradio.routes import App
 
+    from migician.chat.guard import PageGuard
     from migician.chat.widgets import widgets
 
     @asynccontextmanager
@@ -70,12 +72,13 @@ def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors)
         yield
         sweeping.cancel()
 
+    _name_no_other_host()
     with _folder():
-        page = widgets(shelf, visitors)
+        page = widgets(models, visitors)
         page.app = page.server_app = App.create_app(page, app_kwargs={"lifespan": lifespan, "docs_url": None})
     queue = page._queue
     queue.set_server_app(page.app)
-    guard = Guard(page.app, hosts, visitors, lambda name: len(queue.pending_event_ids_session.get(name, ())))
+    guard = PageGuard(page.app, hosts, visitors, lambda name: len(queue.pending_event_ids_session.get(name, ())))
     server = uvicorn.Server(
         uvicorn.Config(
             guard, log_level="warning", server_header=False, limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=1
@@ -85,12 +88,12 @@ def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors)
     thread.start()
     while not server.started:
         if not thread.is_alive():
-            raise UserError(f"{hosts.address}: the page could not be started; the lines above say why")
+            raise UserError(f"{hosts.address}: the page did not start; the lines above say why")
         time.sleep(0.01)
 
     def stop() -> None:
         queue.close()
-        page.app.stop_event.set()  # pages that are open hold a connection each
+        page.app.stop_event.set()  # each open page holds a connection
         server.should_exit = True
         thread.join(timeout=5)
         bound.close()
@@ -99,7 +102,7 @@ def _serve(shelf: Shelf, bound: socket.socket, hosts: Hosts, visitors: Visitors)
 
 
 def _prepare_gradio() -> None:
-    """Gradio, told before it is imported to call nobody and to count nothing."""
+    """Import Gradio with its analytics, sharing and telemetry off."""
     os.environ.update(
         GRADIO_ANALYTICS_ENABLED="False",
         HF_HUB_DISABLE_TELEMETRY="1",
@@ -112,9 +115,22 @@ def _prepare_gradio() -> None:
         raise UserError(f"the chat page needs the package {error.name!r}: pip install 'migician[page]'") from None
 
 
+@cache
+def _name_no_other_host() -> None:
+    """Drop from Gradio's page the script that it loads from another host, and the connections to two more."""
+    from gradio.routes import templates
+    from jinja2 import ChoiceLoader, DictLoader
+
+    name, loader = "frontend/index.html", templates.env.loader
+    source = loader.get_source(templates.env, name)[0]
+    elsewhere = r'<link\s+rel="preconnect".*?/>|<script\s+src="https?://[^>]*>\s*</script>'
+    own = DictLoader({name: re.sub(elsewhere, "", source, flags=re.DOTALL)})
+    templates.env.loader = ChoiceLoader([own, loader])
+
+
 @contextmanager
 def _folder() -> Iterator[None]:
-    """Gradio makes a folder whenever it builds an application; nothing is ever put into it."""
+    """Gradio makes a folder whenever it builds an application; nothing is ever written to it."""
     from gradio import routes
 
     with tempfile.TemporaryDirectory(prefix="migician-chat-") as folder:
@@ -123,12 +139,12 @@ def _folder() -> Iterator[None]:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket there; what is taken is said in a line."""
+    """A listening socket; raises `UserError` if the port is taken."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-        bound.listen()  # only now is a port that another listens on refused, whatever it allows
+        bound.listen()  # only now is a port refused that another process listens on
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or error
@@ -137,7 +153,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 async def _sweep(visitors: Visitors, queue: Any) -> None:
-    """Again and again forget what is old; also what Gradio keeps of events for as long as it runs."""
+    """Forget what is old, repeatedly; also what Gradio keeps of each event for as long as it runs."""
     idle: set[str] = set()
     while True:
         await asyncio.sleep(_SWEEP_S)
@@ -146,9 +162,9 @@ async def _sweep(visitors: Visitors, queue: Any) -> None:
 
 
 def prune(queue: Any, idle: set[str]) -> set[str]:
-    """Let a queue of Gradio forget the events that were over at the last call, too; gives those that are over now.
+    """Make a queue of Gradio forget events that were already over at the last call; returns those that are over now.
 
-    By itself it keeps what every event brought, and the answers that a page never read.
+    By itself it keeps the input of every event, and the answers that a page never read.
     """
     waiting = [event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue]
     running = [event for events in queue.active_jobs if events for event in events]

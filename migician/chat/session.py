@@ -11,16 +11,17 @@ from pathlib import Path
 
 from migician.boxes import Box
 from migician.chat.grounding import Chat, Grounding
-from migician.chat.uploads import LIMITS, Limits, Picture, Upload, check_count, take
+from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, take
 from migician.errors import UserError
 from migician.models import load_model, seen_sizes
 from migician.models.protocol import Model
+from migician.printable import counted
 
-REGION = "Image, left, top, right, bottom in thousandths, such as 1: 250, 100, 700, 900"
+REGION = "Image, left, top, right, bottom in 0..1000, such as 1: 250, 100, 700, 900"
 
 
 def insert(words: str, text: str, at: int) -> tuple[str, int]:
-    """`text` with `words` put in before its letter number `at`, set off by blanks, and where they end.
+    """`text` with `words` inserted before character `at`, set off by spaces, and the position where they end.
 
     >>> insert("the region", "Find  in it, please", 5)
     ('Find the region in it, please', 15)
@@ -35,13 +36,13 @@ def insert(words: str, text: str, at: int) -> tuple[str, int]:
 
 
 _AT_WORK = threading.Lock()
-"""Held while a model replies: one that was stopped may still be at its last token when the next question comes."""
+"""Held while a model replies: a stopped one may still be at its last token when the next question comes."""
 
 
-class Shelf:
-    """The models one can choose from, each loaded when it is first asked for, and kept.
+class OfferedModels:
+    """The models one can choose from, each loaded on first use and kept.
 
-    Their `names` are what a visitor reads and says: of a folder or file of this machine the last part alone.
+    `names` are what a visitor sees: of a folder or file of this machine only the last part.
     """
 
     def __init__(self, names: Sequence[str], load: Callable[[str], Model] = load_model) -> None:
@@ -54,7 +55,7 @@ class Shelf:
         self._load, self._loaded, self._lock = load, dict[str, Model](), threading.Lock()
 
     def get(self, name: str) -> Model:
-        """The model of that name; raises `UserError` for one that is not on the shelf, or cannot be loaded."""
+        """The model of that name; raises `UserError` if it is not offered or cannot be loaded."""
         if name not in self._given:
             raise UserError(f"{name:.80}: not offered here; choose one of {', '.join(self.names)}")
         with self._lock:
@@ -64,7 +65,7 @@ class Shelf:
 
 
 def _short(given: str) -> str:
-    """A model's name without the folders that lead to it.
+    """A model's name without its parent folders.
 
     >>> _short("scripted:/home/me/replies.jsonl"), _short("Michael4933/Migician"), _short("qwen2-vl-7b")
     ('scripted:replies.jsonl', 'Michael4933/Migician', 'qwen2-vl-7b')
@@ -76,26 +77,25 @@ def _short(given: str) -> str:
 
 @dataclass
 class Session:
-    """What one visitor has said and shown; nothing in it is shared with another."""
+    """What one visitor has said and uploaded; nothing is shared with another."""
 
-    pictures: list[Picture] = field(default_factory=list)
-    """All of the conversation: "Image-1" is the first."""
+    pictures: list[ChatImage] = field(default_factory=list)
+    """All images of the conversation: "Image-1" is the first."""
     history: list[tuple[str, str]] = field(default_factory=list)
-    """(what was said, what was replied); see `Chat.history`."""
+    """(question, reply) pairs; see `Chat.history`."""
     model: Model | None = None
-    """Who replied."""
+    """The model that replied."""
 
     @property
     def size(self) -> int:
         """Bytes of the pictures."""
         return sum(len(picture.content) for picture in self.pictures)
 
-    def add(self, sources: Sequence[str | Path | Upload], limits: Limits = LIMITS) -> list[str]:
-        """Take images in, and give a line for each that was refused; all are where they are too many."""
-        try:
-            check_count(len(self.pictures), len(sources), limits)
-        except UserError as error:
-            return [str(error)]
+    def add(self, sources: Sequence[str | Path | UploadedFile], limits: ChatLimits = LIMITS) -> list[str]:
+        """Add images; returns one line per refused image. Too many at once are all refused."""
+        if len(self.pictures) + len(sources) > limits.images:
+            too_many = f"{counted(len(sources), 'more image')} on top of {len(self.pictures)}: at most {limits.images}"
+            return [f"{too_many} in a conversation; send fewer, or start a new conversation"]
         refused = []
         for source in sources:
             try:
@@ -103,7 +103,7 @@ class Session:
                 if self.size + len(picture.content) > limits.talk_bytes:
                     raise UserError(
                         f"{picture.name}: more than {limits.talk_bytes / 1e6:.0f} MB in one conversation; "
-                        "send smaller files, or begin a new conversation"
+                        "send smaller files, or start a new conversation"
                     )
                 self.pictures.append(picture)
             except UserError as error:
@@ -111,7 +111,7 @@ class Session:
         return refused
 
     def reference(self, model: Model, written: str) -> str:
-        """The words for a region written as `REGION` says, its box as the model's family spells it.
+        """The words for a region written as `REGION` says, its box in the format of the model's family.
 
         >>> from PIL import Image
         >>> from migician.chat.uploads import kept
@@ -122,41 +122,41 @@ class Session:
         """
         numbers = [int(number) for number in re.findall(r"\d{1,6}", written[:200])]
         if len(numbers) != 5:
-            raise UserError(f"region {written!r:.60}: give five whole numbers: {REGION}")
+            raise UserError(f"region {written!r:.60}: expected five whole numbers: {REGION}")
         number, box = numbers[0], Box.from_permille(*numbers[1:])
         if not 1 <= number <= len(self.pictures):
-            raise UserError(f"region in Image-{number}: there are {len(self.pictures)} images")
+            raise UserError(f"region in Image-{number}: the conversation has {len(self.pictures)}")
         if not (box.is_inside and box.is_ordered):
-            raise UserError(f"region {written!r:.60}: left before right, top before bottom, all from 0 to 1000")
+            raise UserError(f"region {written!r:.60}: expected left < right, top < bottom, all from 0 to 1000")
         counts_pixels = model.box_style.scale == "pixel"
         sizes = seen_sizes(model, [picture.decoded() for picture in self.pictures]) if counts_pixels else None
-        spelled = model.box_style.write(box, sizes[number - 1] if sizes else None)
-        return f"the region {spelled} of Image-{number}"
+        written_box = model.box_style.write(box, sizes[number - 1] if sizes else None)
+        return f"the region {written_box} of Image-{number}"
 
     def ask(
-        self, model: Model, text: str, heard: Callable[[str], None] | None = None, limits: Limits = LIMITS
+        self, model: Model, text: str, on_token: Callable[[str], None] | None = None, limits: ChatLimits = LIMITS
     ) -> Grounding:
-        """One turn; `heard` gets the reply as it grows. With another model than before a new talk begins."""
+        """One turn; `on_token` gets the reply so far. Another model than before starts a new conversation."""
         if not text.strip():
-            raise UserError("no question: write one")
+            raise UserError("no question: type one")
         if len(text) > limits.letters:
-            raise UserError(f"a question of {len(text)} letters: at most {limits.letters}")
+            raise UserError(f"the question is too long: at most {limits.letters:,} characters")
         if self.model is not model:
             self.model, self.history = model, []
         if len(text) + sum(len(said) + len(reply) for said, reply in self.history) > limits.talk_letters:
-            raise UserError(f"a conversation of {limits.talk_letters:,} letters is full; begin a new one")
-        # Decoded for as long as the model looks at them.
+            raise UserError(f"the conversation is full at {limits.talk_letters:,} characters; start a new one")
+        # Decoded only while the model looks at them.
         chat = Chat(model, [picture.decoded() for picture in self.pictures], self.history)
-        turn = chat.say(text, max_new_tokens=model.family.new_tokens, heard=heard)
+        turn = chat.say(text, max_new_tokens=model.family.new_tokens, on_token=on_token)
         self.history = chat.history
         return turn
 
-    def aloud(self, model: Model, text: str, limits: Limits = LIMITS) -> Iterator[str | Grounding]:
-        """`ask` as the reply so far, again and again, and at last the turn; closing it stops the model."""
+    def aloud(self, model: Model, text: str, limits: ChatLimits = LIMITS) -> Iterator[str | Grounding]:
+        """`ask`, yielding the reply so far and finally the turn; closing it stops the model."""
         lines: queue.Queue[str | Grounding | Exception] = queue.Queue()
         stopped = threading.Event()
 
-        def heard(reply: str) -> None:
+        def on_token(reply: str) -> None:
             if stopped.is_set():
                 raise UserError("stopped")
             lines.put(reply)
@@ -164,8 +164,8 @@ class Session:
         def work() -> None:
             try:
                 with _AT_WORK:
-                    lines.put(self.ask(model, text, heard, limits))
-            except Exception as error:  # noqa: BLE001 - handed to the thread that waits, whatever it is
+                    lines.put(self.ask(model, text, on_token, limits))
+            except Exception as error:  # noqa: BLE001 - any error is raised in the waiting thread
                 lines.put(error)
 
         threading.Thread(target=work, daemon=True).start()

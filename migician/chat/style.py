@@ -1,4 +1,4 @@
-"""How the page looks, and how a region is drawn on an image and put into the question."""
+"""The page's CSS, and the scripts that draw a region on an image and insert it into the question."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ footer {display: none !important;}
 .mg-strip img {display: block; max-width: 100%; max-height: 236px; border-radius: 6px;}
 .mg-many {display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr));}
 .mg-strip figcaption {font-size: .8rem; padding: 2px 0;}
-#mg-live:not(:has(.mg-talk)), #mg-told:not(:has(.mg-line)), #mg-transcript:not(:has(.mg-said)) {display: none;}
+#mg-live:not(:has(.mg-talk)), #mg-status:not(:has(.mg-line)), #mg-transcript:not(:has(.mg-said)) {display: none;}
 .mg-shot .mg-frame {position: relative; display: inline-block; cursor: crosshair; touch-action: none;
   user-select: none; overflow: hidden;}
 .mg-band {position: absolute; border: 3px solid #0072B2; outline: 1px solid #fff; pointer-events: none;
@@ -30,12 +30,12 @@ button:focus-visible, textarea:focus-visible, input:focus-visible {outline: 3px 
   outline-offset: 1px;}
 """
 
-# In Python letters are code points, in JavaScript units of UTF-16.
+# Characters are code points in Python and UTF-16 units in JavaScript.
 CURSOR = """(region, question, cursor, ...others) => {
   const field = document.querySelector('#mg-question textarea');
   return [region, question, [...field.value.slice(0, field.selectionEnd)].length, ...others];
 }"""
-"""Where the cursor stands in the question, told with a click."""
+"""The cursor's position in the question, sent with the click."""
 
 MOVE_CURSOR = """cursor => requestAnimationFrame(() => {
   const field = document.querySelector('#mg-question textarea');
@@ -43,7 +43,7 @@ MOVE_CURSOR = """cursor => requestAnimationFrame(() => {
   field.focus();
   field.setSelectionRange(place, place);
 })"""
-"""Back into the question, behind what was put in."""
+"""Moves the cursor back into the question, after the inserted text."""
 
 HEAD = """<script>
 (() => {

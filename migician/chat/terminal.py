@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
 from migician.chat.grounding import Grounding
 from migician.chat.session import Session
-from migician.chat.transcript import boxes_told
+from migician.chat.transcript import box_lines
 from migician.errors import UserError
 from migician.models.protocol import Model
-from migician.printable import printable
+from migician.printable import counted, printable
 
 HELP = """/image PATH            add an image
-/region N: L, T, R, B  ask about a region: what it stands for is put before your next question (thousandths)
+/region N: L, T, R, B  start your next question with a region of Image-N: left, top, right, bottom, 0..1000
 /new                   forget images and turns
-/quit                  end"""
+/quit                  quit"""
 
 
 def converse(
@@ -28,22 +27,17 @@ def converse(
     out: Path,
     *,
     as_json: bool = False,
-    lines: Iterable[str] | None = None,
-    to: TextIO | None = None,
 ) -> None:
-    """Answer each line of `lines` (stdin by default) until it ends or says /quit; pictures go to `out`.
+    """Answer each line of stdin until it ends or says /quit; pictures go to `out`.
 
-    With `as_json` each turn is one line of JSON. Raises `UserError` for an image it begins with
-    that cannot be used; what is wrong later is said, and the conversation goes on.
+    With `as_json` each turn is one line of JSON. Raises `UserError` if one of `images` cannot be used; later errors
+    are printed, and the conversation continues.
     """
-    to = to or sys.stdout
     session, region, saved = Session(), "", 0
     if refused := session.add(images):
         raise UserError(refused[0])
-    if lines is None:
-        lines = sys.stdin
-        print(printable(f"{model.name}, {len(images)} images. Ask, or:\n{HELP}"), file=sys.stderr)
-    for said in lines:
+    print(printable(f"{model.name}, {counted(len(images), 'image')}. Ask, or type:\n{HELP}"), file=sys.stderr)
+    for said in sys.stdin:
         command, _, rest = said.strip().partition(" ")
         try:
             if command == "/quit":
@@ -56,14 +50,14 @@ def converse(
                 print(printable(f"{Path(rest).name} is Image-{len(session.pictures)}"), file=sys.stderr)
             elif command == "/region":
                 region = session.reference(model, rest)
-                print(f"next question begins: {region}", file=sys.stderr)
+                print(f"your next question starts with: {region}", file=sys.stderr)
             elif command.startswith("/"):
-                raise UserError(f"no command {command}; there are:\n{HELP}")
+                raise UserError(f"no command {command}; the commands are:\n{HELP}")
             elif command:
                 turn = session.ask(model, f"{region} {said.strip()}".lstrip())
                 region, saved = "", saved + 1
                 out.mkdir(parents=True, exist_ok=True)
-                print(printable(_told(turn, turn.save(_unused(out, saved)), as_json)), file=to, flush=True)
+                print(printable(_shown(turn, turn.save(_unused(out, saved)), as_json)), flush=True)
         except UserError as error:
             print(printable(str(error)), file=sys.stderr)
 
@@ -74,9 +68,9 @@ def _unused(out: Path, number: int) -> Path:
     return file
 
 
-def _told(turn: Grounding, file: Path, as_json: bool) -> str:
+def _shown(turn: Grounding, file: Path, as_json: bool) -> str:
     if not as_json:
-        return "\n".join([turn.reply, *boxes_told(turn), f"drawn: {file}"])
+        return "\n".join([turn.reply, *box_lines(turn), f"drawn: {file}"])
     boxes = [
         {"image": None if found.image is None else found.image + 1, "permille": found.box.to_permille()}
         for found in turn.boxes

@@ -1,4 +1,4 @@
-"""Images and answers as HTML: whatever was typed, uploaded or replied stands in it as text, never as markup."""
+"""Images and answers as HTML, with whatever was typed, uploaded or replied as text, never as markup."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from migician.samples.sample import IMAGE_MARK
 
 
 def strip(addresses: Sequence[str]) -> str:
-    """All images of the conversation, each with its name; `style.HEAD` lets one draw a region on them."""
+    """All images of the conversation with their names; `style.HEAD` lets one draw a region on them."""
     if not addresses:
-        return '<p class="mg-empty">No images yet: add some, or begin with an example below.</p>'
+        return '<p class="mg-empty">No images yet: add some, or start with an example below.</p>'
     figures = [
         f'<figure class="mg-shot" data-number="{number}"><div class="mg-frame">'
         f'<img src="{escape(address)}" alt="Image-{number}" draggable="false"></div>'
@@ -27,12 +27,12 @@ def strip(addresses: Sequence[str]) -> str:
 
 
 def transcript(turns: Sequence[str]) -> str:
-    """The conversation so far, each of its `answered` turns, the newest last."""
+    """The conversation so far: its `answered` turns, newest last."""
     return f'<div class="mg-talk">{"".join(turns)}</div>'
 
 
 def growing(question: str, reply: str) -> str:
-    """The turn under way."""
+    """The turn in progress."""
     return f'<div class="mg-talk">{_said("you", question)}{_said("model", reply or "...")}</div>'
 
 
@@ -42,12 +42,12 @@ def line(text: str, *, bad: bool = False) -> str:
 
 
 def boxes_drawn(turn: Grounding) -> list[tuple[int, Image.Image]]:
-    """The images that have boxes, each with its place and its boxes drawn on it, numbered as in the reply."""
+    """(index, image) of each image with boxes, the boxes drawn on it and numbered as in the reply."""
     return [(image, draw_boxes(turn.images[image], marks)) for image, marks in enumerate(turn.marks) if marks]
 
 
-def boxes_told(turn: Grounding) -> list[str]:
-    """A line for each box: its image and its place in thousandths; or why there is no box."""
+def box_lines(turn: Grounding) -> list[str]:
+    """One line per box: its image and its corners in 0..1000; or why there is no box."""
     if not turn.boxes:
         return [WITHOUT_BOX[turn.status].strip("()")]
     lines = []
@@ -55,22 +55,22 @@ def boxes_told(turn: Grounding) -> list[str]:
         if found.image is not None:
             where = f"Image-{found.image + 1}"
         else:
-            where = f"dotted, {ON_ALL}" if found.images else "named for an image that is not there, so not drawn"
+            where = f"dotted, {ON_ALL}" if found.images else "names an image that does not exist, so not drawn"
         left, top, right, bottom = found.box.to_permille()
-        lines.append(f"Box {number}, {where}: left {left}, top {top}, right {right}, bottom {bottom} thousandths")
+        lines.append(f"Box {number}, {where}: left {left}, top {top}, right {right}, bottom {bottom} of 1000")
     return lines
 
 
 def answered(turn: Grounding, show: Callable[[bytes], str]) -> str:
-    """A turn; `show` gets each picture of its boxes as a JPEG, and gives the address at which the page finds it."""
+    """A turn as HTML; `show` takes each picture of its boxes as JPEG bytes and returns its address on the page."""
     figures = "".join(
         f'<figure><img src="{escape(show(thumbnail(drawn)))}" alt="Boxes on Image-{image + 1}">'
         f"<figcaption>Image-{image + 1}</figcaption></figure>"
         for image, drawn in boxes_drawn(turn)
     )
-    told = "".join(f"<li>{escape(one)}</li>" for one in boxes_told(turn))
+    listed = "".join(f"<li>{escape(one)}</li>" for one in box_lines(turn))
     shown = f'<div class="mg-strip">{figures}</div>' if figures else ""
-    return f'{_said("you", turn.query)}{_said("model", turn.reply)}{shown}<ul class="mg-boxes">{told}</ul>'
+    return f'{_said("you", turn.query)}{_said("model", turn.reply)}{shown}<ul class="mg-boxes">{listed}</ul>'
 
 
 def _said(who: str, text: str) -> str:

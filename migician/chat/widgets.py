@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from migician.chat.examples import EXAMPLES, example
-from migician.chat.session import REGION, Session, Shelf, insert
+from migician.chat.session import REGION, OfferedModels, Session, insert
 from migician.chat.style import CSS, CURSOR, HEAD, MOVE_CURSOR
 from migician.chat.transcript import answered, growing, line, strip, transcript
 from migician.chat.uploads import LIMITS, kept
@@ -21,11 +21,11 @@ from migician.errors import UserError
 log = logging.getLogger(__name__)
 
 _PATH = re.compile(r"(?:^|[\s'\"(=:,])(?:~|\.{1,2})?/\w|\\")
-"""Of this machine, as errors name them; not a Hub id, nor an address."""
+"""A path of this machine in an error message; not a Hub id, nor an address."""
 
 
-def widgets(shelf: Shelf, visitors: Visitors) -> Any:
-    """A `gradio.Blocks` that keeps nothing of a visitor itself; needs `page._prepare_gradio` before its import."""
+def widgets(models: OfferedModels, visitors: Visitors) -> Any:
+    """A `gradio.Blocks` that stores nothing about visitors; call `page._prepare_gradio` before importing this."""
     system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
     theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace")).set(
         body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
@@ -38,15 +38,15 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
         analytics_enabled=False,
         fill_width=True,
     ) as page:
-        gr.HTML("<h1>Migician</h1><p>Ask about several images at once; boxes are drawn where the answer puts them.</p>")
+        gr.HTML("<h1>Migician</h1><p>Ask about several images at once; the answer's boxes are drawn on them.</p>")
         model = gr.Dropdown(
-            list(shelf.names), value=shelf.names[0], label="Model", visible=len(shelf.names) > 1, filterable=False
+            list(models.names), value=models.names[0], label="Model", visible=len(models.names) > 1, filterable=False
         )
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 shots = gr.HTML(strip([]), elem_id="mg-images")
                 add = gr.UploadButton("Add images", file_count="multiple", file_types=["image"], elem_id="mg-add")
-                # What comes are the names under which files wait, see `Guard`.
+                # It receives the names of waiting uploads, see `PageGuard`.
                 add.data_model, add.preprocess = None, lambda names: names
                 with gr.Row():
                     region = gr.Textbox(
@@ -58,22 +58,22 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             with gr.Column(scale=6, min_width=320):
                 talk = gr.HTML(transcript([]), elem_id="mg-transcript")
                 live = gr.HTML("", elem_id="mg-live")
-                told = gr.HTML("", elem_id="mg-told")
+                status = gr.HTML("", elem_id="mg-status")
                 question = gr.Textbox(
                     label="Question", placeholder="Find the dog of Image-1 in Image-2.", lines=1, max_lines=8,
-                    max_length=LIMITS.letters, elem_id="mg-question", info="Enter sends, Shift+Enter begins a new line",
+                    max_length=LIMITS.letters, elem_id="mg-question", info="Enter sends, Shift+Enter starts a new line",
                 )  # fmt: skip
-                cursor = gr.Number(0, precision=0, visible=False)  # where it stands in the question
+                cursor = gr.Number(0, precision=0, visible=False)  # its position in the question
                 with gr.Row():
                     send = gr.Button("Ask", variant="primary", elem_id="mg-send")
                     stop = gr.Button("Stop", elem_id="mg-stop")
                     new = gr.Button("New conversation", elem_id="mg-new")
 
         def lost(error: UserError) -> dict[Any, Any]:
-            return {**cleared(), told: line(told_of(error), bad=True)}
+            return {**cleared(), status: line(public_line(error), bad=True)}
 
         def cleared() -> dict[Any, Any]:
-            return {shots: strip([]), talk: transcript([]), live: "", told: "", region: "", question: ""}
+            return {shots: strip([]), talk: transcript([]), live: "", status: "", region: "", question: ""}
 
         def shown(visitor: Visitor) -> dict[Any, Any]:
             for picture in visitor.session.pictures[len(visitor.pictures) :]:
@@ -94,7 +94,7 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             refused += visitor.session.add(uploads, visitors.limits)
             images = shown(visitor)
             visitors.grown(request.session_hash)
-            return {**images, told: line("\n".join(refused), bad=True) if refused else "", add: None}
+            return {**images, status: line("\n".join(refused), bad=True) if refused else "", add: None}
 
         def referred(written: str, text: str, at: int, name: str, request: gr.Request) -> dict[Any, Any]:
             try:
@@ -102,11 +102,11 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             except UserError as error:
                 return {**lost(error), question: text}
             try:
-                words = session.reference(shelf.get(name), written)
+                words = session.reference(models.get(name), written)
             except UserError as error:
-                return {told: line(told_of(error), bad=True)}
+                return {status: line(public_line(error), bad=True)}
             new, end = insert(words, text, at)
-            return {question: new, cursor: end, told: ""}
+            return {question: new, cursor: end, status: ""}
 
         def asked(text: str, name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
             try:
@@ -115,27 +115,27 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
                 yield {**lost(error), question: text}
                 return
             session, turns = visitor.session, visitor.turns
-            yield {talk: transcript(turns), live: growing(text, ""), told: "", question: text}
+            yield {talk: transcript(turns), live: growing(text, ""), status: "", question: text}
             try:
                 if visitor.size > visitors.limits.talk_bytes:
-                    raise UserError("this conversation is full; begin a new one")
-                for step in session.aloud(shelf.get(name), text, visitors.limits):
+                    raise UserError("this conversation is full; start a new one")
+                for step in session.aloud(models.get(name), text, visitors.limits):
                     if isinstance(step, str):
                         yield {live: growing(text, step)}
                     else:
-                        del turns[len(session.history) - 1 :]  # another model may have begun
+                        del turns[len(session.history) - 1 :]  # another model may have started over
                         turns.append(answered(step, visitor.show))
                 visitors.grown(request.session_hash)
             except UserError as error:
-                failed = told_of(error)
-            except Exception as error:  # whatever a model raises, the page stays up and says that it failed
+                failed = public_line(error)
+            except Exception as error:  # whatever a model raises, the page stays up and reports the failure
                 log.exception("no reply from %s", name)
                 failed = f"no reply ({type(error).__name__}); the server's log says more"
             else:
-                yield {talk: transcript(turns), live: "", told: "", question: ""}
+                yield {talk: transcript(turns), live: "", status: "", question: ""}
                 return
             del turns[len(session.history) :]
-            yield {talk: transcript(turns), live: "", told: line(failed, bad=True), question: text}
+            yield {talk: transcript(turns), live: "", status: line(failed, bad=True), question: text}
 
         def starting(name: str) -> Callable[[gr.Request], dict[Any, Any]]:
             def begun(request: gr.Request) -> dict[Any, Any]:
@@ -152,31 +152,31 @@ def widgets(shelf: Shelf, visitors: Visitors) -> Any:
             return cleared()
 
         on: Callable[..., dict[str, Any]] = partial(dict, api_name=False, show_progress="hidden")
-        whole = [shots, talk, live, told, region, question]
+        whole = [shots, talk, live, status, region, question]
         add.upload(added, add, [*whole, add], **on())
         refer.click(referred, [region, question, cursor, model], [*whole, cursor], js=CURSOR, **on()).success(
             None, cursor, None, js=MOVE_CURSOR
         )
-        # One at a time, whoever asks: there is one model, and it fills the machine.
+        # One at a time for all visitors: there is one model, and it fills the machine.
         one = on(concurrency_limit=1, concurrency_id="model")
         asking = gr.on([send.click, question.submit], asked, [question, model], whole, **one)
-        stop.click(lambda: ("", line("Stopped.")), None, [live, told], cancels=[asking], **on())
+        stop.click(lambda: ("", line("Stopped.")), None, [live, status], cancels=[asking], **on())
         for start, name in zip(starts, EXAMPLES, strict=True):
             start.click(starting(name), None, whole, **on())
         new.click(emptied, None, whole, **on())
-        page.unload(lambda: None)  # so the page holds a connection while it is open; `Guard` notices when it ends
+        page.unload(lambda: None)  # so the page holds a connection while it is open; `PageGuard` notices when it ends
     page.queue(max_size=64)
-    page.state_session_capacity = 1  # Gradio's own state of a visitor: nothing that is needed again
+    page.state_session_capacity = 1  # Gradio's own state of a visitor is never needed again
     page.show_api, page.show_error, page.max_file_size = False, False, LIMITS.file_bytes
     return page
 
 
-def told_of(error: UserError) -> str:
-    """What a visitor may read of an error; one that names a place of this machine is for its owner's eyes.
+def public_line(error: UserError) -> str:
+    """What a visitor may read of an error; one that names a path of this machine is only logged.
 
-    >>> told_of(UserError("Michael4933/Migician: out of memory on 9 images"))
+    >>> public_line(UserError("Michael4933/Migician: out of memory on 9 images"))
     'Michael4933/Migician: out of memory on 9 images'
-    >>> told_of(UserError("/home/me/model: no config.json"))
+    >>> public_line(UserError("/home/me/model: no config.json"))
     "no reply; the server's log says why"
     """
     if not _PATH.search(str(error)):

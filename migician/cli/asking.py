@@ -19,6 +19,7 @@ from migician.cli.options import (
     Revision,
     TrustRemoteCode,
     YStretch,
+    model_names,
 )
 from migician.cli.terminal import note, say, show
 from migician.models.faults import BEARING
@@ -32,10 +33,14 @@ Wording = Literal["corrected", "published"]
 def evaluate(
     benchmark: BenchmarkName,
     model: Annotated[
-        str, typer.Option(help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.")
+        str,
+        typer.Option(
+            help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.",
+            autocompletion=model_names,
+        ),
     ],
     data: DataFile,
-    images: Annotated[Path, typer.Option(help="The folder that the file's image names start from, or its parent.")],
+    images: Annotated[Path, typer.Option(help="The folder that the file's image paths start from, or its parent.")],
     out: OutFolder,
     protocol: ProtocolName = "strict",
     y_stretch: YStretch = False,
@@ -48,10 +53,12 @@ def evaluate(
         32
     ),
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest reply; without it, what the benchmark and the family need.")
+        int | None,
+        typer.Option(min=1, help="Longest reply in tokens; by default what the benchmark and the family need."),
     ] = None,
     tasks: Annotated[
-        list[str] | None, typer.Option("--task", "--tasks", help="Only these tasks: repeated, or joined by commas.")
+        list[str] | None,
+        typer.Option("--task", "--tasks", help="Only these tasks; repeat it, or separate them with commas."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
     max_pixels: MaxPixels = None,
@@ -59,27 +66,31 @@ def evaluate(
     revision: Revision = None,
     family: FamilyName = None,
     trust_remote_code: TrustRemoteCode = False,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests under way at once, to a server.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests in flight at once, to a server.")] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(
-            min=1, help="Longest wait for one reply of a server, in s; by default 45, and 0.25 per new token."
-        ),
+        typer.Option(min=1, help="Seconds to wait for a server's reply; by default 45, plus 0.25 per new token."),
     ] = None,
     prices: Annotated[
-        tuple[float, float] | None, typer.Option(help="Of a million tokens in, and out, to sum up a server's cost.")
+        tuple[float, float] | None,
+        typer.Option(help="Price of a million input and output tokens, to add up a server's cost."),
     ] = None,
     fail_on_error: Annotated[
-        float, typer.Option(min=0, max=1, help="Stop without a report beyond this share of failed questions.")
+        float, typer.Option(min=0, max=1, help="Stop without a report when a larger share of the questions failed.")
     ] = BEARING.share,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed before.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask the questions that failed before again.")
+    ] = False,
     check_images: Annotated[
         bool, typer.Option("--check-images", help="Compare images by content, not by size and time.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Throw away what --out holds, answers and all, and ask it all again.")
+        bool,
+        typer.Option("--force", help="Discard everything in --out, answers included, and ask all questions again."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the first prompts; load no model.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the first prompts without loading a model.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a model every question and report; the same command again resumes where it stopped."""

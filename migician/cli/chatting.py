@@ -9,31 +9,37 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import AsJson, FamilyName, MaxPixels, Revision, TrustRemoteCode
+from migician.cli.options import AsJson, FamilyName, MaxPixels, Revision, TrustRemoteCode, model_names
 from migician.cli.terminal import note
 
 
 def chat(
-    images: Annotated[list[Path] | None, typer.Argument(help="With --terminal: the images to begin with.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="With --terminal: the images to start with.")] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A known name, a folder or a Hub id; several to choose from on the page.")
+        list[str] | None,
+        typer.Option(
+            help="A known name, a folder or a Hub id; repeat it to offer several on the page.",
+            autocompletion=model_names,
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; 127.0.0.1 lets nobody else in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    host: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 7860,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name under which the page is also reached, such as localhost:8000; may be repeated."),
+        typer.Option(help="Another name the page is reached under, such as localhost:8000; repeatable."),
     ] = None,
-    terminal: Annotated[bool, typer.Option("--terminal", help="Chat here, without a page.")] = False,
-    out: Annotated[Path, typer.Option(help="With --terminal: where drawn boxes are saved.")] = Path("outputs/chat"),
+    terminal: Annotated[bool, typer.Option("--terminal", help="Chat in this terminal, without a page.")] = False,
+    out: Annotated[Path, typer.Option(help="With --terminal: the folder for pictures with boxes.")] = Path(
+        "outputs/chat"
+    ),
     as_json: AsJson = False,
     max_pixels: MaxPixels = None,
     revision: Revision = None,
     family: FamilyName = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Converse with a model about several images: on a page in the browser, or with --terminal here."""
-    from migician.chat.session import Shelf
+    """Chat with a model about several images, in the browser or with --terminal here."""
+    from migician.chat.session import OfferedModels
     from migician.chat.terminal import converse
     from migician.errors import UserError
     from migician.models import load_model
@@ -41,7 +47,7 @@ def chat(
     if not model:
         raise UserError("no model: add --model, such as --model Michael4933/Migician")
     if not terminal and (images or as_json):
-        raise UserError("images on the command line and --json go with --terminal; on the page, add images there")
+        raise UserError("images on the command line and --json need --terminal; on the page, add images there")
     options = {
         "max_pixels": max_pixels,
         "revision": revision,
@@ -49,17 +55,17 @@ def chat(
         "trust_remote_code": trust_remote_code or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    shelf = Shelf(model, lambda name: load_model(name, **given))
+    models = OfferedModels(model, lambda name: load_model(name, **given))
     if terminal:
-        converse(shelf.get(shelf.names[0]), images or [], out, as_json=as_json)
+        converse(models.get(models.names[0]), images or [], out, as_json=as_json)
         return
     from migician.chat.page import serve
 
-    first = shelf.get(shelf.names[0])  # what cannot be loaded is said before a page is shown
-    server = serve(shelf, host, port, allow_hosts=allow_host or ())
+    first = models.get(models.names[0])  # an error in loading is reported before a page is shown
+    server = serve(models, host, port, allow_hosts=allow_host or ())
     note(f"chat with {first.name}: {server.address}   (Ctrl+C stops it)")
     if host not in ("127.0.0.1", "localhost", "::1"):
-        note(f"listening on {host}: whoever reaches this machine can ask; there is no password")
+        note(f"listening on {host}: anyone who can reach this machine can use it; there is no password")
 
     def ended(*_: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)

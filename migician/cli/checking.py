@@ -1,4 +1,4 @@
-"""The verb that looks before the leap: check."""
+"""The verb that checks data and settings first: check."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ def check(
         Path,
         typer.Argument(help="A dataset folder, its dataset_info.json, a JSON file of samples, or a training YAML."),
     ],
-    media_dir: Annotated[
-        Path | None, typer.Option(help="Where the paths of images begin, as in LLaMA-Factory; else beside the file.")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of images.")] = False,
+    media_dir: MediaDir = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Read only the image headers.")] = False,
     mig_bench: Annotated[
-        Path | None, typer.Option(help="MIG-Bench's JSON file, to say which of its images is here.")
+        Path | None, typer.Option(help="MIG-Bench's JSON file, to name which of its images were found.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The folder that holds MIG-Bench/: find its images under other names too.")
+        Path | None, typer.Option(help="The folder that holds MIG-Bench/, to find its images under other names too.")
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A checkpoint's folder, to count text exactly.")] = None,
     cutoff_len: Annotated[int | None, typer.Option(min=1, help="List the samples with more tokens.")] = None,
@@ -35,27 +33,30 @@ def check(
     image_min_pixels: Annotated[int, typer.Option(min=1, help="As in the training YAML.")] = 32 * 32,
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, help="For a training YAML: GPUs in all, or processes; those here, without any 8."),
+        typer.Option(min=1, help="For a training YAML: total GPUs (processes); default: those here, or 8."),
     ] = None,
     gpu_memory: Annotated[
         float | None,
-        typer.Option(min=0, help="For a training YAML: GB of each, 0 for none; those here, without any 80."),
+        typer.Option(min=0, help="For a training YAML: GB per GPU, 0 for none; default: that of the GPUs here, or 80."),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="For a training YAML: the name of the GPU, for the MFU in its log.")
+        str | None, typer.Option(help="For a training YAML: the GPU's name, for the MFU in the log.")
     ] = None,
     changed: Annotated[
         list[str] | None,
-        typer.Option("--set", help="For a training YAML: KEY=VALUE in its place; repeated."),
+        typer.Option("--set", help="For a training YAML: override KEY=VALUE; repeatable."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode images; one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode images; default: one per core.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option(help="Write what --json prints to this file too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
 ) -> None:
-    """Check a dataset, or all that a training YAML names, before a GPU is touched. Status 1 where there are problems.
+    """Check a dataset, or everything a training YAML names, before using a GPU. Status 1 if there are problems.
 
-    Records, boxes, images, lengths, leakage of MIG-Bench; of a YAML also keys, paths, tokenizer, resume, memory, disk.
+    Checks records, boxes, images, lengths and MIG-Bench leakage; for a YAML also keys, paths, tokenizer, resume,
+    memory and disk.
     """
     import msgspec
 

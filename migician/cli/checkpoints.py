@@ -1,4 +1,4 @@
-"""Verbs about checkpoints: tiny, merge."""
+"""Verbs about checkpoints: tiny, merge, setting, resume."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from migician.progress import progress_bar
 
 def tiny(
     out: OutFolder,
-    texts: Annotated[list[Path], typer.Option(help="JSON files of samples: the tokenizer learns from their text.")],
-    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    texts: Annotated[list[Path], typer.Option(help="JSON files of samples, whose text the tokenizer is trained on.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     force: Force = False,
 ) -> None:
-    """Make a tiny Qwen2-VL with random weights, to train without a download."""
+    """Make a tiny Qwen2-VL with random weights, for training without a download."""
     from migician.models.stand_ins.tiny import make_tiny
     from migician.samples.sample import read_samples
 
     words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
     if not words:
-        raise UserError(f"{texts[0]}: holds no sample, so there is nothing to learn words from")
+        raise UserError(f"{texts[0]}: no samples, so the tokenizer has no text to learn from")
     make_tiny(out, seed=seed, texts=words, force=force)
     note(f"written: {out}")
 
@@ -33,25 +33,28 @@ def tiny(
 def merge(
     checkpoints: Annotated[
         list[str],
-        typer.Argument(help="Two or more: folders or Hub ids of one shape. Or one LoRA adapter, for its base."),
+        typer.Argument(help="Two or more folders or Hub ids of the same shape, or one LoRA adapter."),
     ],
     out: OutFolder,
     weight: Annotated[
         list[float] | None,
-        typer.Option(min=0, max=1, help="The share of the second of two; or one for each, repeated. Equal without it."),
+        typer.Option(
+            min=0, max=1, help="Weight of the second of two; or repeat it, one per checkpoint. Default: equal."
+        ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Of an adapter: the folder or Hub id it was trained on, if it does not say.")
+        str | None,
+        typer.Option(help="For an adapter that does not name its base: the folder or Hub id it was trained on."),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Average checkpoints, or merge a LoRA adapter into its base, a piece of a tensor at a time."""
+    """Average checkpoints, or merge a LoRA adapter into its base, in little memory."""
     from migician.training.adapters import is_adapter, merge_adapter
     from migician.training.merge import merge as average
 
     adapters = [one for one in checkpoints if is_adapter(one)]
     if adapters and len(checkpoints) > 1:
-        raise UserError(f"{adapters[0]}: is an adapter: merge it into its base first, alone")
+        raise UserError(f"{adapters[0]}: is an adapter: merge it into its base first, on its own")
     if base and not adapters:
         raise UserError(f"--base {base}: only an adapter has a base, and {checkpoints[0]} is none")
     if adapters:
@@ -68,7 +71,7 @@ def merge(
 def setting(
     config: Annotated[Path, typer.Argument(help="A training YAML.")],
     key: Annotated[str, typer.Argument(help="The setting to print.")],
-    changed: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE instead of what the YAML says.")] = None,
+    changed: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE to override what the YAML says.")] = None,
 ) -> None:
     """Print one setting of a training YAML, for scripts."""
     from migician.training.check.settings.training_yaml import read_given
@@ -79,29 +82,29 @@ def setting(
 
 def resume(
     output_dir: Annotated[Path, typer.Argument(help="The output_dir of a training.")],
-    processes: Annotated[int, typer.Option(min=1, help="How many will go on: GPUs in all.")],
+    processes: Annotated[int, typer.Option(min=1, help="Processes that will resume it: total GPUs.")],
     deepspeed: Annotated[
-        Path | None, typer.Option(help="The DeepSpeed file of the training, for a converted checkpoint.")
+        Path | None, typer.Option(help="The training's DeepSpeed file, for a converted checkpoint.")
     ] = None,
 ) -> None:
-    """Print what LLaMA-Factory must be told to go on exactly, a setting a line; nothing where it begins anew."""
+    """Print the LLaMA-Factory settings that resume a training exactly, one per line; none if it starts over."""
     from migician.training.resume import resume_point, saved_in
 
     for saved in saved_in(output_dir):
         if not saved.fault:
             break
-        note(f"passed over {saved.folder}: {saved.fault}")
+        note(f"skipped {saved.folder}: {saved.fault}")
     whole = resume_point(output_dir, processes)
     if whole is None:
-        note(f"{output_dir}: no whole checkpoint, so training begins anew")
+        note(f"{output_dir}: no complete checkpoint, so training starts over")
         return
     overrides = list(whole.overrides)
     if whole.needs_conversion(processes):
         from migician.training.universal_checkpoint import universal_config
 
         if deepspeed is None:
-            raise UserError(f"{whole.folder}: is converted for any number of processes: name the --deepspeed file too")
+            raise UserError(f"{whole.folder}: was converted for any number of processes: add --deepspeed FILE")
         overrides.append(f"deepspeed={universal_config(deepspeed, output_dir / 'universal.json')}")
-    note(f"going on from {whole.folder}")
+    note(f"resuming from {whole.folder}")
     for line in overrides:
         say(line)

@@ -11,6 +11,7 @@ import typer
 from migician.cli.options import Force, named
 from migician.cli.terminal import note
 from migician.errors import Done, UserError, unknown
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.samples.sample import Sample
@@ -20,19 +21,20 @@ if TYPE_CHECKING:
 def convert(
     dataset: Annotated[str, typer.Argument(help="llava, refcoco or groma.")],
     source: Annotated[Path, typer.Option("--from", help="Its annotations: a file, or the folder they are in.")],
-    images: Annotated[Path, typer.Option(help="The folder that its image names start from.")],
-    out: Annotated[Path, typer.Option("--out", help="The .json to write; dataset_info.json goes beside it.")],
+    images: Annotated[Path, typer.Option(help="The folder its image paths start from.")],
+    out: Annotated[Path, typer.Option("--out", help="The .json to write; dataset_info.json is written beside it.")],
     media: Annotated[
-        Path | None, typer.Option(help="LLaMA-Factory's media_dir, which paths are written from; the folder of --out.")
+        Path | None,
+        typer.Option(help="LLaMA-Factory's media_dir, which paths are relative to; default: the folder of --out."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, other wordings.")] = 0,
-    split: Annotated[str | None, typer.Option(help="refcoco: another split than train.")] = None,
+    seed: Annotated[int, typer.Option(help="Which wordings are chosen.")] = 0,
+    split: Annotated[str | None, typer.Option(help="refcoco: the split, if not train.")] = None,
     partition: Annotated[
-        list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeated.")
+        list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeatable.")
     ] = None,
     force: Force = False,
 ) -> None:
-    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct into samples, for the mixes."""
+    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples."""
     from migician.build.converters import CONVERTERS, refcoco
     from migician.build.converters.foreign import ImageFolder
     from migician.samples.dataset_info import add_dataset, entries_beside
@@ -44,7 +46,7 @@ def convert(
     if (split or partition) and dataset != "refcoco":
         raise UserError(f"--split and --partition are for refcoco, not for {dataset}")
     if out.suffix != ".json":
-        raise UserError(f"--out {out}: the samples are written as one JSON list; name a .json file")
+        raise UserError(f"--out {out}: expected a .json file, which gets the samples as one list")
     if not source.exists():
         raise UserError(f"--from {source}: no such file or folder")
     entries_beside(out)
@@ -61,7 +63,7 @@ def convert(
         add_dataset(out)  # it may have been killed in between
         raise
     add_dataset(out)
-    note(f"{out}: {count} samples")
+    note(f"{out}: {counted(count, 'sample')}")
     for reason, number in sorted(tally.counts.items(), key=lambda item: -item[1]):
         note(f"  {number} {reason}")
 
@@ -74,4 +76,4 @@ def _some(samples: Iterator[Sample], source: Path, tally: Tally) -> Iterator[Sam
         yield sample
     if empty:
         reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(tally.counts.items()))
-        raise UserError(f"{source}: not one sample could be made: {reasons or 'it holds no records'}")
+        raise UserError(f"{source}: no samples could be made: {reasons or 'it has no records'}")

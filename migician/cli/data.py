@@ -17,31 +17,38 @@ from migician.cli.options import (
     MigBenchImages,
     OutFolder,
     named,
+    names_in,
     sources_of,
     to_exclude,
 )
 from migician.cli.terminal import note
 from migician.errors import Done, UserError
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.training.mixture import MixFile
 
 
 def build(
-    tasks: Annotated[list[str], typer.Argument(help="Task families, or all.")],
-    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset, or of its index; may be repeated.")],
+    tasks: Annotated[
+        list[str], typer.Argument(help="Tasks, or all.", autocompletion=names_in("migician.tasks", "TASKS", "all"))
+    ],
+    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset or its index; repeatable.")],
     out: OutFolder,
     images: Images = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Samples a task; as many as there are without it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that do the work.")] = CORES,
-    ray: Annotated[bool, typer.Option("--ray", help="Work on the Ray cluster of RAY_ADDRESS instead.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Samples per task; default: as many as possible.")] = None,
+    seed: Annotated[int | None, typer.Option(help="A seed other than the recipe's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = CORES,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster at RAY_ADDRESS instead.")] = False,
     config: Annotated[Path | None, typer.Option(help="A recipe, such as configs/mgrounding-630k.yaml.")] = None,
     collect: Annotated[
-        bool, typer.Option("--collect", help="Bring whole images into the dataset, checked; else link to the sources.")
+        bool,
+        typer.Option(
+            "--collect", help="Copy whole images into the dataset, checked, instead of linking to the sources."
+        ),
     ] = False,
     shuffle: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of tracking samples that show their frames out of order.")
+        float | None, typer.Option(min=0, max=1, help="Share of tracking samples with shuffled frames.")
     ] = None,
     force: Force = False,
     name: Annotated[str, typer.Option(help="Title of the dataset's card.")] = "MGrounding-630k",
@@ -49,7 +56,7 @@ def build(
     mig_bench_images: MigBenchImages = None,
     keep_mig_bench: KeepMigBench = False,
 ) -> None:
-    """Build an MGrounding-style dataset from source datasets in their native formats, without MIG-Bench's images."""
+    """Build an MGrounding-style dataset from source datasets, leaving out MIG-Bench's images."""
     from migician.build.dataset import build as build_dataset
 
     roots = sources_of(source, images)
@@ -73,17 +80,17 @@ def build(
         note(part.shortfall)
     for warning in built.warnings:
         note(f"warning: {warning}")
-    note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
+    note(f"{counted(built.samples, 'sample')} in {built.folder}; see {built.folder / 'README.md'}")
 
 
 def index(
     source: Annotated[str, typer.Argument(help="NAME=ROOT of a source dataset.")],
     out: OutFolder,
-    split: Annotated[str, typer.Option(help="Of the source.")] = "train",
+    split: Annotated[str, typer.Option(help="The source's split.")] = "train",
     images: Images = None,
     force: Force = False,
 ) -> None:
-    """Read a source once, for any number of builds: give --source NAME=THIS-FOLDER to build."""
+    """Index a source once for any number of builds, which take it as --source NAME=THIS-FOLDER."""
     from migician.sources.index import make_index
 
     ((name, root),) = sources_of([source], images, "index").items()
@@ -94,22 +101,26 @@ def index(
 
 
 def mix(
-    out: Annotated[Path, typer.Option("--out", help="The .json or .jsonl to write; dataset_info.json goes beside it.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The .json or .jsonl to write; dataset_info.json is written beside it.")
+    ],
     part: Annotated[
-        list[str] | None, typer.Option(help="FILE=WEIGHT, a file of samples and its share; repeated.")
+        list[str] | None, typer.Option(help="FILE=WEIGHT, a file of samples and its share; repeatable.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A mix, such as configs/stage-1-mix.yaml, instead.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Samples in all; with --config, another number.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which samples, and in which order.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A mix file instead, such as configs/stage-1-mix.yaml.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Total samples; with --config, overrides its number.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Which samples are chosen, and their order.")] = None,
     force: Force = False,
 ) -> None:
-    """Mix files of samples by share, for LLaMA-Factory."""
+    """Mix files of samples by weight, for LLaMA-Factory."""
     from migician.samples.dataset_info import add_dataset, entries_beside
     from migician.training.mixture import mix as mix_files
     from migician.training.mixture import parts_of, read_mix_recipe
 
     if bool(part) == bool(config):
-        raise UserError("give either --part FILE=WEIGHT, once for each file, or --config FILE")
+        raise UserError("give either --part FILE=WEIGHT for each file, or --config FILE")
     if config:
         recipe = read_mix_recipe(config)
         count = count or recipe.count
@@ -118,7 +129,7 @@ def mix(
     elif count:
         parts = _given_parts(part or [])
     else:
-        raise UserError("with --part, give --count, the samples in all")
+        raise UserError("with --part, add --count, the total number of samples")
     entries_beside(out)
     try:
         counts = mix_files(parts, out, count, seed or 0, force=force)
@@ -151,10 +162,10 @@ def _given_parts(given: list[str]) -> dict[str, MixFile]:
 
 def miniature(
     out: OutFolder,
-    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+    seed: Annotated[int, typer.Option(help="Which world is drawn.")] = 0,
     force: Force = False,
 ) -> None:
-    """Draw a small world in the native formats of the sources, with a held-out set in MIG-Bench's."""
+    """Draw a small world in the sources' native formats, with a held-out set in MIG-Bench's format."""
     from migician.miniature import make_world
 
     make_world(out, seed, force=force)

@@ -7,23 +7,33 @@ from typing import Annotated
 
 import typer
 
+from migician.cli.options import names_in
 from migician.cli.terminal import note, say
+from migician.printable import counted
 
 
 def fetch(
-    dataset: Annotated[str, typer.Argument(help="mgrounding-630k, mig-bench, mmiu or mibench.")],
-    to: Annotated[Path, typer.Option("--to", help="The folder to make the dataset's folder in.")],
-    only: Annotated[list[str] | None, typer.Option(help="A part, such as Difference; may be repeated.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Another commit or branch than the known one.")] = None,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="mgrounding-630k, mig-bench, mmiu or mibench.",
+            autocompletion=names_in("migician.hub.released", "DATASETS"),
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--to", help="The folder that gets the dataset's folder.")],
+    only: Annotated[list[str] | None, typer.Option(help="Only this part, such as Difference; repeatable.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A commit or branch other than the known one.")] = None,
     keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="Keep what was unpacked, in archives/.")
+        bool, typer.Option("--keep-archives", help="Keep the unpacked archives, in archives/.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List files, sizes and room needed; do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List files, sizes and the disk space needed; download nothing.")
+    ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Take nothing for done: fetch and unpack what is missing, check all again.")
+        bool, typer.Option("--force", help="Check everything again; fetch and unpack whatever is missing.")
     ] = False,
 ) -> None:
-    """Download a released dataset, check it, unpack it; the same command goes on where it stopped."""
+    """Download a released dataset, check it and unpack it. Run it again to resume."""
     from migician.hub.archives import gigabytes
     from migician.hub.released import fetch as fetch_planned
     from migician.hub.released import plan
@@ -34,10 +44,10 @@ def fetch(
             for file in part.files:
                 say(f"{file.path}\t{file.size}")
         note(f"{planned.listing.repository} at {planned.listing.revision}")
-        note(f"to download: {gigabytes(planned.download)}; room needed in {to}: {gigabytes(planned.room)}")
+        note(f"to download: {gigabytes(planned.download)}; space needed in {to}: {gigabytes(planned.room)}")
         return
-    told = f"{gigabytes(planned.download)} to download" if planned.parts else f"{planned.folder}: done already"
-    note(f"{planned.listing.repository} at {planned.listing.revision}: {told}")
+    state = f"{gigabytes(planned.download)} to download" if planned.parts else f"{planned.folder}: done already"
+    note(f"{planned.listing.repository} at {planned.listing.revision}: {state}")
     checked = fetch_planned(planned, keep_archives, note)
     for line in checked.unchecked:
         note(line)
@@ -46,9 +56,9 @@ def fetch(
     else:
         note(f"data: {', '.join(map(str, checked.files)) or planned.folder}; images: {to}")
     if checked.missing:
-        note(f"{checked.missing} of {checked.named} images that the data names are missing, such as:")
+        note(f"missing {checked.missing:,} of {counted(checked.named, 'image')} in the data, for example:")
         for line in checked.first_missing:
             note(f"  {line}")
-        note("what was removed since it was unpacked comes again with --force")
+        note("--force restores files that were removed after unpacking")
         raise typer.Exit(1)
-    note(f"all {checked.named} images that {checked.records} records name are there")
+    note(f"found {counted(checked.named, 'image')} in {counted(checked.records, 'record')}, none missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,15 +14,28 @@ from migician.benchmarks.scoring.scoring import Protocol
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
 from migician.errors import UserError
-from migician.models import FAMILIES
+from migician.models import CHECKPOINTS, ENGINES, FAMILIES, MODELS
 
 if TYPE_CHECKING:
     from migician.build.decontamination import Decontaminator
 
 CORES = len(os.sched_getaffinity(0))
-"""That this process may use."""
+"""CPU cores that this process may use."""
 
-BenchmarkName = Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")]
+
+def model_names() -> list[str]:
+    """What a shell offers for a model: the known names."""
+    return [*CHECKPOINTS, *(f"{name}:" for name in (*MODELS, *ENGINES))]
+
+
+def names_in(module: str, registry: str, *more: str) -> Callable[[], list[str]]:
+    """What a shell offers for a name in a registry, whose module is imported only then."""
+    return lambda: [*more, *getattr(importlib.import_module(module), registry)]
+
+
+BenchmarkName = Annotated[
+    str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.", autocompletion=lambda: list(BENCHMARKS))
+]
 DataFile = Annotated[Path, typer.Option("--data", help="The benchmark's file (a folder for some: docs/evaluation.md).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
@@ -31,37 +45,39 @@ ProtocolName = Annotated[
 ]
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
 YStretch = Annotated[
-    bool, typer.Option("--y-stretch", help="Stretch boxes downwards as published for the Migician weights.")
+    bool, typer.Option("--y-stretch", help="Stretch boxes downwards, as published for the Migician weights.")
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to N pixels.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="bfloat16, float16 or float32; without it what suits the weights and the machine.")
+    str | None, typer.Option(help="bfloat16, float16 or float32; default: whatever suits the weights and the machine.")
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 FamilyName = Annotated[
     str | None, typer.Option(help=f"What the model is, where its config does not say: {', '.join(FAMILIES)}.")
 ]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights; pin --revision.")
+    bool, typer.Option("--trust-remote-code", help="Run the code shipped with the weights; pin it with --revision.")
 ]
 MigBench = Annotated[
-    Path | None, typer.Option(help="MIG-Bench's JSON file, if it is another version than this package knows.")
+    Path | None, typer.Option(help="MIG-Bench's JSON file, if this package does not know that version.")
 ]
 MigBenchImages = Annotated[
     Path | None,
-    typer.Option(help="With --mig-bench, the folder of MIG-Bench/: leave out what looks like its images too; slower."),
+    typer.Option(help="With --mig-bench, the folder of MIG-Bench/: also leave out look-alikes of its images; slower."),
 ]
-KeepMigBench = Annotated[
-    bool, typer.Option("--keep-mig-bench", help="Do not leave out the images that MIG-Bench uses.")
-]
+KeepMigBench = Annotated[bool, typer.Option("--keep-mig-bench", help="Keep the images that MIG-Bench uses.")]
 
+MediaDir = Annotated[
+    Path | None,
+    typer.Option(help="The folder image paths start from, as in LLaMA-Factory; by default the file's own."),
+]
 Images = Annotated[
     Path | None,
-    typer.Option("--images", help="The folder of the images of coco-json=FILE and jsonl=FILE; else the file's own."),
+    typer.Option("--images", help="The image folder of coco-json=FILE and jsonl=FILE; default: the file's own."),
 ]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option("--root", help="Another folder that images may lie in, where links lead to it; repeated."),
+    typer.Option("--root", help="Another folder that image links may lead to; repeatable."),
 ]
 
 
@@ -73,7 +89,7 @@ def to_exclude(mig_bench: Path | None, mig_bench_images: Path | None, keep: bool
         return Decontaminator(mig_bench, mig_bench_images)
     if mig_bench or mig_bench_images:
         raise UserError("--keep-mig-bench leaves nothing out, so --mig-bench and --mig-bench-images have no effect")
-    note("--keep-mig-bench: images that MIG-Bench uses are NOT left out; do not measure on it what is trained on this")
+    note("--keep-mig-bench: images that MIG-Bench uses are kept; do not evaluate models trained on this on MIG-Bench")
     return None
 
 
@@ -93,7 +109,7 @@ def sources_of(given: list[str], images: Path | None, option: str = "--source") 
     roots = {name: Path(root) for name, root in pairs}
     if len(roots) < len(pairs):
         twice = next(name for name in roots if [one for one, _ in pairs].count(name) > 1)
-        raise UserError(f"{option} {twice} is given twice; build from each apart, then mix the datasets")
+        raise UserError(f"{option} {twice} is given twice; build from each separately, then mix the datasets")
     if images and not any(name in SOURCES and SOURCES[name].of_file for name in roots):
         files = ", ".join(name for name, source in SOURCES.items() if source.of_file)
         raise UserError(f"--images {images}: no {option} is a file of annotations ({files})")

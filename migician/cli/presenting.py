@@ -7,43 +7,49 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from migician.cli.options import CORES, Roots
+from migician.cli.options import CORES, Roots, names_in
 from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.benchmarks.published.figures import Published
 
-Folders = Annotated[list[Path], typer.Argument(help="One or more folders that score or eval wrote.")]
+Folders = Annotated[list[Path], typer.Argument(help="One or more folders written by eval or score.")]
 PublishedNames = Annotated[
-    str, typer.Option("--published", help="Published figures to set beside them, such as migician,qwen2-vl-7b.")
+    str,
+    typer.Option(
+        "--published",
+        help="Published figures to show beside them, such as migician,qwen2-vl-7b.",
+        autocompletion=names_in("migician.benchmarks.published.figures", "PUBLISHED"),
+    ),
 ]
 
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders that score or eval wrote; or one dataset: its folder or JSON file.")
+        list[Path], typer.Argument(help="Folders written by eval or score; or one dataset: its folder or JSON file.")
     ],
     images: Annotated[
-        Path | None, typer.Option(help="The image folder; without it, the one eval used, or the dataset's own.")
+        Path | None, typer.Option(help="The image folder; default: the one eval used, or the dataset's own.")
     ] = None,
     roots: Roots = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Where the page goes: else into the first run, or beside a dataset."),
+        typer.Option("--out", help="The folder for the page; default: in the first run, or beside the dataset."),
     ] = None,
     published: Annotated[
         str | None,
-        typer.Option(help="Published figures to set beside runs, such as migician,univg-r1; empty for none."),
+        typer.Option(help="Published figures to show beside the runs, such as migician,univg-r1; empty for none."),
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Of a dataset: samples to show, 1000 by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Of a dataset: which samples.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that make small images.")] = CORES,
+    count: Annotated[int | None, typer.Option(min=1, help="For a dataset: samples to show; default: 1000.")] = None,
+    seed: Annotated[int, typer.Option(help="For a dataset: which samples.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that make thumbnails.")] = CORES,
     parquet: Annotated[
-        Path | None, typer.Option(help="Instead of the page, write all records of runs as one table into this file.")
+        Path | None, typer.Option(help="Write all records of the runs to this file as one table, instead of the page.")
     ] = None,
 ) -> None:
-    """The page to look at: runs over the same benchmark file, or a dataset; it opens without a server."""
+    """Write a page that shows runs over one benchmark file, or a dataset; it opens without a server."""
     if len(folders) == 1 and _is_dataset(folders[0]):
         if parquet is not None or published is not None:
             raise UserError(f"{folders[0]} is a dataset: --parquet and --published are for runs")
@@ -110,7 +116,7 @@ def plot(
     out: Annotated[Path, typer.Option("--out", help="The folder for radar.png and bars.png.")],
     published: PublishedNames = "",
 ) -> None:
-    """A radar and a bar picture of one or several runs."""
+    """Draw a radar chart and a bar chart of one or more runs."""
     from migician.reports.figures import PICTURES
 
     runs, beside = _runs(folders), _published(published)

@@ -34,17 +34,15 @@ def score(
     protocol: ProtocolName = "strict",
     style: Style = None,
     y_stretch: YStretch = False,
-    images: Annotated[
-        Path | None, typer.Option(help="The image folder; only styles that count pixels need it.")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="The image folder; only needed by styles in pixels.")] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=784, help="As the model had it; for styles of pixels of a resized image.")
+        int | None, typer.Option(min=784, help="The model's setting; for styles in pixels of a resized image.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out rows without an answer.")] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score answers that exist already: no model, no torch."""
+    """Score answers you already have, without a model and without torch."""
     from migician.evaluation.answer_files import score_file
 
     report = score_file(
@@ -70,7 +68,7 @@ def baseline(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score the best constant answer of each task, fitted on the questions themselves: the floor for any model."""
+    """Score the best constant answer per task, fitted on the test questions: an optimistic baseline."""
     from migician.benchmarks import load_benchmark
     from migician.benchmarks.scoring.scoring import Reading
     from migician.boxtext import QWEN
@@ -86,12 +84,12 @@ def baseline(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="A folder that score or eval wrote.")],
+    first: Annotated[Path, typer.Argument(help="A folder written by eval or score.")],
     second: Annotated[Path, typer.Argument(help="Another, over the same questions.")],
     out: Annotated[Path | None, typer.Option("--out", help="Also write comparison.json into this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The paired difference of two runs, second minus first, with its interval."""
+    """Print the paired difference of two runs, second minus first, with its interval."""
     import msgspec
 
     from migician.evaluation.comparison import compare_folders

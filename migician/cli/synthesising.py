@@ -20,6 +20,7 @@ from migician.cli.options import (
 )
 from migician.cli.terminal import note, say
 from migician.errors import UserError
+from migician.printable import counted
 
 
 class GroupingName(StrEnum):
@@ -31,23 +32,25 @@ class GroupingName(StrEnum):
 
 
 def synthesise(
-    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset of scenes; may be repeated.")],
-    vision_model: Annotated[str, typer.Option(help="Describes images and checks boxes, by the server's name for it.")],
-    text_model: Annotated[str, typer.Option(help="Writes the questions, by the server's name for it.")],
-    count: Annotated[int, typer.Option(min=1, help="Samples in all.")],
+    source: Annotated[list[str], typer.Option(help="NAME=ROOT of a source dataset of images with boxes; repeatable.")],
+    vision_model: Annotated[
+        str, typer.Option(help="The model that describes images and checks boxes, as the server names it.")
+    ],
+    text_model: Annotated[str, typer.Option(help="The model that writes the questions, as the server names it.")],
+    count: Annotated[int, typer.Option(min=1, help="Total samples.")],
     out: OutFolder,
-    cache: Annotated[Path, typer.Option(help="The folder of replies; keep it to go on after a stop.")],
+    cache: Annotated[Path, typer.Option(help="The folder of replies; keep it to resume after a stop.")],
     server: Annotated[
-        str, typer.Option(help="An OpenAI-compatible server; its key, if any, in MIGICIAN_API_KEY.")
+        str, typer.Option(help="An OpenAI-compatible server; its key, if any, is read from MIGICIAN_API_KEY.")
     ] = "http://localhost:8000/v1",
     grouping: Annotated[GroupingName, typer.Option(help="Which images are shown together.")] = GroupingName.random,
     clip_model: Annotated[
         str | None, typer.Option(help="For --grouping clip: a CLIP model on the Hub, or a folder.")
     ] = None,
-    turns: Annotated[int, typer.Option(min=1, help="Questions a sample, at most.")] = 3,
-    seed: Annotated[int, typer.Option(help="Which groups, and the seeds of the requests.")] = 0,
-    split: Annotated[str, typer.Option(help="Of the sources: train or val.")] = "train",
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    turns: Annotated[int, typer.Option(min=1, help="Questions per sample at most.")] = 3,
+    seed: Annotated[int, typer.Option(help="Which groups are chosen, and the seeds of the requests.")] = 0,
+    split: Annotated[str, typer.Option(help="The sources' split: train or val.")] = "train",
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight at once.")] = 8,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for an answer.")] = 300.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the first prompts and the number of requests.")
@@ -79,9 +82,10 @@ def synthesise(
         for prompt in planned.prompts:
             say(f"{prompt}\n")
         note(
-            f"{planned.groups} groups of {planned.images} images: {planned.requests} requests, "
+            f"{counted(planned.groups, 'group')}, {counted(planned.images, 'image')}: "
+            f"{counted(planned.requests, 'request')}, "
             f"{2 * planned.images} to {vision_model} and {planned.groups} to {text_model}"
-            " (more where replies are refused)"
+            " (more if replies are rejected)"
         )
         return
     built = write_samples(
@@ -101,5 +105,5 @@ def synthesise(
         force=force,
     )
     for part in built.short:
-        note(f"synthesis from {part.source}: {part.made} of {part.asked} samples; the card counts why")
-    note(f"{built.samples} samples in {built.folder}; see {built.folder / 'README.md'}")
+        note(f"synthesis from {part.source}: {part.made:,} of {counted(part.asked, 'sample')}; the card counts why")
+    note(f"{counted(built.samples, 'sample')} in {built.folder}; see {built.folder / 'README.md'}")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from migician.errors import UserError
 from migician.hub.volumes import SHOWN, open_zip
-from migician.progress import Report
+from migician.progress import OnProgress
 
 _CHUNK = 1 << 20
 _BLOCK = 4096  # what a file takes on disk is a multiple of it
@@ -54,7 +54,7 @@ def unpack(
     strip: Iterable[str] = (),
     below: str | None = None,
     reserved: Collection[str] = (),
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> Unpacked:
     """Unpack the zip `file` (the last volume, where there are several) into `target`.
 

@@ -45,7 +45,7 @@ def upload_of(dataset: str | Path, *, private: bool) -> HubUpload:
     """
     folder = Path(dataset)
     if not (folder / "README.md").is_file():
-        raise UserError(f"{folder}: holds no README.md, so it is no dataset of migician build or migician export")
+        raise UserError(f"{folder}: holds no README.md, so it is no dataset of migician build or migician data export")
     files = []
     for path in folder.rglob("*"):
         name = path.relative_to(folder)

@@ -19,7 +19,7 @@ from typing import Any
 from migician.errors import UserError, partial_of
 from migician.files import sha256_of
 from migician.hub.archives import check_name
-from migician.progress import Report
+from migician.progress import OnProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def is_content(path: Path, file: HubFile) -> bool:
 class _Watched(io.BufferedWriter):
     """Appends to a file, and reports after each write how much there is."""
 
-    def __init__(self, path: Path, total: int, report: Report | None) -> None:
+    def __init__(self, path: Path, total: int, report: OnProgress | None) -> None:
         super().__init__(io.FileIO(path, "ab"))
         self._total = total
         self._report = report

@@ -147,7 +147,7 @@ def test_the_commands_read_what_was_scored(world: Path, tmp_path: Path, protocol
         ["report", run, "--images", world],
         ["report", run, "--images", world, "--parquet", tmp_path / "records.parquet"],
         ["table", run],
-        ["export", run, "--coco", "--to", tmp_path / "coco", "--images", world],
+        ["data", "export", run, "--coco", "--to", tmp_path / "coco", "--images", world],
     ):
         done = CliRunner().invoke(app, list(map(str, arguments)))
         assert done.exit_code == 0, (arguments[0], done.output, done.exception)

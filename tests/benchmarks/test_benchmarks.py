@@ -269,7 +269,7 @@ def test_every_benchmark_is_asked_scored_and_beaten_by_its_baseline(worlds, tmp_
     for key in ("benchmark", "data_sha256", "n", "per_task", "average", "micro", "malformed_rows"):
         assert asked[key] == scored[key]
     assert asked["benchmark"] == name and asked["n"] == len(load_benchmark(name, data).questions)
-    floor = json.loads(invoke("baseline", name, "--data", data, "--out", tmp_path / "floor", "--json").stdout)
+    floor = json.loads(invoke("dev", "baseline", name, "--data", data, "--out", tmp_path / "floor", "--json").stdout)
     metric = next(iter(asked["average"]["interval"]))
     assert floor["average"][metric] >= asked["average"][metric] and floor["average"][metric] > 0
     low, high = floor["average"]["interval"][metric]
@@ -369,7 +369,7 @@ def test_a_benchmark_is_added_with_one_file_and_one_line(tmp_path, monkeypatch):
     assert report["average"]["chance"] == 50
     given = ["--data", data, "--answers", out / "answers.jsonl", "--out", tmp_path / "again"]
     assert invoke("score", "capitals", *given).exit_code == 0
-    assert invoke("baseline", "capitals", "--data", data, "--out", tmp_path / "floor").exit_code == 0
+    assert invoke("dev", "baseline", "capitals", "--data", data, "--out", tmp_path / "floor").exit_code == 0
 
 
 def test_a_request_carries_the_benchmarks_limit(worlds, tmp_path):

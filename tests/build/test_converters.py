@@ -313,7 +313,7 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
         {"video": "v", "conversations": said("?", "!")},
     ]
     dump(tmp_path / "m4.json", records)
-    command = ["convert", "llava", "--from", "m4.json", "--images", "images"]
+    command = ["data", "convert", "llava", "--from", "m4.json", "--images", "images"]
     status, error = migician(*command, "--out", "converted/m4.json", "--media", ".", cwd=tmp_path)
     assert status == 0 and "converted/m4.json: 1 samples\n  1 record with a video\n" in error
     (made,) = read_samples(tmp_path / "converted/m4.json")
@@ -323,11 +323,11 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
     status, error = migician(*command, "--out", "x.jsonl", cwd=tmp_path)
     assert status == 2 and "name a .json file" in error
     for args, told in (
-        (["convert", "lava", *command[2:]], "Did you mean 'llava'"),
+        (["data", "convert", "lava", *command[2:]], "Did you mean 'llava'"),
         ([*command, "--split", "val"], "are for refcoco"),
-        (["convert", "refcoco", "--from", "gone", "--images", "images"], "gone: no such file"),
-        (["convert", "groma", "--from", "m4.json", "--images", "images"], "none of its 2 records"),
-        (["convert", "llava", "--from", "m4.json", "--images", "gone"], "gone is not a folder"),
+        (["data", "convert", "refcoco", "--from", "gone", "--images", "images"], "gone: no such file"),
+        (["data", "convert", "groma", "--from", "m4.json", "--images", "images"], "none of its 2 records"),
+        (["data", "convert", "llava", "--from", "m4.json", "--images", "gone"], "gone is not a folder"),
     ):
         status, error = migician(*args, "--out", "x.json", cwd=tmp_path)
         assert status == 2 and told in error and len(error.strip().splitlines()) == 1, error
@@ -336,6 +336,8 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
 
 def test_counts_of_a_conversion_add_up(tmp_path: Path, images: ImageFolder) -> None:
     file = dump(tmp_path / "d.json", [{"video": "v", "conversations": said("?", "!")}] * 3)
-    status, error = migician("convert", "llava", "--from", file, "--images", "images", "--out", "x.json", cwd=tmp_path)
-    assert status == 2 and "not one sample could be made: 3 record with a video" in error
+    status, error = migician(
+        "data", "convert", "llava", "--from", file, "--images", "images", "--out", "x.json", cwd=tmp_path
+    )
+    assert status == 2 and "no samples could be made: 3 record with a video" in error
     assert Counter(path.name for path in tmp_path.iterdir())["x.json"] == 0

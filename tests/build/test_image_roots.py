@@ -89,7 +89,7 @@ def test_an_export_takes_nothing_from_elsewhere(tmp_path: Path, secrets: Path, n
     home = tmp_path / "set"
     home.mkdir()
     dataset(home, FOREIGN[name](home, secrets))
-    ended = command("export", home, "--to", tmp_path / "out")
+    ended = command("data", "export", home, "--to", tmp_path / "out")
     assert ended.status == 2
     (line,) = ended.error.splitlines()
     assert "set.json: sample 's': image" in line
@@ -122,7 +122,7 @@ def test_what_is_drawn_of_a_sample_is_from_its_folder(tmp_path: Path, secrets: P
 def test_only_images_are_exported(tmp_path: Path) -> None:
     home = dataset(tmp_path / "set", "notes.png")
     (home / "notes.png").write_bytes(SECRET)
-    ended = command("export", home, "--to", tmp_path / "out")
+    ended = command("data", "export", home, "--to", tmp_path / "out")
     assert ended.status == 2
     assert "notes.png" in ended.error
     assert "no image" in ended.error
@@ -162,7 +162,11 @@ def test_files_of_samples_from_elsewhere_are_taken_where_they_are_allowed(tmp_pa
     elsewhere.write_bytes((home / "set.json").read_bytes())
     RECORDS[name](home, elsewhere)
     before = sorted(tmp_path.rglob("*"))
-    for words in (("export", home, "--to"), ("export", home, "--no-images", "--to"), ("report", home, "--out")):
+    for words in (
+        ("data export", home, "--to"),
+        ("data export", home, "--no-images", "--to"),
+        ("report", home, "--out"),
+    ):
         refused = command(*words, tmp_path / "out")
         assert (refused.status, len(refused.error.splitlines())) == (2, 1)
         assert "lies outside of" in refused.error
@@ -185,7 +189,7 @@ def test_the_pictures_beside_a_card_are_its_own_and_are_pictures(
         place.write_bytes(SECRET)
     else:
         os.mkfifo(place)
-    ended = command("export", home, "--to", tmp_path / "out")
+    ended = command("data", "export", home, "--to", tmp_path / "out")
     if what == "a pipe":  # is no file, so not there
         assert ended.status == 0, ended.error
         assert not (tmp_path / "out" / picture_name).exists()
@@ -198,7 +202,7 @@ def test_the_pictures_beside_a_card_are_its_own_and_are_pictures(
 def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path: Path) -> None:
     home = dataset(tmp_path / "set", "pipe.png")
     os.mkfifo(home / "pipe.png")
-    exported = command("export", home, "--to", tmp_path / "out")
+    exported = command("data", "export", home, "--to", tmp_path / "out")
     assert (exported.status, "it is no file" in exported.error) == (2, True)
     checked = command("check", home, "--workers", "1", "--out", tmp_path / "check.json")
     assert checked.status == 1
@@ -206,7 +210,7 @@ def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path: Path) -> None:
     (home / "set.json").unlink()
     os.mkfifo(home / "set.json")
     assert command("check", home, "--workers", "1").status == 1
-    assert command("export", home, "--to", tmp_path / "out").status == 2
+    assert command("data", "export", home, "--to", tmp_path / "out").status == 2
 
 
 def test_the_sources_that_a_card_names_and_those_that_are_allowed(tmp_path: Path) -> None:
@@ -215,25 +219,25 @@ def test_the_sources_that_a_card_names_and_those_that_are_allowed(tmp_path: Path
     home.mkdir()
     name = f"{_linked(home, 'MG/T/Source', source)}/a.png"
     dataset(home, name)
-    for verb, where in (("export", "--to"), ("report", "--out")):
+    for verb, where in (("data export", "--to"), ("report", "--out")):
         refused = command(verb, home, where, tmp_path / f"{verb}-refused")
-        assert (refused.status == 2) == (verb == "export")
+        assert (refused.status == 2) == (verb == "data export")
         allowed = command(verb, home, where, tmp_path / f"{verb}-allowed", "--root", source)
         assert allowed.status == 0, allowed.error
     assert len(list((tmp_path / "report-refused" / "images").iterdir())) == 1
     assert len(list((tmp_path / "report-allowed" / "images").iterdir())) == 2
     dataset(home, name, links={"MG/T/Source": str(source)})
-    for verb, where in (("export", "--to"), ("report", "--out")):
+    for verb, where in (("data export", "--to"), ("report", "--out")):
         ended = command(verb, home, where, tmp_path / f"{verb}-named")
         assert ended.status == 0, ended.error
-    (file,) = (tmp_path / "export-named" / "set").iterdir()
+    (file,) = (tmp_path / "data export-named" / "set").iterdir()
     (image,) = parquet.read_table(file).to_pylist()[1]["images"]
     assert image == {"bytes": (source / "a.png").read_bytes(), "path": name}
 
 
 def test_a_card_that_names_no_text(tmp_path: Path) -> None:
     home = dataset(tmp_path / "set", "own.png", links={"MG": 7})  # type: ignore[dict-item]
-    ended = command("export", home, "--to", tmp_path / "out")
+    ended = command("data", "export", home, "--to", tmp_path / "out")
     assert (ended.status, len(ended.error.splitlines())) == (2, 1)
     assert "card.json" in ended.error
 
@@ -241,7 +245,7 @@ def test_a_card_that_names_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["a\0b", "a" * 5_000, "", "a/../../b"])
 def test_a_card_that_names_a_source_where_nothing_can_be(tmp_path: Path, target: str) -> None:
     home = dataset(tmp_path / "set", "own.png", links={"MG": target})
-    for verb, where in (("export", "--to"), ("report", "--out")):
+    for verb, where in (("data export", "--to"), ("report", "--out")):
         ended = command(verb, home, where, tmp_path / f"{verb}-out")
         assert ended.status == 0, ended.error
 
@@ -250,7 +254,7 @@ def test_a_snapshot_of_the_hub_links_to_what_lies_beside_it(tmp_path: Path) -> N
     home = dataset(tmp_path / "datasets--u--n" / "snapshots" / ("0" * 40), "a.png")
     picture(tmp_path / "datasets--u--n" / "blobs" / "123")
     _linked(home, "a.png", Path("../../blobs/123"))
-    ended = command("export", home, "--to", tmp_path / "out")
+    ended = command("data", "export", home, "--to", tmp_path / "out")
     assert ended.status == 0, ended.error
 
 
@@ -274,7 +278,7 @@ def test_a_run_shows_what_lies_below_its_image_folder(tmp_path: Path, secrets: P
     assert len(list((run / "page" / "images").iterdir())) == 1
     ended = command("report", run, "--images", root, "--root", secrets)
     assert len(list((run / "page" / "images").iterdir())) == 2
-    coco = ("export", run, "--coco", "--images", root, "--to")
+    coco = ("data", "export", run, "--coco", "--images", root, "--to")
     refused = command(*coco, tmp_path / "coco")
     assert (refused.status, len(refused.error.splitlines())) == (2, 1)
     assert "--root" in refused.error

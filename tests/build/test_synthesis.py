@@ -215,7 +215,7 @@ class TestBytes:
             models = ["--vision-model", "see", "--text-model", "write", "--server", url]
             sizes = ["--count", "8", "--concurrency", "4"]
             source = ["--source", f"coco={photos}"]
-            return [sys.executable, "-m", "migician.cli", "synthesise", *source, *models, *sizes, *paths]
+            return [sys.executable, "-m", "migician.cli", "data", "synthesise", *source, *models, *sizes, *paths]
 
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MIGICIAN_API_KEY": "k-77"}
         running: list[subprocess.Popen[bytes]] = []
@@ -349,11 +349,11 @@ class TestPlan:
 
         models = ["--vision-model", "see", "--text-model", "write", "--server", "http://127.0.0.1:9"]
         folders = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
-        arguments = ["synthesise", "--source", f"coco={photos}", "--count", "2", "--dry-run", *models, *folders]
+        arguments = ["data", "synthesise", "--source", f"coco={photos}", "--count", "2", "--dry-run", *models, *folders]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0
         assert result.stdout.count("Reply with JSON alone") == 2
-        assert "2 groups of" in result.stderr
+        assert "2 groups, " in result.stderr
         assert not list(tmp_path.iterdir())
 
 

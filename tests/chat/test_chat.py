@@ -17,10 +17,10 @@ from migician.boxtext import STYLES
 from migician.chat.examples import EXAMPLES, example
 from migician.chat.grounding import Grounding
 from migician.chat.page import serve
-from migician.chat.session import Session, Shelf
+from migician.chat.session import OfferedModels, Session
 from migician.chat.terminal import converse
 from migician.chat.transcript import answered, boxes_drawn, transcript
-from migician.chat.uploads import Limits, kept, take
+from migician.chat.uploads import ChatLimits, kept, take
 from migician.draw import Mark, draw_boxes
 from migician.errors import UserError
 from migician.models import load_model
@@ -93,13 +93,13 @@ def test_what_is_no_file_is_not_taken_as_one(tmp_path: Path) -> None:
 
 
 def test_limits_of_bytes_pixels_and_count(two: list[Path]) -> None:
-    with pytest.raises(UserError, match="MB a file"):
-        take(two[0], limits=Limits(file_bytes=10))
+    with pytest.raises(UserError, match="MB per file"):
+        take(two[0], limits=ChatLimits(file_bytes=10))
     with pytest.raises(UserError, match="million pixels"):
-        take(two[0], limits=Limits(pixels=80 * 60 - 1))
-    assert take(two[0], limits=Limits(pixels=80 * 60, side_px=40)).decoded().size == (40, 30)
+        take(two[0], limits=ChatLimits(pixels=80 * 60 - 1))
+    assert take(two[0], limits=ChatLimits(pixels=80 * 60, side_px=40)).decoded().size == (40, 30)
     session = Session()
-    assert "MB in one conversation" in session.add(two[:1], Limits(talk_bytes=10))[0]
+    assert "MB in one conversation" in session.add(two[:1], ChatLimits(talk_bytes=10))[0]
     assert len(session.add(two * 100)) == 1 and session.pictures == []
     assert session.add([*two, Path("gone.png")])[0].startswith("gone.png: no such file")
     assert len(session.pictures) == 2
@@ -158,13 +158,13 @@ def test_a_region_that_is_none_is_refused(two: list[Path], written: str) -> None
 def test_questions_are_bounded(two: list[Path]) -> None:
     session, model = Session(), Scripted(lambda _: "none")
     session.add(two)
-    for text, says in ((" ", "no question"), ("a" * 8001, "at most 8000")):
+    for text, says in ((" ", "no question"), ("a" * 8001, "at most 8,000")):
         with pytest.raises(UserError, match=says):
             session.ask(Scripted(lambda _: IN_SECOND), text)
     assert session.history == []
-    with pytest.raises(UserError, match="begin a new one"):
+    with pytest.raises(UserError, match="start a new one"):
         for _ in range(9):
-            session.ask(model, "a" * 20, limits=Limits(talk_letters=99))
+            session.ask(model, "a" * 20, limits=ChatLimits(talk_letters=99))
     assert 0 < len(session.history) < 5
 
 
@@ -204,10 +204,10 @@ def test_closing_stops_the_model_and_keeps_no_turn(tiny_folder: Path, two: list[
 
 def test_a_shelf_loads_each_model_once_and_no_other(two: list[Path]) -> None:
     loaded: list[str] = []
-    shelf = Shelf(["a", "b"], lambda name: loaded.append(name) or Scripted(lambda _: name, name))
-    assert [shelf.get(name).name for name in ("b", "a", "b")] == ["b", "a", "b"] and loaded == ["b", "a"]
+    models = OfferedModels(["a", "b"], lambda name: loaded.append(name) or Scripted(lambda _: name, name))
+    assert [models.get(name).name for name in ("b", "a", "b")] == ["b", "a", "b"] and loaded == ["b", "a"]
     with pytest.raises(UserError, match="not offered"):
-        shelf.get("/etc")
+        models.get("/etc")
 
 
 def test_visitors_read_of_a_model_neither_its_folder_nor_what_fails_there(tmp_path: Path, two: list[Path]) -> None:
@@ -215,10 +215,10 @@ def test_visitors_read_of_a_model_neither_its_folder_nor_what_fails_there(tmp_pa
         (tmp_path / name / "tiny").mkdir(parents=True)
     given = [str(tmp_path / "a/tiny"), str(tmp_path / "b/tiny"), f"scripted:{tmp_path}/a.jsonl", "Owner/name"]
     loaded: list[str] = []
-    shelf = Shelf([*given, given[0]], lambda name: loaded.append(name) or Scripted(lambda _: name, name))
-    assert shelf.names == ("tiny", "tiny (2)", "scripted:a.jsonl", "Owner/name")
-    for name in shelf.names:
-        shelf.get(name)
+    models = OfferedModels([*given, given[0]], lambda name: loaded.append(name) or Scripted(lambda _: name, name))
+    assert models.names == ("tiny", "tiny (2)", "scripted:a.jsonl", "Owner/name")
+    for name in models.names:
+        models.get(name)
     assert loaded == given
 
 
@@ -230,18 +230,21 @@ def test_examples_can_be_asked(name: str) -> None:
     assert session.ask(Scripted(lambda _: IN_SECOND), made.question).boxes[0].image == 1
 
 
-def test_the_terminal_answers_line_by_line(tmp_path: Path, two: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    said = io.StringIO()
+def test_the_terminal_answers_line_by_line(
+    tmp_path: Path, two: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [f"/image {two[1]}", "Where?", "/nonsense", "/region 1: 10, 20, 300, 400", "what is it?", "/quit", "never"]
     model = Scripted(lambda request: IN_SECOND)
-    converse(model, two[:1], tmp_path / "out", as_json=True, lines=lines, to=said)
-    first, second = [json.loads(line) for line in said.getvalue().splitlines()]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    converse(model, two[:1], tmp_path / "out", as_json=True)
+    printed = capsys.readouterr()
+    first, second = [json.loads(line) for line in printed.out.splitlines()]
     assert first["boxes"] == [{"image": 2, "permille": [250, 100, 700, 900]}]
     assert second["question"] == "the region <|box_start|>(10,20),(300,400)<|box_end|> of Image-1 what is it?"
     assert first["picture"] != second["picture"] and Image.open(second["picture"]).size[0] > 100
-    assert "no command /nonsense" in capsys.readouterr().err
+    assert "no command /nonsense" in printed.err
     with pytest.raises(UserError, match="no such file"):
-        converse(model, [tmp_path / "gone.png"], tmp_path, lines=[], to=said)
+        converse(model, [tmp_path / "gone.png"], tmp_path)
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,4 +253,4 @@ def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     for name in names:
         monkeypatch.setenv(name, "")  # so that they are put back
     with pytest.raises(UserError, match=r"pip install 'migician\[page\]'"):
-        serve(Shelf(["constant:1,2,3,4"]), port=0)
+        serve(OfferedModels(["constant:1,2,3,4"]), port=0)

@@ -25,7 +25,7 @@ from PIL import Image
 from test_chat import IN_SECOND, png
 
 from migician.chat.session import Session
-from migician.chat.uploads import LIMITS, Limits, Picture, Upload, take
+from migician.chat.uploads import LIMITS, ChatImage, ChatLimits, UploadedFile, take
 from migician.chat.visitors import Visitors
 from migician.errors import UserError
 from migician.models.pictures import load_picture
@@ -36,10 +36,10 @@ from chat_client import Running, running, told
 
 from migician.chat import page
 from migician.chat.page import Server, serve
-from migician.chat.session import Shelf
+from migician.chat.session import OfferedModels
 from migician.models.stand_ins.scripted import Scripted
 
-SMALL = Limits(kept_bytes=1_000_000, sent_bytes=300_000, talk_bytes=500_000, body_bytes=200_000, file_bytes=100_000)
+SMALL = ChatLimits(kept_bytes=1_000_000, sent_bytes=300_000, talk_bytes=500_000, body_bytes=200_000, file_bytes=100_000)
 MANY = 200
 
 
@@ -52,8 +52,8 @@ def noise(seed: int, side: int = 100) -> bytes:
 
 
 @contextmanager
-def serving(limits: Limits = LIMITS, **options: Any) -> Iterator[tuple[Server, Running]]:
-    server = serve(Shelf(["one"], lambda _: Scripted(lambda _: IN_SECOND)), port=0, limits=limits, **options)
+def serving(limits: ChatLimits = LIMITS, **options: Any) -> Iterator[tuple[Server, Running]]:
+    server = serve(OfferedModels(["one"], lambda _: Scripted(lambda _: IN_SECOND)), port=0, limits=limits, **options)
     try:
         yield server, Running(server.address, None, None)  # type: ignore[arg-type]
     finally:
@@ -97,10 +97,10 @@ def test_what_is_sent_but_never_asked_for_is_bounded_too(tmp_path: Path) -> None
     visitors = Visitors(SMALL, lambda: now[0])
     for _ in range(5):
         visitors.coming(50_000)
-        name = visitors.wait(Upload("a", bytes(50_000)))
+        name = visitors.wait(UploadedFile("a", bytes(50_000)))
         visitors.coming(-50_000)
     visitors.coming(50_000)
-    with pytest.raises(UserError, match="too much is being sent at once"):
+    with pytest.raises(UserError, match="too many uploads at once"):
         visitors.coming(1)
     visitors.coming(-50_000)
     now[0] = SMALL.waiting_s + 1
@@ -127,7 +127,7 @@ class Frozen:
     """Pictures of a size, without decoding one."""
 
     def __init__(self, size: int) -> None:
-        self.picture = Picture("a", bytes(size), b"0" * (size // 10))
+        self.picture = ChatImage("a", bytes(size), b"0" * (size // 10))
 
 
 @given(
@@ -150,7 +150,7 @@ def test_whatever_visitors_do_the_bound_holds_and_each_sees_its_own(steps: list[
                 visitors.coming(size)
             except UserError:
                 continue
-            visitors.wait(Upload("a", bytes(size)))
+            visitors.wait(UploadedFile("a", bytes(size)))
             visitors.coming(-size)
         else:
             try:
@@ -218,7 +218,7 @@ def test_cut_uploads_leave_nothing_and_those_under_way_are_bounded() -> None:
         connections = [begun(server, 190_000, 140_000) for _ in range(2)]
         assert until(lambda: server.visitors.size == 280_000, client)
         refused = client.http.post(f"{server.address}/gradio_api/upload", files=[("files", ("a.png", noise(0)))])
-        assert (refused.status_code, refused.text) == (503, "too much is being sent at once; try again in a minute\n")
+        assert (refused.status_code, refused.text) == (503, "too many uploads at once; try again in a minute\n")
         for connection in connections:
             connection.close()
         assert until(lambda: server.visitors.size == 0, client)
@@ -259,11 +259,11 @@ def test_what_is_kept_has_the_pixels_of_what_came(size: tuple[int, int], form: s
     exif[0x0112] = 6  # lies on its side
     Image.fromarray(pixels).save(stream, form, exif=exif)
     expected = load_picture(Image.open(io.BytesIO(stream.getvalue())), max_side_px=LIMITS.side_px)
-    picture = take(Upload("a", stream.getvalue()))
+    picture = take(UploadedFile("a", stream.getvalue()))
     assert max(picture.decoded().size) <= 2048 and picture.decoded().tobytes() == expected.tobytes()
     assert max(Image.open(io.BytesIO(picture.shown)).size) <= 640
     session = Session()
-    session.add([Upload("a", stream.getvalue())])
+    session.add([UploadedFile("a", stream.getvalue())])
     assert session.size == len(picture.content) <= max(len(stream.getvalue()), 2048 * 2048 * 3)
 
 
@@ -298,11 +298,11 @@ def test_a_dropped_visitor_is_told_so_on_the_page(chromium: Any, tmp_path: Path)
             client.bring(client.upload([(f"{place}.png", noise(place)) for place in range(4)]), f"other{number}")
         opened.locator("#mg-question textarea").fill("Where?")
         opened.locator("#mg-send").click()
-        opened.locator("#mg-told").get_by_text("This conversation is no longer here").wait_for()
+        opened.locator("#mg-status").get_by_text("This conversation is no longer here").wait_for()
         assert opened.locator(".mg-shot").count() == 0
         opened.locator("input[type=file]").first.set_input_files([tmp_path / "b.png"])
         opened.wait_for_selector(".mg-shot[data-number='1'] img")
-        assert opened.locator("#mg-told").inner_text().strip() == ""
+        assert opened.locator("#mg-status").inner_text().strip() == ""
         opened.close()
 
 

@@ -26,7 +26,7 @@ import httpx
 from chat_client import Running, running, told
 
 from migician.chat.page import serve
-from migician.chat.session import Shelf
+from migician.chat.session import OfferedModels
 from migician.models.protocol import Request
 from migician.models.stand_ins.scripted import Scripted
 
@@ -124,10 +124,10 @@ class Endless(Scripted):
         super().__init__(lambda _: "", "endless")
         self.brief, self.ended = threading.Event(), threading.Event()
 
-    def speak(self, request: Request, heard: Callable[[str], None]) -> str:
+    def speak(self, request: Request, on_token: Callable[[str], None]) -> str:
         try:
             for word in range(1, 100_000):
-                heard(f"word {word}")
+                on_token(f"word {word}")
                 if self.brief.wait(0.01):  # the pace of a model
                     break
         finally:
@@ -137,7 +137,7 @@ class Endless(Scripted):
 
 def test_a_click_on_stop_ends_the_model_and_the_turn_never_was(chromium: Any) -> None:
     model = Endless()
-    server = serve(Shelf([model.name], lambda _: model), port=0)
+    server = serve(OfferedModels([model.name], lambda _: model), port=0)
     try:
         page = chromium.new_page()
         page.goto(server.address)
@@ -146,7 +146,7 @@ def test_a_click_on_stop_ends_the_model_and_the_turn_never_was(chromium: Any) ->
         page.locator("#mg-send").click()
         page.locator("#mg-live").get_by_text("word").wait_for()
         page.locator("#mg-stop").click()
-        page.locator("#mg-told").get_by_text("Stopped.").wait_for()
+        page.locator("#mg-status").get_by_text("Stopped.").wait_for()
         assert model.ended.wait(60)
         model.brief.set()
         page.locator("#mg-question textarea").fill("Again?")

@@ -11,7 +11,7 @@ pytest.importorskip("gradio", reason="page extra not installed: bash scripts/set
 from test_chat_page import pictures
 
 from migician.chat.page import serve
-from migician.chat.session import Shelf
+from migician.chat.session import OfferedModels
 from migician.models.stand_ins.scripted import Scripted
 
 BOX = "<|box_start|>(250,100),(700,900)<|box_end|>"
@@ -40,7 +40,7 @@ def test_a_region_goes_to_the_cursor_and_asks_for_no_other_image(
 ) -> None:
     prompts: list[str] = []
     model = Scripted(lambda request: prompts.append(request.prompt) or BOX, "boxed")  # type: ignore[func-returns-value]
-    server = serve(Shelf([model.name], lambda _: model), port=0)
+    server = serve(OfferedModels([model.name], lambda _: model), port=0)
     try:
         page = chromium.new_page(viewport={"width": 1280, "height": 900})
         page.goto(server.address)

@@ -23,7 +23,7 @@ from chat_client import Running
 
 from migician.chat.hosts import Hosts
 from migician.chat.page import Server, serve
-from migician.chat.session import Shelf
+from migician.chat.session import OfferedModels
 from migician.errors import UserError
 from migician.models.stand_ins.scripted import Scripted
 
@@ -44,7 +44,7 @@ def server() -> Iterator[Server]:
             raise UserError(f"{name}: no config.json")
         return models[name]
 
-    up = serve(Shelf([*models, "/srv/models/gone"], load), port=0)
+    up = serve(OfferedModels([*models, "/srv/models/gone"], load), port=0)
     yield up
     up.stop()
 

@@ -13,7 +13,7 @@ from PIL import Image
 from migician.boxes import Box
 from migician.boxtext import STYLES
 from migician.chat.grounding import Chat, ground
-from migician.chat.transcript import boxes_told
+from migician.chat.transcript import box_lines
 from migician.draw import PREDICTION, Mark
 from migician.errors import UserError
 from migician.models.protocol import Request
@@ -92,7 +92,7 @@ def test_a_reply_without_a_box_is_shown_too(reply: str, status: str, tmp_path: P
     ("count", "query", "found", "says"),
     [
         (2, "Find it.", 1, "dotted, no image is named for it, so it is drawn on all: left 250"),
-        (3, "Find it.", 0, "the pixels of an image that is not known"),
+        (3, "Find it.", 0, "the box is in pixels of an unknown image"),
         (3, "Find it in Image-3.", 1, "Image-3: left 500"),
     ],
 )
@@ -104,7 +104,7 @@ def test_pixels_of_no_particular_image_are_read_where_all_images_are_alike(
     model.seen_sizes = lambda pictures, max_side_px=None: [picture.size for picture in pictures]  # type: ignore[attr-defined]
     answered = ground(model, images, query)
     assert len(answered.boxes) == found
-    assert says in boxes_told(answered)[0]
+    assert says in box_lines(answered)[0]
 
 
 def test_grounding_with_the_real_wrapper(model: Any, tmp_path: Path) -> None:
@@ -143,5 +143,5 @@ def test_a_turn_that_failed_can_be_said_again() -> None:
         chat.say("Find it.", images=IMAGES[2])
     assert (chat.history, len(chat.images)) == ([], 2)
     assert chat.say("Find it.", images=IMAGES[2]).reply == "3 images"
-    with pytest.raises(UserError, match="1 <image> marks in the text for 0 new images"):
+    with pytest.raises(UserError, match="1 <image> mark in the text for 0 new images"):
         chat.say("and <image>?")

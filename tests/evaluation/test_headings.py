@@ -223,7 +223,7 @@ def test_the_miniature_world_says_what_it_is(miniature, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"index": 0, "response": "(1,1),(500,500)"}\n')
     command = ["--data", str(data), "--out", str(tmp_path / "run")]
     scored = CliRunner().invoke(app, ["score", "mig-bench", *command, "--answers", str(tmp_path / "a.jsonl")])
-    floor = CliRunner().invoke(app, ["baseline", "mig-bench", *command, "--force"])
+    floor = CliRunner().invoke(app, ["dev", "baseline", "mig-bench", *command, "--force"])
     plotted = CliRunner().invoke(app, ["plot", str(tmp_path / "run"), "--out", str(tmp_path / "plots")])
     shown = CliRunner().invoke(app, ["table", str(tmp_path / "run")])
     assert (scored.exit_code, floor.exit_code, plotted.exit_code, shown.exit_code) == (0, 0, 0, 0)

@@ -78,7 +78,7 @@ def test_datasets_decodes_the_images(built: Path, tmp_path: Path) -> None:
 
 
 def test_without_images_a_row_is_the_record(built: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["export", str(built), "--to", str(tmp_path / "p"), "--no-images"])
+    done = CliRunner().invoke(app, ["data", "export", str(built), "--to", str(tmp_path / "p"), "--no-images"])
     assert done.exit_code == 0, done.output
     for name, wanted in families(built).items():
         assert rows(tmp_path / "p" / name) == wanted
@@ -111,7 +111,7 @@ def picture() -> bytes:
 
 
 def mixture(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """A file of samples as `migician mix` writes it, without a card."""
+    """A file of samples as `migician data mix` writes it, without a card."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.png").write_bytes(picture())
     file = folder / "mixed.jsonl"

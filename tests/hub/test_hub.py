@@ -246,7 +246,7 @@ def test_the_command(hub, tmp_path):
     done = command(hub, tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"dataset_dir: {tmp_path / 'MGrounding-630k'}, media_dir: {tmp_path}" in done.stderr
-    assert "all 18 images that 18 records name are there" in done.stderr
+    assert "found 18 images in 18 records, none missing" in done.stderr
     (tmp_path / "MGrounding-630k/Free-Form/SRC/2.jpg").unlink()
     incomplete = command(hub, tmp_path)
     assert incomplete.returncode == 1

@@ -118,7 +118,7 @@ class TestUpload:
 
 def test_a_dry_run_only_lists(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "d")
-    done = CliRunner().invoke(app, ["push", str(folder), "--repo", "me/d", "--dry-run", "--private"])
+    done = CliRunner().invoke(app, ["data", "push", str(folder), "--repo", "me/d", "--dry-run", "--private"])
     assert done.exit_code == 0
     assert "Difference/train-00000.parquet\t4\n" in done.stdout and "part" not in done.stdout
     assert "3 files" in done.stderr and "private dataset me/d" in done.stderr and "terms of COCO" in done.stderr

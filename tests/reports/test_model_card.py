@@ -88,7 +88,7 @@ def test_reports_that_are_not_like_for_like_are_marked_on_the_card(home: Path, t
 
 def test_what_it_was_made_of(home: Path) -> None:
     options = ["--dataset", home / "data", "--base", "Qwen/Qwen2-VL-7B-Instruct", "--license", "apache-2.0"]
-    given = ["card", home / "merged", "--report", home / "scores/merged", *options, "--force"]
+    given = ["train", "card", home / "merged", "--report", home / "scores/merged", *options, "--force"]
     assert CliRunner().invoke(app, [*map(str, given)], catch_exceptions=False).exit_code == 0
     front, text = read(home / "merged/README.md")
     assert (front["license"], front["base_model"]) == ("apache-2.0", "Qwen/Qwen2-VL-7B-Instruct")

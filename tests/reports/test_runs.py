@@ -243,21 +243,21 @@ def test_the_documented_code_runs(world: Path, monkeypatch: pytest.MonkeyPatch, 
     [
         ([], "is a run: --coco writes its boxes"),
         (["--coco"], "does not say where its images are: add --images"),
-        (["--images", "x"], "--images is for --coco"),
+        (["--images", "x"], "--images needs --coco"),
         (["--coco", "--no-images"], "with --coco, give --images"),
         (["--coco", "--images", "nowhere"], "nowhere"),
     ],
 )
 def test_what_cannot_be_written_says_so(world: Path, options: list[str], says: str) -> None:
     run = scored(world, "mine", [HIT] * 4)
-    done = CliRunner().invoke(app, ["export", str(run.folder), "--to", str(world / "coco"), *options])
+    done = CliRunner().invoke(app, ["data", "export", str(run.folder), "--to", str(world / "coco"), *options])
     assert isinstance(done.exception, UserError) and says in str(done.exception)
     assert not (world / "coco").exists()
 
 
 def test_the_command_writes_cocos_form(world: Path) -> None:
     run = scored(world, "mine", [HIT] * 4)
-    given = ["export", str(run.folder), "--coco", "--to", str(world / "coco"), "--images", str(world)]
+    given = ["data", "export", str(run.folder), "--coco", "--to", str(world / "coco"), "--images", str(world)]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0 and "3 true boxes and 4 predictions on 8 images" in done.output
     assert "questions 3: a true box has its corners in the wrong order" in done.output

@@ -330,7 +330,7 @@ def test_the_page_the_export_and_the_converter_read_messages_too(tmp_path: Path)
     page = write_dataset_page(file.parent, tmp_path / "page").read_text()
     assert '"name":"x-0"' in page.replace('": "', '":"') and '"faults":[]' in page.replace('": [', '":[')
     assert export(file.parent, tmp_path / "parquet").samples == {"x": 2}
-    command = ["convert", "llava", "--from", str(file.parent), "--images", str(file.parent)]
+    command = ["data", "convert", "llava", "--from", str(file.parent), "--images", str(file.parent)]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "d" / "made.json")])
     assert done.exit_code == 0, done.output
     made = json.loads((tmp_path / "d" / "made.json").read_text())

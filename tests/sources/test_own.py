@@ -279,7 +279,7 @@ def test_all_families_that_fit_are_built_by_the_command(tmp_path: Path, source: 
 
 def test_an_index_of_a_file_gives_the_same_dataset(tmp_path: Path) -> None:
     file = json_lines(tmp_path / "pictures" / "own.jsonl", drawn(tmp_path, False))
-    done = command("index", f"jsonl={file}", "--out", tmp_path / "index", "--split", "val")
+    done = command("dev", "index", f"jsonl={file}", "--out", tmp_path / "index", "--split", "val")
     assert done.returncode == 0, done.stderr
     for name, root in (("a", file), ("b", tmp_path / "index")):
         build(["group_grounding", "common_object"], {"jsonl": root}, tmp_path / name, collect=True)

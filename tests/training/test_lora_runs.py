@@ -96,12 +96,12 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path) -> None:
     last = place / "lora-killed/checkpoint-4/trainer_state.json"
     run_until(stage(place, "lora-killed", *ON_CPU, config=config), last, **ALONE)
     told = run(stage(place, "lora-killed", *ON_CPU, config=config), **ALONE).stderr
-    assert "going on from" in told
+    assert "resuming from" in told
     assert largest_difference(weights(place / "lora-whole"), weights(place / "lora-killed")) == 0.0
 
 
 def test_watch_scores_adapters(place: Path, saves: Path) -> None:
-    words = ["migician", "watch", str(saves / "stage-1-lora"), "--data", str(bench(place)), "--images"]
+    words = ["migician", "train", "watch", str(saves / "stage-1-lora"), "--data", str(bench(place)), "--images"]
     words += [str(place / "world"), "--out", str(place / "watched"), "--limit", "1", "--once", "--"]
     run([*words, "--max-new-tokens", "4"])
     rows = list(csv.DictReader((place / "watched/checkpoints.csv").open()))
@@ -110,6 +110,6 @@ def test_watch_scores_adapters(place: Path, saves: Path) -> None:
 
 
 def test_the_card_says_how_the_stages_were_made(saves: Path) -> None:
-    run(["migician", "card", str(saves / "migician"), "--report", str(saves / "scores/migician")])
+    run(["migician", "train", "card", str(saves / "migician"), "--report", str(saves / "scores/migician")])
     card = (saves / "migician/README.md").read_text()
     assert card.count("a LoRA adapter: 8 steps") == 2

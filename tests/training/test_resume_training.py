@@ -92,10 +92,10 @@ def test_a_cut_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[Path]
     damage(checkpoint(tmp_path, 20, processes=2))
     newest, before = saved_in(tmp_path)
     assert says in newest.fault and not before.fault
-    told = CliRunner().invoke(app, ["resume", str(tmp_path), "--processes", "2"])
+    told = CliRunner().invoke(app, ["train", "resume", str(tmp_path), "--processes", "2"])
     assert told.exit_code == 0
     assert told.stdout.splitlines() == [f"resume_from_checkpoint={tmp_path / 'checkpoint-10'}"]
-    assert f"passed over {tmp_path / 'checkpoint-20'}" in told.stderr
+    assert f"skipped {tmp_path / 'checkpoint-20'}" in told.stderr
 
 
 def test_a_cut_optimizer_is_seen_without_deepspeed(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_another_number_of_processes_is_refused_unless_converted(tmp_path: Path)
     assert resume_point(tmp_path, 2) is not None
     zero = tmp_path / "zero.json"
     zero.write_text('{"zero_optimization": {"stage": 3}, "checkpoint": {"tag_validation": "Warn"}}')
-    words = ["resume", str(tmp_path), "--deepspeed", str(zero), "--processes"]
+    words = ["train", "resume", str(tmp_path), "--deepspeed", str(zero), "--processes"]
     told = CliRunner().invoke(app, [*words, "2"])
     assert told.stdout.splitlines() == [
         f"resume_from_checkpoint={folder}",
@@ -130,5 +130,5 @@ def test_another_number_of_processes_is_refused_unless_converted(tmp_path: Path)
 
 
 def test_nothing_to_go_on_from(tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["resume", str(tmp_path / "none"), "--processes", "2"])
-    assert told.exit_code == 0 and told.stdout == "" and "begins anew" in told.stderr
+    told = CliRunner().invoke(app, ["train", "resume", str(tmp_path / "none"), "--processes", "2"])
+    assert told.exit_code == 0 and told.stdout == "" and "starts over" in told.stderr

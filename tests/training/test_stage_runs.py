@@ -148,8 +148,8 @@ def test_killed_and_resumed_is_as_never_stopped(place: Path, zero: bool) -> None
     cut.mkdir(exist_ok=True)
     (cut / "trainer_state.json").write_text("{")
     told = run(stage(place, f"{kind}-killed", *settings), **processes).stderr
-    assert "passed over" in told and "going on from" in told
-    assert "step 8 of 8, loss " in run(["migician", "progress", str(place / f"{kind}-killed")]).stderr
+    assert "skipped" in told and "resuming from" in told
+    assert "step 8 of 8, loss " in run(["migician", "train", "progress", str(place / f"{kind}-killed")]).stderr
     assert (place / f"{kind}-killed/loss.png").read_bytes().startswith(b"\x89PNG")
     whole, again = place / f"{kind}-whole", place / f"{kind}-killed"
     assert largest_difference(weights(whole), weights(again)) == 0.0
@@ -220,7 +220,7 @@ def test_another_number_of_processes(place: Path) -> None:
     assert refused.returncode == 2
     command = refused.stderr.partition("convert it once: ")[2].splitlines()[0].split()
     run([sys.executable, *command[1:], "--num_extract_workers", "1", "--num_merge_workers", "1"])
-    assert "going on from" in run(alone, NPROC_PER_NODE="1").stderr
+    assert "resuming from" in run(alone, NPROC_PER_NODE="1").stderr
     again = losses(one)
     assert min(again) == 5
     for step, loss in losses(place / "two").items():

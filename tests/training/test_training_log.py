@@ -128,7 +128,7 @@ def test_a_diverged_training_is_seen(tmp_path: Path, loss: str) -> None:
     assert [line.current_steps for line in lines] == list(range(1, 11))
     assert diverged_at(lines) == 7 and diverged_at(lines[:6]) is None
     assert "diverged, no loss is a number since step 7" in progress_line(lines)
-    words = ["curves", str(tmp_path), "--out", str(tmp_path / "loss.png")]
+    words = ["train", "curves", str(tmp_path), "--out", str(tmp_path / "loss.png")]
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0 and "diverged" in told.stderr
     sound = tmp_path / "sound"
@@ -172,7 +172,7 @@ def test_progress_reads_what_check_wrote(tmp_path: Path, tiny_folder: Path, monk
     told = CliRunner().invoke(app, words)
     assert told.exit_code in (0, 1), told.output
     Path("saves/trainer_log.jsonl").write_text(logged(1, 3, begun=0))
-    said = CliRunner().invoke(app, ["progress", "saves"]).stderr
+    said = CliRunner().invoke(app, ["train", "progress", "saves"]).stderr
     assert "0.80 samples/s, 1.60 images/s, MFU 0.0%" in said  # 8 a step, 2 images each, 10 s a step
 
 
@@ -213,7 +213,7 @@ class TestCurves:
             (tmp_path / name).mkdir()
             (tmp_path / name / "trainer_log.jsonl").write_text(text)
         out = tmp_path / "loss.png"
-        words = ["curves", str(tmp_path / "stage-1"), str(tmp_path / "stage-2"), "--out", str(out)]
+        words = ["train", "curves", str(tmp_path / "stage-1"), str(tmp_path / "stage-2"), "--out", str(out)]
         told = CliRunner().invoke(app, words)
         assert told.exit_code == 0, told.output
         with Image.open(out) as picture:
@@ -278,9 +278,9 @@ class TestProjection:
 
 @contextmanager
 def followed(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """`migician progress --follow` after the first line that it said, of a log with 3 steps."""
+    """`migician train progress --follow` after the first line that it said, of a log with 3 steps."""
     (folder / "trainer_log.jsonl").write_text(logged(1, 3, begun=0))
-    words = [sys.executable, "-m", "migician.cli", "progress", str(folder), "--follow", "0.1", *options]
+    words = [sys.executable, "-m", "migician.cli", "train", "progress", str(folder), "--follow", "0.1", *options]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr and "step 3 of 10,000" in process.stderr.readline()
         yield process
@@ -292,7 +292,7 @@ def followed(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     ("finished", "status", "said"),
     [
         (True, 0, ""),
-        (False, 1, "{}: its processes ended before its last step; the same command resumes it\n"),
+        (False, 1, "{}: its processes ended before the last step; the same command resumes it\n"),
     ],
 )
 def test_following_ends_with_what_it_follows(tmp_path: Path, lock: str, finished: bool, status: int, said: str) -> None:
@@ -313,7 +313,7 @@ def test_following_waits_for_what_is_not_seen_to_run(tmp_path: Path) -> None:
     """It may run on another machine, or begin later."""
     (tmp_path / ".lock-0").touch()
     with followed(tmp_path) as process:
-        assert process.stderr and "no process is seen to train there; looking on" in process.stderr.readline()
+        assert process.stderr and "no training process found; waiting" in process.stderr.readline()
         with (tmp_path / "trainer_log.jsonl").open("a") as log:
             log.write(logged(4, 4, begun=0))
         assert "step 4 of 10,000" in process.stderr.readline()
@@ -326,7 +326,7 @@ def test_following_ends_where_its_script_is_gone_before_it_looks(tmp_path: Path)
     gone.wait()
     with (tmp_path / ".lock-0").open("w") as stream, followed(tmp_path, "--parent", str(gone.pid)) as process:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        assert process.stderr and "the script that trains there was killed" in process.stderr.readline()
+        assert process.stderr and "the training script was killed" in process.stderr.readline()
         assert process.wait() == 1
 
 

@@ -173,9 +173,19 @@ def test_watch_ends_where_the_training_diverged(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "MIG-Bench").mkdir()
     shutil.copy(tmp_path / "a.png", tmp_path / "MIG-Bench")
     (tmp_path / "d.json").write_text(json.dumps([question | {"additional_info": "", "need_format": False}]))
-    words = ["watch", str(saves), "--data", str(tmp_path / "d.json"), "--images", str(tmp_path), "--out", str(out)]
+    words = [
+        "train",
+        "watch",
+        str(saves),
+        "--data",
+        str(tmp_path / "d.json"),
+        "--images",
+        str(tmp_path),
+        "--out",
+        str(out),
+    ]
     told = CliRunner().invoke(app, words)  # it does not wait for more
-    assert told.exit_code == 1 and "diverged, no loss is a number since step 3" in told.stderr
+    assert told.exit_code == 1 and "diverged, no valid loss since step 3" in told.stderr
     assert calls == ["checkpoint-2"]
 
 
@@ -200,7 +210,19 @@ def test_the_command_asks_a_true_checkpoint(tmp_path: Path, tiny_folder: Path) -
         questions.append(question | {"additional_info": "", "need_format": False})
     data = tmp_path / "data.json"
     data.write_text(json.dumps(questions))
-    words = ["watch", str(saves), "--data", str(data), "--images", str(tmp_path), "--out", str(out), "--limit", "2"]
+    words = [
+        "train",
+        "watch",
+        str(saves),
+        "--data",
+        str(data),
+        "--images",
+        str(tmp_path),
+        "--out",
+        str(out),
+        "--limit",
+        "2",
+    ]
     told = CliRunner().invoke(app, [*words, "--once", "--", "--max-new-tokens", "4"])
     assert told.exit_code == 0, told.output
     assert [(row["checkpoint"], row["n"]) for row in rows(out)] == [("checkpoint-5", "2")]

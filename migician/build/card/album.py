@@ -12,7 +12,7 @@ from PIL import Image
 from migician.boxes import Box
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START, parse_boxes
 from migician.build.image_roots import ImageRoots, dataset_roots
-from migician.draw import PALETTE, PREDICTION, Line, Mark, contact_sheet
+from migician.draw import PALETTE, PREDICTION, LineStyle, Mark, contact_sheet
 from migician.errors import UserError
 from migician.models.pictures import FORMATS
 from migician.samples.box_places import anchor, places
@@ -136,7 +136,7 @@ class BoxNumbers:
             number = self._numbers.get((mention.box, images))
             if number is None:
                 number = self._numbers[mention.box, images] = len(self._numbers) + 1
-                line: Line = "solid" if len(images) == 1 else "dotted"
+                line: LineStyle = "solid" if len(images) == 1 else "dotted"
                 mark = Mark(mention.box, str(number), GIVEN if given else ANSWER, line)
                 for image in images:
                     self.marks[image].append(mark)

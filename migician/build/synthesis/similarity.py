@@ -23,7 +23,7 @@ _BATCH = 32
 
 
 def clip_vectors(
-    images: Sequence[Path], model: str, cache: Path, report: Report = lambda done, total: None
+    images: Sequence[Path], model: str, cache: Path, report: OnProgress = lambda done, total: None
 ) -> NDArray[np.float32]:
     """(n, d) unit rows, one per image, by a transformers CLIP model; a row of NaN where the image cannot be read.
 

@@ -105,8 +105,8 @@ def open_index(folder: str | Path) -> Index:
     """The index in a folder; raises `UserError` for anything else, another version, or a source that has moved."""
     file = Path(folder) / "index.json"
     if not is_index(folder):
-        raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician index")
-    about = read_json(file, _About, "an index of migician (make it with: migician index)")
+        raise UserError(f"{folder}: not an index: there is no {file.name}. Make it with: migician dev index")
+    about = read_json(file, _About, "an index of migician (make it with: migician dev index)")
     is_readable = about.version == VERSION or (about.version == 1 and about.source not in _READ_OTHERWISE)
     if not is_readable or about.source not in SOURCES:
         raise UserError(f"{file}: made by another version of migician; make it again with migician index")
