@@ -23,6 +23,7 @@ from migician.cli.options import (
 )
 from migician.cli.terminal import note, say, show
 from migician.models.faults import BEARING
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.evaluation import EvalConfig
@@ -49,7 +50,7 @@ def evaluate(
         Literal["single", "multi"] | None,
         typer.Option(help="Chain of thought, for mig-bench: describe, then locate in the target's image or in all."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once; fewer where memory runs out.")] = (
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions per batch at most; fewer when memory runs out.")] = (
         32
     ),
     max_new_tokens: Annotated[
@@ -93,7 +94,7 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model every question and report; the same command again resumes where it stopped."""
+    """Ask a model every question and report the scores. Run it again to resume."""
     from migician.evaluation import EvalConfig, run
     from migician.evaluation.ranks import Ranks
 
@@ -155,7 +156,7 @@ def _print_prompts(config: EvalConfig) -> None:
             # How large a model sees an image is only known once it is loaded.
             sizes = [(1000, 1000)] * count if in_pixels else None
             text = ready.family.placed(bench.prompt(question, config.wording, ready.family, sizes), count)
-            say(f"--- {step}row {question.index}, {question.task}, {count} image{'s' * (count > 1)}\n{text}")
+            say(f"--- {step}row {question.index}, {question.task}, {counted(count, 'image')}\n{text}")
         if in_pixels:
             note(f"{ready.family.name} counts pixels: boxes above are as for images that it sees at 1000 x 1000")
-        note(f"{step}{len(chosen)} questions; shown is the first of each task")
+        note(f"{step}{counted(len(chosen), 'question')}; shown is the first of each task")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from migician.boxes import TRAINED_PIXELS
-from migician.cli.options import AsJson
+from migician.cli.options import AsJson, MediaDir
 from migician.cli.terminal import console, note, say
 from migician.errors import writing
 

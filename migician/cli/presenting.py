@@ -10,7 +10,6 @@ import typer
 from migician.cli.options import CORES, Roots, names_in
 from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
-from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.benchmarks.published.figures import Published

@@ -105,5 +105,5 @@ def synthesise(
         force=force,
     )
     for part in built.short:
-        note(f"synthesis from {part.source}: {part.made:,} of {counted(part.asked, 'sample')}; the card counts why")
+        note(f"synthesis from {part.source}: {part.made:,} of {part.asked:,} samples; the card counts why")
     note(f"{counted(built.samples, 'sample')} in {built.folder}; see {built.folder / 'README.md'}")

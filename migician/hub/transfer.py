@@ -77,7 +77,7 @@ def partial_path(target: Path, file: HubFile) -> Path:
     return partial_of(target.with_name(f"{target.name}.{(file.sha256 or file.git_id or 'unknown')[:12]}"))
 
 
-def download(listing: Repository, file: HubFile, target: Path, report: Report | None = None) -> None:
+def download(listing: Repository, file: HubFile, target: Path, report: OnProgress | None = None) -> None:
     """Download one file to `target`, which appears whole and checked, or not at all.
 
     What an earlier run left is kept and completed. `report` is given the bytes done and in all. Raises `UserError`

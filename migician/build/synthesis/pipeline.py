@@ -32,7 +32,7 @@ from migician.build.synthesis.client import ChatClient, ReplyCache, ShownImage
 from migician.build.synthesis.grouping import Group, clip_groups, common_groups, random_groups
 from migician.build.synthesis.requests import Requests, SynthesisSettings, asked_objects
 from migician.errors import writing
-from migician.progress import Report, progress_bar
+from migician.progress import OnProgress, progress_bar
 from migician.samples.dataset_info import write_dataset_info
 from migician.samples.sample import NAME, Sample, sample, write_samples
 from migician.sampling import derived, shares
@@ -176,7 +176,7 @@ async def _ask(
 
 
 async def _collect(
-    author: Author, wanted: int, groups: Iterator[list[Scene]], concurrency: int, report: Report
+    author: Author, wanted: int, groups: Iterator[list[Scene]], concurrency: int, report: OnProgress
 ) -> list[WrittenSample]:
     """The first `wanted` samples, in order of their groups.
 

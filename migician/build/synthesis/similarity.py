@@ -16,7 +16,7 @@ from PIL import Image
 
 from migician.errors import UserError, writing
 from migician.files import is_folder, status
-from migician.progress import Report
+from migician.progress import OnProgress
 
 _SHARD = 1024
 _BATCH = 32
