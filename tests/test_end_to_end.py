@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import command, process
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 
@@ -22,16 +23,17 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def run(*command):
+def run(*words):
     done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT, env=ENVIRONMENT
+        [sys.executable, *map(str, words)], capture_output=True, text=True, check=False, cwd=ROOT, env=ENVIRONMENT
     )
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
-    return done.stdout
 
 
-def migician(*command):
-    return run("-m", "migician.cli", *command)
+def migician(*words):
+    done = command(*words, cwd=ROOT)
+    assert done.status == 0, done.error[-3000:]
+    return done.output
 
 
 def train(stage, start, out, data):
@@ -64,9 +66,11 @@ def test_the_chain(tmp_path):
     bench = ["--data", world / "MIG-Bench/MIG_data.json"]
     asked = [*bench, "--images", world, "--batch-size", 8, "--max-new-tokens", 24, "--json"]
     scores = []
-    for model in ("untrained", "merged"):
+    for model, run_eval in (("untrained", command), ("merged", process)):
         scores.append(tmp_path / "scores" / model)
-        report = json.loads(migician("eval", "mig-bench", "--model", tmp_path / model, *asked, "--out", scores[-1]))
+        done = run_eval("eval", "mig-bench", "--model", tmp_path / model, *asked, "--out", scores[-1], cwd=ROOT)
+        assert done.status == 0, done.error[-3000:]
+        report = json.loads(done.output)
         assert len(report["per_task"]) == 10
         assert report["n"] == sum(figures["n"] for figures in report["per_task"].values())
         assert report["model"]["name"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from test_faults import command
+from command_line import command
 
 pytest.importorskip("datasets", reason="data extra not installed: bash scripts/setup.sh")
 from pyarrow import parquet

@@ -13,7 +13,7 @@ pytest.importorskip("huggingface_hub", reason="models extra not installed: bash 
 from border_archives import ARCHIVES, FAMILY, packed
 from hub_stand_in import Hub
 from mgrounding_hub import mgrounding, tree
-from test_faults import command
+from command_line import command
 
 from migician.errors import partial_of
 from migician.hub.transfer import HubFile, partial_path

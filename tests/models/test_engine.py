@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import command, process
 from PIL import Image
 
 from migician.benchmarks import mig_bench
@@ -236,11 +237,11 @@ def test_a_folder_in_use_is_refused(world, tmp_path):
 
     out = tmp_path / "out"
     words = ["eval", "mig-bench", "--model", "constant", "--data", world / "data.json", "--images", world, "--out", out]
-    command = [sys.executable, "-m", "migician.cli", *map(str, words)]
     identity = {"data_sha256": "another", "model": {}, "plan": {}}
     with hold(out, identity, world):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert done.stderr == f"migician: {out}: another process is writing it; wait for it, or choose another place\n"
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "holds another run" in done.stderr  # the lock went with its holder
+        refused = process(*words)
+        assert refused.status == 2
+        assert (
+            refused.error == f"migician: {out}: another process is writing it; wait for it, or choose another place\n"
+        )
+    assert "holds another run" in command(*words).error  # the lock went with its holder

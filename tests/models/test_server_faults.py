@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Ended, command
 from PIL import Image
 from scripted_server import Body, Script, served
 
@@ -87,10 +86,10 @@ def run(world: Path, model: ServedModel, out: str = "out", tolerance: Tolerance 
     return evaluate(bench, model, world, world / out, reading=reading, plan=plan, tolerance=tolerance)
 
 
-def command(world: Path, url: str, out: str, *more: str) -> subprocess.CompletedProcess[str]:
+def evaluated(world: Path, url: str, out: str, *more: str) -> Ended:
     words = ["eval", "mig-bench", "--model", f"server:{url}#m", "--family", "qwen2_vl", "--concurrency", "2"]
     words += ["--data", str(world / "data.json"), "--images", str(world), "--out", str(world / out), *more]
-    return subprocess.run([sys.executable, "-m", "migician.cli", *words], capture_output=True, text=True, check=False)
+    return command(*words)
 
 
 def compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -151,11 +150,11 @@ def test_the_command_ends_with_a_line_and_a_status(
     world: Path, script: Script, url: str, fault: str, told: str, says: str
 ) -> None:
     script.told, script.fault = told, lambda body: fault if len(script.bodies) > 9 else None
-    done = command(world, url, "out")
-    assert done.returncode == 2 and says in done.stderr and done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    done = evaluated(world, url, "out")
+    assert done.status == 2 and says in done.error and done.output == ""
+    assert len(done.error.strip().splitlines()) == 1 and "Traceback" not in done.error
     script.fault = lambda body: None
-    assert command(world, url, "out").returncode == command(world, url, "whole").returncode == 0
+    assert evaluated(world, url, "out").status == evaluated(world, url, "whole").status == 0
     assert compared(world / "out") == compared(world / "whole")
 
 
@@ -191,12 +190,12 @@ def test_an_image_that_cannot_be_read_is_the_questions_own_fault(world: Path, sc
 
 def test_beyond_the_share_a_served_run_ends(world: Path, script: Script, url: str) -> None:
     script.told, script.fault = "cannot decode", lambda body: "400" if (question(body) or 0) % 2 else None
-    done = command(world, url, "out")
-    assert done.returncode == 2 and "questions failed, more than --fail-on-error 0.05" in done.stderr
+    done = evaluated(world, url, "out")
+    assert done.status == 2 and "questions failed, more than --fail-on-error 0.05" in done.error
     assert not (world / "out/report.json").exists()
-    done = command(world, url, "out", "--fail-on-error", "1")
-    assert done.returncode == 0 and "the model failed on 12 of 24 questions" in done.stderr
-    assert "cannot decode" in done.stderr
+    done = evaluated(world, url, "out", "--fail-on-error", "1")
+    assert done.status == 0 and "the model failed on 12 of 24 questions" in done.error
+    assert "cannot decode" in done.error
 
 
 def choice(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> dict[str, Any]:

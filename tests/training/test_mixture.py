@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import command
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -232,21 +233,15 @@ print(json.dumps(loaded))
 """
 
 
-def migician(*args: object, cwd: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "migician.cli", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    return done.returncode, done.stderr
-
-
 def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
     for folder in ("p", "q"):
         (tmp_path / folder).mkdir()
         part(tmp_path / folder, "train", 10, where=folder)
     parts = ["--part", "p/train.json=1", "--part", "q/train.json=1"]
-    status, error = migician("mix", *parts, "--count", 8, "--out", "m.json", cwd=tmp_path)
+    status, _, error = command("mix", *parts, "--count", 8, "--out", "m.json", cwd=tmp_path)
     assert status == 0 and "train 4, q/train.json 4" in error  # one stem, two parts
     (tmp_path / "mix.yaml").write_text("count: 6\nparts: {x: {share: 1, files: {p/train.json: 1, q/train.json: 2}}}\n")
-    status, error = migician("mix", "--config", "mix.yaml", "--out", "m.jsonl", cwd=tmp_path)
+    status, _, error = command("mix", "--config", "mix.yaml", "--out", "m.jsonl", cwd=tmp_path)
     assert status == 0 and "p/train.json 2, q/train.json 4" in error
     info = json.loads((tmp_path / "dataset_info.json").read_text())
     assert info["m"]["file_name"] == "m.jsonl"
@@ -259,7 +254,7 @@ def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
         (["--part", "p/train.json=0", "--count", 3], "more than 0"),
         (["--part", "p/train.json=nan", "--count", 3], "must be 0 or more"),
     ):
-        status, error = migician("mix", *args, "--out", "n.json", cwd=tmp_path)
+        status, _, error = command("mix", *args, "--out", "n.json", cwd=tmp_path)
         assert status == 2 and said in error and len(error.strip().splitlines()) == 1, error
 
 
@@ -269,6 +264,6 @@ def test_what_is_there_is_read_before_anything_is_written(verb: str, tmp_path: P
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset_info.json").write_text("[]")
     args = ["--part", f"{source}=1", "--count", 2] if verb == "mix" else ["llava", "--from", source, "--images", "."]
-    status, error = migician(verb, *args, "--out", "out/m.json", cwd=tmp_path)
+    status, _, error = command(verb, *args, "--out", "out/m.json", cwd=tmp_path)
     assert status == 2 and "not a dataset_info.json" in error
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["dataset_info.json"]
