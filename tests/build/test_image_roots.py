@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from command_line import command
+from PIL import Image
 
 pytest.importorskip("datasets", reason="data extra not installed: bash scripts/setup.sh")
 from pyarrow import parquet
