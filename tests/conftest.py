@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,27 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_tiny(folder, seed=0)
     return folder
+
+
+@pytest.fixture
+def small_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`migician miniature` in this process draws a few of each instead of the quickstart's thousands (a minute)."""
+    from migician import miniature
+
+    few = miniature.Amounts(got10k=4, coco=8, objects365=4, magicbrush=4, held_out=1, imagenet=6, sa1b=6)
+    monkeypatch.setattr(miniature, "make_world", functools.partial(miniature.make_world, amounts=few))
+
+
+@pytest.fixture
+def plain_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds in this process draw no pictures for their cards, which takes ten times as long as a small build.
+
+    For tests of what is built: `test_card`, `test_build` and the whole runs have the pictures.
+    """
+    from migician.build.card.album import Album
+
+    monkeypatch.setattr("migician.build.card.card.histograms", lambda families: b"")
+    monkeypatch.setattr("migician.build.card.card.album", lambda *_: Album(None, 0, 0))
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ def files(place: Path) -> dict[str, tuple[int, int, bytes]]:
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_ino, file.read_bytes()) for file in found}
 
 
+@pytest.mark.usefixtures("small_world")
 def test_every_verb(place: Path) -> None:
     """In order, as one verb's result is the next one's input."""
     for name, (words, other) in MAKERS.items():

@@ -240,6 +240,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_world(tmp_path_factory.mktemp("faults") / "world", command)
 
 
+@pytest.mark.usefixtures("small_world")
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_a_sound_line_does_its_work(
     verb: str,

@@ -26,6 +26,8 @@ from migician.sources.index import make_index, open_index
 from migician.sources.scenes import Tally, Track
 from migician.training.check.data import check
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 OBJECT = (250, 300, 500, 600)
 """Where the object is in every frame, in thousandths."""

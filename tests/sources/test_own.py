@@ -19,6 +19,8 @@ from migician.sources.index import make_index
 from migician.sources.scenes import Scene, Tally
 from migician.training.check.data import check
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 SIZE = (200, 100)
 LABELS = ("mug", "kettle", "spoon", "apple", "clock", "shoe")
 _BOX = re.compile(r"<\|box_start\|>\((\d+),(\d+)\),\((\d+),(\d+)\)<\|box_end\|>")
