@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Parent, parent_with
 from hypothesis import settings
 
 # No test is about time: a busy machine must not fail one. Nor is one about luck: searches begin from fixed seeds, so
@@ -40,6 +41,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_tiny(folder, seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def llamafactory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
+    """Runs scripts that use LLaMA-Factory, each in a process of its own, without importing it again."""
+    pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
+    imports = "import torch, datasets, yaml, llamafactory.train.tuner, llamafactory.train.sft.workflow"
+    folder = tmp_path_factory.mktemp("llamafactory")
+    fixed = {"DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1", "WANDB_DISABLED": "true", "CUDA_VISIBLE_DEVICES": ""}
+    with parent_with(imports, folder, HF_DATASETS_CACHE=str(folder / "cache"), **fixed) as parent:
+        yield parent
 
 
 @pytest.fixture
