@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,20 +28,27 @@ TASKS = ("diff", "region", "reasoning")
 ROWS = 24
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data.json, 24 questions over 12 pairs of images."""
+    home = tmp_path_factory.mktemp("drawn")
     rows = []
     for number in range(ROWS):
         names = [f"./MIG-Bench/images/{number // 2}_{side}.png" for side in range(2)]
         for name in names:
-            path = tmp_path / name
+            path = home / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 24), (number * 9, 90, 90)).save(path)
         asked = f"Question {number}: find it in the 2th image. "
         rows.append({"task": TASKS[number % 3], "images": names, "question": asked, "answer": [0.1, 0.1, 0.5, 0.5]})
-    (tmp_path / "data.json").write_text(json.dumps(rows))
-    return tmp_path
+    (home / "data.json").write_text(json.dumps(rows))
+    return home
+
+
+@pytest.fixture
+def world(drawn: Path, tmp_path: Path) -> Path:
+    """A folder of its own for each test with what was drawn."""
+    return shutil.copytree(drawn, tmp_path, copy_function=os.link, dirs_exist_ok=True)
 
 
 def question(body: Body) -> int | None:
@@ -49,17 +58,28 @@ def question(body: Body) -> int | None:
     return int(text.split("Question ")[1].split(":")[0]) if "Question " in text else None
 
 
-@pytest.fixture
-def script() -> Script:
-    made = Script()
-    made.reply = lambda body: f"(100,100),(500,{400 + (question(body) or 0)})"
-    return made
-
-
-@pytest.fixture
-def url(script: Script) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[Script, str]]:
+    """One server for all, as reports name its address."""
+    script = Script()
     with served(script) as address:
-        yield address
+        yield script, address
+
+
+@pytest.fixture
+def script(server: tuple[Script, str]) -> Script:
+    return as_new(server[0])
+
+
+@pytest.fixture
+def url(server: tuple[Script, str]) -> str:
+    return server[1]
+
+
+def as_new(script: Script) -> Script:
+    script.__dict__.update(Script().__dict__)
+    script.reply = lambda body: f"(100,100),(500,{400 + (question(body) or 0)})"
+    return script
 
 
 class Clock:
@@ -102,6 +122,17 @@ def compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def whole(
+    drawn: Path, server: tuple[Script, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Report and records of a run to which nothing happened."""
+    home = shutil.copytree(drawn, tmp_path_factory.mktemp("whole"), copy_function=os.link, dirs_exist_ok=True)
+    as_new(server[0])
+    run(home, asked_of(server[1]))
+    return compared(home / "out")
+
+
 STOPS = [
     ("401", "no key", "Set MIGICIAN_API_KEY"),
     ("402", "Payment Required", "nothing left to spend"),
@@ -121,10 +152,8 @@ STOPS = [
 @pytest.mark.parametrize(("fault", "told", "says"), STOPS)
 @pytest.mark.parametrize("concurrency", [1, 5])
 def test_a_server_that_fails_half_way_stops_the_run_and_the_rest_is_asked_later(
-    world: Path, script: Script, url: str, fault: str, told: str, says: str, concurrency: int
+    world: Path, whole: Any, script: Script, url: str, fault: str, told: str, says: str, concurrency: int
 ) -> None:
-    whole = run(world, asked_of(url), "whole")
-    script.bodies.clear()
     script.told, script.fault = told, lambda body: fault if len(script.bodies) > 9 else None
     clock = Clock()
     with pytest.raises(RunStopped, match=says):
@@ -137,9 +166,9 @@ def test_a_server_that_fails_half_way_stops_the_run_and_the_rest_is_asked_later(
     assert not (world / "out/report.json").exists()
     script.bodies.clear()
     script.fault = lambda body: None
-    assert run(world, asked_of(url, concurrency=concurrency))["average"] == whole["average"]
+    assert run(world, asked_of(url, concurrency=concurrency))["average"] == whole[0]["average"]
     assert sorted(question(body) for body in script.bodies) == sorted(set(range(ROWS)) - set(answered))
-    assert compared(world / "out") == compared(world / "whole")
+    assert compared(world / "out") == whole
 
 
 @pytest.mark.parametrize(
@@ -266,20 +295,18 @@ def test_an_error_with_status_200_shows_its_words(script: Script, url: str, erro
     ],
 )
 def test_a_reply_that_the_server_broke_off_is_no_answer(
-    world: Path, script: Script, url: str, ended: dict[str, Any]
+    world: Path, whole: Any, script: Script, url: str, ended: dict[str, Any]
 ) -> None:
-    whole = run(world, asked_of(url), "whole")
-    script.bodies.clear()
     script.whole = lambda body: ended if len(script.bodies) == 10 else None
-    assert run(world, asked_of(url, concurrency=1), "once")["average"] == whole["average"], "it is asked again"
+    assert run(world, asked_of(url, concurrency=1), "once")["average"] == whole[0]["average"], "it is asked again"
     assert len(script.bodies) == ROWS + 1
     script.bodies.clear()
     script.whole = lambda body: ended if len(script.bodies) > 9 else None
     with pytest.raises(RunStopped, match="still failing after [2-7] tries"):
         run(world, asked_of(url, concurrency=1), "out")
     script.whole = lambda body: None
-    assert run(world, asked_of(url), "out")["average"] == whole["average"]
-    assert compared(world / "out") == compared(world / "whole")
+    assert run(world, asked_of(url), "out")["average"] == whole[0]["average"]
+    assert compared(world / "out") == whole
 
 
 def test_content_that_a_server_will_not_have_is_the_questions_own_fault(world: Path, script: Script, url: str) -> None:
