@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 from collections.abc import Iterator
@@ -23,6 +24,45 @@ pytest_plugins = ["mgrounding_hub"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Files that go to one worker, as what they load takes ten seconds: LLaMA-Factory (its parser, too), a served model.
+TOGETHER = {
+    "training": (
+        "test_again test_both_views test_checking test_end_to_end test_faults test_labels test_layouts test_lengths "
+        "test_memory test_mixture test_preflight test_training"
+    ),
+    "served": "test_server test_synthesis_server",
+}
+_GROUPS = {name: group for group, names in TOGETHER.items() for name in names.split()}
+# The longest first: at the end no worker waits for another.
+LONGEST = (
+    "test_end_to_end test_engine test_shared_prefix test_notebooks test_chat_load test_chat_page test_page_browser "
+    "test_threads test_alone test_border test_synthesis test_server_faults test_resume test_server test_build "
+    "test_run_folders test_choices test_any_reply"
+)
+_RANKS = {name: rank for rank, name in enumerate(LONGEST.split())}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By file, as `--dist loadfile`, but some files together and all in the order in which they were collected."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return _GROUPS.get(Path(file).stem, file)
+
+    config.option.loadscopereorder = False  # by how many tests they have
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _RANKS.get(item.path.stem, len(_RANKS)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder that holds `data/` with real benchmark files and samples; skips where it is not."""
@@ -34,13 +74,27 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random-start Qwen2-VL of true class, small enough to answer in a blink."""
+    """A random-start Qwen2-VL of true class that answers in a blink; one for all workers, so only to read."""
     pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
     from migician.models.stand_ins.tiny import make_tiny
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny(folder, seed=0)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "models" / "tiny"
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_name("lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        if not folder.exists():
+            make_tiny(folder, seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def transformers_server(tiny_folder: Path) -> Iterator[str]:
+    """The address of `transformers serve` with the tiny model."""
+    from serving import transformers_serving
+
+    with transformers_serving(tiny_folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
