@@ -102,9 +102,9 @@ def llamafactory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
     """Runs scripts that use LLaMA-Factory, each in a process of its own, without importing it again."""
     pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
     imports = "import torch, datasets, yaml, llamafactory.train.tuner, llamafactory.train.sft.workflow"
-    folder = tmp_path_factory.mktemp("llamafactory")
+    cache = str(tmp_path_factory.mktemp("llamafactory"))
     fixed = {"DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1", "WANDB_DISABLED": "true", "CUDA_VISIBLE_DEVICES": ""}
-    with parent_with(imports, folder, HF_DATASETS_CACHE=str(folder / "cache"), **fixed) as parent:
+    with parent_with(imports, HF_DATASETS_CACHE=cache, **fixed) as parent:
         yield parent
 
 

@@ -11,32 +11,47 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _PARENT = """
-import atexit, json, os, sys, traceback
+import atexit, json, os, select, sys, traceback
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # some packages talk while they are imported
 exec(sys.argv[1])
 print("ready", file=answers, flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
+    pipes = [os.pipe(), os.pipe()]
     child = os.fork()
     if child:
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+        said = {}
+        for near, far in pipes:
+            os.close(far)
+            said[near] = b""
+        still = list(said)
+        while still:
+            for end in select.select(still, [], [])[0]:
+                part = os.read(end, 65536)
+                said[end] += part
+                if not part:
+                    still.remove(end)
+                    os.close(end)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [text.decode(errors="replace") for text in said.values()]
+        print(json.dumps([status, *texts]), file=answers, flush=True)
         continue
     status = 0
     try:
-        for number, file in ((0, os.devnull), (1, asked["out"]), (2, asked["err"])):
-            opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            os.dup2(opened, number)
-            os.close(opened)
+        for number, end in ((0, os.open(os.devnull, os.O_RDONLY)), (1, pipes[0][1]), (2, pipes[1][1])):
+            os.dup2(end, number)
+        for end in (*pipes[0], *pipes[1]):
+            os.close(end)
         os.chdir(asked["cwd"])
         os.environ.update(asked["environment"])
         sys.argv = ["-c", *asked["words"]]
-        exec(compile(asked["script"], asked["name"], "exec"), {"__name__": "__main__"})
+        exec(compile(asked["script"], "<script>", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -54,28 +69,24 @@ for line in sys.stdin:
 class Parent:
     """A process that has imported what the scripts need."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
-        self._process, self._folder = process, folder
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
 
     def run(
-        self, script: str, *words: Any, cwd: str | Path | None = None, name: str = "<script>", **environment: str
+        self, script: str, *words: Any, cwd: str | Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)`."""
-        out, err = self._folder / "out", self._folder / "err"
-        asked: Mapping[str, Any] = {
-            "script": script, "words": list(map(str, words)), "cwd": str(cwd or Path.cwd()), "name": name,
-            "environment": environment, "out": str(out), "err": str(err),
-        }  # fmt: skip
+        argv = list(map(str, words))
+        asked = {"script": script, "words": argv, "cwd": str(cwd or Path.cwd()), "environment": environment}
         assert self._process.stdin is not None and self._process.stdout is not None
         print(json.dumps(asked), file=self._process.stdin, flush=True)
-        status = int(self._process.stdout.readline())
-        return subprocess.CompletedProcess([name, *map(str, words)], status, out.read_text(), err.read_text())
+        status, output, error = json.loads(self._process.stdout.readline())
+        return subprocess.CompletedProcess(argv, status, output, error)
 
 
 @contextlib.contextmanager
-def parent_with(imports: str, folder: Path, **environment: str) -> Iterator[Parent]:
-    """A parent for scripts; `folder` is an empty one for what they print."""
-    folder.mkdir(parents=True, exist_ok=True)
+def parent_with(imports: str, **environment: str) -> Iterator[Parent]:
+    """A parent for scripts that has run `imports`."""
     process = subprocess.Popen(
         [sys.executable, "-c", _PARENT, imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL,
@@ -85,6 +96,6 @@ def parent_with(imports: str, folder: Path, **environment: str) -> Iterator[Pare
     with process:
         said = process.stdout.readline()
         assert said == "ready\n", f"{said!r}: {imports} fails"
-        yield Parent(process, folder)
+        yield Parent(process)
         assert process.stdin is not None
         process.stdin.close()

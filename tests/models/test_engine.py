@@ -182,10 +182,10 @@ except UserError as error:
 
 
 @pytest.fixture(scope="module")
-def parent(tmp_path_factory):
+def parent():
     """What a run alone in a process is forked from."""
     imports = "import transformers, migician.evaluation.ask, migician.models.engines.qwen2_vl, torch"
-    with parent_with(imports, tmp_path_factory.mktemp("parent"), OMP_NUM_THREADS="1") as made:
+    with parent_with(imports, OMP_NUM_THREADS="1") as made:
         yield made
 
 
