@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 cores=$(nproc) # before OMP_NUM_THREADS is set: nproc obeys it
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+unset PYTHONDONTWRITEBYTECODE # else every process that a test starts compiles the package for itself
 if [ $# -gt 0 ]; then
   exec python -m pytest "$@"
 fi
