@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import LONGEST, TOGETHER
 from test_alone import gone
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,3 +58,8 @@ def test_all_end_with_it(tmp_path: Path, sign: int, status: int) -> None:
         process.send_signal(sign)
         assert process.wait() == status
     assert gone(waiting)
+
+
+def test_the_files_that_the_order_names_are_there() -> None:
+    named = {name for names in (LONGEST, *TOGETHER.values()) for name in names.split()}
+    assert named <= {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
