@@ -36,9 +36,10 @@ TESTS = REPOSITORY / "tests"
 sys.path[:0] = [str(REPOSITORY), str(TESTS), *(str(one) for one in sorted(TESTS.iterdir()) if one.is_dir())]
 
 from border_tries import source_tries, verb_tries  # noqa: E402
+from command_line import Ended, command  # noqa: E402
 from fault_world import make_world  # noqa: E402
 from spoiled_runs import sweep  # noqa: E402
-from test_faults import LINES, Ended, command, every_try  # noqa: E402
+from test_faults import LINES, every_try  # noqa: E402
 from typer.main import get_command  # noqa: E402
 
 from migician import cli, errors  # noqa: E402

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Ended, command
 
 from migician import again
 from migician.again import MADE, making, stamp
@@ -65,10 +64,8 @@ SHOWERS = {
 }
 
 
-def run(place: Path, words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "migician.cli", *words.split()]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+def run(place: Path, words: str) -> Ended:
+    return command(*words.split(), cwd=place)
 
 
 def files(place: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -77,30 +74,31 @@ def files(place: Path) -> dict[str, tuple[int, int, bytes]]:
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_ino, file.read_bytes()) for file in found}
 
 
+@pytest.mark.usefixtures("small_world")
 def test_every_verb(place: Path) -> None:
     """In order, as one verb's result is the next one's input."""
     for name, (words, other) in MAKERS.items():
         if name == "merge":
-            assert run(place, "dev tiny --texts ds/Difference.json --out t2 --seed 1").returncode == 0
+            assert run(place, "dev tiny --texts ds/Difference.json --out t2 --seed 1").status == 0
         first = run(place, words)
-        assert first.returncode == 0, (name, first.stderr)
+        assert first.status == 0, (name, first.error)
         before = files(place)
         second = run(place, words)
-        assert (second.returncode, "done already" in second.stderr.splitlines()[-1]) == (0, True), (name, second.stderr)
+        assert (second.status, "done already" in second.error.splitlines()[-1]) == (0, True), (name, second.error)
         target = words.split()[-1] if name != "card" else "merged/README.md"
-        assert target in second.stderr.splitlines()[-1]
+        assert target in second.error.splitlines()[-1]
         if other is not None:
             refused = run(place, f"{words} {other}")
-            last = refused.stderr.splitlines()[-1]
-            assert (refused.returncode, "--force" in last, target in last) == (2, True, True), (name, refused.stderr)
-            assert "Traceback" not in refused.stderr
+            last = refused.error.splitlines()[-1]
+            assert (refused.status, "--force" in last, target in last) == (2, True, True), (name, refused.error)
+            assert "Traceback" not in refused.error
         assert files(place) == before, name
     for name, words in SHOWERS.items():
         shown = run(place, words)
-        assert shown.returncode == 0, (name, shown.stderr)
+        assert shown.status == 0, (name, shown.error)
         before = files(place)
         second = run(place, words)
-        assert (second.returncode, second.stdout) == (0, shown.stdout), name
+        assert (second.status, second.output) == (0, shown.output), name
         assert files(place).keys() == before.keys(), name
         if name != "check":  # which says how long it took
             assert files(place) == before, name
@@ -109,18 +107,18 @@ def test_every_verb(place: Path) -> None:
         f"{SCORE} --protocol published --out run",
         "merge t1 t2 --weight 0.25 --out merged",
     ):
-        assert run(place, f"{words} --force").returncode == 0
-        assert "done already" in run(place, words).stderr.splitlines()[-1]
+        assert run(place, f"{words} --force").status == 0
+        assert "done already" in run(place, words).error.splitlines()[-1]
     assert json.loads((place / "merged/merge.json").read_text())["checkpoints"][1]["weight"] == 0.25
 
 
 def test_scoring_does_not_replace_the_report_of_an_evaluation(place: Path, tmp_path: Path) -> None:
-    assert run(place, f"{EVAL} --out {tmp_path / 'run'}").returncode == 0
+    assert run(place, f"{EVAL} --out {tmp_path / 'run'}").status == 0
     before = files(tmp_path)
     for protocol in ("strict", "published"):
         words = f"score {BENCH} --answers {tmp_path}/run/answers.jsonl --protocol {protocol} --out {tmp_path}/run"
         refused = run(place, words)
-        assert refused.returncode == 2 and f"{tmp_path}/run/report.json: holds another report: " in refused.stderr
+        assert refused.status == 2 and f"{tmp_path}/run/report.json: holds another report: " in refused.error
         assert files(tmp_path) == before
 
 

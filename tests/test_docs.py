@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import re
@@ -77,6 +78,7 @@ def commands(text: str) -> Iterator[str]:
             yield re.split(r"\s+#|\s[|>&]+\s", found[1])[0]
 
 
+@functools.cache
 def options_of(verb: str) -> dict[str, Any]:
     command: Any = typer.main.get_command(app)
     for word in ALSO.get(verb, verb).split():

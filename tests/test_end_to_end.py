@@ -4,44 +4,32 @@ The quickstart is the same chain at its full size (scripts/quickstart.sh).
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import command, process
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = os.environ | {
-    "HF_HUB_OFFLINE": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "WANDB_DISABLED": "true",
-    "OMP_NUM_THREADS": "2",
-}
 
 
-def run(*command):
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT, env=ENVIRONMENT
-    )
-    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
-    return done.stdout
+def migician(*words):
+    done = command(*words, cwd=ROOT)
+    assert done.status == 0, done.error[-3000:]
+    return done.output
 
 
-def migician(*command):
-    return run("-m", "migician.cli", *command)
-
-
-def train(stage, start, out, data):
+def train(llamafactory, stage, start, out, data):
     """LLaMA-Factory on the quickstart's own YAML, for two steps."""
     places = {"model_name_or_path": start, "output_dir": out, "dataset_dir": data, "media_dir": data}
     overrides = [f"{name}={value}" for name, value in {**places, "max_steps": 2, "logging_steps": 1}.items()]
-    run("-m", "llamafactory.cli", "train", f"configs/quickstart/stage-{stage}.yaml", *overrides)
+    script = "from llamafactory.train.tuner import run_exp; run_exp()"  # as `llamafactory-cli train` does on one device
+    done = llamafactory.run(script, f"configs/quickstart/stage-{stage}.yaml", *overrides, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
 
 
-def test_the_chain(tmp_path):
+def test_the_chain(tmp_path, llamafactory):
     from migician.miniature import Amounts, make_world
 
     world, data = tmp_path / "world", tmp_path / "data"
@@ -57,16 +45,18 @@ def test_the_chain(tmp_path):
     texts = ["--texts", data / "stage1.json", "--texts", data / "stage2.json"]
     migician("dev", "tiny", *texts, "--out", tmp_path / "untrained")
 
-    train(1, tmp_path / "untrained", tmp_path / "stage-1", data)
-    train(2, tmp_path / "stage-1", tmp_path / "stage-2", data)
+    train(llamafactory, 1, tmp_path / "untrained", tmp_path / "stage-1", data)
+    train(llamafactory, 2, tmp_path / "stage-1", tmp_path / "stage-2", data)
     migician("merge", tmp_path / "stage-1", tmp_path / "stage-2", "--out", tmp_path / "merged")
 
     bench = ["--data", world / "MIG-Bench/MIG_data.json"]
     asked = [*bench, "--images", world, "--batch-size", 8, "--max-new-tokens", 24, "--json"]
     scores = []
-    for model in ("untrained", "merged"):
+    for model, run_eval in (("untrained", command), ("merged", process)):
         scores.append(tmp_path / "scores" / model)
-        report = json.loads(migician("eval", "mig-bench", "--model", tmp_path / model, *asked, "--out", scores[-1]))
+        done = run_eval("eval", "mig-bench", "--model", tmp_path / model, *asked, "--out", scores[-1], cwd=ROOT)
+        assert done.status == 0, done.error[-3000:]
+        report = json.loads(done.output)
         assert len(report["per_task"]) == 10
         assert report["n"] == sum(figures["n"] for figures in report["per_task"].values())
         assert report["model"]["name"]

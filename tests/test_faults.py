@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import Ended, command
 from fault_world import make_world, occupied, remove, spoiled
-from typer.main import get_command
 
 from migician import cli
 
@@ -196,36 +191,6 @@ LINES: dict[str, tuple[Line, ...]] = {
 """Verb: its lines. A new verb has none yet, and fails."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a verb ended."""
-
-    status: int
-    error: str
-    """What it wrote to stderr."""
-
-
-def command(verb: str, *words: Any) -> Ended:
-    """A verb, of one word or two, run in this process as the command runs it."""
-    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
-    before, sys.argv = (sys.argv, sys.stdin), ["migician", *verb.split(), *map(str, words)]
-    sys.stdin = io.StringIO()
-    status = 0
-    try:
-        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-            try:
-                cli.main()
-            except SystemExit as end:
-                status = int(end.code or 0)
-            except Exception:  # noqa: BLE001 - any may be the fault that is looked for
-                status = 1
-                traceback.print_exc()
-    finally:
-        sys.argv, sys.stdin = before
-    streams[1].flush()
-    return Ended(status, streams[1].buffer.getvalue().decode())
-
-
 def tree(folder: Path) -> dict[Path, bytes | None]:
     """Every file and folder below one, and what is in it."""
     return {path: None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
@@ -263,7 +228,7 @@ def every_try(verb: str, world: dict[str, Path], home: Path) -> Iterator[tuple[s
             words = [re.sub(r"\{(.*?)\}", partial(_place, places), word) for word in line.words.split()]
             wanted = next((status for known, status in line.otherwise.items() if re.match(known, what)), 2)
             before = tree(home)
-            yield f"{verb} {line.words} | {what}", fault(command(verb, *words), wanted, before, tree(home))
+            yield f"{verb} {line.words} | {what}", fault(command(*verb.split(), *words), wanted, before, tree(home))
             for path in home.iterdir():
                 if path not in before:
                     remove(path)
@@ -278,6 +243,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_world(tmp_path_factory.mktemp("faults") / "world", command)
 
 
+@pytest.mark.usefixtures("small_world")
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_a_sound_line_does_its_work(
     verb: str,
@@ -295,7 +261,7 @@ def test_a_sound_line_does_its_work(
         outs = {thing: tmp_path / f"x{thing[3:]}" for thing in line.things if thing.startswith("out")}
         words = [re.sub(r"\{(.*?)\}", partial(_place, {**world, **outs}), word) for word in line.words.split()]
         before = tree(world["images"])
-        ended = command(verb, *words)
+        ended = command(*verb.split(), *words)
         assert ended.status == line.sound, (line.words, ended.error)
         for path in [*tmp_path.iterdir(), *(tree(world["images"]).keys() - before.keys())]:
             remove(path)
@@ -315,7 +281,6 @@ def test_what_is_not_what_a_verb_reads(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
-    monkeypatch.setattr(cli, "app", get_command(cli.app))  # made once instead of at each call
     if verb == "fetch":
         request.getfixturevalue("hub")
     sound = tree(world["images"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +15,8 @@ nbclient = pytest.importorskip("nbclient", reason="dev extra not installed: bash
 pytest.importorskip("ipykernel", reason="dev extra not installed: bash scripts/setup.sh")
 pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
 pytest.importorskip("datasets", reason="data extra not installed: bash scripts/setup.sh")
+
+from jupyter_client import KernelManager  # noqa: E402
 
 import migician  # noqa: E402
 
@@ -44,21 +46,33 @@ def test_it_is_stripped_and_uses_public_names_only(file: Path) -> None:
             assert not isinstance(node, ast.Attribute) or not node.attr.startswith("_")
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
+    """One kernel for all, as each would import torch again; what a notebook names is forgotten before the next."""
+    home = tmp_path_factory.mktemp("notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "TMPDIR": str(home),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "IPYTHONDIR": str(home / "ipython"),
+            "JUPYTER_PLATFORM_DIRS": "1",
+        }.items():
+            patch.setenv(name, value)
+        manager = KernelManager(kernel_name="python3")
+        manager.start_kernel(cwd=str(home))
+        yield manager
+        manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_it_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "TMPDIR": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "IPYTHONDIR": str(tmp_path / "ipython"),
-        "JUPYTER_PLATFORM_DIRS": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
+def test_it_runs(file: Path, kernel: KernelManager) -> None:
     notebook = nbformat.read(file, as_version=4)
-    resources: dict[str, Any] = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+    forget = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("%reset -f")])
+    for one in (forget, notebook):
+        nbclient.NotebookClient(one, km=kernel, timeout=300).execute(reset_kc=True)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [output for cell in code for output in cell.outputs]
     assert sum("image/png" in output.get("data", {}) for output in shown) >= PICTURES[file.stem]

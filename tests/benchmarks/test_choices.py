@@ -331,9 +331,9 @@ def test_every_letter_in_every_usual_form(place, form):
     assert read_option(form.format("ABCD"[place]), ORDER, True) == (place,)
 
 
-def test_a_megabyte_of_anything_is_read_at_once():
+def test_a_quarter_of_a_megabyte_of_anything_is_read_at_once():
     for noise in ("(A", "answer is ", "A, ", "the first ", "A is correct "):
-        read_option(noise * (1_000_000 // len(noise)), ORDER, True)
+        read_option(noise * (250_000 // len(noise)), ORDER, True)
 
 
 LONG = ("A\n", "A: b\n", "not A ", "so it is A. ", "A (", "answer ", "(a) ", "no, ", "I think ", "cannot ")
@@ -343,7 +343,7 @@ LONG = ("A\n", "A: b\n", "not A ", "so it is A. ", "A (", "answer ", "(a) ", "no
     "noise", [*LONG, "the first image\n", "a.", "答案", "  ", "\\boxed{", "<|", "A is not ", "A, B or C "]
 )
 def test_a_long_reply_of_anything_is_read_at_once(noise):
-    read_option(noise * (200_000 // len(noise)), ORDER, True)
+    read_option(noise * (50_000 // len(noise)), ORDER, True)
 
 
 class Bench:

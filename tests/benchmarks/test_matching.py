@@ -2,10 +2,9 @@
 
 import itertools
 import json
-import subprocess
-import sys
 
 import pytest
+from command_line import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,11 +137,6 @@ def test_pixels_are_those_of_the_image_a_box_is_in():
     assert score(Bench(QUESTION), {0: answer}, Reading("strict", STYLES["list-pixel"]))[0].pairs == record.pairs
 
 
-def run(*args):
-    done = subprocess.run([sys.executable, "-m", "migician.cli", *map(str, args)], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
 def row(image, answer, task="common_object", names=("a.png", "b.png")):
     return {
         "task": task,
@@ -161,7 +155,9 @@ def test_its_report_is_its_own_and_never_beside_polling(tmp_path):
     answers = tmp_path / "answers.jsonl"
     replies = ["Image-1: (100,100),(500,500)\nImage-2: (200,200),(900,900)", "Image-1: (100,100),(500,500)"]
     answers.write_text("".join(json.dumps({"index": i, "response": reply}) + "\n" for i, reply in enumerate(replies)))
-    done = run("score", "mig-bench-one-shot", "--data", data, "--answers", answers, "--out", tmp_path / "one", "--json")
+    done = command(
+        "score", "mig-bench-one-shot", "--data", data, "--answers", answers, "--out", tmp_path / "one", "--json"
+    )
     assert done[0] == 0, done[2]
     report = json.loads(done[1])
     assert report["benchmark"] == "mig-bench-one-shot" and report["scoring"] == "matching"
@@ -171,13 +167,13 @@ def test_its_report_is_its_own_and_never_beside_polling(tmp_path):
     assert figures["f1@0.5"] == pytest.approx(100 * 2 * 3 / (3 + 4)) and figures["mean_iou"] == pytest.approx(75)
     assert (figures["truths"], figures["boxes"], figures["found"]) == (4, 3, 3)
     assert figures["outcomes"] == {"correct": 1, "partly": 1}
-    assert run("score", "mig-bench", "--data", data, "--answers", answers, "--out", tmp_path / "poll")[0] == 0
-    status, _, error = run("compare", tmp_path / "one", tmp_path / "poll")
+    assert command("score", "mig-bench", "--data", data, "--answers", answers, "--out", tmp_path / "poll")[0] == 0
+    status, _, error = command("compare", tmp_path / "one", tmp_path / "poll")
     assert status == 2 and "different benchmarks (mig-bench-one-shot, mig-bench)" in error
-    assert run("report", tmp_path / "one", tmp_path / "poll", "--images", tmp_path)[0] == 2
-    assert run("compare", tmp_path / "one", tmp_path / "one")[0] == 0
+    assert command("report", tmp_path / "one", tmp_path / "poll", "--images", tmp_path)[0] == 2
+    assert command("compare", tmp_path / "one", tmp_path / "one")[0] == 0
     given = ["--data", data, "--answers", answers, "--out", tmp_path / "x"]
-    status, _, error = run("score", "mig-bench-one-shot", *given, "--protocol", "published")
+    status, _, error = command("score", "mig-bench-one-shot", *given, "--protocol", "published")
     assert status == 2 and "nothing is published" in error and not (tmp_path / "x").exists()
 
 

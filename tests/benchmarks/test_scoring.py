@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import command
 from typer.testing import CliRunner
 
 from migician.benchmarks import mig_bench
@@ -22,12 +23,6 @@ GOLDEN_METRICS = {"IOU@0.3": "acc@0.3", "IOU@0.5": "acc@0.5", "IOU@0.7": "acc@0.
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def run(*args):
-    """The command as a user types it: (status, stdout, stderr)."""
-    done = subprocess.run([sys.executable, "-m", "migician.cli", *map(str, args)], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
 
 
 def row(task="common_object", question="Locate this object in the 2th image. ", answer=(0.1, 0.1, 0.5, 0.5), images=3):
@@ -132,7 +127,7 @@ def test_published_finds_what_the_published_script_finds(shared):
 )
 def test_published_figures_are_reproduced(shared, tmp_path, file, answers, golden, key, stretched, tolerance):
     data = shared / "data"
-    status, _, error = run(
+    status, _, error = command(
         "score", "mig-bench", "--data", data / f"mig_bench/{file}.json", "--answers", data / f"{answers}.jsonl",
         "--protocol", "published", *(["--y-stretch"] if stretched else []), "--out", tmp_path,
     )  # fmt: skip
@@ -157,7 +152,7 @@ def test_the_headline_figures(shared, tmp_path):
     ):
         out = tmp_path / f"{answers}{len(options)}"
         given = data / f"model_answers/{answers}.jsonl"
-        status, printed, _ = run(
+        status, printed, _ = command(
             "score",
             "mig-bench",
             "--data",
@@ -175,7 +170,7 @@ def test_the_headline_figures(shared, tmp_path):
 def test_a_report_says_where_it_comes_from(small, tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.write_text("".join(json.dumps({"index": i, "response": "(100,100),(500,500)"}) + "\n" for i in range(3)))
-    assert run("score", "mig-bench", "--data", small.path, "--answers", answers, "--out", tmp_path / "out")[0] == 0
+    assert command("score", "mig-bench", "--data", small.path, "--answers", answers, "--out", tmp_path / "out")[0] == 0
     report = json.loads((tmp_path / "out/report.json").read_text())
     for name in (
         "benchmark",
@@ -231,7 +226,7 @@ def test_the_command_fails_in_one_line_and_leaves_nothing(small, tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.write_text(BAD_ANSWERS["cut JSON"][0])
     out = tmp_path / "out"
-    status, printed, error = run("score", "mig-bench", "--data", small.path, "--answers", answers, "--out", out)
+    status, printed, error = command("score", "mig-bench", "--data", small.path, "--answers", answers, "--out", out)
     assert status != 0 and printed == ""
     assert len(error.splitlines()) == 1 and "Traceback" not in error
     assert not out.exists()
@@ -249,7 +244,7 @@ def test_the_command_fails_in_one_line_and_leaves_nothing(small, tmp_path):
 def test_options_that_do_not_go_together(small, tmp_path, options, says):
     answers = tmp_path / "answers.jsonl"
     answers.write_text(GOOD)
-    status, _, error = run(
+    status, _, error = command(
         "score", "mig-bench", "--data", small.path, "--answers", answers, "--out", tmp_path / "out", *options
     )
     assert status == 2 and says in error and len(error.splitlines()) == 1
@@ -259,7 +254,7 @@ def test_an_out_folder_that_cannot_be_written_is_named(small, tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.write_text(GOOD)
     (tmp_path / "file").write_text("")
-    status, _, error = run(
+    status, _, error = command(
         "score", "mig-bench", "--data", small.path, "--answers", answers, "--out", tmp_path / "file" / "out"
     )
     assert status == 2 and str(tmp_path / "file") in error and len(error.splitlines()) == 1
@@ -269,7 +264,7 @@ def test_comparing_two_runs(small, tmp_path):
     for name, reply in (("first", "(600,600),(700,700)"), ("second", "(100,100),(500,500)")):
         answers = tmp_path / f"{name}.jsonl"
         answers.write_text("".join(json.dumps({"index": i, "response": reply}) + "\n" for i in range(3)))
-        run("score", "mig-bench", "--data", small.path, "--answers", answers, "--out", tmp_path / name)
+        command("score", "mig-bench", "--data", small.path, "--answers", answers, "--out", tmp_path / name)
     result = CliRunner().invoke(app, ["compare", str(tmp_path / "first"), str(tmp_path / "second"), "--json"])
     comparison = json.loads(result.stdout)
     assert comparison["average"]["acc@0.5"] == 100 and comparison["n"] == 3
@@ -285,10 +280,10 @@ def test_runs_over_different_files_are_not_compared(small, tmp_path):
     other.write_text(json.dumps([row()]))
     (tmp_path / "a.jsonl").write_text(GOOD)
     for name, data in (("first", small.path), ("second", other)):
-        run("score", "mig-bench", "--data", data, "--answers", tmp_path / "a.jsonl", "--out", tmp_path / name)
-    status, _, error = run("compare", tmp_path / "first", tmp_path / "second")
+        command("score", "mig-bench", "--data", data, "--answers", tmp_path / "a.jsonl", "--out", tmp_path / name)
+    status, _, error = command("compare", tmp_path / "first", tmp_path / "second")
     assert status == 2 and "different benchmark files" in error
-    status, _, error = run("compare", tmp_path / "first", tmp_path / "nowhere")
+    status, _, error = command("compare", tmp_path / "first", tmp_path / "nowhere")
     assert status == 2 and "nowhere" in error and len(error.splitlines()) == 1
 
 
@@ -296,7 +291,7 @@ def test_importing_and_scoring_load_no_torch():
     code = (
         "import sys, migician, migician.cli, migician.evaluation.report, migician.evaluation.ask\n"
         "import migician.evaluation.comparison\n"
-        "heavy = {'torch', 'transformers', 'gradio', 'datasets'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'gradio', 'datasets', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -123,6 +123,7 @@ class TestDataset:
         assert "| region_locating | objects365 | 8 | 8 |" in (built.folder / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("plain_card")
 class TestFaults:
     @pytest.mark.parametrize(
         ("tasks", "changed", "said"),

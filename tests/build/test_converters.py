@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import command
 from foreign import dump, picture
 from hypothesis import given
 from hypothesis import strategies as st
@@ -301,42 +300,36 @@ class TestGroma:
         assert counts == {"image without a size": 1}
 
 
-def migician(*args: object, cwd: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "migician.cli", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    return done.returncode, done.stderr
-
-
 def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, images: ImageFolder) -> None:
     records = [
         {"image": "a.jpg", "conversations": said("<image>?", "!")},
         {"video": "v", "conversations": said("?", "!")},
     ]
     dump(tmp_path / "m4.json", records)
-    command = ["data", "convert", "llava", "--from", "m4.json", "--images", "images"]
-    status, error = migician(*command, "--out", "converted/m4.json", "--media", ".", cwd=tmp_path)
+    words = ["data", "convert", "llava", "--from", "m4.json", "--images", "images"]
+    status, _, error = command(*words, "--out", "converted/m4.json", "--media", ".", cwd=tmp_path)
     assert status == 0 and "converted/m4.json: 1 samples\n  1 record with a video\n" in error
     (made,) = read_samples(tmp_path / "converted/m4.json")
     assert made.images == ["images/a.jpg"]
     info = json.loads((tmp_path / "converted/dataset_info.json").read_text())
     assert info["m4"]["file_name"] == "m4.json"
-    status, error = migician(*command, "--out", "x.jsonl", cwd=tmp_path)
+    status, _, error = command(*words, "--out", "x.jsonl", cwd=tmp_path)
     assert status == 2 and "name a .json file" in error
     for args, told in (
-        (["data", "convert", "lava", *command[2:]], "Did you mean 'llava'"),
-        ([*command, "--split", "val"], "are for refcoco"),
+        (["data", "convert", "lava", *words[3:]], "Did you mean 'llava'"),
+        ([*words, "--split", "val"], "are for refcoco"),
         (["data", "convert", "refcoco", "--from", "gone", "--images", "images"], "gone: no such file"),
         (["data", "convert", "groma", "--from", "m4.json", "--images", "images"], "none of its 2 records"),
         (["data", "convert", "llava", "--from", "m4.json", "--images", "gone"], "gone is not a folder"),
     ):
-        status, error = migician(*args, "--out", "x.json", cwd=tmp_path)
+        status, _, error = command(*args, "--out", "x.json", cwd=tmp_path)
         assert status == 2 and told in error and len(error.strip().splitlines()) == 1, error
         assert not (tmp_path / "x.json").exists()
 
 
 def test_counts_of_a_conversion_add_up(tmp_path: Path, images: ImageFolder) -> None:
     file = dump(tmp_path / "d.json", [{"video": "v", "conversations": said("?", "!")}] * 3)
-    status, error = migician(
+    status, _, error = command(
         "data", "convert", "llava", "--from", file, "--images", "images", "--out", "x.json", cwd=tmp_path
     )
     assert status == 2 and "no samples could be made: 3 record with a video" in error

@@ -24,6 +24,8 @@ from migician.miniature import Amounts, make_world
 from migician.samples.sample import read_samples
 from tests.build.test_build import MINIATURE, contents
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

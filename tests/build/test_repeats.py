@@ -19,6 +19,8 @@ from migician.tasks.draft import Draft
 from migician.training.check import check
 from tests.build.test_build import MINIATURE
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 GROUPS = ("free_form", "group_grounding", "group_referring", "common_object")
 WIDE = {"area": (0.0, 1.0)}
 CHANGED: dict[str, dict[str, Any]] = {

@@ -21,6 +21,8 @@ from migician.miniature import Amounts, make_world
 from migician.sources.index import make_index
 from tests.build.test_build import MINIATURE, contents
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 AMOUNTS = Amounts(got10k=30, coco=60, objects365=12, magicbrush=30, imagenet=40, sa1b=60)
 
 

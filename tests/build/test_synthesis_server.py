@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from serving import transformers_serving
 from test_synthesis import instances
 
 from migician.build.synthesis import SynthesisSettings, synthesise
@@ -14,19 +11,14 @@ from migician.build.synthesis.client import ReplyCache
 from migician.samples.sample import read_samples
 
 
-@pytest.fixture(scope="module")
-def address(tiny_folder: Path) -> Iterator[str]:
-    """`transformers serve` with a tiny random Qwen2-VL, on this machine and without network."""
-    with transformers_serving(tiny_folder) as url:
-        yield url
-
-
-def test_a_random_model_is_heard_and_nothing_of_it_is_kept(address: str, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_random_model_is_heard_and_nothing_of_it_is_kept(
+    transformers_server: str, tiny_folder: Path, tmp_path: Path
+) -> None:
     name = str(tiny_folder)
     settings = SynthesisSettings(name, name, reply_tokens=12, attempts=2, max_pixels=56 * 56)
     photos = instances(tmp_path / "coco", 3)
     cache = tmp_path / "cache"
-    built = synthesise({"coco": photos}, tmp_path / "out", settings, server=address, cache=cache, count=1)
+    built = synthesise({"coco": photos}, tmp_path / "out", settings, server=transformers_server, cache=cache, count=1)
     assert read_samples(tmp_path / "out" / "Free-Form.json") == []
     refused = built.parts[0].refused
     assert refused["group with an image that could not be described"] == 1

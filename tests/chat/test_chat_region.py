@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ from migician.chat.session import OfferedModels
 from migician.models.stand_ins.scripted import Scripted
 
 BOX = "<|box_start|>(250,100),(700,900)<|box_end|>"
+
+
+@pytest.fixture(scope="module")
+def opened(chromium: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page in the browser, and what its model was asked."""
+    prompts: list[str] = []
+    model = Scripted(lambda request: prompts.append(request.prompt) or BOX, "boxed")  # type: ignore[func-returns-value]
+    server = serve(Shelf([model.name], lambda _: model), port=0)
+    try:
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(server.address)
+        yield page, prompts
+        page.close()
+    finally:
+        server.stop()
 
 
 def drawn_in(page: Any) -> list[str]:
@@ -36,44 +52,40 @@ def drawn_in(page: Any) -> list[str]:
     ],
 )
 def test_a_region_goes_to_the_cursor_and_asks_for_no_other_image(
-    chromium: Any, tmp_path: Path, typed: str, at: int | None, asked: str, drawn: list[str]
+    opened: tuple[Any, list[str]], tmp_path: Path, typed: str, at: int | None, asked: str, drawn: list[str]
 ) -> None:
-    prompts: list[str] = []
-    model = Scripted(lambda request: prompts.append(request.prompt) or BOX, "boxed")  # type: ignore[func-returns-value]
-    server = serve(OfferedModels([model.name], lambda _: model), port=0)
-    try:
-        page = chromium.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(server.address)
-        page.locator("input[type=file]").first.set_input_files(pictures(tmp_path))
-        page.wait_for_selector(".mg-shot[data-number='2'] img")
-        frame = page.locator(".mg-shot[data-number='1'] .mg-frame").bounding_box()
-        page.mouse.move(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] * 0.1)
-        page.mouse.down()
-        page.mouse.move(frame["x"] + frame["width"] * 0.7, frame["y"] + frame["height"] * 0.9)
-        page.mouse.up()
-        field = page.locator("#mg-region textarea, #mg-region input").first
-        assert field.input_value().startswith("1: ")
-        field.fill("1: 250, 100, 700, 900")
-        question = page.locator("#mg-question textarea")
-        question.fill(typed)
-        if at is not None:
-            question.evaluate("(one, at) => one.setSelectionRange(at, at)", at)
-        page.locator("#mg-refer").click()
-        # The cursor is behind the region: one types on from there.
-        end = "of Image-1"
-        page.wait_for_function(
-            """end => { const one = document.querySelector('#mg-question textarea');
-            return document.activeElement === one && one.value.slice(0, one.selectionStart).endsWith(end); }""",
-            arg=end,
-        )
-        assert question.input_value() == asked
-        page.keyboard.type("!")
-        assert question.input_value() == asked.replace(end, f"{end}!")
-        question.press("Enter")
-        assert drawn_in(page) == drawn
-        assert prompts == ["<image><image>" + asked.replace(end, f"{end}!")]
-        told = page.locator("#mg-transcript .mg-boxes").inner_text()
-        assert ("no image is named for it, so it is drawn on all" in told) == (len(drawn) > 1)
-        page.close()
-    finally:
-        server.stop()
+    page, prompts = opened
+    page.locator("input[type=file]").first.set_input_files(pictures(tmp_path))
+    page.wait_for_selector(".mg-shot[data-number='2'] img")
+    frame = page.locator(".mg-shot[data-number='1'] .mg-frame").bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] * 0.7, frame["y"] + frame["height"] * 0.9)
+    page.mouse.up()
+    field = page.locator("#mg-region textarea, #mg-region input").first
+    assert field.input_value().startswith("1: ")
+    field.fill("1: 250, 100, 700, 900")
+    question = page.locator("#mg-question textarea")
+    question.fill(typed)
+    if at is not None:
+        question.evaluate("(one, at) => one.setSelectionRange(at, at)", at)
+    page.locator("#mg-refer").click()
+    # The cursor is behind the region: one types on from there.
+    end = "of Image-1"
+    page.wait_for_function(
+        """end => { const one = document.querySelector('#mg-question textarea');
+        return document.activeElement === one && one.value.slice(0, one.selectionStart).endsWith(end); }""",
+        arg=end,
+    )
+    assert question.input_value() == asked
+    page.keyboard.type("!")
+    assert question.input_value() == asked.replace(end, f"{end}!")
+    question.press("Enter")
+    assert drawn_in(page) == drawn
+    assert prompts == ["<image><image>" + asked.replace(end, f"{end}!")]
+    told = page.locator("#mg-transcript .mg-boxes").inner_text()
+    assert ("no image is named for it, so it is drawn on all" in told) == (len(drawn) > 1)
+    # For the next one, which has the same page.
+    page.locator("#mg-new").click()
+    page.wait_for_function("document.querySelectorAll('.mg-shot, #mg-transcript .mg-boxes').length == 0")
+    prompts.clear()

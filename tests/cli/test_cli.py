@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import command
 from typer.testing import CliRunner
 
 import migician
@@ -18,13 +19,6 @@ from migician.cli.listing import KINDS
 from migician.models import CHECKPOINTS, MODELS
 from migician.sources import SOURCES
 from migician.tasks import TASKS
-
-
-def run(*args):
-    done = subprocess.run(
-        [sys.executable, "-m", "migician.cli", *map(str, args)], capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 FIRM = ("fetch", "build", "check", "eval", "score", "compare", "report", "merge", "chat")
@@ -200,7 +194,7 @@ def test_no_list_loads_torch():
 )
 def test_what_the_user_can_fix_is_one_line(tmp_path, monkeypatch, args, says):
     monkeypatch.chdir(tmp_path)
-    status, printed, error = run(*args)
+    status, printed, error = command(*args)
     assert status == 2 and printed == ""
     assert says in error and len(error.strip().splitlines()) == 1 and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
@@ -212,7 +206,7 @@ def test_mixing_names_the_dataset_for_llamafactory(tmp_path):
         records = [{"id": f"{name}{i}", "images": ["x.png"], "conversations": turns, "type": name} for i in range(9)]
         (tmp_path / f"{name}.json").write_text(json.dumps(records))
     parts = [f"--part={tmp_path / name}.json={weight}" for name, weight in (("a", 1), ("b", 2))]
-    status, _, error = run("data", "mix", *parts, "--count", 9, "--out", tmp_path / "mixed.json")
+    status, _, error = command("data", "mix", *parts, "--count", 9, "--out", tmp_path / "mixed.json")
     assert status == 0 and "a 3, b 6" in error
     mixed = json.loads((tmp_path / "mixed.json").read_text())
     assert [one["type"] for one in mixed].count("b") == 6 and len({one["id"] for one in mixed}) == 9

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("huggingface_hub", reason="models extra not installed: bash scripts/setup.sh")
 
 from border_archives import ARCHIVES, FAMILY, packed
+from command_line import command
 from hub_stand_in import Hub
 from mgrounding_hub import mgrounding, tree
-from test_faults import command
 
 from migician.errors import partial_of
 from migician.hub.transfer import HubFile, partial_path

@@ -25,6 +25,8 @@ from migician.sources import SOURCES
 from migician.sources.scenes import ImagePair, Scene, Tally, Track
 from migician.tasks import TASKS
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 AMOUNTS = Amounts(got10k=15, coco=60, objects365=15, magicbrush=15, imagenet=20, sa1b=30, held_out=8)
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "miniature.yaml"
 

@@ -19,6 +19,8 @@ from migician.sampling import stream
 from migician.sources import SOURCES
 from migician.sources.scenes import ImagePair, Tally
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 COUNT = 24
 PAIRS = ("clevr_change", "img_diff", "magicbrush", "spot_the_diff")
 

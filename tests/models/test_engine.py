@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import command, process
+from forked import parent_with
 from PIL import Image
 
 from migician.benchmarks import mig_bench
@@ -179,18 +181,29 @@ except UserError as error:
 """
 
 
+@pytest.fixture(scope="module")
+def parent():
+    """What a run alone in a process is forked from."""
+    imports = "import transformers, migician.evaluation.ask, migician.models.engines.qwen2_vl, torch"
+    with parent_with(imports, OMP_NUM_THREADS="1") as made:
+        yield made
+
+
 @pytest.fixture
-def start(tiny_folder, world, tmp_path):
+def start(tiny_folder, world, tmp_path, parent):
     """Start the run in processes of its own; gives (exit status, what it said, questions answered by the model)."""
     (tmp_path / "script.py").write_text(SCRIPT)
 
     def begin(out, processes=1, fatal=0, room=0):
         log = tmp_path / f"log-{len(list(tmp_path.iterdir()))}"
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        words = [*(launcher if processes > 1 else []), tmp_path / "script.py", tiny_folder, world, tmp_path / out]
-        command = [sys.executable, *map(str, [*words, log, fatal, room])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        words = [tiny_folder, world, tmp_path / out, log, fatal, room]
+        if processes == 1:
+            done = parent.run(SCRIPT, *words)
+        else:
+            launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            line = [sys.executable, *map(str, [*launcher, tmp_path / "script.py", *words])]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+            done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
         asked = [int(line) for file in tmp_path.glob(log.name + "-*") for line in file.read_text().split()]
         return done.returncode, done.stderr, sum(asked)
 
@@ -236,11 +249,11 @@ def test_a_folder_in_use_is_refused(world, tmp_path):
 
     out = tmp_path / "out"
     words = ["eval", "mig-bench", "--model", "constant", "--data", world / "data.json", "--images", world, "--out", out]
-    command = [sys.executable, "-m", "migician.cli", *map(str, words)]
     identity = {"data_sha256": "another", "model": {}, "plan": {}}
     with lock_run(out, identity, world):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert done.stderr == f"migician: {out}: another process is writing it; wait for it, or choose another place\n"
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "holds another run" in done.stderr  # the lock went with its holder
+        refused = process(*words)
+        assert refused.status == 2
+        assert (
+            refused.error == f"migician: {out}: another process is writing it; wait for it, or choose another place\n"
+        )
+    assert "holds another run" in command(*words).error  # the lock went with its holder

@@ -15,6 +15,8 @@ from migician.build.dataset import build
 from migician.tasks import TASKS
 from migician.training.check import check
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 # The samples are few and not chosen for the published filters, so these are wide here.
 WIDE = {"area": [0.0, 1.0], "passes": 4}
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from scripted_server import Script, served
-from serving import transformers_serving
 
 from migician.benchmarks import Benchmark, mig_bench
 from migician.benchmarks.scoring.scoring import Reading
@@ -252,7 +251,7 @@ def test_a_box_in_pixels_lands_on_its_own_image(script: Script, url: str) -> Non
 # ---- transformers' own server ----
 
 
-def test_transformers_own_server_replies_as_the_model_does_here(tiny_folder: Path) -> None:
+def test_transformers_own_server_replies_as_the_model_does_here(tiny_folder: Path, transformers_server: str) -> None:
     noise = [
         Image.fromarray(np.random.default_rng(seed).integers(0, 256, (56, 56, 3), dtype=np.uint8)) for seed in (0, 1)
     ]
@@ -263,9 +262,8 @@ def test_transformers_own_server_replies_as_the_model_does_here(tiny_folder: Pat
     ]
     words = load_model(tiny_folder, device="cpu").processor.tokenizer  # type: ignore[attr-defined]
     here = load_model(tiny_folder, device="cpu").answer(requests)
-    with transformers_serving(tiny_folder) as address:
-        model = load_model(f"server:{address}#{tiny_folder}", family="qwen2_vl", concurrency=2)
-        there = model.answer(requests)
+    model = load_model(f"server:{transformers_server}#{tiny_folder}", family="qwen2_vl", concurrency=2)
+    there = model.answer(requests)
     # That server drops special tokens from its replies.
     bare = [words.decode(words(reply).input_ids, skip_special_tokens=True) for reply in here]
     assert there == bare

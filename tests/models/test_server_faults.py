@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Ended, command
 from PIL import Image
 from scripted_server import Body, Script, served
 
@@ -27,20 +28,27 @@ TASKS = ("diff", "region", "reasoning")
 ROWS = 24
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data.json, 24 questions over 12 pairs of images."""
+    home = tmp_path_factory.mktemp("drawn")
     rows = []
     for number in range(ROWS):
         names = [f"./MIG-Bench/images/{number // 2}_{side}.png" for side in range(2)]
         for name in names:
-            path = tmp_path / name
+            path = home / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 24), (number * 9, 90, 90)).save(path)
         asked = f"Question {number}: find it in the 2th image. "
         rows.append({"task": TASKS[number % 3], "images": names, "question": asked, "answer": [0.1, 0.1, 0.5, 0.5]})
-    (tmp_path / "data.json").write_text(json.dumps(rows))
-    return tmp_path
+    (home / "data.json").write_text(json.dumps(rows))
+    return home
+
+
+@pytest.fixture
+def world(drawn: Path, tmp_path: Path) -> Path:
+    """A folder of its own for each test with what was drawn."""
+    return shutil.copytree(drawn, tmp_path, copy_function=os.link, dirs_exist_ok=True)
 
 
 def question(body: Body) -> int | None:
@@ -50,17 +58,28 @@ def question(body: Body) -> int | None:
     return int(text.split("Question ")[1].split(":")[0]) if "Question " in text else None
 
 
-@pytest.fixture
-def script() -> Script:
-    made = Script()
-    made.reply = lambda body: f"(100,100),(500,{400 + (question(body) or 0)})"
-    return made
-
-
-@pytest.fixture
-def url(script: Script) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[Script, str]]:
+    """One server for all, as reports name its address."""
+    script = Script()
     with served(script) as address:
-        yield address
+        yield script, address
+
+
+@pytest.fixture
+def script(server: tuple[Script, str]) -> Script:
+    return as_new(server[0])
+
+
+@pytest.fixture
+def url(server: tuple[Script, str]) -> str:
+    return server[1]
+
+
+def as_new(script: Script) -> Script:
+    script.__dict__.update(Script().__dict__)
+    script.reply = lambda body: f"(100,100),(500,{400 + (question(body) or 0)})"
+    return script
 
 
 class Clock:
@@ -87,10 +106,10 @@ def run(world: Path, model: ServedModel, out: str = "out", tolerance: Tolerance 
     return evaluate(bench, Asking(model, world, world / out, plan, tolerance), reading)
 
 
-def command(world: Path, url: str, out: str, *more: str) -> subprocess.CompletedProcess[str]:
+def evaluated(world: Path, url: str, out: str, *more: str) -> Ended:
     words = ["eval", "mig-bench", "--model", f"server:{url}#m", "--family", "qwen2_vl", "--concurrency", "2"]
     words += ["--data", str(world / "data.json"), "--images", str(world), "--out", str(world / out), *more]
-    return subprocess.run([sys.executable, "-m", "migician.cli", *words], capture_output=True, text=True, check=False)
+    return command(*words)
 
 
 def compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -101,6 +120,17 @@ def compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return {name: value for name, value in report.items() if name not in times}, [
         {name: value for name, value in one.items() if name != "seconds"} for one in records
     ]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    drawn: Path, server: tuple[Script, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Report and records of a run to which nothing happened."""
+    home = shutil.copytree(drawn, tmp_path_factory.mktemp("whole"), copy_function=os.link, dirs_exist_ok=True)
+    as_new(server[0])
+    run(home, asked_of(server[1]))
+    return compared(home / "out")
 
 
 STOPS = [
@@ -122,10 +152,8 @@ STOPS = [
 @pytest.mark.parametrize(("fault", "told", "says"), STOPS)
 @pytest.mark.parametrize("concurrency", [1, 5])
 def test_a_server_that_fails_half_way_stops_the_run_and_the_rest_is_asked_later(
-    world: Path, script: Script, url: str, fault: str, told: str, says: str, concurrency: int
+    world: Path, whole: Any, script: Script, url: str, fault: str, told: str, says: str, concurrency: int
 ) -> None:
-    whole = run(world, asked_of(url), "whole")
-    script.bodies.clear()
     script.told, script.fault = told, lambda body: fault if len(script.bodies) > 9 else None
     clock = Clock()
     with pytest.raises(RunStopped, match=says):
@@ -138,9 +166,9 @@ def test_a_server_that_fails_half_way_stops_the_run_and_the_rest_is_asked_later(
     assert not (world / "out/report.json").exists()
     script.bodies.clear()
     script.fault = lambda body: None
-    assert run(world, asked_of(url, concurrency=concurrency))["average"] == whole["average"]
+    assert run(world, asked_of(url, concurrency=concurrency))["average"] == whole[0]["average"]
     assert sorted(question(body) for body in script.bodies) == sorted(set(range(ROWS)) - set(answered))
-    assert compared(world / "out") == compared(world / "whole")
+    assert compared(world / "out") == whole
 
 
 @pytest.mark.parametrize(
@@ -151,11 +179,11 @@ def test_the_command_ends_with_a_line_and_a_status(
     world: Path, script: Script, url: str, fault: str, told: str, says: str
 ) -> None:
     script.told, script.fault = told, lambda body: fault if len(script.bodies) > 9 else None
-    done = command(world, url, "out")
-    assert done.returncode == 2 and says in done.stderr and done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    done = evaluated(world, url, "out")
+    assert done.status == 2 and says in done.error and done.output == ""
+    assert len(done.error.strip().splitlines()) == 1 and "Traceback" not in done.error
     script.fault = lambda body: None
-    assert command(world, url, "out").returncode == command(world, url, "whole").returncode == 0
+    assert evaluated(world, url, "out").status == evaluated(world, url, "whole").status == 0
     assert compared(world / "out") == compared(world / "whole")
 
 
@@ -191,12 +219,12 @@ def test_an_image_that_cannot_be_read_is_the_questions_own_fault(world: Path, sc
 
 def test_beyond_the_share_a_served_run_ends(world: Path, script: Script, url: str) -> None:
     script.told, script.fault = "cannot decode", lambda body: "400" if (question(body) or 0) % 2 else None
-    done = command(world, url, "out")
-    assert done.returncode == 2 and "questions failed, more than --fail-on-error 0.05" in done.stderr
+    done = evaluated(world, url, "out")
+    assert done.status == 2 and "questions failed, more than --fail-on-error 0.05" in done.error
     assert not (world / "out/report.json").exists()
-    done = command(world, url, "out", "--fail-on-error", "1")
-    assert done.returncode == 0 and "the model failed on 12 of 24 questions" in done.stderr
-    assert "cannot decode" in done.stderr
+    done = evaluated(world, url, "out", "--fail-on-error", "1")
+    assert done.status == 0 and "the model failed on 12 of 24 questions" in done.error
+    assert "cannot decode" in done.error
 
 
 def choice(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> dict[str, Any]:
@@ -267,20 +295,18 @@ def test_an_error_with_status_200_shows_its_words(script: Script, url: str, erro
     ],
 )
 def test_a_reply_that_the_server_broke_off_is_no_answer(
-    world: Path, script: Script, url: str, ended: dict[str, Any]
+    world: Path, whole: Any, script: Script, url: str, ended: dict[str, Any]
 ) -> None:
-    whole = run(world, asked_of(url), "whole")
-    script.bodies.clear()
     script.whole = lambda body: ended if len(script.bodies) == 10 else None
-    assert run(world, asked_of(url, concurrency=1), "once")["average"] == whole["average"], "it is asked again"
+    assert run(world, asked_of(url, concurrency=1), "once")["average"] == whole[0]["average"], "it is asked again"
     assert len(script.bodies) == ROWS + 1
     script.bodies.clear()
     script.whole = lambda body: ended if len(script.bodies) > 9 else None
     with pytest.raises(RunStopped, match="still failing after [2-7] tries"):
         run(world, asked_of(url, concurrency=1), "out")
     script.whole = lambda body: None
-    assert run(world, asked_of(url), "out")["average"] == whole["average"]
-    assert compared(world / "out") == compared(world / "whole")
+    assert run(world, asked_of(url), "out")["average"] == whole[0]["average"]
+    assert compared(world / "out") == whole
 
 
 def test_content_that_a_server_will_not_have_is_the_questions_own_fault(world: Path, script: Script, url: str) -> None:

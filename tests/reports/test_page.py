@@ -2,10 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
+from forked import parent_with
 from pages import HOSTILE, NAMES, make_dataset, make_images, make_runs
 from PIL import Image
 from typer.testing import CliRunner
@@ -231,9 +230,15 @@ main()
 """
 
 
+@pytest.fixture(scope="module")
+def full():
+    with parent_with("import migician.cli, migician.reports.page.runs, migician.reports.page.dataset") as parent:
+        yield parent
+
+
 @pytest.mark.parametrize("refused", [r"images/[0-9a-f]{24}\.jpg", r"index\.html"])
 @pytest.mark.parametrize("what", ["runs", "dataset"])
-def test_a_full_disk_is_told_and_left_as_it_was(what, refused, tmp_path):
+def test_a_full_disk_is_told_and_left_as_it_was(what, refused, tmp_path, full):
     shown = [*make_runs(tmp_path, 12)[:1], "--images", tmp_path] if what == "runs" else [make_dataset(tmp_path)]
     words = ["report", *map(str, shown), "--workers", "1", "--out"]
     assert CliRunner().invoke(app, [*words, str(tmp_path / "sound")]).exit_code == 0
@@ -243,9 +248,9 @@ def test_a_full_disk_is_told_and_left_as_it_was(what, refused, tmp_path):
     )
     room = 300 if "images" in refused else page - 1
     assert 300 < largest < page
-    full = [sys.executable, "-c", FULL, str(room), *words, str(tmp_path / "pages/new")]
+    limited = [FULL, room, *words, tmp_path / "pages/new"]
     before = set(tmp_path.rglob("*"))
-    ended = subprocess.run(full, capture_output=True, text=True)
+    ended = full.run(*limited)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1, ended.stderr
     assert re.search(refused + ": cannot be written: File too large", ended.stderr)
     assert set(tmp_path.rglob("*")) == before
@@ -254,5 +259,5 @@ def test_a_full_disk_is_told_and_left_as_it_was(what, refused, tmp_path):
     gone, *kept = (tmp_path / "pages/new/images").iterdir()
     gone.unlink()
     (tmp_path / "pages/new/index.html").unlink()
-    assert subprocess.run(full, capture_output=True).returncode == 2
+    assert full.run(*limited).returncode == 2
     assert set((tmp_path / "pages/new").rglob("*.*")) == set(kept)

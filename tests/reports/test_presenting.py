@@ -1,8 +1,6 @@
 """Breakdowns against pandas and by hand, published figures against their counts, tables and pictures of runs."""
 
 import io
-import subprocess
-import sys
 
 import msgspec
 import numpy as np
@@ -323,8 +321,3 @@ def test_plot_writes_both_pictures(tmp_path):
 def test_a_radar_of_two_tasks_is_refused(tmp_path):
     with pytest.raises(UserError, match="a radar needs at least three tasks, not 2"):
         radar({"ours": run_of(tmp_path, task="diff region")})
-
-
-def test_scoring_does_not_load_matplotlib():
-    code = "import sys, migician.evaluation.report, migician.cli; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -23,6 +23,8 @@ from migician.sources.scenes import Frame, Track
 from migician.training.check import check
 from migician.training.check.options import CheckOptions
 
+pytestmark = pytest.mark.usefixtures("plain_card")
+
 SETTINGS: dict[str, dict[str, Any]] = {"before": {"seconds": [5 / 30, 20 / 30], "copyable": 1, "area": 0}, "now": {}}
 """What tracking asked for up to 2026-11 (5 to 20 frames of 30 a second, any box), and its own settings now."""
 

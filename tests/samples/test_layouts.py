@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Parent
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -161,7 +160,6 @@ LOAD = """
 import json, logging, os, sys
 from pathlib import Path
 root, model = Path(sys.argv[1]), sys.argv[2]
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=str(root / "cache"), DISABLE_VERSION_CHECK="1")
 import datasets
 from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
 from llamafactory.hparams import get_train_args
@@ -191,22 +189,22 @@ def write(folder: Path, records: Any, entry: dict[str, Any]) -> Path:
     return folder / "x.json"
 
 
-def loaded(root: Path, model: Path) -> dict[str, list[str] | None]:
+def loaded(root: Path, model: Path, llamafactory: Parent) -> dict[str, list[str] | None]:
     """By the name of each folder, the texts that LLaMA-Factory trains on, None where it stops."""
-    pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
     Image.new("RGB", (64, 64)).save(root / "a.png")
-    command = [sys.executable, "-c", LOAD, str(root), str(model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    done = llamafactory.run(LOAD, root, model, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(json.loads(line) for line in (root / "taken.jsonl").read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict[str, list[str] | None]:
+def theirs(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, llamafactory: Parent
+) -> dict[str, list[str] | None]:
     root = tmp_path_factory.mktemp("cases")
     for name, (records, entry, _) in CASES.items():
         write(root / name, records, entry)
-    return loaded(root, tiny_folder)
+    return loaded(root, tiny_folder, llamafactory)
 
 
 @pytest.fixture
@@ -240,7 +238,7 @@ def test_check_says_what_llamafactory_does(name: str, tmp_path: Path, media: Pat
 
 
 def test_what_is_mixed_is_taken_as_it_was(
-    tmp_path: Path, tiny_folder: Path, theirs: dict[str, list[str] | None]
+    tmp_path: Path, tiny_folder: Path, theirs: dict[str, list[str] | None], llamafactory: Parent
 ) -> None:
     """Every file that LLaMA-Factory takes whole, each mixed by itself, and all of them together."""
     whole = {
@@ -260,7 +258,7 @@ def test_what_is_mixed_is_taken_as_it_was(
     count = sum(map(len, whole.values()))
     mix(parts, tmp_path / "mixes" / "all" / "x.jsonl", count)
     add_dataset(tmp_path / "mixes" / "all" / "x.jsonl")
-    found = loaded(tmp_path / "mixes", tiny_folder)
+    found = loaded(tmp_path / "mixes", tiny_folder, llamafactory)
     # openai's own addition to the system's text stays behind.
     expected = {name: [text.replace("detailed thinking off", "") for text in taken] for name, taken in whole.items()}
     expected["messages of openai"] = found["messages of openai"] or []

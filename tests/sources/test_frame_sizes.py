@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import command
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,6 +26,8 @@ from migician.sources.formats.reading import OTHER_SIZE, UNREADABLE, size_of
 from migician.sources.index import make_index, open_index
 from migician.sources.scenes import Tally, Track
 from migician.training.check import check
+
+pytestmark = pytest.mark.usefixtures("plain_card")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OBJECT = (250, 300, 500, 600)
@@ -131,9 +134,9 @@ def test_the_sequences_of_the_cases_by_the_command(shared: Path, tmp_path: Path,
     if not draw.is_file():
         pytest.skip(f"{draw} is not here")
     subprocess.run([sys.executable, draw, tmp_path / "drawn"], check=True)
-    command = [sys.executable, "-m", "migician.cli", "build", "all", f"--source={source}={tmp_path / 'drawn' / folder}"]
     options = ["--config", recipe(tmp_path, source), "--out", tmp_path / "out", "--collect"]
-    subprocess.run([*command, *options], check=True, capture_output=True)
+    ended = command("build", "all", f"--source={source}={tmp_path / 'drawn' / folder}", *options)
+    assert ended.status == 0, ended.error
     found = list(boxes(tmp_path / "out"))
     assert len(found) >= 16 and all(map(near, found))
     frames = list((tmp_path / "out" / "MGrounding-630k").rglob("*.jpg"))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import command
 from PIL import Image
 
 from migician.boxes import Box
@@ -19,6 +18,8 @@ from migician.sources import scenes_of
 from migician.sources.index import make_index
 from migician.sources.scenes import Scene, Tally
 from migician.training.check import check
+
+pytestmark = pytest.mark.usefixtures("plain_card")
 
 SIZE = (200, 100)
 LABELS = ("mug", "kettle", "spoon", "apple", "clock", "shoe")
@@ -224,11 +225,6 @@ def test_an_image_that_a_coco_file_lists_twice(tmp_path: Path) -> None:
         read("coco-json", file, tmp_path)
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "migician.cli", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
-
-
 def drawn(folder: Path, phrases: bool) -> dict[str, Objects]:
     """Twelve images with one small and one large object each, no two of a kind in one image."""
     images: dict[str, Objects] = {}
@@ -253,7 +249,7 @@ def test_all_families_that_fit_are_built_by_the_command(tmp_path: Path, source: 
     file = FORMS[source](tmp_path / "annotations", images)
     out = tmp_path / "out"
     done = command("build", "all", f"--source={source}={file}", "--images", tmp_path / "pictures", "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.error
     card = json.loads((out / "card.json").read_text())
     made = {part["task"]: part["made"] for part in card["parts"]}
     assert "object_tracking" not in made and "difference" not in made
@@ -280,7 +276,7 @@ def test_all_families_that_fit_are_built_by_the_command(tmp_path: Path, source: 
 def test_an_index_of_a_file_gives_the_same_dataset(tmp_path: Path) -> None:
     file = json_lines(tmp_path / "pictures" / "own.jsonl", drawn(tmp_path, False))
     done = command("dev", "index", f"jsonl={file}", "--out", tmp_path / "index", "--split", "val")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.error
     for name, root in (("a", file), ("b", tmp_path / "index")):
         build(["group_grounding", "common_object"], {"jsonl": root}, tmp_path / name, collect=True)
     assert (tmp_path / "a/MGrounding-630k.json").read_bytes() == (tmp_path / "b/MGrounding-630k.json").read_bytes()
@@ -306,7 +302,7 @@ def test_what_does_not_fit_is_one_line(
     monkeypatch.chdir(tmp_path)
     json_lines(tmp_path / "own.jsonl", drawn(tmp_path, False))
     done = command("build", "all", *words, "--out", "out")
-    assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.status != 0 and said in done.error and "Traceback" not in done.error
     assert not (tmp_path / "out").exists()
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Parent
 
 from migician.training.check.settings.cost import QWEN2_VL_7B
 from migician.training.check.settings.learning import ModelShape, learning_of
@@ -154,9 +153,10 @@ def config_of(vocabulary: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict[str, tuple[int, int, int]]:
+def measured(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, llamafactory: Parent
+) -> dict[str, tuple[int, int, int]]:
     """(parameters that learn, bytes of weights, gradients and states, peak of the rest) of each run."""
-    pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
     own = json.loads((tiny_folder / "config.json").read_text())
     ids = {key: value for key, value in own.items() if key.endswith("_token_id")}
     asked = []
@@ -167,9 +167,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dic
                 (folder / file.name).write_bytes(file.read_bytes())
         (folder / "config.json").write_text(json.dumps(config_of(vocabulary) | ids))
         asked.append([str(folder), given, TOKENS])
-    words = [sys.executable, "-c", MEASURE, json.dumps(asked)]
-    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    return dict(zip(RUNS, json.loads(told), strict=True))
+    done = llamafactory.run(MEASURE, json.dumps(asked))
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(RUNS, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 @pytest.mark.parametrize("name", RUNS)

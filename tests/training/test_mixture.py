@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_line import command
+from forked import Parent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,8 +196,7 @@ def test_all_missing_files_of_a_mix_are_named(tmp_path: Path) -> None:
         parts_of(read_mix_recipe(tmp_path / "mix.yaml"), 6)
 
 
-def test_text_and_images_load_together_in_llamafactory(tmp_path: Path) -> None:
-    pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
+def test_text_and_images_load_together_in_llamafactory(tmp_path: Path, llamafactory: Parent) -> None:
     with_image = [{"from": "human", "value": "<image>Where?"}, TURNS[1]]
     texts = part(tmp_path, "texts", 5)
     pictures = part(tmp_path, "pictures", 5, images=["a.jpg"], conversations=with_image, own=1)
@@ -205,7 +204,7 @@ def test_text_and_images_load_together_in_llamafactory(tmp_path: Path) -> None:
     for name in ("lists.json", "lines.jsonl"):
         mix({"t": MixFile(texts, 1), "p": MixFile(pictures, 1)}, tmp_path / name, 10)
         add_dataset(tmp_path / name)
-    done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = llamafactory.run(LOAD, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert set(loaded) == {"lists", "lines"}
@@ -215,8 +214,7 @@ def test_text_and_images_load_together_in_llamafactory(tmp_path: Path) -> None:
 
 
 LOAD = """
-import json, os, sys
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=sys.argv[1] + "/cache", DISABLE_VERSION_CHECK="1")
+import json, sys
 from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.hparams import DataArguments, ModelArguments
@@ -232,21 +230,15 @@ print(json.dumps(loaded))
 """
 
 
-def migician(*args: object, cwd: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "migician.cli", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    return done.returncode, done.stderr
-
-
 def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
     for folder in ("p", "q"):
         (tmp_path / folder).mkdir()
         part(tmp_path / folder, "train", 10, where=folder)
     parts = ["--part", "p/train.json=1", "--part", "q/train.json=1"]
-    status, error = migician("data", "mix", *parts, "--count", 8, "--out", "m.json", cwd=tmp_path)
+    status, _, error = command("data", "mix", *parts, "--count", 8, "--out", "m.json", cwd=tmp_path)
     assert status == 0 and "train 4, q/train.json 4" in error  # one stem, two parts
     (tmp_path / "mix.yaml").write_text("count: 6\nparts: {x: {share: 1, files: {p/train.json: 1, q/train.json: 2}}}\n")
-    status, error = migician("data", "mix", "--config", "mix.yaml", "--out", "m.jsonl", cwd=tmp_path)
+    status, _, error = command("data", "mix", "--config", "mix.yaml", "--out", "m.jsonl", cwd=tmp_path)
     assert status == 0 and "p/train.json 2, q/train.json 4" in error
     info = json.loads((tmp_path / "dataset_info.json").read_text())
     assert info["m"]["file_name"] == "m.jsonl"
@@ -259,7 +251,7 @@ def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
         (["--part", "p/train.json=0", "--count", 3], "more than 0"),
         (["--part", "p/train.json=nan", "--count", 3], "must be 0 or more"),
     ):
-        status, error = migician("data", "mix", *args, "--out", "n.json", cwd=tmp_path)
+        status, _, error = command("data", "mix", *args, "--out", "n.json", cwd=tmp_path)
         assert status == 2 and said in error and len(error.strip().splitlines()) == 1, error
 
 
@@ -269,6 +261,6 @@ def test_what_is_there_is_read_before_anything_is_written(verb: str, tmp_path: P
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset_info.json").write_text("[]")
     args = ["--part", f"{source}=1", "--count", 2] if verb == "mix" else ["llava", "--from", source, "--images", "."]
-    status, error = migician("data", verb, *args, "--out", "out/m.json", cwd=tmp_path)
+    status, _, error = command("data", verb, *args, "--out", "out/m.json", cwd=tmp_path)
     assert status == 2 and "not a dataset_info.json" in error
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["dataset_info.json"]
