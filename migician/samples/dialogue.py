@@ -38,7 +38,7 @@ class Dialogue:
 
 
 def placed(dialogue: Dialogue) -> Dialogue:
-    """`dialogue` with the image of each box, None where its text does not tell one; of a single image it is that one."""
+    """`dialogue` with the image of each box; None where the text does not say. A single image has them all."""
     if len(dialogue.images) == 1:
         return _with_turns(dialogue, [Exchange(_in(0, one.question), _in(0, one.answer)) for one in dialogue.turns])
     texts = [(write_tokens(_plain(one.question)), write_tokens(_plain(one.answer))) for one in dialogue.turns]

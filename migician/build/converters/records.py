@@ -14,13 +14,16 @@ import msgspec
 from PIL import Image
 
 from migician.boxes import Size
-from migician.errors import NOT_JSON, UserError
+from migician.errors import NOT_JSON, Done, UserError, writing
 from migician.models.pictures import read_size
+from migician.progress import Report
 from migician.samples import ms_swift
 from migician.samples.conventions import CONVENTIONS, Convention, SizeOf
+from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import LayoutReader
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
+from migician.samples.record_file import JsonRecords
 from migician.samples.sample import Sample, Turn
 from migician.samples.segments import Boxed, Phrase, Segment
 from migician.workers import Workers, here
@@ -30,6 +33,7 @@ STYLES = (*CONVENTIONS, ms_swift.NAME)
 _AT_ONCE = 1000
 """Records that one worker takes at a time."""
 
+CONVERTED = "converted"
 LEFT_OUT = {
     "image": "left out: the text does not say which image a box is in, and they differ in size",
     "form": "left out: not a conversation of questions and answers",
@@ -49,6 +53,81 @@ class Conversion:
     """The folder that image names start from; only conventions in pixels open images."""
     max_pixels: int = Resize().image_max_pixels
     """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What stands beside a converted file, as NAME.convention.json: what its numbers mean, and what was lost."""
+
+    convention: str
+    converted_from: str
+    max_pixels: int | None
+    """Of an image as training must resize it, where the numbers are pixels: `image_max_pixels`; else None."""
+    documented_by: str
+    counts: dict[str, int]
+
+
+def convert_file(
+    source: Path,
+    out: Path,
+    conversion: Conversion,
+    *,
+    force: bool = False,
+    workers: Workers = here,
+    report: Report | None = None,
+) -> Card:
+    """Write the records of `source` to `out` in another convention, with their card beside it.
+
+    `out` is a JSON list with one record a line, or JSON lines where its name ends in `.jsonl`; for LLaMA-Factory it is
+    entered in the dataset_info.json beside it. Same file, same bytes. Raises `Done` where `out` is that already, and
+    `UserError` naming the file and the record that cannot be read, and where not one record has a form there.
+    """
+    counts: Counter[str] = Counter()
+    entries_beside(out)
+    with JsonRecords(source) as records:
+        pieces = convert_records(iter(records), conversion, str(source), workers)
+        try:
+            with writing(out, force=force) as target:
+                for piece in pieces:
+                    counts += piece.counts
+                    target.writelines(_lines(piece.records, is_list=out.suffix != ".jsonl", is_first=not target.tell()))
+                    if report:
+                        report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), len(records))
+                if not counts[CONVERTED]:
+                    raise UserError(
+                        f"{source}: not one of its {len(records)} records can be converted: {_said(counts)}"
+                    )
+                target.write(b"\n]\n" if out.suffix != ".jsonl" else b"")
+        except Done:
+            _beside(out, conversion, counts)  # it may have been killed in between
+            raise
+    return _beside(out, conversion, counts)
+
+
+def _lines(records: list[bytes], *, is_list: bool, is_first: bool) -> Iterator[bytes]:
+    for record in records:
+        if is_list:
+            yield b"[\n" if is_first else b",\n"
+            is_first = False
+        yield record
+        if not is_list:
+            yield b"\n"
+
+
+def _beside(out: Path, conversion: Conversion, counts: Counter[str]) -> Card:
+    """Write what belongs beside `out`."""
+    target = CONVENTIONS.get(conversion.target)
+    pixels = conversion.max_pixels if target and target.counts_pixels else None
+    documented = target.source if target else ms_swift.SOURCE
+    card = Card(conversion.target, conversion.source, pixels, documented, dict(sorted(counts.items())))
+    with writing(out.with_suffix(".convention.json")) as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    if target:
+        add_dataset(out)
+    return card
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
 
 
 @dataclass(slots=True)
@@ -105,7 +184,7 @@ class _Converter:
             return None
         except (*NOT_JSON, ValueError) as error:
             raise UserError(f"{self._name}: record {number}: {error}") from None
-        self.counts["records"] += 1
+        self.counts[CONVERTED] += 1
         return _ENCODER.encode(written)
 
     def _read(self, content: bytes, number: int) -> Dialogue:
