@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from migician.boxes import Box
-from migician.boxtext import BOX_END, BOX_START, QWEN, REF_END, REF_START, reference
+from migician.boxtext import BOX_END, BOX_START, QWEN, reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Form:
 Segment = str | Phrase | Boxed | Form
 
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_BOX = rf"{re.escape(BOX_START)}\({_NUMBER},{_NUMBER}\),\({_NUMBER},{_NUMBER}\){re.escape(BOX_END)}"
+_REST = rf"box_start\|>\({_NUMBER},{_NUMBER}\),\({_NUMBER},{_NUMBER}\)<\|box_end\|>"
 _FORM = f"{BOX_START}(x1,y1),(x2,y2){BOX_END}"
+# Begins with the characters that all tokens begin with: a search skips to them.
 _MARKED = re.compile(
-    rf"(?:{re.escape(REF_START)}(?P<label>(?:(?!<\|object_ref_)[\s\S])*+){re.escape(REF_END)})?(?P<boxes>(?:{_BOX})++)"
-    rf"|{re.escape(REF_START)}(?P<phrase>(?:(?!<\|object_ref_)[\s\S])*+){re.escape(REF_END)}"
-    rf"|(?P<form>{re.escape(_FORM)})"
+    rf"<\|(?:object_ref_start\|>(?P<label>[^<]*+(?:<(?!\|object_ref_)[^<]*+)*+)<\|object_ref_end\|>"
+    rf"(?P<labelled>(?:<\|{_REST})++)?|(?P<boxes>{_REST}(?:<\|{_REST})*+)|box_start\|>\(x1,y1\),\(x2,y2\)<\|box_end\|>)"
 )
 _FOUR = re.compile(rf"\(({_NUMBER}),({_NUMBER})\),\(({_NUMBER}),({_NUMBER})\)")
 
@@ -65,11 +65,12 @@ def read_tokens(text: str) -> list[Segment]:
         if match.start() > end:
             segments.append(text[end : match.start()])
         end = match.end()
-        if written := match["boxes"]:
-            boxes = tuple(Box.from_permille(*map(float, four)) for four in _FOUR.findall(written))
-            segments.append(Boxed(boxes, match["label"]))
+        label, labelled, boxes = match.groups()
+        if written := labelled or boxes:
+            found = tuple([Box.from_permille(*map(float, four)) for four in _FOUR.findall(written)])
+            segments.append(Boxed(found, label))
         else:
-            segments.append(Form() if match["form"] else Phrase(match["phrase"]))
+            segments.append(Form() if label is None else Phrase(label))
     if end < len(text):
         segments.append(text[end:])
     return segments

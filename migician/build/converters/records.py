@@ -18,7 +18,7 @@ from migician.errors import NOT_JSON, Done, UserError, writing
 from migician.models.pictures import read_size
 from migician.progress import Report
 from migician.samples import ms_swift
-from migician.samples.conventions import CONVENTIONS, Convention, SizeOf
+from migician.samples.conventions import CONVENTIONS, OBJECT, Convention, SizeOf
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import LayoutReader
@@ -217,7 +217,7 @@ class _Converter:
         for one in dialogue.turns:
             asked, answered = target.write(one.question, one.answer, size_of)
             turns += [Turn("human", asked), Turn("gpt", answered)]
-            if _has_marks(one) and not _comes_back(one, target, asked, answered):
+            if _may_lose(one) and not _comes_back(one, target, asked, answered):
                 self.counts[INEXACT] += 1
         return Sample(dialogue.id, dialogue.images, turns, dialogue.type)
 
@@ -268,12 +268,14 @@ def _in_first(segments: list[Segment]) -> list[Segment]:
     return [replace(one, image=0) if isinstance(one, Boxed) and one.image is None else one for one in segments]
 
 
-def _has_marks(turn: Exchange) -> bool:
-    """Whether a turn has what a convention may have no place for: marked references, several boxes."""
-    return any(
-        isinstance(one, Phrase) or (isinstance(one, Boxed) and (one.label is not None or len(one.boxes) > 1))
-        for one in (*turn.question, *turn.answer)
-    )
+def _may_lose(turn: Exchange) -> bool:
+    """Whether a turn has marks that may not come back, so that it must be read to know: more than one reference."""
+    named = {one.text for one in (*turn.question, *turn.answer) if isinstance(one, Phrase)}
+    boxed = [one for one in (*turn.question, *turn.answer) if isinstance(one, Boxed)]
+    if len(named) > 1 or OBJECT in named or any(one.label is not None for one in boxed):
+        return True
+    quoted = f'"{next(iter(named), OBJECT)}"'
+    return any(isinstance(one, str) and ("bbox" in one or quoted in one) for one in (*turn.question, *turn.answer))
 
 
 def _comes_back(turn: Exchange, target: Convention, asked: str, answered: str) -> bool:
