@@ -1,8 +1,8 @@
 """How the training data of a base model writes boxes: one entry a convention, each a reader and a writer of segments.
 
 `qwen2_vl` is the form of MGrounding-630k, and of all that this project builds. Of the others, an answer that is nothing
-but boxes becomes the JSON list that the makers of the base document; a box within a sentence stays there, as the object
-that evaluation writes into questions for the same family (`migician.boxtext.STYLES`).
+but boxes becomes the JSON list that the makers of the base document. A box within a sentence stays there: in an answer
+as such a list, in a question as the object that evaluation writes for the same family (`migician.boxtext.STYLES`).
 """
 
 from __future__ import annotations
@@ -71,15 +71,17 @@ class JsonConvention:
         return _marked(asked, label, quoted), [_unlabelled(one, label) for one in _marked(answered, label, quoted)]
 
     def _within(self, segment: Segment, label: str | None, size_of: SizeOf) -> str:
+        """A segment among others; `label` is what the boxes of an answer are called, None in a question."""
         if isinstance(segment, str):
             return segment
         if isinstance(segment, Phrase):
             return f'"{segment.text}"'
         if isinstance(segment, Form):
             return self._form
-        label = label if segment.label is None else segment.label
-        objects = [self._object(box, label, None, segment.image, size_of) for box in segment.boxes]
-        return objects[0] if len(objects) == 1 else f"[{', '.join(objects)}]"
+        called = label if segment.label is None else segment.label
+        objects = [self._object(box, called, None, segment.image, size_of) for box in segment.boxes]
+        # A question's box as evaluation writes it; an answer's as readers of answers want it, who look for a list.
+        return objects[0] if len(objects) == 1 and label is None else f"[{', '.join(objects)}]"
 
     @property
     def _form(self) -> str:

@@ -88,7 +88,7 @@ def test_what_is_written(media: Path) -> None:
         '```json\n[\n\t{"image": 2, "bbox_2d": [0, 0, 500, 1000], "label": "the dog"},\n'
         '\t{"image": 3, "bbox_2d": [250, 250, 750, 999], "label": "the dog"}\n]\n```',
         'And "a cat"?',
-        'It is in the third image. {"bbox_2d": [1, 2, 3, 1000], "label": "a cat"}',
+        'It is in the third image. [{"bbox_2d": [1, 2, 3, 1000], "label": "a cat"}]',
     ]
     first = answers(converted(THREE, "qwen2_vl", "fractions", media))[0]
     assert json.loads(first) == [
@@ -194,15 +194,16 @@ def test_bad_input_is_named(content: bytes, source: str, said: str, tmp_path: Pa
     assert said in str(error.value)
 
 
-def test_supervision_reads_the_same_boxes(media: Path) -> None:
+@pytest.mark.parametrize("within", ["", "In the first image: "])
+def test_supervision_reads_the_same_boxes(within: str, media: Path) -> None:
     supervision = pytest.importorskip("supervision")
-    content = record(("<image>Where?", f"{DOG}{box(100, 200, 300, 400)}{box(0, 0, 500, 1000)}"), images=1)
+    answer = f"{within}{DOG}{box(100, 200, 300, 400)}{box(0, 0, 500, 1000)}"
+    content = record(("<image>Where?", answer), images=1)
     wanted = [(64, 96, 192, 192), (0, 0, 320, 480)]
-    (answer,) = answers(converted(content, "qwen2_vl", "qwen3_vl", media))
-    found = supervision.Detections.from_vlm(supervision.VLM.QWEN_3_VL, answer, resolution_wh=SIZES[0])
-    assert found.xyxy.tolist() == [pytest.approx(four) for four in wanted]
-    (answer,) = answers(converted(content, "qwen2_vl", "qwen2_5_vl", media))
-    seen = seen_size(SIZES[0], Resize())
-    found = supervision.Detections.from_vlm(supervision.VLM.QWEN_2_5_VL, answer, input_wh=seen, resolution_wh=SIZES[0])
-    assert found.xyxy.tolist() == [pytest.approx(four, abs=1) for four in wanted]
-    assert found.data["class_name"].tolist() == ["the dog", "the dog"]
+    kinds = {"qwen3_vl": ((1000, 1000), 1e-6), "qwen2_5_vl": (seen_size(SIZES[0], Resize()), 1)}
+    for style, (scale, tolerance) in kinds.items():
+        (answer,) = answers(converted(content, "qwen2_vl", style, media))
+        kind = supervision.VLM.QWEN_2_5_VL  # for Qwen3-VL it is the same reader with a scale of 1000
+        found = supervision.Detections.from_vlm(kind, answer, input_wh=scale, resolution_wh=SIZES[0])
+        assert found.xyxy.tolist() == [pytest.approx(four, abs=tolerance) for four in wanted]
+        assert found.data["class_name"].tolist() == ["the dog", "the dog"]
