@@ -1,0 +1,293 @@
+"""Records from one convention of boxes into another, as a stream."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image
+
+from migician.boxes import Size
+from migician.errors import NOT_JSON, Done, UserError, writing
+from migician.models.pictures import read_size
+from migician.progress import Report
+from migician.samples import ms_swift
+from migician.samples.conventions import CONVENTIONS, OBJECT, Convention, SizeOf
+from migician.samples.dataset_info import add_dataset, entries_beside
+from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
+from migician.samples.layouts import LayoutReader
+from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
+from migician.samples.record_file import JsonRecords
+from migician.samples.sample import Sample, Turn
+from migician.samples.segments import Boxed, Phrase, Segment
+from migician.workers import Workers, here
+
+STYLES = (*CONVENTIONS, ms_swift.NAME)
+"""What records can be converted from and to."""
+_AT_ONCE = 1000
+"""Records that one worker takes at a time."""
+
+CONVERTED = "converted"
+LEFT_OUT = {
+    "image": "left out: the text does not say which image a box is in, and they differ in size",
+    "form": "left out: not a conversation of questions and answers",
+}
+INEXACT = "not the same text when converted back: marked references that the convention has no place for"
+UNKNOWN = "boxes whose image the text does not say"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What is converted into what."""
+
+    source: str
+    """One of `STYLES`."""
+    target: str
+    media: Path
+    """The folder that image names start from; only conventions in pixels open images."""
+    max_pixels: int = Resize().image_max_pixels
+    """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What stands beside a converted file, as NAME.convention.json: what its numbers mean, and what was lost."""
+
+    convention: str
+    converted_from: str
+    max_pixels: int | None
+    """Of an image as training must resize it, where the numbers are pixels: `image_max_pixels`; else None."""
+    documented_by: str
+    counts: dict[str, int]
+
+
+def convert_file(
+    source: Path,
+    out: Path,
+    conversion: Conversion,
+    *,
+    force: bool = False,
+    workers: Workers = here,
+    report: Report | None = None,
+) -> Card:
+    """Write the records of `source` to `out` in another convention, with their card beside it.
+
+    `out` is a JSON list with one record a line, or JSON lines where its name ends in `.jsonl`; for LLaMA-Factory it is
+    entered in the dataset_info.json beside it. Same file, same bytes. Raises `Done` where `out` is that already, and
+    `UserError` naming the file and the record that cannot be read, and where not one record has a form there.
+    """
+    counts: Counter[str] = Counter()
+    entries_beside(out)
+    with JsonRecords(source) as records:
+        pieces = convert_records(iter(records), conversion, str(source), workers)
+        try:
+            with writing(out, force=force) as target:
+                for piece in pieces:
+                    counts += piece.counts
+                    target.writelines(_lines(piece.records, is_list=out.suffix != ".jsonl", is_first=not target.tell()))
+                    if report:
+                        report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), len(records))
+                if not counts[CONVERTED]:
+                    raise UserError(
+                        f"{source}: not one of its {len(records)} records can be converted: {_said(counts)}"
+                    )
+                target.write(b"\n]\n" if out.suffix != ".jsonl" else b"")
+        except Done:
+            _beside(out, conversion, counts)  # it may have been killed in between
+            raise
+    return _beside(out, conversion, counts)
+
+
+def _lines(records: list[bytes], *, is_list: bool, is_first: bool) -> Iterator[bytes]:
+    for record in records:
+        if is_list:
+            yield b"[\n" if is_first else b",\n"
+            is_first = False
+        yield record
+        if not is_list:
+            yield b"\n"
+
+
+def _beside(out: Path, conversion: Conversion, counts: Counter[str]) -> Card:
+    """Write what belongs beside `out`."""
+    target = CONVENTIONS.get(conversion.target)
+    pixels = conversion.max_pixels if target and target.counts_pixels else None
+    documented = target.source if target else ms_swift.SOURCE
+    card = Card(conversion.target, conversion.source, pixels, documented, dict(sorted(counts.items())))
+    with writing(out.with_suffix(".convention.json")) as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    if target:
+        add_dataset(out)
+    return card
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
+
+
+@dataclass(slots=True)
+class Piece:
+    """Some converted records, and what was counted."""
+
+    records: list[bytes] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def convert_records(
+    records: Iterator[bytes], conversion: Conversion, name: str, workers: Workers = here
+) -> Iterator[Piece]:
+    """The records of a file, given as their bytes, in another convention; in order, some at a time.
+
+    Raises `UserError` naming `name` and the record that is none, or whose image cannot be opened.
+    """
+    numbered = enumerate(records)
+    pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
+    yield from workers(functools.partial(_convert_piece, conversion, name), pieces)
+
+
+def _convert_piece(conversion: Conversion, name: str, numbered: list[tuple[int, bytes]]) -> Piece:
+    converter = _Converter(conversion, name)
+    piece = Piece(counts=converter.counts)
+    for number, content in numbered:
+        converted = converter.convert(content, number)
+        if converted is not None:
+            piece.records.append(converted)
+    return piece
+
+
+class _Left(Exception):
+    """A record that is left out; the text says why."""
+
+
+class _Converter:
+    """Converts single records, and counts what is lost."""
+
+    def __init__(self, conversion: Conversion, name: str) -> None:
+        self._media, self._name = conversion.media, name
+        self._source, self._target = CONVENTIONS.get(conversion.source), CONVENTIONS.get(conversion.target)
+        self._resize = Resize(image_max_pixels=conversion.max_pixels)
+        self._reader = LayoutReader(name=name)
+        self.counts: Counter[str] = Counter()
+
+    def convert(self, content: bytes, number: int) -> bytes | None:
+        """A record in the other convention; None, counted, for one that has no form there."""
+        try:
+            dialogue = self._read(content, number)
+            written = self._write(dialogue)
+        except _Left as reason:
+            self.counts[str(reason)] += 1
+            return None
+        except (*NOT_JSON, ValueError) as error:
+            raise UserError(f"{self._name}: record {number}: {error}") from None
+        self.counts[CONVERTED] += 1
+        return _ENCODER.encode(written)
+
+    def _read(self, content: bytes, number: int) -> Dialogue:
+        if self._source is None:
+            record = _SWIFT.decode(content)
+            dialogue = ms_swift.read(record)
+            return scaled(dialogue, self._sizes(dialogue)) if record.objects.bbox_type == "real" else dialogue
+        sample = self._reader.sample(content, number)
+        turns = sample.conversations
+        system = [turn.value for turn in itertools.takewhile(lambda turn: turn.from_ == "system", turns)]
+        spoken = turns[len(system) :]
+        if not spoken or len(spoken) % 2 or any(one.from_ != _SPEAKERS[at % 2] for at, one in enumerate(spoken)):
+            raise _Left(LEFT_OUT["form"])
+        read = self._source.read
+        exchanges = [Exchange(*read(spoken[at].value, spoken[at + 1].value)) for at in range(0, len(spoken), 2)]
+        dialogue = Dialogue(sample.id, sample.images, sample.type, system, exchanges)
+        if self._source.counts_pixels:
+            dialogue = self._known(placed(dialogue), self._sizes(dialogue, seen=True))
+            dialogue = scaled(dialogue, self._sizes(dialogue, seen=True))
+        return dialogue
+
+    def _write(self, dialogue: Dialogue) -> Any:
+        target = self._target
+        if target is None:
+            return ms_swift.write(self._known(placed(dialogue), self._sizes(dialogue)))
+        size_of = self._sizes(dialogue, seen=True)
+        if target.counts_pixels:
+            dialogue = self._known(placed(dialogue), size_of)
+        turns = [Turn("system", text) for text in dialogue.system]
+        for one in dialogue.turns:
+            asked, answered = target.write(one.question, one.answer, size_of)
+            turns += [Turn("human", asked), Turn("gpt", answered)]
+            if _may_lose(one) and not _comes_back(one, target, asked, answered):
+                self.counts[INEXACT] += 1
+        return Sample(dialogue.id, dialogue.images, turns, dialogue.type)
+
+    def _sizes(self, dialogue: Dialogue, *, seen: bool = False) -> SizeOf:
+        """The sizes of a dialogue's images: of the files, or as training resizes them."""
+
+        def size_of(image: int) -> Size:
+            if image >= len(dialogue.images):
+                raise ValueError(f"names Image-{image + 1} of {len(dialogue.images)} images")
+            size = file_size(self._media / dialogue.images[image])
+            return seen_size(size, self._resize) if seen else size
+
+        return size_of
+
+    def _known(self, dialogue: Dialogue, size_of: SizeOf) -> Dialogue:
+        """A placed dialogue with an image for every box: any, where all are of one size; raises `_Left` for others."""
+        unknown = sum(len(one.boxes) for one in dialogue.boxed() if one.image is None)
+        if not unknown:
+            return dialogue
+        if len({size_of(image) for image in range(len(dialogue.images))}) != 1:
+            raise _Left(LEFT_OUT["image"])
+        self.counts[UNKNOWN] += unknown
+        turns = [Exchange(_in_first(one.question), _in_first(one.answer)) for one in dialogue.turns]
+        return replace(dialogue, turns=turns)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def file_size(file: Path) -> Size:
+    """(width, height) of an image as a trainer opens it; raises `UserError` where it cannot be opened."""
+    try:
+        with Image.open(file) as opened:
+            return read_size(opened)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file}: not an image whose size can be read: {error}; check --media") from None
+
+
+def seen_size(size: Size, resize: Resize, side: int = PIXELS_A_SIDE) -> Size:
+    """(width, height) in pixels that Qwen2.5-VL sees an image of `size` at, trained through LLaMA-Factory.
+
+    >>> seen_size((640, 480), Resize())
+    (644, 476)
+    """
+    columns, rows = cells(*prepared(size, resize), resize.processor_min_pixels, resize.processor_max_pixels, side)
+    return columns * side, rows * side
+
+
+def _in_first(segments: list[Segment]) -> list[Segment]:
+    return [replace(one, image=0) if isinstance(one, Boxed) and one.image is None else one for one in segments]
+
+
+def _may_lose(turn: Exchange) -> bool:
+    """Whether a turn has marks that may not come back, so that it must be read to know: more than one reference."""
+    named = {one.text for one in (*turn.question, *turn.answer) if isinstance(one, Phrase)}
+    boxed = [one for one in (*turn.question, *turn.answer) if isinstance(one, Boxed)]
+    if len(named) > 1 or OBJECT in named or any(one.label is not None for one in boxed):
+        return True
+    quoted = f'"{next(iter(named), OBJECT)}"'
+    return any(isinstance(one, str) and ("bbox" in one or quoted in one) for one in (*turn.question, *turn.answer))
+
+
+def _comes_back(turn: Exchange, target: Convention, asked: str, answered: str) -> bool:
+    """Whether the text of a turn is read back as the same marks and text; the numbers are those of the grid."""
+    read = target.read(asked, answered)
+    return [_shape(one) for one in (*turn.question, *turn.answer)] == [_shape(one) for one in (*read[0], *read[1])]
+
+
+def _shape(segment: Segment) -> object:
+    return (segment.label, len(segment.boxes)) if isinstance(segment, Boxed) else segment
+
+
+_SPEAKERS = ("human", "gpt")
+_SWIFT = msgspec.json.Decoder(ms_swift.SwiftRecord)
+_ENCODER = msgspec.json.Encoder()

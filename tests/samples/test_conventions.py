@@ -1,0 +1,209 @@
+"""Conventions of boxes: one sample through each and back, by tables, by chance and by other people's readers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from migician.boxes import Box
+from migician.boxtext import QWEN, reference
+from migician.build.converters.records import STYLES, Conversion, convert_records, seen_size
+from migician.errors import UserError
+from migician.samples.conventions import CONVENTIONS
+from migician.samples.lengths import Resize
+from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
+
+SIZES = [(640, 480), (333, 500), (1920, 1080)]
+DOG, CAT = reference("the dog"), reference("a cat")
+
+
+def box(*numbers: int) -> str:
+    return QWEN.write(Box.from_permille(*numbers))
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    for number, size in enumerate(SIZES):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def record(*turns: tuple[str, str], images: int = 3) -> bytes:
+    said = [{"from": who, "value": text} for turn in turns for who, text in zip(("human", "gpt"), turn, strict=True)]
+    names = [f"{number}.png" for number in range(images)]
+    return msgspec.json.encode({"id": "a", "images": names, "conversations": said, "type": "ff_train"})
+
+
+def converted(content: bytes, source: str, target: str, media: Path) -> bytes:
+    (piece,) = convert_records(iter([content]), Conversion(source, target, media), "file.json")
+    (made,) = piece.records
+    return made
+
+
+def answers(content: bytes) -> list[str]:
+    return [turn["value"] for turn in json.loads(content)["conversations"] if turn["from"] == "gpt"]
+
+
+# Three images and four boxes: one given, an answer of two images, one within a sentence.
+THREE = record(
+    (
+        f"<image><image><image>Find {DOG} of Image-1 {box(100, 200, 300, 400)} in the others.",
+        f"Image-2: {box(0, 0, 500, 1000)}\nImage-3: {box(250, 250, 750, 999)}",
+    ),
+    (f"And {CAT}?", f"It is in the third image. {box(1, 2, 3, 1000)}"),
+)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_three_images_and_four_boxes_come_back(style: str, media: Path) -> None:
+    there = converted(THREE, "qwen2_vl", style, media)
+    back = converted(there, style, "qwen2_vl", media)
+    if style != "qwen2_5_vl":
+        assert back == THREE
+        return
+    # Of pixels, within half a pixel and half a thousandth: 3 wide in 1000 is 3 of 1932 pixels.
+    shapes = [[part for part in read_tokens(text) if not isinstance(part, Boxed)] for text in answers(back)]
+    assert shapes == [[part for part in read_tokens(text) if not isinstance(part, Boxed)] for text in answers(THREE)]
+    for before, after in zip(_boxes(THREE), _boxes(back), strict=True):
+        assert before.as_tuple() == pytest.approx(after.as_tuple(), abs=0.5 / 336 + 0.0005)
+    assert converted(back, "qwen2_vl", style, media) == there  # nothing more is lost on the second way
+
+
+def _boxes(content: bytes) -> list[Box]:
+    texts = [turn["value"] for turn in json.loads(content)["conversations"]]
+    parts = [part for text in texts for part in read_tokens(text) if isinstance(part, Boxed)]
+    return [box for part in parts for box in part.boxes]
+
+
+def test_what_is_written(media: Path) -> None:
+    made = json.loads(converted(THREE, "qwen2_vl", "qwen3_vl", media))["conversations"]
+    assert [turn["value"] for turn in made] == [
+        '<image><image><image>Find "the dog" of Image-1 {"bbox_2d": [100, 200, 300, 400]} in the others.',
+        '```json\n[\n\t{"image": 2, "bbox_2d": [0, 0, 500, 1000], "label": "the dog"},\n'
+        '\t{"image": 3, "bbox_2d": [250, 250, 750, 999], "label": "the dog"}\n]\n```',
+        'And "a cat"?',
+        'It is in the third image. [{"bbox_2d": [1, 2, 3, 1000], "label": "a cat"}]',
+    ]
+    first = answers(converted(THREE, "qwen2_vl", "fractions", media))[0]
+    assert json.loads(first) == [
+        {"image": 2, "bbox": [0.0, 0.0, 0.5, 1.0], "label": "the dog"},
+        {"image": 3, "bbox": [0.25, 0.25, 0.75, 0.999], "label": "the dog"},
+    ]
+    swift = json.loads(converted(THREE, "qwen2_vl", "ms-swift", media))
+    assert swift["objects"] == {
+        "ref": ["the dog", "a cat"],
+        "bbox": [[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.5, 1.0], [0.25, 0.25, 0.75, 0.999], [0.001, 0.002, 0.003, 1.0]],
+        "bbox_type": "norm1",
+        "image_id": [0, 1, 2, 2],
+    }
+    contents = [message["content"] for message in swift["messages"]]
+    assert contents[0] == "<image><image><image>Find <ref-object> of Image-1 <bbox> in the others."
+    assert contents[1] == "Image-2: <bbox>\nImage-3: <bbox>"
+
+
+def test_pixels_are_those_of_the_resized_image(media: Path) -> None:
+    made = answers(converted(THREE, "qwen2_vl", "qwen2_5_vl", media))
+    second, third = json.loads(made[0].removeprefix("```json").removesuffix("```"))
+    assert seen_size(SIZES[1], Resize()) == (336, 504) and seen_size(SIZES[2], Resize()) == (1036, 588)
+    assert second["bbox_2d"] == [0, 0, 168, 504] and third["bbox_2d"] == [259, 147, 777, 587]
+
+
+@pytest.mark.parametrize("answer", [box(1, 2, 3, 4), f"{DOG}{box(1, 2, 3, 4)}{box(5, 6, 7, 8)}", "None of them.", "{}"])
+@pytest.mark.parametrize("style", ["qwen3_vl", "fractions", "ms-swift"])
+def test_answers_of_one_image_come_back(style: str, answer: str, media: Path) -> None:
+    content = record(("<image>Where?", answer), images=1)
+    assert converted(converted(content, "qwen2_vl", style, media), style, "qwen2_vl", media) == content
+
+
+TEXTS = st.text(
+    st.sampled_from("ab Image-12:.\n\"'{}[]`\\é<|>") | st.characters(codec="utf-8"), min_size=1, max_size=20
+)
+PERMILLE = st.integers(0, 1000)
+BOXES = st.builds(Box.from_permille, PERMILLE, PERMILLE, PERMILLE, PERMILLE)
+SEGMENTS = st.lists(
+    TEXTS
+    | st.builds(Phrase, TEXTS)
+    | st.just(Form())
+    | st.builds(Boxed, st.lists(BOXES, min_size=1, max_size=3).map(tuple), st.none() | TEXTS),
+    max_size=6,
+)
+
+
+@given(SEGMENTS)
+def test_tokens_are_read_as_they_are_written(segments: list[Segment]) -> None:
+    text = write_tokens(segments)
+    assert write_tokens(read_tokens(text)) == text
+
+
+@given(TEXTS)
+def test_any_text_is_read_as_tokens(text: str) -> None:
+    assert write_tokens(read_tokens(text)) == text
+
+
+@given(SEGMENTS, SEGMENTS, st.sampled_from(["qwen3_vl", "fractions"]))
+def test_no_box_is_lost_in_json(question: list[Segment], answer: list[Segment], style: str) -> None:
+    convention = CONVENTIONS[style]
+    asked, answered = convention.read(*convention.write(question, answer, lambda _: (1, 1)))
+    for before, after in ((question, asked), (answer, answered)):
+        assert _permille(after) == _permille(before)
+
+
+def _permille(segments: list[Segment]) -> list[tuple[int, ...]]:
+    return [box.to_permille() for one in segments if isinstance(one, Boxed) for box in one.boxes]
+
+
+UNKNOWN = record((f"<image><image>Find {DOG}.", box(0, 0, 500, 500)), images=2)
+
+
+@pytest.mark.parametrize("style", ["qwen2_5_vl", "ms-swift"])
+def test_a_box_of_no_known_image_is_left_out_where_it_matters(style: str, media: Path) -> None:
+    (piece,) = convert_records(iter([UNKNOWN]), Conversion("qwen2_vl", style, media), "file.json")
+    assert not piece.records and "which image a box is in" in next(iter(piece.counts))
+    same = media / "same"  # another folder: sizes are remembered by name
+    same.mkdir()
+    for number in range(2):
+        Image.new("RGB", SIZES[0]).save(same / f"{number}.png")
+    (piece,) = convert_records(iter([UNKNOWN]), Conversion("qwen2_vl", style, same), "file.json")
+    assert len(piece.records) == 1 and piece.counts["boxes whose image the text does not say"] == 1
+
+
+def test_what_does_not_come_back_is_counted(media: Path) -> None:
+    two = record((f"<image>Find {DOG} beside {CAT}.", box(0, 0, 500, 500)), images=1)
+    (piece,) = convert_records(iter([two, THREE]), Conversion("qwen2_vl", "qwen3_vl", media), "file.json")
+    assert sorted(piece.counts.values()) == [1, 2] and len(piece.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "source", "said"),
+    [
+        (b'{"messages": [{"role": "user", "content": "<bbox>"}]}', "ms-swift", "record 0"),
+        (b'{"messages": 3}', "ms-swift", "record 0"),
+        (record(("<image>Where?", '[{"bbox_2d": [1, 2, 3]}]')), "qwen3_vl", "four numbers"),
+        (record(("<image>Where?", '[{"bbox_2d": [1, 2, 3, 4]}]')), "qwen2_5_vl", "0.png"),
+    ],
+)
+def test_bad_input_is_named(content: bytes, source: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="file.json: record 0|0.png") as error:
+        list(convert_records(iter([content]), Conversion(source, "qwen2_vl", tmp_path), "file.json"))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("within", ["", "In the first image: "])
+def test_supervision_reads_the_same_boxes(within: str, media: Path) -> None:
+    supervision = pytest.importorskip("supervision")
+    answer = f"{within}{DOG}{box(100, 200, 300, 400)}{box(0, 0, 500, 1000)}"
+    content = record(("<image>Where?", answer), images=1)
+    wanted = [(64, 96, 192, 192), (0, 0, 320, 480)]
+    kinds = {"qwen3_vl": ((1000, 1000), 1e-6), "qwen2_5_vl": (seen_size(SIZES[0], Resize()), 1)}
+    for style, (scale, tolerance) in kinds.items():
+        (answer,) = answers(converted(content, "qwen2_vl", style, media))
+        kind = supervision.VLM.QWEN_2_5_VL  # for Qwen3-VL it is the same reader with a scale of 1000
+        found = supervision.Detections.from_vlm(kind, answer, input_wh=scale, resolution_wh=SIZES[0])
+        assert found.xyxy.tolist() == [pytest.approx(four, abs=tolerance) for four in wanted]
+        assert found.data["class_name"].tolist() == ["the dog", "the dog"]
