@@ -23,7 +23,7 @@ def opened(chromium: Any) -> Iterator[tuple[Any, list[str]]]:
     """A page in the browser, and what its model was asked."""
     prompts: list[str] = []
     model = Scripted(lambda request: prompts.append(request.prompt) or BOX, "boxed")  # type: ignore[func-returns-value]
-    server = serve(Shelf([model.name], lambda _: model), port=0)
+    server = serve(OfferedModels([model.name], lambda _: model), port=0)
     try:
         page = chromium.new_page(viewport={"width": 1280, "height": 900})
         page.goto(server.address)

@@ -20,7 +20,6 @@ from migician.models import CHECKPOINTS, MODELS
 from migician.sources import SOURCES
 from migician.tasks import TASKS
 
-
 FIRM = ("fetch", "build", "check", "eval", "score", "compare", "report", "merge", "chat")
 """What other programs call, so it stays as it is and says nothing new."""
 
