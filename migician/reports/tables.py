@@ -114,24 +114,31 @@ def _count(found: Sequence[Mapping[str, Any] | None]) -> str:
     return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
 
 
-def _heads(figures: Mapping[str, Any]) -> list[str]:
-    """The heads of all metrics, and of the level of chance where it is known; `_cells` has what stands below them."""
-    return [*(HEADINGS.get(name, name) for name in metric_names(figures)), *(["chance"] if "chance" in figures else [])]
+def _shown(figures: Mapping[str, Any]) -> list[str]:
+    """What has a column of its own: all metrics, and the level of chance where it is known."""
+    return [*metric_names(figures), *(["chance"] if "chance" in figures else [])]
 
 
-def _cells(figures: Mapping[str, Any], *, signed: bool = False) -> list[Cell]:
-    chance: list[Cell] = [Value(figures["chance"])] if "chance" in figures else []
-    return [*(value_of(figures, name, signed=signed) for name in metric_names(figures)), *chance]
+def _heads(shown: Sequence[str]) -> list[str]:
+    return [HEADINGS.get(name, name) for name in shown]
+
+
+def _cells(figures: Mapping[str, Any], shown: Sequence[str], *, signed: bool = False) -> list[Cell]:
+    """The figures below those heads; empty for a level of chance that is not known."""
+    return [
+        value_of(figures, name, signed=signed) if name != "chance" else Value(figures[name]) if name in figures else ""
+        for name in shown
+    ]
 
 
 def _averages(reports: Mapping[str, Report]) -> Table:
+    shown = _shown(next(iter(reports.values()))["average"])
     rows: list[list[Cell]] = [
-        [name, over, str(report[key]["n"]), *_cells(report[key])]
+        [name, over, str(report[key]["n"]), *_cells(report[key], shown)]
         for name, report in reports.items()
         for over, key in (("average of tasks", "average"), ("all rows", "micro"))
     ]
-    heads = _heads(next(iter(reports.values()))["average"])
-    return Table("Averages", ["run", "over", "n", *heads], rows, len(heads) + 1)
+    return Table("Averages", ["run", "over", "n", *_heads(shown)], rows, len(shown) + 1)
 
 
 def _breakdown(reports: Mapping[str, Report], key: str, title: str) -> Table:
@@ -164,8 +171,9 @@ def one_run(report: Report, name_of: Callable[[str], str] = name_of_task) -> Tab
     count = report["average"]["tasks"]
     parts = [(name_of(task), figures) for task, figures in report["per_task"].items()]
     parts += [(f"average of {count} task{'s' * (count != 1)}", report["average"]), ("over all rows", report["micro"])]
-    rows: list[list[Cell]] = [[label, str(figures["n"]), *_cells(figures)] for label, figures in parts]
-    columns = ["task", "n", *_heads(report["average"])]
+    shown = _shown(report["average"])
+    rows: list[list[Cell]] = [[label, str(figures["n"]), *_cells(figures, shown)] for label, figures in parts]
+    columns = ["task", "n", *_heads(shown)]
     return Table(title(report), columns, rows, len(columns) - 1, [_SHORT], averages=2)
 
 
@@ -184,28 +192,28 @@ def side_by_side(reports: Mapping[str, Report]) -> Table:
     check_one_measure(reports)
     tasks = dict.fromkeys(task for report in reports.values() for task in report["per_task"])
     parts = [(task, {name: one["per_task"].get(task) for name, one in reports.items()}) for task in tasks]
+    shown = _shown(next(iter(reports.values()))["average"])
     rows: list[list[Cell]] = []
     for label, found in [*parts, ("average", {name: report["average"] for name, report in reports.items()})]:
         there = {name: figures for name, figures in found.items() if figures is not None}
         counts = [str(figures["n"]) for figures in there.values()]
         for position, (name, figures) in enumerate(there.items()):
             n = "" if position and len(set(counts)) == 1 else counts[position]
-            rows.append(["" if position else label, n, name, *_cells(figures)])
-    heads = _heads(next(iter(reports.values()))["average"])
+            rows.append(["" if position else label, n, name, *_cells(figures, shown)])
     told = [*filter(None, [mark(reports), unreplied(reports)]), _SHORT]
-    columns = ["task", "n", "model", *heads]
-    return Table(title_of(reports), columns, rows, len(heads), told, averages=len(reports), grouped=True)
+    columns = ["task", "n", "model", *_heads(shown)]
+    return Table(title_of(reports), columns, rows, len(shown), told, averages=len(reports), grouped=True)
 
 
 def every_metric(reports: Mapping[str, Report]) -> Table:
     """Every metric of several runs over the same questions, task by task, each row with all its words."""
+    shown = _shown(next(iter(reports.values()))["average"])
     rows: list[list[Cell]] = [
-        [name_of_task(task), name, str(report["per_task"][task]["n"]), *_cells(report["per_task"][task])]
+        [name_of_task(task), name, str(report["per_task"][task]["n"]), *_cells(report["per_task"][task], shown)]
         for task in task_order(reports)
         for name, report in reports.items()
     ]
-    heads = _heads(next(iter(reports.values()))["average"])
-    return Table("Every metric by task", ["task", "run", "n", *heads], rows, len(heads) + 1)
+    return Table("Every metric by task", ["task", "run", "n", *_heads(shown)], rows, len(shown) + 1)
 
 
 def differences(comparison: Report, name_of: Callable[[str], str] = name_of_task) -> Table:
@@ -213,8 +221,9 @@ def differences(comparison: Report, name_of: Callable[[str], str] = name_of_task
     sides = [comparison[side] for side in ("second", "first")]
     heads = [f"{one['name']} ({one['words']})" if one["words"] else one["name"] for one in sides]
     told = [comparison[name] for name in ("scored", "not_like_for_like", "without_reply") if comparison[name]]
-    rows = [[label, str(one["n"]), *_cells(one, signed=True)] for label, one in _compared(comparison, name_of)]
-    columns = ["task", "n", *_heads(comparison["average"])]
+    shown = metric_names(comparison["average"])
+    rows = [[label, str(one["n"]), *_cells(one, shown, signed=True)] for label, one in _compared(comparison, name_of)]
+    columns = ["task", "n", *_heads(shown)]
     title = f"{' minus '.join(heads)}, percentage points"
     return Table(title, columns, rows, len(columns) - 1, told, averages=1, ruled=False)
 

@@ -22,7 +22,7 @@ from migician.evaluation.breakdowns import AREA_EDGES, by_box_size, by_images, i
 from migician.evaluation.records import RecordColumns, score
 from migician.evaluation.report import build_report, write_report
 from migician.reports.figures import bars, radar
-from migician.reports.tables import Table, tables
+from migician.reports.tables import Table, one_run, side_by_side, tables
 from migician.reports.writers import write_latex, write_markdown, write_text
 
 
@@ -281,6 +281,15 @@ def test_runs_over_other_rows_are_headed_apart(tmp_path):
     assert by_task.rows[0][3] == by_task.rows[1][2] == ""
     with pytest.raises(UserError, match="a and b score different benchmarks"):
         tables({"a": runs["a"], "b": run_of(tmp_path, benchmark="mmiu")})
+
+
+@pytest.mark.parametrize("place", ["average", "micro"])
+def test_a_level_of_chance_in_one_place_alone_leaves_every_row_as_long_as_the_heads(tmp_path, place):
+    report = run_of(tmp_path)
+    report[place] = {**report[place], "chance": 25.0, "tasks": 1}
+    report.setdefault("average", {}).setdefault("tasks", 1)
+    for table in (one_run(report), side_by_side({"a": report, "b": report}), *tables({"a": report})):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
 def test_the_table_of_real_runs(real, tmp_path):
