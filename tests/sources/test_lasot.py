@@ -155,7 +155,7 @@ class TestLasot:
 
     def test_boxes_without_flags_are_refused(self, tmp_path: Path, sequence: Path) -> None:
         (sequence / "out_of_view.txt").unlink()
-        with pytest.raises(UserError, match="boxes of absent frames cannot be told"):
+        with pytest.raises(UserError, match="they say which frames lack the object"):
             list(lasot.read(tmp_path, Tally()))
 
     def test_wrong_encoding(self, tmp_path: Path, sequence: Path) -> None:

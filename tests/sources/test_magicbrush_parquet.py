@@ -100,7 +100,7 @@ def test_the_reader_says_what_to_do_and_it_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"img_id": "../7"}, r"ab\.parquet: row 1: img_id '\.\./7' cannot be the name of a folder"),
+        ({"img_id": "../7"}, r"ab\.parquet: row 1: img_id '\.\./7' is no name for a folder"),
         ({"turn_index": 3}, "row 1: turn 3 of 7 comes after turn 1"),
         ({"mask_img": {"bytes": b"GIF89a", "path": ""}}, "row 1: the bytes for 7-mask2 are no PNG or JPEG"),
         ({"mask_img": None}, "row 1: mask_img holds no image bytes"),
