@@ -2,8 +2,8 @@
 
 python scripts/project_training.py --tokens 1400 --image-tokens 1150 --dollars A100=DOLLARS --dollars H100=DOLLARS
 
-The anchor is the authors' rate, 0.69 samples a second and A100 (50 hours for a million samples on 8); all else is
-computed, not measured. Tokens are of an average sample of the mixture: migician check says them.
+The anchor is the authors' rate, 0.69 samples per second and A100 (50 hours for a million samples on 8); all else is
+computed, not measured. Tokens are of an average sample of the mixture: migician check prints them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Assumptions:
 
     @property
     def authors_mfu(self) -> float:
-        """What the authors' samples a second and A100 would be as MFU, were their samples of this length."""
+        """What the authors' samples per second and A100 would be as MFU, were their samples of this length."""
         return AUTHORS_RATE * self.flop_a_sample / PEAK_FLOPS["A100"]
 
 
@@ -86,19 +86,19 @@ def main() -> None:
     parser.add_argument("--image-tokens", type=float, required=True, help="of them those of images")
     parser.add_argument("--mfu", type=float, default=0.45, help="of the faster variant (0.45: the aim)")
     parser.add_argument("--scaling", type=float, default=1.0, help="speed of a GPU among more than 8 (1: no loss)")
-    parser.add_argument("--dollars", action="append", default=[], metavar="KIND=PRICE", help="of a GPU hour")
+    parser.add_argument("--dollars", action="append", default=[], metavar="KIND=PRICE", help="per GPU hour")
     options = parser.parse_args()
     prices = {kind: float(price) for kind, _, price in (one.partition("=") for one in options.dollars)}
     if unknown := prices.keys() - PEAK_FLOPS.keys():
         parser.error(f"--dollars: {', '.join(unknown)} is none of {', '.join(PEAK_FLOPS)}")
     assumed = Assumptions(options.tokens, options.image_tokens, options.mfu, options.scaling)
-    print(f"{assumed.tokens:,.0f} tokens a sample, {assumed.image_tokens:,.0f} of images:", end=" ")
+    print(f"{assumed.tokens:,.0f} tokens per sample, {assumed.image_tokens:,.0f} of images:", end=" ")
     print(f"{assumed.flop_a_sample / 1e12:,.1f} TFLOP forward and backward; the authors' rate is then", end=" ")
     print(f"{AUTHORS_RATE} x {assumed.flop_a_sample / 1e12:,.1f} / 312 = {assumed.authors_mfu:.1%} MFU.")
     print(f"A GPU among more than 8 is taken at {assumed.scaling:.0%} of its speed among 8.")
-    print("hours = samples / (samples a second and GPU x GPUs) / 3600; samples:", end=" ")
+    print("hours = samples / (samples per second and GPU x GPUs) / 3600; samples:", end=" ")
     print(", ".join(f"{count:,} ({stage})" for stage, count in SAMPLES.items()), end=".\n\n")
-    print("| GPUs | at | samples/s a GPU | stage 1, h | stage 2, h | GPU hours | dollars |")
+    print("| GPUs | at | samples/s per GPU | stage 1, h | stage 2, h | GPU hours | dollars |")
     print("|---|---|---|---|---|---|---|")
     for one in project(MACHINES, assumed, prices):
         spent = "no price given" if one.dollars is None else f"{one.dollars:,.0f}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from migician.training.check.settings.training_yaml import TrainingSettings
 
-Part = str
+ModelPart = str
 """Of a model: language, projector or vision."""
 _VISION = ("visual.patch_embed", "visual.blocks")
 _PROJECTOR = ("visual.merger",)
@@ -97,7 +97,7 @@ class ModelShape:
             found["lm_head.weight"] = (self.vocabulary, self.hidden)
         return found
 
-    def count(self, part: Part = "") -> int:
+    def count(self, part: ModelPart = "") -> int:
         """Parameters of a part; of all by default."""
         return sum(math.prod(shape) for name, shape in self.parameters().items() if part in ("", part_of(name)))
 
@@ -106,7 +106,7 @@ def _linear(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
 
 
-def part_of(name: str) -> Part:
+def part_of(name: str) -> ModelPart:
     """The part of the model that a parameter belongs to."""
     if "visual" not in name:
         return "language"
@@ -145,7 +145,7 @@ class Learning:
         own = sum(math.prod(shape) for name, shape in self.shape.parameters().items() if name in self.base)
         return own + self.adapter
 
-    def layers(self, part: Part) -> list[Layer]:
+    def layers(self, part: ModelPart) -> list[Layer]:
         """The layers of the language model or of the vision tower, first to last."""
         names = "model.visual.blocks." if part == "vision" else "model.language_model.layers."
         number = re.compile(re.escape(names) + r"(\d+)\.")
@@ -159,7 +159,7 @@ class Learning:
                 found[at] = Layer(found[at].learns or own, found[at].adapted or added, reached)
         return found
 
-    def passes(self, part: Part) -> float:
+    def passes(self, part: ModelPart) -> float:
         """Operations per weight and token of a part: 2 forward, 2 if gradients pass through, 2 if it learns."""
         reached, total, size = False, 0.0, 0
         for name, shape in self.shape.parameters().items():
