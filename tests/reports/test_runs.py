@@ -260,7 +260,7 @@ def test_the_command_writes_cocos_form(world: Path) -> None:
     given = ["data", "export", str(run.folder), "--coco", "--to", str(world / "coco"), "--images", str(world)]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0 and "3 true boxes and 4 predictions on 8 images" in done.output
-    assert "questions 3: a true box has its corners in the wrong order" in done.output
+    assert "questions 3: left out, because a true box has its corners swapped" in done.output
     check_coco(world / "coco")
 
 
