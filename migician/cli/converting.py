@@ -1,4 +1,4 @@
-"""Verbs about other people's datasets: convert."""
+"""Verbs about data in another form: other people's datasets, and other conventions of boxes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migician.cli.options import Force, named
+from migician.boxes import TRAINED_PIXELS
+from migician.cli.options import CORES, Force, named
 from migician.cli.terminal import note
 from migician.errors import Done, UserError, unknown
 from migician.printable import counted
+from migician.progress import progress_bar
+from migician.samples.conventions import RECORD_STYLES
 
 if TYPE_CHECKING:
+    from migician.build.converters.records import Conversion
     from migician.samples.sample import Sample
     from migician.sources.scenes import Tally
 
 
 def convert(
-    dataset: Annotated[str, typer.Argument(help="llava, refcoco or groma.")],
+    dataset: Annotated[str, typer.Argument(help="llava, refcoco, groma; or records, to write boxes as --to says.")],
     source: Annotated[Path, typer.Option("--from", help="Its annotations: a file, or the folder they are in.")],
-    images: Annotated[Path, typer.Option(help="The folder its image paths start from.")],
     out: Annotated[Path, typer.Option("--out", help="The .json to write; dataset_info.json is written beside it.")],
+    images: Annotated[Path | None, typer.Option(help="The folder its image paths start from.")] = None,
     media: Annotated[
         Path | None,
         typer.Option(help="LLaMA-Factory's media_dir, which paths are relative to; default: the folder of --out."),
@@ -32,9 +36,24 @@ def convert(
     partition: Annotated[
         list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeatable.")
     ] = None,
+    to: Annotated[str | None, typer.Option(help=f"records: how boxes are written: {', '.join(RECORD_STYLES)}.")] = None,
+    style: Annotated[str, typer.Option(help="records: how they are written in --from.")] = RECORD_STYLES[0],
+    max_pixels: Annotated[
+        int, typer.Option(min=784, help="records, boxes in pixels: image_max_pixels of the training.")
+    ] = TRAINED_PIXELS,
+    workers: Annotated[int, typer.Option(min=1, help="records: processes.")] = CORES,
     force: Force = False,
 ) -> None:
-    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples."""
+    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples, or samples to other box formats."""
+    if dataset == "records":
+        from migician.build.converters.records import Conversion
+
+        for name in (to or "", style):
+            if name not in RECORD_STYLES:
+                raise UserError(unknown("style of boxes", name, RECORD_STYLES) if name else "records: --to is missing")
+        conversion = Conversion(style, to or "", media or source.parent, max_pixels)
+        _convert_records(source, out, conversion, force=force, workers=workers)
+        return
     from migician.build.converters import CONVERTERS, refcoco
     from migician.build.converters.foreign import ImageFolder
     from migician.samples.dataset_info import add_dataset, entries_beside
@@ -42,7 +61,9 @@ def convert(
     from migician.sources.scenes import Tally
 
     if dataset not in CONVERTERS:
-        raise UserError(unknown("dataset", dataset, CONVERTERS))
+        raise UserError(unknown("dataset", dataset, [*CONVERTERS, "records"]))
+    if images is None:
+        raise UserError(f"{dataset}: --images is missing: the folder that its image paths start from")
     if (split or partition) and dataset != "refcoco":
         raise UserError(f"--split and --partition are for refcoco, not for {dataset}")
     if out.suffix != ".json":
@@ -66,6 +87,26 @@ def convert(
     note(f"{out}: {counted(count, 'sample')}")
     for reason, number in sorted(tally.counts.items(), key=lambda item: -item[1]):
         note(f"  {number} {reason}")
+
+
+def _convert_records(source: Path, out: Path, conversion: Conversion, *, force: bool, workers: int) -> None:
+    from migician.build.converters.records import CONVERTED, convert_file
+    from migician.workers import Processes, here
+
+    suffixes = (".json", ".jsonl")
+    if out.suffix not in suffixes:
+        raise UserError(f"--out {out}: expected a .json or .jsonl file")
+    pool = Processes(workers) if workers > 1 else None
+    try:
+        with progress_bar(f"converting {source.name}") as report:
+            card = convert_file(source, out, conversion, force=force, workers=pool or here, report=report)
+    finally:
+        if pool:
+            pool.close()
+    note(f"{out}: {counted(card.counts[CONVERTED], 'record')} with boxes as {card.convention}")
+    for reason, number in card.counts.items():
+        if reason != CONVERTED:
+            note(f"  {number:,} {reason}")
 
 
 def _some(samples: Iterator[Sample], source: Path, tally: Tally) -> Iterator[Sample]:

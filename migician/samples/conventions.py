@@ -255,3 +255,6 @@ CONVENTIONS: dict[str, Convention] = {
         JsonConvention("fractions", STYLES["list-fraction"], "bbox", False, "the model cards of LiquidAI/LFM2-VL"),
     )
 }
+MS_SWIFT = "ms-swift"
+RECORD_STYLES = (*CONVENTIONS, MS_SWIFT)
+"""What records can be converted from and to; ms-swift's are read and written by `migician.samples.ms_swift`."""

@@ -19,7 +19,6 @@ from migician.boxes import Box
 from migician.samples.dialogue import Dialogue, Exchange
 from migician.samples.segments import Boxed, Form, Phrase, Segment
 
-NAME = "ms-swift"
 SOURCE = 'docs of modelscope/ms-swift, "Custom dataset"'
 REF, BBOX = "<ref-object>", "<bbox>"
 _FORM = "[x1, y1, x2, y2]"

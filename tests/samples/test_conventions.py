@@ -13,9 +13,9 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import QWEN, reference
-from migician.build.converters.records import STYLES, Conversion, convert_records, seen_size
+from migician.build.converters.records import Conversion, convert_records, seen_size
 from migician.errors import UserError
-from migician.samples.conventions import CONVENTIONS
+from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
 from migician.samples.lengths import Resize
 from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
 
@@ -60,7 +60,7 @@ THREE = record(
 )
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", RECORD_STYLES)
 def test_three_images_and_four_boxes_come_back(style: str, media: Path) -> None:
     there = converted(THREE, "qwen2_vl", style, media)
     back = converted(there, style, "qwen2_vl", media)

@@ -16,7 +16,7 @@ from PIL import Image
 from migician.boxes import Size
 from migician.errors import NOT_JSON, Done, UserError, writing
 from migician.models.pictures import read_size
-from migician.progress import Report
+from migician.progress import OnProgress
 from migician.samples import ms_swift
 from migician.samples.conventions import CONVENTIONS, OBJECT, Convention, SizeOf
 from migician.samples.dataset_info import add_dataset, entries_beside
@@ -28,8 +28,6 @@ from migician.samples.sample import Sample, Turn
 from migician.samples.segments import Boxed, Phrase, Segment
 from migician.workers import Workers, here
 
-STYLES = (*CONVENTIONS, ms_swift.NAME)
-"""What records can be converted from and to."""
 _AT_ONCE = 1000
 """Records that one worker takes at a time."""
 
@@ -47,7 +45,7 @@ class Conversion:
     """What is converted into what."""
 
     source: str
-    """One of `STYLES`."""
+    """One of `RECORD_STYLES`."""
     target: str
     media: Path
     """The folder that image names start from; only conventions in pixels open images."""
@@ -73,7 +71,7 @@ def convert_file(
     *,
     force: bool = False,
     workers: Workers = here,
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> Card:
     """Write the records of `source` to `out` in another convention, with their card beside it.
 
