@@ -321,7 +321,7 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
     info = json.loads((tmp_path / "converted/dataset_info.json").read_text())
     assert info["m4"]["file_name"] == "m4.json"
     status, error = migician(*command, "--out", "x.jsonl", cwd=tmp_path)
-    assert status == 2 and "name a .json file" in error
+    assert status == 2 and "expected a .json file" in error
     for args, told in (
         (["data", "convert", "lava", *command[2:]], "Did you mean 'llava'"),
         ([*command, "--split", "val"], "are for refcoco"),
