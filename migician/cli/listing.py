@@ -132,7 +132,7 @@ def _table(rows: list[Row]) -> Any:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown = [heading for heading in rows[0] if heading != "files"]  # a paragraph each: for --json
     for heading in shown:
-        table.add_column(heading, no_wrap=heading in ("name", "average"), overflow="fold")
+        table.add_column(heading, no_wrap=heading in ("name", "average", "checkpoint"), overflow="fold")
     for row in rows:
         table.add_row(*(row[heading] for heading in shown))
     return table

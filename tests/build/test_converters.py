@@ -323,7 +323,7 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
     status, error = migician(*command, "--out", "x.jsonl", cwd=tmp_path)
     assert status == 2 and "expected a .json file" in error
     for args, told in (
-        (["data", "convert", "lava", *command[2:]], "Did you mean 'llava'"),
+        (["data", "convert", "lava", *command[3:]], "Did you mean 'llava'"),
         ([*command, "--split", "val"], "are for refcoco"),
         (["data", "convert", "refcoco", "--from", "gone", "--images", "images"], "gone: no such file"),
         (["data", "convert", "groma", "--from", "m4.json", "--images", "images"], "none of its 2 records"),
