@@ -52,7 +52,7 @@ def _models() -> list[Row]:
         }
         if declared := _FAMILY_OF.get(name):
             family = find_family(checkpoint, declared)
-            note = "ships its own code: --trust-remote-code --revision COMMIT" if family.ships_code else ""
+            note = "--trust-remote-code" if family.ships_code else ""
             row |= {"family": family.name, "style": family.style.name, "box": _example(family.style), "note": note}
         rows.append(row)
     for name, place in MODELS.items():
