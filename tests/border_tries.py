@@ -57,7 +57,7 @@ def verb_tries(
             continue
         file.write_bytes(found[1])
         try:
-            ended = command(*verb.split(), *words)
+            ended = command(verb, *words)
         finally:
             file.write_bytes(sound)
         left = [path for path in work.iterdir() if verb not in _KEEPS]

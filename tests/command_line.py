@@ -37,7 +37,7 @@ def command(*words: Any, cwd: str | Path | None = None, **environment: str) -> E
     """
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
     verbs = _verbs()
-    before, sys.argv = (sys.argv, sys.stdin, Path.cwd()), ["migician", *map(str, words)]
+    before, sys.argv = (sys.argv, sys.stdin, Path.cwd()), ["migician", *_split(words)]
     sys.stdin = io.StringIO()
     status = 0
     try:
@@ -65,10 +65,15 @@ def command(*words: Any, cwd: str | Path | None = None, **environment: str) -> E
 def process(*words: Any, cwd: str | Path | None = None, **environment: str) -> Ended:
     """As `command`, in a process of its own: for imports, signals, locks and what a library writes to the streams."""
     done = subprocess.run(
-        [sys.executable, "-m", "migician.cli", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "migician.cli", *_split(words)], cwd=cwd, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def _split(words: tuple[Any, ...]) -> list[str]:
+    """The arguments; a verb of two words may come as one."""
+    return [*str(words[0]).split(), *map(str, words[1:])] if words else []
 
 
 @functools.cache

@@ -122,7 +122,7 @@ def test_where_nothing_can_be_written(
     monkeypatch.chdir(work)
     words = WRITERS[verb].format_map(world).split()
     for what, place in PLACES.items():
-        ended = command(*verb.split(), *words, place)
+        ended = command(verb, *words, place)
         assert "Traceback" not in ended.error, (what, ended.error)
         if ended.status == 0:
             # A picture, a table or a folder may have any name that its folder takes.

@@ -228,7 +228,7 @@ def every_try(verb: str, world: dict[str, Path], home: Path) -> Iterator[tuple[s
             words = [re.sub(r"\{(.*?)\}", partial(_place, places), word) for word in line.words.split()]
             wanted = next((status for known, status in line.otherwise.items() if re.match(known, what)), 2)
             before = tree(home)
-            yield f"{verb} {line.words} | {what}", fault(command(*verb.split(), *words), wanted, before, tree(home))
+            yield f"{verb} {line.words} | {what}", fault(command(verb, *words), wanted, before, tree(home))
             for path in home.iterdir():
                 if path not in before:
                     remove(path)
@@ -261,7 +261,7 @@ def test_a_sound_line_does_its_work(
         outs = {thing: tmp_path / f"x{thing[3:]}" for thing in line.things if thing.startswith("out")}
         words = [re.sub(r"\{(.*?)\}", partial(_place, {**world, **outs}), word) for word in line.words.split()]
         before = tree(world["images"])
-        ended = command(*verb.split(), *words)
+        ended = command(verb, *words)
         assert ended.status == line.sound, (line.words, ended.error)
         for path in [*tmp_path.iterdir(), *(tree(world["images"]).keys() - before.keys())]:
             remove(path)

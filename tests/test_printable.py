@@ -77,7 +77,7 @@ def test_tables_show_what_is_written(home: Path) -> None:
         done = run(*words)
         assert done.exit_code == 0
         assert_shown(done.output)
-        assert "one[z]" in done.output or words[0] in ("baseline", "score")
+        assert "one[z]" in done.output or words[0] in ("dev", "score")
     asked = run("eval", "mig-bench", "--model", "constant:1,1,2,2", "--data", home / "data[y].json", "--images", home,
                 "--out", home / "z", "--dry-run")  # fmt: skip
     assert_shown(asked.output)

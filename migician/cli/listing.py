@@ -42,14 +42,23 @@ def _models() -> list[Row]:
 
     rows = []
     for name, checkpoint in CHECKPOINTS.items():
-        row = {"name": name, "checkpoint": checkpoint, "family": "see its config.json", "box": "", "note": ""}
+        row = {
+            "name": name,
+            "checkpoint": checkpoint,
+            "family": "see its config.json",
+            "style": "",
+            "box": "",
+            "note": "",
+        }
         if declared := _FAMILY_OF.get(name):
             family = find_family(checkpoint, declared)
-            note = "ships its own code: --trust-remote-code --revision COMMIT" if family.ships_code else ""
-            row |= {"family": family.name, "box": _example(family.style), "note": note}
+            note = "--trust-remote-code" if family.ships_code else ""
+            row |= {"family": family.name, "style": family.style.name, "box": _example(family.style), "note": note}
         rows.append(row)
     for name, place in MODELS.items():
-        rows.append({"name": f"{name}:...", "checkpoint": "", "family": "", "box": "", "note": _about(place)})
+        rows.append(
+            {"name": f"{name}:...", "checkpoint": "", "family": "", "style": "", "box": "", "note": _about(place)}
+        )
     return rows
 
 
@@ -130,9 +139,9 @@ def _table(rows: list[Row]) -> Any:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    shown = [heading for heading in rows[0] if heading != "files"]  # a paragraph each: for --json
+    shown = [heading for heading in rows[0] if heading != "files" and not (heading == "box" and "style" in rows[0])]
     for heading in shown:
-        table.add_column(heading, no_wrap=heading in ("name", "average"), overflow="fold")
+        table.add_column(heading, no_wrap=heading in ("name", "average", "checkpoint"), overflow="fold")
     for row in rows:
         table.add_row(*(row[heading] for heading in shown))
     return table

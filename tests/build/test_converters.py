@@ -308,13 +308,13 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
     dump(tmp_path / "m4.json", records)
     words = ["data", "convert", "llava", "--from", "m4.json", "--images", "images"]
     status, _, error = command(*words, "--out", "converted/m4.json", "--media", ".", cwd=tmp_path)
-    assert status == 0 and "converted/m4.json: 1 samples\n  1 record with a video\n" in error
+    assert status == 0 and "converted/m4.json: 1 sample\n  1 record with a video\n" in error
     (made,) = read_samples(tmp_path / "converted/m4.json")
     assert made.images == ["images/a.jpg"]
     info = json.loads((tmp_path / "converted/dataset_info.json").read_text())
     assert info["m4"]["file_name"] == "m4.json"
     status, _, error = command(*words, "--out", "x.jsonl", cwd=tmp_path)
-    assert status == 2 and "name a .json file" in error
+    assert status == 2 and "expected a .json file" in error
     for args, told in (
         (["data", "convert", "lava", *words[3:]], "Did you mean 'llava'"),
         ([*words, "--split", "val"], "are for refcoco"),

@@ -220,15 +220,15 @@ def test_the_sources_that_a_card_names_and_those_that_are_allowed(tmp_path: Path
     name = f"{_linked(home, 'MG/T/Source', source)}/a.png"
     dataset(home, name)
     for verb, where in (("data export", "--to"), ("report", "--out")):
-        refused = command(*verb.split(), home, where, tmp_path / f"{verb}-refused")
+        refused = command(verb, home, where, tmp_path / f"{verb}-refused")
         assert (refused.status == 2) == (verb == "data export")
-        allowed = command(*verb.split(), home, where, tmp_path / f"{verb}-allowed", "--root", source)
+        allowed = command(verb, home, where, tmp_path / f"{verb}-allowed", "--root", source)
         assert allowed.status == 0, allowed.error
     assert len(list((tmp_path / "report-refused" / "images").iterdir())) == 1
     assert len(list((tmp_path / "report-allowed" / "images").iterdir())) == 2
     dataset(home, name, links={"MG/T/Source": str(source)})
     for verb, where in (("data export", "--to"), ("report", "--out")):
-        ended = command(*verb.split(), home, where, tmp_path / f"{verb}-named")
+        ended = command(verb, home, where, tmp_path / f"{verb}-named")
         assert ended.status == 0, ended.error
     (file,) = (tmp_path / "data export-named" / "set").iterdir()
     (image,) = parquet.read_table(file).to_pylist()[1]["images"]
@@ -246,7 +246,7 @@ def test_a_card_that_names_no_text(tmp_path: Path) -> None:
 def test_a_card_that_names_a_source_where_nothing_can_be(tmp_path: Path, target: str) -> None:
     home = dataset(tmp_path / "set", "own.png", links={"MG": target})
     for verb, where in (("data export", "--to"), ("report", "--out")):
-        ended = command(*verb.split(), home, where, tmp_path / f"{verb}-out")
+        ended = command(verb, home, where, tmp_path / f"{verb}-out")
         assert ended.status == 0, ended.error
 
 

@@ -245,7 +245,7 @@ def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
     for args, said in (
         (["--config", "mix.yaml", *parts], "either --part FILE=WEIGHT"),
         ([], "either --part FILE=WEIGHT"),
-        (parts, "give --count"),
+        (parts, "add --count"),
         ([*parts, *parts[:2], "--count", 3], "given twice"),
         (["--part", "p/train.json=-1", "--count", 3], "must be 0 or more"),
         (["--part", "p/train.json=0", "--count", 3], "more than 0"),
