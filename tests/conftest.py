@@ -123,9 +123,13 @@ def plain_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
     For tests of what is built: `test_card`, `test_build` and the whole runs have the pictures.
     """
-    from migician.build.card.album import Album
+    from PIL import Image
 
-    monkeypatch.setattr("migician.build.card.card.histograms", lambda families: b"")
+    from migician.build.card.album import Album
+    from migician.draw import encoded
+
+    dot = encoded(Image.new("RGB", (1, 1)), "PNG")
+    monkeypatch.setattr("migician.build.card.card.histograms", lambda families: dot)
     monkeypatch.setattr("migician.build.card.card.album", lambda *_: Album(None, 0, 0))
 
 

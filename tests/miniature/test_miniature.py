@@ -236,6 +236,13 @@ def test_a_world_is_not_drawn_over_another(world: dict[str, Path]) -> None:
         make_world(world["mig-bench"], 0, AMOUNTS)
 
 
+@pytest.mark.slow  # a minute
+def test_the_whole_world_of_the_quickstart_is_drawn(tmp_path: Path) -> None:
+    roots = make_world(tmp_path / "w", 0)
+    assert len(mig_bench.load(tmp_path / "w/MIG-Bench/MIG_data.json").questions) == 10 * QUICKSTART.held_out
+    assert len(list(roots["coco"].rglob("*.jpg"))) >= QUICKSTART.coco
+
+
 def test_free_form_names_the_image(world: dict[str, Path], tmp_path: Path) -> None:
     from migician.samples.sample import read_samples
 
