@@ -103,7 +103,7 @@ def _convert_records(source: Path, out: Path, conversion: Conversion, *, force: 
     finally:
         if pool:
             pool.close()
-    note(f"{out}: {counted(card.counts[CONVERTED], 'record')} with boxes as {card.convention}")
+    note(f"{out}: {counted(card.counts[CONVERTED], 'record')} in the convention {card.convention}")
     for reason, number in card.counts.items():
         if reason != CONVERTED:
             note(f"  {number:,} {reason}")

@@ -10,6 +10,7 @@ import typer
 from migician.cli.options import CORES, Roots, names_in
 from migician.cli.terminal import console, note, say
 from migician.errors import UserError, writing
+from migician.printable import counted
 
 if TYPE_CHECKING:
     from migician.benchmarks.published.figures import Published
@@ -74,7 +75,7 @@ def report(
     reports = _runs(folders)
     if parquet is not None:
         console().print(for_terminal(side_by_side(reports)))
-        note(f"{parquet}: {write_table(folders, [str(one) for one in folders], parquet)} records")
+        note(f"{parquet}: {counted(write_table(folders, [str(one) for one in folders], parquet), 'record')}")
         return
     root = images or next((found for one in folders if (found := images_of(one)) is not None), None)
     if root is None:

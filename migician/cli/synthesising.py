@@ -105,5 +105,7 @@ def synthesise(
         force=force,
     )
     for part in built.short:
-        note(f"synthesis from {part.source}: {part.made:,} of {part.asked:,} samples; the card counts why")
+        note(
+            f"synthesis from {part.source}: {part.made:,} of {counted(part.asked or 0, 'sample')}; the card counts why"
+        )
     note(f"{counted(built.samples, 'sample')} in {built.folder}; see {built.folder / 'README.md'}")

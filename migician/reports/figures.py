@@ -1,4 +1,4 @@
-"""Runs as pictures: a radar of the tasks, and bars with their intervals; published figures beside them, told apart."""
+"""Runs as pictures: a radar of the tasks, and bars with their intervals; published figures stand beside them."""
 
 from __future__ import annotations
 

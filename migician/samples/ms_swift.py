@@ -33,7 +33,7 @@ class Objects(msgspec.Struct):
     bbox_type: str = "real"
     """`norm1` for fractions, `real` for pixels of the image file."""
     image_id: list[int] = []
-    """The image (0-based) of each box; ms-swift takes 0 for those that it is not told."""
+    """The image (0-based) of each box; ms-swift takes 0 where there is none."""
 
 
 class Message(msgspec.Struct):

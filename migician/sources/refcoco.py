@@ -158,6 +158,6 @@ def box_of(annotation: Annotation, image: ListedImage, tally: Tally) -> Box | No
         return None
     box = clipped(Box.from_xywh_pixels(*annotation.bbox, (image.width, image.height)), tally)
     if box and not is_writable(box):
-        tally.add("box too small for thousandths")
+        tally.add("box too small for 0..1000")
         return None
     return box

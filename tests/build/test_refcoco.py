@@ -153,7 +153,7 @@ class TestRefCoco:
         del tally.counts["dataset not there, so that its held-out images could not be left out: refcocog"]
         assert tally.counts == {
             "phrase that names two objects": 2, "box without area in the image": 1, "box around a crowd": 1,
-            "phrase without text": 1, "object that instances.json does not list": 1, "box too small for thousandths": 1,
+            "phrase without text": 1, "object that instances.json does not list": 1, "box too small for 0..1000": 1,
             "box clipped to the image": 1, "object that instances.json has in another image": 1,
         }  # fmt: skip
 

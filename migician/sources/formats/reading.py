@@ -27,7 +27,7 @@ _BEFORE_FRAME = frozenset({0xFFC4, 0xFFCC, 0xFFDB, 0xFFDD, 0xFFFE, *range(0xFFE0
 UNREADABLE = "image that cannot be read"
 OTHER_SIZE = "image of another size than its annotation says"
 ROUNDING = 0.0005
-"""Overhangs of up to half a thousandth of the image are rounding, and are not counted."""
+"""Of an image's side: an overhang of up to this much is rounding, and is not counted."""
 
 
 class Listing:

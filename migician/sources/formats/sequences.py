@@ -142,7 +142,7 @@ def frame_sizes(images: Sequence[Path]) -> list[Size]:
 
     Some sequences of GOT-10k change their resolution half-way. To open each of TrackingNet's 14 million frames would
     take longer than to read their boxes, and what the few do not show is found later: each frame that a
-    sample uses is held against the size given here. A frame that cannot be read gets the size of the one before.
+    sample uses is compared with the size given here. A frame that cannot be read gets the size of the one before.
     Raises `UserError` where the first one cannot be read.
     """
     if not images:
