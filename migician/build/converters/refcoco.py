@@ -39,10 +39,10 @@ def convert(
 
     `source` holds the datasets' folders, or is one of them; its neighbours then say what they hold out.
     `partitions` names others than `PARTITIONS`. The three share their images, so for `train` an image
-    that any of them has in another split is left out everywhere; datasets that are not there are
-    counted, because the images of their splits are not known. Also counted and left out: phrases that name two objects of an image, or are empty,
-    crowds, boxes without area, missing images. Raises `UserError` naming the file and the
-    place of what cannot be read, and where nothing of the split is there.
+    that any of them has in another split is left out everywhere; datasets that are missing are counted,
+    because the images of their splits are not known. Also counted and left out: phrases that name two
+    objects of an image, or are empty, crowds, boxes without area, missing images. Raises `UserError`
+    naming the file and the place of what cannot be read, and where nothing of the split is there.
     """
     folders = refcoco.folders_of(source)
     chosen = dict(refcoco.PARTITIONS) | dict(partitions or {})
