@@ -70,8 +70,6 @@ def check(
     )
     is_training = path.suffix in (".yaml", ".yml")
     cluster, assumed = cluster_of(gpus, gpu_memory, gpu) if is_training else (Cluster(), "")
-    if assumed:
-        note(assumed)
     options = CheckOptions(
         media_dir=media_dir,
         quick=quick,
@@ -85,6 +83,8 @@ def check(
         overrides=tuple(changed or ()),
     )
     report = check_path(path, options)
+    if assumed:
+        note(assumed)
     if out:
         with writing(out) as stream:
             stream.write(msgspec.json.encode(report))

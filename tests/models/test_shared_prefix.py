@@ -218,16 +218,16 @@ def test_images_in_memory_are_not_taken_for_each_other(model: Any, files: Any) -
 
 
 def test_kept_images_stay_within_their_bound() -> None:
-    kept = sharing.Pictures(most_tokens=10)
+    kept = sharing.FeatureCache(max_tokens=10)
     for name in "abc":
-        kept.add(name, sharing.Picture((1, 4, 4), 4, None))
+        kept.add(name, sharing.ImageFeatures((1, 4, 4), 4, None))
     assert [name for name in "abc" if kept.get(name)] == ["b", "c"]
     kept.get("b")
-    kept.add("d", sharing.Picture((1, 4, 4), 4, None))
+    kept.add("d", sharing.ImageFeatures((1, 4, 4), 4, None))
     assert [name for name in "bcd" if kept.get(name)] == ["b", "d"]
-    kept.add("d", sharing.Picture((1, 4, 4), 4, None))
+    kept.add("d", sharing.ImageFeatures((1, 4, 4), 4, None))
     assert kept.get("b")
-    kept.add("e", sharing.Picture((1, 8, 8), 16, None))
+    kept.add("e", sharing.ImageFeatures((1, 8, 8), 16, None))
     assert kept.get("e") and not kept.get("b")
 
 
