@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc: stage.sh is for Linux")
 
 MIGICIAN = """#!/bin/sh
-if [ -n "$WAITS" ] && [ "$1" = "$WAITS" ]; then # this verb never ends by itself
+if [ -n "$WAITS" ] && [ "$2" = "$WAITS" ]; then # this verb never ends by itself
   echo "$PPID $$" > {ready}
   exec sleep infinity
 fi
 # Two seconds less in each test where another verb is what it is about.
-case "$QUICK $1" in
-  "1 setting") for one; do case "$one" in "$3="*) found="${{one#*=}}" ;; esac; done; echo "$found"; exit ;;
+case "$QUICK $2" in
+  "1 setting") for one; do case "$one" in "$4="*) found="${{one#*=}}" ;; esac; done; echo "$found"; exit ;;
   "1 resume" | "1 progress") exit ;;
 esac
 exec {python} -m migician.cli "$@"
@@ -100,7 +100,7 @@ def begun(place: Path, script: str, **changed: str) -> subprocess.Popen[bytes]:
 
 
 def heard(place: Path, n: int) -> list[str]:
-    """What so many say through the pipe: each opens and closes it."""
+    """What `n` processes say through the pipe: each opens and closes it."""
     lines: list[str] = []
     while len(lines) < n:
         lines += (place / "ready").read_text().splitlines()
