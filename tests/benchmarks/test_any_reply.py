@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from migician.cli import app
 from migician.evaluation.answer_files import score_file
-from migician.evaluation.comparison import compare
+from migician.evaluation.comparison import compare_folders
 from migician.evaluation.run_folder import read_run
 from migician.reports.coco import write_coco
 from migician.reports.page.runs import write_page
@@ -124,7 +124,7 @@ def test_any_reply_is_scored_and_its_record_read_back(world: Path, benchmark: st
             for line in (run / "records.jsonl").read_bytes().splitlines():
                 numbers = list(numbers_in(json.loads(line).get("boxes", [])))
                 assert all(number is not None and abs(number) <= 1e9 for number in numbers), line
-        compare(*runs)
+        compare_folders(*runs)
         page = write_page(runs, ["A", "B"], world, home / "page")
         assert page.stat().st_size > 0
         assert write_table(runs, ["A", "B"], home / "records.parquet") > 0
