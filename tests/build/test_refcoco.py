@@ -215,7 +215,7 @@ class TestRefCoco:
             ("refs(unc).p", pickle.dumps({"a": 1}), "not a list of references"),
             ("instances.json", b'{"images": [', "not an instances file"),
             ("instances.json", b'{"images": [{"file_name": "\xe9"}]}', "not an instances file"),
-            ("instances.json", b"", "cannot be read"),
+            ("instances.json", b"", "not an instances file"),
             (
                 "instances.json",
                 b'{"images": [{"id": 1, "file_name": "a", "width": 0, "height": 5}],'
