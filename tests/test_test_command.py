@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LONGEST, TOGETHER
-from test_alone import gone
+from test_alone import gone, hear
 
 ROOT = Path(__file__).resolve().parent.parent
 FINE = {"ruff": "echo lint said", "mypy": "echo types said", "python": "echo tests said"}
@@ -25,7 +25,8 @@ def begun(place: Path, **programs: str) -> subprocess.Popen[str]:
         (place / ".venv/bin" / name).write_text(f"#!/bin/sh\n{does}\n")
         (place / ".venv/bin" / name).chmod(0o755)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(["bash", place / "scripts/test.sh"], text=True, start_new_session=True, **pipes)
+    words = ["bash", place / "scripts/test.sh"]
+    return subprocess.Popen(words, text=True, start_new_session=True, preexec_fn=hear, **pipes)
 
 
 @pytest.mark.parametrize(
