@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from command_line import command
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -207,3 +208,41 @@ def test_supervision_reads_the_same_boxes(within: str, media: Path) -> None:
         found = supervision.Detections.from_vlm(kind, answer, input_wh=scale, resolution_wh=SIZES[0])
         assert found.xyxy.tolist() == [pytest.approx(four, abs=tolerance) for four in wanted]
         assert found.data["class_name"].tolist() == ["the dog", "the dog"]
+
+
+def test_the_command_converts_a_file_and_back(media: Path) -> None:
+    (media / "data.json").write_bytes(
+        b"[\n" + THREE + b",\n" + record(("<image>Where?", box(1, 2, 3, 4)), images=1) + b"\n]\n"
+    )
+    words = ["records", "--from", "data.json", "--media", "."]
+    for style, name in (("qwen3_vl", "q/there.json"), ("ms-swift", "q/swift.jsonl")):
+        done = command("data convert", *words, "--to", style, "--out", name, "--workers", 1, cwd=media)
+        assert done.status == 0 and f"{name}: 2 records in the convention {style}" in done.error
+        card = json.loads((media / name).with_suffix(".convention.json").read_text())
+        assert (card["convention"], card["max_pixels"], card["counts"]["converted"]) == (style, None, 2)
+    assert len((media / "q/swift.jsonl").read_text().splitlines()) == 2
+    assert list(json.loads((media / "q/dataset_info.json").read_text())) == ["there"]
+    again = command("data convert", *words, "--to", "qwen3_vl", "--out", "q/there.json", "--workers", 2, cwd=media)
+    assert again.status == 0 and "done already" in again.error
+    back = ["records", "--from", "q/there.json", "--style", "qwen3_vl", "--to", "qwen2_vl", "--out", "back.json"]
+    assert command("data convert", *back, cwd=media).status == 0
+    assert (media / "back.json").read_bytes() == (media / "data.json").read_bytes()
+    pixels = command("data convert", *words, "--to", "qwen2_5_vl", "--max-pixels", 12544, "--out", "p.json", cwd=media)
+    assert pixels.status == 0 and json.loads((media / "p.convention.json").read_text())["max_pixels"] == 12544
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--out", "x.json"], "--to is missing"),
+        (["--to", "qwen3", "--out", "x.json"], "Did you mean 'qwen3_vl'?"),
+        (["--to", "qwen3_vl", "--style", "qwen", "--out", "x.json"], "unknown style of boxes 'qwen'"),
+        (["--to", "qwen3_vl", "--out", "x.parquet"], "expected a .json or .jsonl file"),
+        (["--to", "qwen2_5_vl", "--media", "nowhere", "--out", "x.json"], "check --media"),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_line(media: Path, more: list[str], said: str) -> None:
+    (media / "data.json").write_bytes(b"[" + THREE + b"]")
+    done = command("data convert", "records", "--from", "data.json", *more, "--workers", 1, cwd=media)
+    assert done.status == 2 and said in done.error and len(done.error.strip().splitlines()) == 1
+    assert not list(media.glob("x*"))
