@@ -19,18 +19,26 @@ BOX = "<|box_start|>(250,100),(700,900)<|box_end|>"
 
 
 @pytest.fixture(scope="module")
-def opened(chromium: Any) -> Iterator[tuple[Any, list[str]]]:
-    """A page in the browser, and what its model was asked."""
+def served() -> Iterator[tuple[str, list[str]]]:
+    """The address of a chat, and what its model was asked."""
     prompts: list[str] = []
     model = Scripted(lambda request: prompts.append(request.prompt) or BOX, "boxed")  # type: ignore[func-returns-value]
     server = serve(OfferedModels([model.name], lambda _: model), port=0)
     try:
-        page = chromium.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(server.address)
-        yield page, prompts
-        page.close()
+        yield server.address, prompts
     finally:
         server.stop()
+
+
+@pytest.fixture
+def opened(chromium: Any, served: tuple[str, list[str]]) -> Iterator[tuple[Any, list[str]]]:
+    """A page in the browser, of a visitor of its own, and what its model was asked."""
+    address, prompts = served
+    prompts.clear()
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    yield page, prompts
+    page.close()
 
 
 def drawn_in(page: Any) -> list[str]:
@@ -57,13 +65,15 @@ def test_a_region_goes_to_the_cursor_and_asks_for_no_other_image(
     page, prompts = opened
     page.locator("input[type=file]").first.set_input_files(pictures(tmp_path))
     page.wait_for_selector(".mg-shot[data-number='2'] img")
-    frame = page.locator(".mg-shot[data-number='1'] .mg-frame").bounding_box()
+    shown = page.locator(".mg-shot[data-number='1'] .mg-frame")
+    shown.hover()  # which waits until it stands still
+    frame = shown.bounding_box()
     page.mouse.move(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] * 0.1)
     page.mouse.down()
     page.mouse.move(frame["x"] + frame["width"] * 0.7, frame["y"] + frame["height"] * 0.9)
     page.mouse.up()
     field = page.locator("#mg-region textarea, #mg-region input").first
-    assert field.input_value().startswith("1: ")
+    page.wait_for_function("document.querySelector('#mg-region textarea, #mg-region input').value.startsWith('1: ')")
     field.fill("1: 250, 100, 700, 900")
     question = page.locator("#mg-question textarea")
     question.fill(typed)
@@ -85,7 +95,3 @@ def test_a_region_goes_to_the_cursor_and_asks_for_no_other_image(
     assert prompts == ["<image><image>" + asked.replace(end, f"{end}!")]
     told = page.locator("#mg-transcript .mg-boxes").inner_text()
     assert ("no image is named for it, so it is drawn on all" in told) == (len(drawn) > 1)
-    # For the next one, which has the same page.
-    page.locator("#mg-new").click()
-    page.wait_for_function("document.querySelectorAll('.mg-shot, #mg-transcript .mg-boxes').length == 0")
-    prompts.clear()
