@@ -13,7 +13,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -123,6 +123,20 @@ class JsonRecords:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+
+
+def lines_of(records: Iterable[bytes], *, as_list: bool) -> Iterator[bytes]:
+    """A file of records, one per line: a JSON list in as many pieces as records and one more, or JSON lines."""
+    if not as_list:
+        for record in records:
+            # A record of several lines is put on one: line ends in JSON are never part of a text.
+            yield (msgspec.json.format(record, indent=-1) if b"\n" in record else record) + b"\n"
+        return
+    opening = b"[\n"
+    for record in records:
+        yield opening + record
+        opening = b",\n"
+    yield b"[]\n" if opening == b"[\n" else b"\n]\n"
 
 
 def arrays(file: Path, forms: Mapping[str, type[Any]], kind: str) -> Iterator[tuple[str, list[Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ import msgspec
 
 from migician.errors import writing
 from migician.files import read_json
+from migician.samples.record_file import lines_of
 
 NAME = "MGrounding-630k"
 
@@ -76,14 +77,7 @@ def write_samples(path: str | Path, samples: Iterable[Sample], *, force: bool = 
     """
     count = 0
     with writing(path, force=force) as stream:
-        for line in _lines(samples):
+        # The piece behind the last record closes the list, so its number is that of the records.
+        for count, line in enumerate(lines_of(map(msgspec.json.Encoder().encode, samples), as_list=True)):  # noqa: B007
             stream.write(line)
-            count += 1
-        stream.write(b"\n]\n" if count else b"[]\n")
     return count
-
-
-def _lines(samples: Iterable[Sample]) -> Iterator[bytes]:
-    encoder = msgspec.json.Encoder()
-    for position, one in enumerate(samples):
-        yield (b",\n" if position else b"[\n") + encoder.encode(one)

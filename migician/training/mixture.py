@@ -17,7 +17,7 @@ from migician.errors import NOT_JSON, UserError, writing
 from migician.files import conform, is_file, read_yaml
 from migician.samples.dataset_info import layout_beside
 from migician.samples.layouts import LayoutReader, Record
-from migician.samples.record_file import JsonRecords
+from migician.samples.record_file import JsonRecords, lines_of
 from migician.samples.sample import Sample
 from migician.sampling import shares, stream
 
@@ -57,8 +57,7 @@ def mix(
         order = stream(seed, "mix").permutation(len(position_of))
         with writing(out, force=force) as target:
             records = _in_order(sources, source_of[order], position_of[order])
-            for line in _lines(records, as_list=Path(out).suffix != ".jsonl"):
-                target.write(line)
+            target.writelines(lines_of(records, as_list=Path(out).suffix != ".jsonl"))
     return counts
 
 
@@ -149,19 +148,6 @@ def _in_order(sources: list[_Source], source_of: NDArray[np.int64], position_of:
     columns = frozenset(Sample.__struct_encode_fields__) | (set.intersection(*first) if first else set())
     for number, position in zip(source_of.tolist(), position_of.tolist(), strict=True):
         yield sources[number].take(position, columns)
-
-
-def _lines(records: Iterator[bytes], *, as_list: bool) -> Iterator[bytes]:
-    if not as_list:
-        for record in records:
-            # A record of several lines is put on one: line ends in JSON are never part of a text.
-            yield (msgspec.json.format(record, indent=-1) if b"\n" in record else record) + b"\n"
-        return
-    opening = b"[\n"
-    for record in records:
-        yield opening + record
-        opening = b",\n"
-    yield b"[]\n" if opening == b"[\n" else b"\n]\n"
 
 
 Weight = Annotated[float, msgspec.Meta(gt=0)]

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from migician.boxes import Size
+from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import NOT_JSON, Done, UserError, writing
+from migician.files import write_json
 from migician.models.pictures import read_size
 from migician.progress import OnProgress
 from migician.samples import ms_swift
@@ -23,7 +24,7 @@ from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import LayoutReader
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
-from migician.samples.record_file import JsonRecords
+from migician.samples.record_file import JsonRecords, lines_of
 from migician.samples.sample import Sample, Turn
 from migician.samples.segments import Boxed, Phrase, Segment
 from migician.workers import Workers, here
@@ -49,7 +50,7 @@ class Conversion:
     target: str
     media: Path
     """The folder that image names start from; only conventions in pixels open images."""
-    max_pixels: int = Resize().image_max_pixels
+    max_pixels: int = TRAINED_PIXELS
     """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
 
 
@@ -85,30 +86,25 @@ def convert_file(
         pieces = convert_records(iter(records), conversion, str(source), workers)
         try:
             with writing(out, force=force) as target:
-                for piece in pieces:
-                    counts += piece.counts
-                    target.writelines(_lines(piece.records, is_list=out.suffix != ".jsonl", is_first=not target.tell()))
-                    if report:
-                        report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), len(records))
+                made = _counted(pieces, counts, len(records), report)
+                target.writelines(lines_of(made, as_list=out.suffix != ".jsonl"))
                 if not counts[CONVERTED]:
                     raise UserError(
                         f"{source}: not one of its {len(records)} records can be converted: {_said(counts)}"
                     )
-                target.write(b"\n]\n" if out.suffix != ".jsonl" else b"")
         except Done:
             _beside(out, conversion, counts)  # it may have been killed in between
             raise
     return _beside(out, conversion, counts)
 
 
-def _lines(records: list[bytes], *, is_list: bool, is_first: bool) -> Iterator[bytes]:
-    for record in records:
-        if is_list:
-            yield b"[\n" if is_first else b",\n"
-            is_first = False
-        yield record
-        if not is_list:
-            yield b"\n"
+def _counted(pieces: Iterator[Piece], counts: Counter[str], total: int, report: OnProgress | None) -> Iterator[bytes]:
+    """The records of pieces; what was counted in them is added to `counts`, and how far it is reported."""
+    for piece in pieces:
+        counts.update(piece.counts)
+        if report:
+            report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), total)
+        yield from piece.records
 
 
 def _beside(out: Path, conversion: Conversion, counts: Counter[str]) -> Card:
@@ -117,8 +113,7 @@ def _beside(out: Path, conversion: Conversion, counts: Counter[str]) -> Card:
     pixels = conversion.max_pixels if target and target.counts_pixels else None
     documented = target.source if target else ms_swift.SOURCE
     card = Card(conversion.target, conversion.source, pixels, documented, dict(sorted(counts.items())))
-    with writing(out.with_suffix(".convention.json")) as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    write_json(out.with_suffix(".convention.json"), card)
     if target:
         add_dataset(out)
     return card
