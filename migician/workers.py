@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 from collections import deque
@@ -57,6 +58,19 @@ class Processes:
     def close(self) -> None:
         """Stop the processes."""
         self._pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def in_processes(count: int) -> Iterator[Workers]:
+    """`count` processes for the length of the block; with one, all work is done in this process."""
+    if count == 1:
+        yield here
+        return
+    pool = Processes(count)
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
 def on_ray(work: Callable[[_Piece], _Result], pieces: Iterable[_Piece]) -> Iterator[_Result]:

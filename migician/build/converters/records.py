@@ -15,11 +15,11 @@ from PIL import Image
 
 from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import NOT_JSON, Done, UserError, writing
-from migician.files import write_json
 from migician.models.pictures import read_size
 from migician.progress import OnProgress
 from migician.samples import ms_swift
-from migician.samples.conventions import CONVENTIONS, OBJECT, Convention, SizeOf
+from migician.samples.convention_card import ConventionCard, write_convention
+from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, Convention, SizeOf
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import LayoutReader
@@ -54,17 +54,6 @@ class Conversion:
     """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
 
 
-class Card(msgspec.Struct, frozen=True):
-    """What stands beside a converted file, as NAME.convention.json: what its numbers mean, and what was lost."""
-
-    convention: str
-    converted_from: str
-    max_pixels: int | None
-    """Of an image as training must resize it, where the numbers are pixels: `image_max_pixels`; else None."""
-    documented_by: str
-    counts: dict[str, int]
-
-
 def convert_file(
     source: Path,
     out: Path,
@@ -73,7 +62,7 @@ def convert_file(
     force: bool = False,
     workers: Workers = here,
     report: OnProgress | None = None,
-) -> Card:
+) -> ConventionCard:
     """Write the records of `source` to `out` in another convention, with their card beside it.
 
     `out` is a JSON list with one record a line, or JSON lines where its name ends in `.jsonl`; for LLaMA-Factory it is
@@ -83,44 +72,50 @@ def convert_file(
     counts: Counter[str] = Counter()
     entries_beside(out)
     with JsonRecords(source) as records:
-        pieces = convert_records(iter(records), conversion, str(source), workers)
+        made = converted(iter(records), len(records), conversion, str(source), counts, workers=workers, report=report)
         try:
             with writing(out, force=force) as target:
-                made = _counted(pieces, counts, len(records), report)
                 target.writelines(lines_of(made, as_list=out.suffix != ".jsonl"))
-                if not counts[CONVERTED]:
-                    raise UserError(
-                        f"{source}: not one of its {len(records)} records can be converted: {_said(counts)}"
-                    )
         except Done:
-            _beside(out, conversion, counts)  # it may have been killed in between
+            enter(out, conversion, counts)  # it may have been killed in between
             raise
-    return _beside(out, conversion, counts)
+    return enter(out, conversion, counts)
 
 
-def _counted(pieces: Iterator[Piece], counts: Counter[str], total: int, report: OnProgress | None) -> Iterator[bytes]:
-    """The records of pieces; what was counted in them is added to `counts`, and how far it is reported."""
-    for piece in pieces:
+def converted(
+    records: Iterator[bytes],
+    total: int,
+    conversion: Conversion,
+    name: str,
+    counts: Counter[str],
+    *,
+    workers: Workers = here,
+    report: OnProgress | None = None,
+) -> Iterator[bytes]:
+    """`total` records of the file `name`, given as their bytes, in another convention and the same order.
+
+    What is converted, left out and lost is added to `counts`. Raises `UserError` naming the record that is none, or
+    whose image cannot be opened, and where not one has a form there.
+    """
+    numbered = enumerate(records)
+    pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
+    for piece in workers(functools.partial(_convert_piece, conversion, name), pieces):
         counts.update(piece.counts)
         if report:
             report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), total)
         yield from piece.records
+    if not counts[CONVERTED]:
+        said = ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
+        raise UserError(f"{name}: not one of its {total} records can be converted: {said}")
 
 
-def _beside(out: Path, conversion: Conversion, counts: Counter[str]) -> Card:
-    """Write what belongs beside `out`."""
-    target = CONVENTIONS.get(conversion.target)
-    pixels = conversion.max_pixels if target and target.counts_pixels else None
-    documented = target.source if target else ms_swift.SOURCE
-    card = Card(conversion.target, conversion.source, pixels, documented, dict(sorted(counts.items())))
-    write_json(out.with_suffix(".convention.json"), card)
-    if target:
+def enter(out: Path, conversion: Conversion, counts: Counter[str]) -> ConventionCard:
+    """Write the card of converted records beside `out`, and for LLaMA-Factory an entry in dataset_info.json."""
+    if conversion.target != MS_SWIFT:
         add_dataset(out)
-    return card
-
-
-def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
+    return write_convention(
+        out, conversion.target, source=conversion.source, max_pixels=conversion.max_pixels, counts=counts
+    )
 
 
 @dataclass(slots=True)
@@ -129,18 +124,6 @@ class Piece:
 
     records: list[bytes] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-
-
-def convert_records(
-    records: Iterator[bytes], conversion: Conversion, name: str, workers: Workers = here
-) -> Iterator[Piece]:
-    """The records of a file, given as their bytes, in another convention; in order, some at a time.
-
-    Raises `UserError` naming `name` and the record that is none, or whose image cannot be opened.
-    """
-    numbered = enumerate(records)
-    pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
-    yield from workers(functools.partial(_convert_piece, conversion, name), pieces)
 
 
 def _convert_piece(conversion: Conversion, name: str, numbered: list[tuple[int, bytes]]) -> Piece:

@@ -20,7 +20,7 @@ from migician.draw import encoded
 from migician.errors import UserError, made, writing
 from migician.models.pictures import FORMATS, load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
-from migician.workers import Processes, here
+from migician.workers import in_processes
 
 LONGEST_PX = 640
 """The longer side of an image on the page; smaller ones stay as they are."""
@@ -143,8 +143,8 @@ def _make_all(paths: Sequence[Path | str], folder: Path, processes: int, as_trai
     pieces = [(folder, as_trained, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
     made: list[Thumbnail] = []
     with contextlib.ExitStack() as stack:
-        several = processes > 1 and len(pieces) >= 8
-        workers = stack.enter_context(contextlib.closing(Processes(processes))) if several else here
+        several = len(pieces) >= 8  # starting processes takes longer than a few pieces
+        workers = stack.enter_context(in_processes(processes if several else 1))
         progress = stack.enter_context(progress_bar("images"))
         progress(0, len(paths))
         for batch in workers(_make_batch, pieces):
