@@ -74,7 +74,10 @@ def in_processes(count: int) -> Iterator[Workers]:
 
 
 def on_ray(work: Callable[[_Piece], _Result], pieces: Iterable[_Piece]) -> Iterator[_Result]:
-    """On the Ray cluster of `RAY_ADDRESS`, or one started on this machine; every node must see the same files."""
+    """On the Ray cluster of `RAY_ADDRESS`, or one started on this machine; every node must see the same files.
+
+    Raises `UserError` without the package `ray`.
+    """
     try:
         import ray
         import ray.data

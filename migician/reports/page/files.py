@@ -74,8 +74,10 @@ class AssetStore:
 
 @contextlib.contextmanager
 def page_in(out: Path) -> Iterator[None]:
-    """Write a page into `out` while the block lasts; where it fails, so that a full disk is left as it was, all images
-    that were made meanwhile go again. Those of a page that was interrupted stay, and are used by the next.
+    """Write a page into `out` while the block lasts.
+
+    Where it fails, so that a full disk is left as it was, all images that were made meanwhile go again, and
+    `UserError` is raised. Those of a page that was interrupted stay, and are used by the next.
     """
     folder = out / "images"
     before = set(folder.glob("*.jpg"))
