@@ -198,8 +198,13 @@ def _listed(answer: Sequence[Segment]) -> list[tuple[int | None, Boxed]]:
 
 def _label(segments: Sequence[Segment]) -> str | None:
     """The one reference that is marked apart from boxes; None without any, and where there are several."""
-    labels = {one.text for one in segments if isinstance(one, Phrase)}
-    return labels.pop() if len(labels) == 1 else None
+    label = None
+    for one in segments:
+        if isinstance(one, Phrase):
+            if label not in (None, one.text):
+                return None
+            label = one.text
+    return label
 
 
 def _unlabelled(segment: Segment, label: str) -> Segment:

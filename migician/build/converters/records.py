@@ -6,11 +6,12 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from PIL import Image
 
 from migician.boxes import TRAINED_PIXELS, Size
@@ -170,12 +171,15 @@ class _Converter:
             return scaled(dialogue, self._sizes(dialogue)) if record.objects.bbox_type == "real" else dialogue
         sample = self._reader.sample(content, number)
         turns = sample.conversations
-        system = [turn.value for turn in itertools.takewhile(lambda turn: turn.from_ == "system", turns)]
+        system = [turn.value for turn in itertools.takewhile(_is_system, turns)]
         spoken = turns[len(system) :]
-        if not spoken or len(spoken) % 2 or any(one.from_ != _SPEAKERS[at % 2] for at, one in enumerate(spoken)):
+        if not spoken or len(spoken) % 2:
             raise _Left(LEFT_OUT["form"])
-        read = self._source.read
-        exchanges = [Exchange(*read(spoken[at].value, spoken[at + 1].value)) for at in range(0, len(spoken), 2)]
+        exchanges = []
+        for asked, answered in zip(spoken[::2], spoken[1::2], strict=True):
+            if asked.from_ != "human" or answered.from_ != "gpt":
+                raise _Left(LEFT_OUT["form"])
+            exchanges.append(Exchange(*self._source.read(asked.value, answered.value)))
         dialogue = Dialogue(sample.id, sample.images, sample.type, system, exchanges)
         if self._source.counts_pixels:
             dialogue = self._known(placed(dialogue), self._sizes(dialogue, seen=True))
@@ -240,18 +244,28 @@ def seen_size(size: Size, resize: Resize, side: int = PIXELS_A_SIDE) -> Size:
     return columns * side, rows * side
 
 
+def _is_system(turn: Turn) -> bool:
+    return turn.from_ == "system"
+
+
 def _in_first(segments: list[Segment]) -> list[Segment]:
     return [replace(one, image=0) if isinstance(one, Boxed) and one.image is None else one for one in segments]
 
 
 def _may_lose(turn: Exchange) -> bool:
     """Whether a turn has marks that may not come back, so that it must be read to know: more than one reference."""
-    named = {one.text for one in (*turn.question, *turn.answer) if isinstance(one, Phrase)}
-    boxed = [one for one in (*turn.question, *turn.answer) if isinstance(one, Boxed)]
-    if len(named) > 1 or OBJECT in named or any(one.label is not None for one in boxed):
-        return True
-    quoted = f'"{next(iter(named), OBJECT)}"'
-    return any(isinstance(one, str) and ("bbox" in one or quoted in one) for one in (*turn.question, *turn.answer))
+    named, texts = None, []
+    for one in (*turn.question, *turn.answer):
+        if isinstance(one, str):
+            texts.append(one)
+        elif isinstance(one, Phrase):
+            if one.text == OBJECT or named not in (None, one.text):
+                return True
+            named = one.text
+        elif isinstance(one, Boxed) and one.label is not None:
+            return True
+    text = "\n".join(texts)
+    return "bbox" in text or f'"{named or OBJECT}"' in text
 
 
 def _comes_back(turn: Exchange, target: Convention, asked: str, answered: str) -> bool:
@@ -264,6 +278,5 @@ def _shape(segment: Segment) -> object:
     return (segment.label, len(segment.boxes)) if isinstance(segment, Boxed) else segment
 
 
-_SPEAKERS = ("human", "gpt")
 _SWIFT = msgspec.json.Decoder(ms_swift.SwiftRecord)
 _ENCODER = msgspec.json.Encoder()
