@@ -14,7 +14,7 @@ from migician.cli.terminal import note
 from migician.errors import Done, UserError, unknown
 from migician.printable import counted
 from migician.progress import progress_bar
-from migician.samples.conventions import RECORD_STYLES
+from migician.samples.conventions import RECORD_STYLES, WORDINGS
 
 if TYPE_CHECKING:
     from migician.build.converters.records import Conversion
@@ -41,6 +41,9 @@ def convert(
         str | None,
         typer.Option(help="records: how they are written in --from; default: as its card says."),
     ] = None,
+    wording: Annotated[
+        str, typer.Option(help=f"records: ask for one object in one image as these document: {', '.join(WORDINGS)}.")
+    ] = "",
     max_pixels: RecordPixels = TRAINED_PIXELS,
     workers: ConvertWorkers = CORES,
     force: Force = False,
@@ -54,8 +57,10 @@ def convert(
             raise UserError("records: --to is missing")
         if out.suffix not in (".json", ".jsonl"):
             raise UserError(f"--out {out}: expected a .json or .jsonl file")
+        if wording and wording not in WORDINGS:
+            raise UserError(unknown("wording", wording, WORDINGS))
         written = record_style(style or read_convention(source).convention)
-        conversion = Conversion(written, record_style(to), media or source.parent, max_pixels)
+        conversion = Conversion(written, record_style(to), media or source.parent, max_pixels, wording)
         _convert_records(source, out, conversion, force=force, workers=workers)
         return
     from migician.build.converters import CONVERTERS, refcoco

@@ -219,6 +219,23 @@ def test_supervision_reads_the_same_boxes(within: str, media: Path) -> None:
         assert found.data["class_name"].tolist() == ["the dog", "the dog"]
 
 
+def test_the_makers_wording_is_for_one_reference_in_one_image(media: Path) -> None:
+    asks = record((f"<image>Find {DOG}, quickly.", box(1, 2, 3, 4)), (f"And {CAT}?", "None."), images=1)
+    others = [THREE, record(("<image>Where?", box(1, 2, 3, 4)), images=1)]
+    given = [(f"<image>{box(1, 2, 3, 4)} is {DOG}.", box(1, 2, 3, 4)), (f"<image>{DOG}?", CAT + box(1, 2, 3, 4))]
+    others += [record(one, images=1) for one in given]
+    counts: Counter[str] = Counter()
+    wording = Conversion("qwen2_vl", "qwen3_vl", media, wording="qwen3_vl")
+    made, *rest = converted(iter([asks, *others]), 5, wording, "file.json", counts)
+    assert [turn["value"] for turn in json.loads(made)["conversations"]][::2] == [
+        '<image>Locate every object that matches the description "the dog" in the image. '
+        "Report bbox coordinates in JSON format.",
+        'And "a cat"?',
+    ]
+    assert rest == convert(others, "qwen2_vl", "qwen3_vl", media)[0]
+    assert counts["questions in the wording asked for"] == 1
+
+
 def test_the_command_converts_a_file_and_back(media: Path) -> None:
     (media / "data.json").write_bytes(
         b"[\n" + THREE + b",\n" + record(("<image>Where?", box(1, 2, 3, 4)), images=1) + b"\n]\n"
@@ -246,6 +263,7 @@ def test_the_command_converts_a_file_and_back(media: Path) -> None:
         (["--out", "x.json"], "--to is missing"),
         (["--to", "qwen3", "--out", "x.json"], "Did you mean 'qwen3_vl'?"),
         (["--to", "qwen3_vl", "--style", "qwen", "--out", "x.json"], "unknown style of boxes 'qwen'"),
+        (["--to", "qwen3_vl", "--wording", "qwen3", "--out", "x.json"], "unknown wording 'qwen3'"),
         (["--to", "qwen3_vl", "--out", "x.parquet"], "expected a .json or .jsonl file"),
         (["--to", "qwen2_5_vl", "--media", "nowhere", "--out", "x.json"], "check --media"),
     ],

@@ -20,13 +20,13 @@ from migician.models.pictures import read_size
 from migician.progress import OnProgress
 from migician.samples import ms_swift
 from migician.samples.convention_card import ConventionCard, write_convention
-from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, Convention, SizeOf
+from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, WORDINGS, Convention, SizeOf, phrase_asked
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import LayoutReader
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
 from migician.samples.record_file import JsonRecords, lines_of
-from migician.samples.sample import Sample, Turn
+from migician.samples.sample import IMAGE_MARK, Sample, Turn
 from migician.samples.segments import Boxed, Phrase, Segment
 from migician.workers import Workers, here
 
@@ -39,6 +39,7 @@ LEFT_OUT = {
     "form": "left out: not a conversation of questions and answers",
 }
 INEXACT = "not the same text when converted back: marked references that the convention has no place for"
+REWORDED = "questions in the wording asked for"
 UNKNOWN = "boxes whose image the text does not say"
 
 
@@ -53,6 +54,8 @@ class Conversion:
     """The folder that image names start from; only conventions in pixels open images."""
     max_pixels: int = TRAINED_PIXELS
     """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
+    wording: str = ""
+    """The one of `WORDINGS` in which one reference in one image is asked for; "" leaves questions as they are."""
 
 
 def convert_file(
@@ -146,6 +149,7 @@ class _Converter:
 
     def __init__(self, conversion: Conversion, name: str) -> None:
         self._media, self._name = conversion.media, name
+        self._wording = WORDINGS.get(conversion.wording, "")
         self._source, self._target = CONVENTIONS.get(conversion.source), CONVENTIONS.get(conversion.target)
         self._resize = Resize(image_max_pixels=conversion.max_pixels)
         self._reader = LayoutReader(name=name)
@@ -196,10 +200,19 @@ class _Converter:
         turns = [Turn("system", text) for text in dialogue.system]
         for one in dialogue.turns:
             asked, answered = target.write(one.question, one.answer, size_of)
+            if self._wording and len(dialogue.images) == 1:
+                asked = self._reworded(one, asked)
             turns += [Turn("human", asked), Turn("gpt", answered)]
-            if _may_lose(one) and not _comes_back(one, target, asked, answered):
+            if (self._wording or _may_lose(one)) and not _comes_back(one, target, asked, answered):
                 self.counts[INEXACT] += 1
         return Sample(dialogue.id, dialogue.images, turns, dialogue.type)
+
+    def _reworded(self, turn: Exchange, asked: str) -> str:
+        phrase = phrase_asked(turn.question, turn.answer)
+        if phrase is None:
+            return asked
+        self.counts[REWORDED] += 1
+        return IMAGE_MARK * asked.count(IMAGE_MARK) + self._wording.format(ref=phrase)
 
     def _sizes(self, dialogue: Dialogue, *, seen: bool = False) -> SizeOf:
         """The sizes of a dialogue's images: of the files, or as training resizes them."""
