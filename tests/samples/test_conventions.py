@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import QWEN, reference
+from migician.boxtext import QWEN, STYLES, parse_boxes, reference
 from migician.build.converters.records import Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
@@ -113,6 +113,13 @@ def test_what_is_written(media: Path) -> None:
     contents = [message["content"] for message in swift["messages"]]
     assert contents[0] == "<image><image><image>Find <ref-object> of Image-1 <bbox> in the others."
     assert contents[1] == "Image-2: <bbox>\nImage-3: <bbox>"
+
+
+@pytest.mark.parametrize(("style", "read_as"), [("qwen3_vl", "qwen3-vl"), ("fractions", "list-fraction")])
+def test_evaluation_reads_the_image_of_each_box(style: str, read_as: str, media: Path) -> None:
+    for before, after in zip(answers(THREE), answers(one(THREE, "qwen2_vl", style, media)), strict=True):
+        said, found = parse_boxes(before).mentions, parse_boxes(after, STYLES[read_as]).mentions
+        assert [(mention.image, mention.box) for mention in found] == [(mention.image, mention.box) for mention in said]
 
 
 def test_pixels_are_those_of_the_resized_image(media: Path) -> None:
