@@ -1,0 +1,95 @@
+"""The rewards called as frameworks call them: the same number everywhere, by TRL's own code where it is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from migician.errors import UserError
+from migician.training.reward_adapters import for_easyr1, for_swift, for_trl, for_verl, text_of, truths_of
+from migician.training.rewards import PRESETS, reward
+
+TRUTHS = [{"image": 1, "box": [0.0, 0.0, 0.5, 0.5]}]
+GOOD = "<think>so</think><answer>Image-2: <|box_start|>(0,0),(500,450)<|box_end|></answer>"
+REPLIES = [GOOD, GOOD.replace("Image-2", "Image-1"), "no idea"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_framework_gets_the_same_number(preset: str) -> None:
+    wanted = [reward(reply, [(1, (0.0, 0.0, 0.5, 0.5))], preset=preset)["total"] for reply in REPLIES]
+    rows, written = [TRUTHS] * 3, json.dumps(TRUTHS)
+    spoken = [[{"role": "assistant", "content": reply}] for reply in REPLIES]
+    assert for_trl(preset)(prompts=["?"] * 3, completions=spoken, completion_ids=[[1]] * 3, truths=rows) == wanted
+    assert for_swift(preset)(REPLIES, [written] * 3, images=[[]] * 3) == wanted
+    verl = [
+        for_verl(preset)(data_source="mg", solution_str=one, ground_truth=written, extra_info={}) for one in REPLIES
+    ]
+    assert [one["score"] for one in verl] == wanted
+    easy = [for_easyr1(preset)({"response": one, "response_length": 9, "ground_truth": written}) for one in REPLIES]
+    assert [one["overall"] for one in easy] == wanted
+    assert all(one["format"] + one["accuracy"] == pytest.approx(one["overall"]) for one in easy)
+
+
+def test_trl_itself_calls_it() -> None:
+    pytest.importorskip("trl")
+    try:
+        from trl import GRPOTrainer
+    except RuntimeError as error:  # TRL 0.24, beside LLaMA-Factory, wants a package that clashes with it
+        pytest.skip(f"TRL without its GRPO trainer: {error!s:.80}")
+    import accelerate
+
+    function = for_trl("leap")
+    own = SimpleNamespace(
+        environments=None,
+        _log_completion_extra=None,
+        _log_metric=None,
+        accelerator=accelerate.Accelerator(cpu=True),
+        args=SimpleNamespace(report_to=[]),
+        reward_funcs=[function],
+        reward_processing_classes=[None],
+        reward_func_names=[function.__name__],
+        state=SimpleNamespace(global_step=0),
+    )
+    inputs: list[dict[str, Any]] = [{"prompt": "?", "truths": TRUTHS}] * 3 + [{"prompt": "?", "truths": None}]
+    completions = [[{"role": "assistant", "content": reply}] for reply in [*REPLIES, GOOD]]
+    made = GRPOTrainer._calculate_rewards(own, inputs, ["?"] * 4, completions, [[1]] * 4)
+    assert function.__name__ == "leap" and made.shape == (4, 1) and math.isnan(float(made[3, 0]))
+    assert made[:3, 0].tolist() == pytest.approx(
+        [reward(reply, [(1, (0.0, 0.0, 0.5, 0.5))], preset="leap")["total"] for reply in REPLIES]
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "", "{}", "no JSON", [{"box": [0, 0, 1, 1]}], [{"image": 0, "box": [0, 0, 1]}], [{"image": "0", "box": 3}]],
+)
+def test_a_wrong_column_stops(given: Any) -> None:
+    with pytest.raises(UserError, match="expected a list of an image and a box each"):
+        truths_of(given)
+
+
+def test_truths_of_arrow_and_text_of_messages() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = pyarrow.table({"truths": [TRUTHS, [], [{"image": None, "box": [0.0, 0.0, 1.0, 1.0]}]]}).to_pylist()
+    assert [truths_of(row["truths"]) for row in rows] == [
+        [(1, (0.0, 0.0, 0.5, 0.5))],
+        [],
+        [(None, (0.0, 0.0, 1.0, 1.0))],
+    ]
+    assert (
+        text_of([{"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])
+        == "ab"
+    )
+    assert text_of([]) == text_of([{"role": "assistant", "content": None}]) == ""
+
+
+def test_sizes_go_to_styles_that_count_pixels() -> None:
+    reply, sizes = '[{"bbox_2d": [0, 0, 50, 50]}]', [[100, 100]]
+    truths = [{"image": 0, "box": [0.0, 0.0, 0.5, 0.5]}]
+    made = for_trl("leap", style="qwen2.5-vl")(completions=[reply], truths=[truths], sizes=[sizes])
+    assert made == [1.1]
+    assert for_verl("leap", style="qwen2.5-vl")("", reply, truths, {"sizes": sizes})["score"] == 1.1
