@@ -16,17 +16,18 @@ from migician.progress import progress_bar
 def tiny(
     out: OutFolder,
     texts: Annotated[list[Path], typer.Option(help="JSON files of samples, whose text the tokenizer is trained on.")],
+    base: Annotated[str, typer.Option(help="What it is in small, such as qwen3_vl.")] = "qwen2_vl",
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     force: Force = False,
 ) -> None:
-    """Make a tiny Qwen2-VL with random weights, for training without a download."""
+    """Make a tiny model with random weights, for training without a download."""
     from migician.models.stand_ins.tiny import make_tiny
     from migician.samples.sample import read_samples
 
     words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
     if not words:
         raise UserError(f"{texts[0]}: no samples, so the tokenizer has no text to learn from")
-    make_tiny(out, seed=seed, texts=words, force=force)
+    make_tiny(out, seed=seed, base=base, texts=words, force=force)
     note(f"written: {out}")
 
 
