@@ -17,9 +17,11 @@ export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_DISABLED=true TOKEN
 
 base="${BASE:-qwen2_vl}"
 case "$base" in
-  qwen2_vl) folder=outputs/quickstart recipe=train/stage-1_finetune_full.yaml pixels=12544 new_tokens=32 ;;
-  qwen2_5_vl) folder="outputs/quickstart-$base" recipe="train/$base/stage-1_finetune_full.yaml" pixels=12544 new_tokens=96 ;;
-  qwen3_vl) folder="outputs/quickstart-$base" recipe="train/$base/stage-1_finetune_full.yaml" pixels=16384 new_tokens=96 ;;
+  qwen2_vl) folder=outputs/quickstart recipe=train/stage-1_finetune_full.yaml pixels=12544 new_tokens=32 prompt=corrected ;;
+  qwen2_5_vl | qwen3_vl)
+    folder="outputs/quickstart-$base" recipe="train/$base/stage-1_finetune_full.yaml" new_tokens=96 prompt=trained
+    [ "$base" = qwen3_vl ] && pixels=16384 || pixels=12544 # 16 tokens an image
+    ;;
   *) echo "quickstart.sh: BASE=$base is unknown; use qwen2_vl, qwen2_5_vl or qwen3_vl" >&2; exit 2 ;;
 esac
 folder="${1:-$folder}"
@@ -58,7 +60,7 @@ train() {
 # ask NAME: the held-out questions to one model; resumes automatically. One thread is enough for a tiny model.
 ask() {
   OMP_NUM_THREADS=1 run migician eval mig-bench --model "$folder/$1" --data "$world/MIG-Bench/MIG_data.json" --images "$world" \
-    --out "$folder/scores/$1" --batch-size 32 --max-new-tokens "$new_tokens" --json > /dev/null 2> "$folder/$1-eval.log" ||
+    --out "$folder/scores/$1" --batch-size 32 --max-new-tokens "$new_tokens" --prompt "$prompt" --json > /dev/null 2> "$folder/$1-eval.log" ||
     { cat "$folder/$1-eval.log" >&2; exit 1; }
 }
 
