@@ -1,4 +1,4 @@
-"""Verbs about checkpoints: tiny, merge, setting, resume."""
+"""Verbs about checkpoints: tiny, merge, base, setting, resume."""
 
 from __future__ import annotations
 
@@ -67,6 +67,22 @@ def merge(
     with progress_bar("averaging (bytes)") as progress:
         average(checkpoints, out, shares, force=force, on_progress=progress, on_renamed=note)
     note(f"written: {out}")
+
+
+def base(
+    reference: Annotated[str, typer.Argument(help="A base model's name, a checkpoint's folder, or a Hub id.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="A folder with dataset_info.json; its stage1 and stage2 must suit the base.")
+    ],
+    media: Annotated[Path, typer.Option(help="The folder that image paths start from.")],
+) -> None:
+    """Print the name of a base model, for scripts; refuse data whose boxes are in another convention than it learns."""
+    from migician.samples.bases import base_named
+    from migician.training.check.data.conventions import check_convention
+
+    found = base_named(reference)
+    check_convention(data, media, found, ("stage1", "stage2"))
+    say(found.name)
 
 
 def setting(

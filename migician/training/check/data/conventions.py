@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from migician.boxes import Box
 from migician.boxtext import BOX_START, REF_START
+from migician.errors import UserError
 from migician.files import decoded, is_file
-from migician.samples.bases import QWEN2_VL
+from migician.samples.bases import QWEN2_VL, Base
 from migician.samples.conventions import CONVENTIONS, JsonConvention
+from migician.samples.dataset_info import INFO, read_info
 from migician.samples.segments import Boxed
 from migician.training.check.data.samples import box_faults
 
@@ -43,6 +45,31 @@ def file_faults(file: Path, learned: str, max_pixels: int) -> Iterator[str]:
         yield (
             f"its boxes are pixels of images of at most {stated.max_pixels} pixels, and image_max_pixels is {max_pixels}"
         )
+
+
+def check_convention(data: Path, media: Path, base: Base, names: Sequence[str]) -> None:
+    """Raise `UserError`, with the commands that convert it, where a dataset of the folder `data` is in another
+    convention than `base` learns.
+
+    What is not there or damaged is left to `migician train check`.
+    """
+    info = data / INFO
+    entries = read_info(info) if is_file(info) else {}
+    files = [data / str(entries[name]["file_name"]) for name in names if "file_name" in entries.get(name, {})]
+    wrong = [(file, stated_convention(file).convention) for file in files]
+    wrong = [(file, stated) for file, stated in wrong if stated != base.convention]
+    if not wrong:
+        return
+    new = data.with_name(f"{data.name}-{base.convention}")
+    commands = [
+        f"migician data convert records --from {file} --media {media} --to {base.convention} --out {new / file.name}"
+        + ("" if stated == QWEN2_VL.convention else f" --style {stated}")
+        for file, stated in wrong
+    ]
+    raise UserError(
+        f"{wrong[0][0]}: its boxes are written as {wrong[0][1]}, and {base.title} learns {base.convention}; convert it "
+        f"first: {'; '.join(commands)}; then set --data {new}"
+    )
 
 
 def text_faults(text: str, convention: str) -> Iterator[tuple[str, str]]:

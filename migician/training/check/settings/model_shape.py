@@ -222,6 +222,14 @@ RELEASED = {
     "qwen3-vl-2b": ModelShape(2048, 28, 6144, 16, 8, 151936, True, 1024, 24, 4096, "qwen3_vl", 128, 3, 2304),
     "qwen3-vl-4b": ModelShape(2560, 36, 9728, 32, 8, 151936, True, 1024, 24, 4096, "qwen3_vl", 128, 3, 2304),
     "qwen3-vl-8b": ModelShape(4096, 36, 12288, 32, 8, 151936, False, 1152, 27, 4304, "qwen3_vl", 128, 3, 2304),
+    "qwen3.5-0.8b": ModelShape(
+        *(1024, 24, 3584, 8, 2, 248320, True, 768, 12, 3072, "qwen3_5", 256, 0, 2304),
+        LinearAttention(4, 2048, 2048, 16, 4),
+    ),
+    "qwen3.5-9b": ModelShape(
+        *(4096, 32, 12288, 16, 4, 248320, False, 1152, 27, 4304, "qwen3_5", 256, 0, 2304),
+        LinearAttention(4, 2048, 4096, 32, 4),
+    ),
 }
 """By what their names on the Hub begin with, in lower case; for checkpoints that are not here. Of a base the last stands
 for sizes whose names say nothing."""
