@@ -1,8 +1,8 @@
 """The base models that are trained: what LLaMA-Factory makes of a sample for each, and how its data writes boxes.
 
 A base's name is the `model_type` of its checkpoints' config.json, and of the folder of its recipes (train/NAME).
-Sources: data/template.py and extras/constants.py of LLaMA-Factory 0.9.5, and the preprocessor_config.json of the released
-checkpoints.
+Sources: data/template.py and extras/constants.py of LLaMA-Factory 0.9.5, and the preprocessor_config.json of the
+released checkpoints.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Base:
     min_pixels: int = 56 * 56
     """Of an image, by the released image processor."""
     max_pixels: int = 16384 * 28 * 28
+    recurrent: bool = False
+    """Whether layers carry a state along the text, over the ends of packed samples too."""
 
     @property
     def template(self) -> Template:
@@ -63,14 +65,14 @@ class Base:
         return TEMPLATES[self.templates[0]]
 
 
-_SINCE_3 = {"side": 32, "min_pixels": 256 * 256, "max_pixels": 4096 * 4096}
+_SINCE_3 = (32, 256 * 256, 4096 * 4096)
 BASES = {
     one.name: one
     for one in (
         Base("qwen2_vl", "Qwen2-VL", ("qwen2_vl",), "qwen2_vl"),
         Base("qwen2_5_vl", "Qwen2.5-VL", ("qwen2_vl",), "qwen2_5_vl"),
-        Base("qwen3_vl", "Qwen3-VL", ("qwen3_vl_nothink", "qwen3_vl"), "qwen3_vl", **_SINCE_3),
-        Base("qwen3_5", "Qwen3.5", ("qwen3_5_nothink", "qwen3_5"), "qwen3_vl", **_SINCE_3),
+        Base("qwen3_vl", "Qwen3-VL", ("qwen3_vl_nothink", "qwen3_vl"), "qwen3_vl", *_SINCE_3),
+        Base("qwen3_5", "Qwen3.5", ("qwen3_5_nothink", "qwen3_5"), "qwen3_vl", *_SINCE_3, recurrent=True),
     )
 }
 QWEN2_VL = BASES["qwen2_vl"]

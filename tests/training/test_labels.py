@@ -1,4 +1,4 @@
-"""What LLaMA-Factory makes of a sample for each base: which tokens are learned, and that the loss is transformers' own."""
+"""What LLaMA-Factory makes of a sample for each base: which tokens are learned; the loss is transformers' own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def written(base: str, turns: Turns) -> Turns:
     pairs = []
     for (_, question), (_, answer) in zip(turns[::2], turns[1::2], strict=True):
         segments = [read_tokens(question), read_tokens(answer)]
-        known = [[Boxed(one.boxes, one.label, 0) if isinstance(one, Boxed) else one for one in side] for side in segments]
+        known = [
+            [Boxed(one.boxes, one.label, 0) if isinstance(one, Boxed) else one for one in side] for side in segments
+        ]
         asked, answered = CONVENTIONS[BASES[base].convention].write(known[0], known[1], lambda _: (112, 84))
         pairs += [("human", asked), ("gpt", answered)]
     return pairs
@@ -254,11 +256,11 @@ def test_llamafactory_parses_the_training_files(recipe: Path, data: Path) -> Non
     assert data_args.template == base.template.name and data_args.template in TEMPLATES
 
 
-@pytest.mark.parametrize("base", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("base", BASES)
 def test_packed_samples_do_not_see_each_other(base: str, data: Path, tiny_of: Callable[[str], Path]) -> None:
-    """The faster variant: both samples in one sequence have the loss that each has alone."""
+    """The faster variant: both samples in one sequence have the loss that each has alone; not so of Qwen3.5."""
     packed = prepared(data, tiny_of(base), base, neat_packing=True, per_device_train_batch_size=1)
     assert len(packed.batch["input_ids"]) == 1
     with torch.no_grad():
         theirs = packed.model.eval()(**packed.batch).loss.item()
-    assert theirs == pytest.approx(plain_loss(packed), abs=1e-3)
+    assert (theirs == pytest.approx(plain_loss(packed), abs=1e-3)) is not BASES[base].recurrent

@@ -11,7 +11,6 @@ import pytest
 from forked import Parent
 
 from migician.samples.bases import BASES
-
 from migician.training.check.settings.cost import QWEN2_VL_7B
 from migician.training.check.settings.learning import learning_of
 from migician.training.check.settings.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes

@@ -1,7 +1,7 @@
 """A real base model of about a million parameters, with random weights: for tests and the quickstart.
 
-It is a Qwen2-VL, Qwen2.5-VL, Qwen3-VL or Qwen3.5 with the released architecture, special tokens, chat template and image
-processor, so everything that loads the released ones (transformers, LLaMA-Factory, this package) loads it too.
+It is a Qwen2-VL, Qwen2.5-VL, Qwen3-VL or Qwen3.5 with the released architecture, special tokens, chat template and
+image processor, so everything that loads the released ones (transformers, LLaMA-Factory, this package) loads it too.
 """
 
 from __future__ import annotations

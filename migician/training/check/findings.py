@@ -85,7 +85,10 @@ KINDS: dict[str, Kind] = {
     "empty_text": Kind("turn without text", "drop the sample"),
     "special_token": Kind("template token in a text", "drop the token: it ends turns and images"),
     "box_tokens": Kind("unpaired box or reference tokens", "close each before the next one opens"),
-    "box_text": Kind("box that cannot be read", "write <|box_start|>(x1,y1),(x2,y2)<|box_end|> in integers 0-1000, or the base's JSON"),
+    "box_text": Kind(
+        "box that cannot be read",
+        "write <|box_start|>(x1,y1),(x2,y2)<|box_end|> in integers 0-1000, or the base's JSON",
+    ),
     "box_scale": Kind("box off the scale of 0-1000", "divide by the size of the whole image, times 1000"),
     "box_corners": Kind(
         "box corners swapped (x2 < x1 or y2 < y1)", "write the top left corner first, then the bottom right"

@@ -24,47 +24,44 @@ _JSON_BOX = re.compile(r'"bbox(?:_2d)?"\s*:\s*\[')
 class StatedConvention(msgspec.Struct, frozen=True):
     """What NAME.convention.json says of the file NAME beside it."""
 
-    convention: str = QWEN2_VL.convention
+    convention: str
     max_pixels: int | None = None
     """Of an image, where boxes are in pixels of the image as training resizes it."""
 
 
-def stated_convention(file: Path) -> StatedConvention:
-    """How a file of records writes boxes; as Qwen2-VL does where nothing beside it says another."""
+def stated_convention(file: Path) -> StatedConvention | None:
+    """How the card of a file of records says that it writes boxes; None without one."""
     card = file.with_suffix(".convention.json")
-    found = decoded(card.read_bytes(), StatedConvention) if is_file(card) else None
-    return found or StatedConvention()
+    return decoded(card.read_bytes(), StatedConvention) if is_file(card) else None
 
 
-def file_faults(file: Path, learned: str, max_pixels: int) -> Iterator[str]:
-    """What is wrong with a file's convention for a model that learns `learned`, from images of at most `max_pixels`."""
-    stated = stated_convention(file)
+def stated_faults(stated: StatedConvention, learned: str, max_pixels: int) -> Iterator[str]:
+    """What is wrong with a convention for a model that learns `learned`, from images of at most `max_pixels`."""
     if stated.convention != learned:
         yield f"its boxes are written as {stated.convention}, and the model learns {learned}"
     elif stated.max_pixels not in (None, max_pixels):
         yield (
-            f"its boxes are pixels of images of at most {stated.max_pixels} pixels, and image_max_pixels is {max_pixels}"
+            f"its boxes are pixels of images of at most {stated.max_pixels} pixels, and image_max_pixels is "
+            f"{max_pixels}"
         )
 
 
 def check_convention(data: Path, media: Path, base: Base, names: Sequence[str]) -> None:
     """Raise `UserError`, with the commands that convert it, where a dataset of the folder `data` is in another
-    convention than `base` learns.
-
-    What is not there or damaged is left to `migician train check`.
+    convention than `base` learns; one without a card is in Qwen2-VL's. What is not there is left to the check.
     """
     info = data / INFO
     entries = read_info(info) if is_file(info) else {}
     files = [data / str(entries[name]["file_name"]) for name in names if "file_name" in entries.get(name, {})]
-    wrong = [(file, stated_convention(file).convention) for file in files]
-    wrong = [(file, stated) for file, stated in wrong if stated != base.convention]
+    stated = [one.convention if (one := stated_convention(file)) else QWEN2_VL.convention for file in files]
+    wrong = [(file, one) for file, one in zip(files, stated, strict=True) if one != base.convention]
     if not wrong:
         return
     new = data.with_name(f"{data.name}-{base.convention}")
     commands = [
         f"migician data convert records --from {file} --media {media} --to {base.convention} --out {new / file.name}"
-        + ("" if stated == QWEN2_VL.convention else f" --style {stated}")
-        for file, stated in wrong
+        + ("" if one == QWEN2_VL.convention else f" --style {one}")
+        for file, one in wrong
     ]
     raise UserError(
         f"{wrong[0][0]}: its boxes are written as {wrong[0][1]}, and {base.title} learns {base.convention}; convert it "

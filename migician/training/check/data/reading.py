@@ -27,7 +27,7 @@ from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
 from migician.samples.record_file import record_at, records
-from migician.training.check.data.conventions import file_faults, stated_convention, text_faults
+from migician.training.check.data.conventions import stated_convention, stated_faults, text_faults
 from migician.training.check.data.samples import sample_faults
 from migician.training.check.findings import Findings, Place
 
@@ -110,9 +110,12 @@ class Reader:
         file = samples.file
         self.read.files.append(file)
         self._layout = LayoutReader(samples.layout)
-        self._convention = stated_convention(file).convention
-        for value in file_faults(file, *self._learned) if self._learned else ():
-            self._findings.in_file("convention", file, value)
+        stated = stated_convention(file)
+        self._convention = self._learned[0] if self._learned else QWEN2_VL.convention
+        if stated:
+            self._convention = stated.convention
+            for value in stated_faults(stated, *self._learned) if self._learned else ():
+                self._findings.in_file("convention", file, value)
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
         earlier = self._earlier.get(repr(samples.layout), np.empty(0, np.uint64))

@@ -69,6 +69,11 @@ def _value_faults(settings: TrainingSettings) -> Iterator[Fault]:
             f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
         )
     template, base = settings.text("template"), settings.base
+    if settings.flag("neat_packing") and base.recurrent:
+        yield (
+            "setting_value",
+            f"neat_packing: layers of {base.title} carry their state from one sample of a sequence to the next",
+        )
     if template and template not in base.templates and settings.base_known:
         yield (
             "setting_value",

@@ -1,6 +1,7 @@
 """The sizes of a base model, and from them the name and shape of each of its parameters.
 
-tests/training/test_memory.py compares these with transformers' own classes, and their sums with the released checkpoints.
+tests/training/test_memory.py compares these with transformers' own classes, and their sums with the released
+checkpoints.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ModelShape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ModelShape:
-        """From a checkpoint's config.json; raises KeyError for a missing size, or for a model that is none of `BASES`."""
+        """From a checkpoint's config.json; raises KeyError for a missing size, or a model that is none of `BASES`."""
         base = BASES[str(config.get("model_type", QWEN2_VL.name))].name
         text: Mapping[str, Any] = config.get("text_config") or config
         vision: Mapping[str, Any] = config["vision_config"]
@@ -231,5 +232,5 @@ RELEASED = {
         LinearAttention(4, 2048, 4096, 32, 4),
     ),
 }
-"""By what their names on the Hub begin with, in lower case; for checkpoints that are not here. Of a base the last stands
-for sizes whose names say nothing."""
+"""By what their names on the Hub begin with, in lower case; for checkpoints that are not here. Of a base the last
+stands for sizes whose names say nothing."""
