@@ -57,7 +57,7 @@ class Base:
     """Of an image, by the released image processor."""
     max_pixels: int = 16384 * 28 * 28
     recurrent: bool = False
-    """Whether layers carry a state along the text, over the ends of packed samples too."""
+    """Whether layers carry a state along the text, which ignores where packed samples end."""
 
     @property
     def template(self) -> Template:

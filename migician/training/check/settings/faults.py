@@ -69,10 +69,10 @@ def _value_faults(settings: TrainingSettings) -> Iterator[Fault]:
             f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
         )
     template, base = settings.text("template"), settings.base
-    if settings.flag("neat_packing") and base.recurrent:
+    if settings.flag("neat_packing") and base.recurrent and settings.text("flash_attn") != "fa2":
         yield (
             "setting_value",
-            f"neat_packing: layers of {base.title} carry their state from one sample of a sequence to the next",
+            f"neat_packing: layers of {base.title} carry their state over the ends of samples unless flash_attn is fa2",
         )
     if template and template not in base.templates and settings.base_known:
         yield (
