@@ -37,8 +37,9 @@ def test_the_shape_of_qwen2_vl_7b_has_its_parameters() -> None:
 
 
 def test_the_released_sizes_are_those_of_their_indexes() -> None:
-    """`total_size` of each model.safetensors.index.json on the Hub, or the parameters of its only file."""
-    assert {name: shape.count() for name, shape in RELEASED.items()} == {
+    """The parameters of their files on the Hub; those of Qwen3.5 hold a part that transformers does not load."""
+    counts = {name: shape.count() for name, shape in RELEASED.items() if shape.base != "qwen3_5"}
+    assert counts == {
         "qwen2-vl-2b": 2_208_985_600,
         "qwen2-vl-7b": 8_291_375_616,
         "qwen2.5-vl-3b": 3_754_622_976,
