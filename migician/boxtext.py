@@ -55,7 +55,7 @@ class BoxStyle:
     resized_to: int | None = None
 
     def write(self, box: Box, size: Size | None = None) -> str:
-        """`box` in this style; `size` (width, height) is needed by pixel styles only.
+        """`box` in this style; `size` (width, height) is needed by pixel styles only, which raise ValueError without.
 
         >>> QWEN.write(Box(0.316, 0.058, 0.764, 0.999))
         '<|box_start|>(316,58),(764,999)<|box_end|>'
@@ -70,7 +70,7 @@ class BoxStyle:
         return self.template.format(*[f"{value:.{self.decimals}f}" for value in values])
 
     def extent(self, size: Size | None) -> tuple[float, float]:
-        """What the right and the bottom edge of the image are written as."""
+        """What the right and the bottom edge of the image are written as; raises ValueError as `write` does."""
         if self.scale != "pixel":
             return _SCALES[self.scale], _SCALES[self.scale]
         if size is None:

@@ -83,7 +83,7 @@ def contact_sheet(
     `marks` has one sequence an image, or is empty; `captions` default to "Image-1", "Image-2",
     .... `title` stands above and `note` below, both wrapped. Images are scaled to
     `row_height_px`; a row holds what fits into `sheet_width_px`. Letters are `text_px` high, by
-    default in proportion to the images.
+    default in proportion to the images. Raises ValueError without an image, and where the numbers differ.
     """
     names = [f"Image-{number}" for number in range(1, len(images) + 1)] if captions is None else list(captions)
     drawn = list(marks) if marks else [()] * len(images)

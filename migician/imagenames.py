@@ -18,6 +18,7 @@ _NAME = re.compile(
       (?:[\ \t-]{{1,3}}(?:{_NOUN}|one)\b | (?=\s{{0,3}}(?:[:,.;()<\[]|\Z)))   # 2th image, and 2th alone
     | \b(?P<word>{"|".join(_ORDINALS)})[\ \t-]{{1,3}}(?:{_NOUN}|one)\b        # third image
     | 第\s?(?P<zh>[0-9]{{1,3}}|[{_CHINESE}])\s?[张幅个副]?\s?(?:图|照片)          # 第二张图
+    | "image"\s{{0,3}}:\s{{0,3}}(?P<key>[0-9]{{1,3}})(?![0-9.])                 # {{"image": 2, "bbox_2d": [...]}}
     | 图[片像]?\s?(?P<zh2>[0-9]{{1,3}}|[{_CHINESE}])(?![0-9])                 # 图2
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -144,7 +145,7 @@ def _read(match: re.Match[str]) -> ImageName:
     word = match["word"]
     if word:
         return ImageName(_ORDINALS.index(word.lower()), match.span())
-    digits = match["after"] or match["nth"] or match["zh"] or match["zh2"]
+    digits = match["after"] or match["nth"] or match["key"] or match["zh"] or match["zh2"]
     number = _CHINESE.index(digits) + 1 if digits in _CHINESE else int(digits)
     return ImageName(number - 1, match.span())
 
@@ -157,6 +158,8 @@ def _follows(what: re.Pattern[str], text: str, name: ImageName) -> bool:
 
 def _is_clear(text: str, name: ImageName, begin: int) -> bool:
     start, stop = name.span
+    if text[start] == '"':  # the field of a JSON object, as `samples.conventions` writes it
+        return True
     before = text[max(begin, start - _REACH) : start]
     if start - begin > _REACH:
         before = "~" + before  # so that \A only matches the true beginning

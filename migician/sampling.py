@@ -97,6 +97,8 @@ def _sequence(seed: int, key: tuple[str | int, ...]) -> np.random.SeedSequence:
 def shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
     """`total` split into whole numbers in proportion to `weights`, summing to `total` exactly.
 
+    Raises ValueError for a weight below 0, and where all are 0.
+
     >>> shares({"stage-1": 0.27, "free-form": 0.49}, 100)
     {'stage-1': 36, 'free-form': 64}
     """

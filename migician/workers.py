@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 from collections import deque
@@ -59,8 +60,24 @@ class Processes:
         self._pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def in_processes(count: int) -> Iterator[Workers]:
+    """`count` processes for the length of the block; with one, all work is done in this process."""
+    if count == 1:
+        yield here
+        return
+    pool = Processes(count)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
 def on_ray(work: Callable[[_Piece], _Result], pieces: Iterable[_Piece]) -> Iterator[_Result]:
-    """On the Ray cluster of `RAY_ADDRESS`, or one started on this machine; every node must see the same files."""
+    """On the Ray cluster of `RAY_ADDRESS`, or one started on this machine; every node must see the same files.
+
+    Raises `UserError` without the package `ray`.
+    """
     try:
         import ray
         import ray.data

@@ -43,7 +43,7 @@ from migician.sources.index import Index, is_index, open_index, write_index
 from migician.sources.scenes import ImagePair, Scene, Tally, Track
 from migician.tasks import TASKS
 from migician.tasks.draft import Plan
-from migician.workers import Processes, Workers, here, on_ray
+from migician.workers import Workers, in_processes, on_ray
 
 _ITEMS: dict[Any, str] = {Scene: "images", ImagePair: "pairs", Track: "sequences"}
 """What the items of a source are called."""
@@ -134,10 +134,7 @@ def build(
     with _workplace(target) as work:
         check_new(target, plan, force=force, mark="card.json")  # another process may have made it meanwhile
         _keep_or_empty(work, plan)
-        crews: contextlib.AbstractContextManager[Workers] = contextlib.nullcontext(on_ray if ray else here)
-        if workers > 1 and not ray:
-            crews = contextlib.closing(Processes(workers))
-        with crews as crew:
+        with contextlib.nullcontext(on_ray) if ray else in_processes(workers) as crew:
             made = [
                 _part(work, task, source, recipe, indexed, collect, exclude, crew)
                 for task, asked in recipe.tasks.items()

@@ -188,7 +188,8 @@ class Chat:
 
         New images come before the text, or where it has `<image>` marks. `on_token` is called with the reply so
         far after each token of a model that is `Speaking`, and once with the whole reply of any other; it may raise
-        to stop. A turn is kept only if it was answered, so one that failed can be repeated.
+        to stop. A turn is kept only if it was answered, so one that failed can be repeated. Raises `UserError` where
+        there is no image, or a number of marks other than that of the new images.
         """
         fresh = load_pictures(as_list(images))
         pictures, waiting = [*self._pictures, *fresh], self._unplaced + len(fresh)

@@ -113,6 +113,8 @@ class Session:
     def reference(self, model: Model, written: str) -> str:
         """The words for a region written as `REGION` says, its box in the format of the model's family.
 
+        Raises `UserError` for another form, and a region that is not in one of the images.
+
         >>> from PIL import Image
         >>> from migician.chat.uploads import kept
         >>> from migician.models import load_model
@@ -136,7 +138,10 @@ class Session:
     def ask(
         self, model: Model, text: str, on_token: Callable[[str], None] | None = None, limits: ChatLimits = LIMITS
     ) -> Grounding:
-        """One turn; `on_token` gets the reply so far. Another model than before starts a new conversation."""
+        """One turn; `on_token` gets the reply so far. Another model than before starts a new conversation.
+
+        Raises `UserError` for a question that is empty or too long, and where the conversation is full.
+        """
         if not text.strip():
             raise UserError("no question: type one")
         if len(text) > limits.letters:

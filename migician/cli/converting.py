@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from migician.boxes import TRAINED_PIXELS
-from migician.cli.options import CORES, Force, named
+from migician.cli.options import CORES, ConvertWorkers, Force, RecordPixels, named, record_style
 from migician.cli.terminal import note
 from migician.errors import Done, UserError, unknown
 from migician.printable import counted
 from migician.progress import progress_bar
-from migician.samples.conventions import RECORD_STYLES
+from migician.samples.conventions import RECORD_STYLES, WORDINGS
 
 if TYPE_CHECKING:
     from migician.build.converters.records import Conversion
@@ -37,21 +37,30 @@ def convert(
         list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeatable.")
     ] = None,
     to: Annotated[str | None, typer.Option(help=f"records: how boxes are written: {', '.join(RECORD_STYLES)}.")] = None,
-    style: Annotated[str, typer.Option(help="records: how they are written in --from.")] = RECORD_STYLES[0],
-    max_pixels: Annotated[
-        int, typer.Option(min=784, help="records, boxes in pixels: image_max_pixels of the training.")
-    ] = TRAINED_PIXELS,
-    workers: Annotated[int, typer.Option(min=1, help="records: processes.")] = CORES,
+    style: Annotated[
+        str | None,
+        typer.Option(help="records: how they are written in --from; default: as its card says."),
+    ] = None,
+    wording: Annotated[
+        str, typer.Option(help=f"records: ask for one object in one image as these document: {', '.join(WORDINGS)}.")
+    ] = "",
+    max_pixels: RecordPixels = TRAINED_PIXELS,
+    workers: ConvertWorkers = CORES,
     force: Force = False,
 ) -> None:
     """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples, or samples to other box formats."""
     if dataset == "records":
         from migician.build.converters.records import Conversion
+        from migician.samples.convention_card import read_convention
 
-        for name in (to or "", style):
-            if name not in RECORD_STYLES:
-                raise UserError(unknown("style of boxes", name, RECORD_STYLES) if name else "records: --to is missing")
-        conversion = Conversion(style, to or "", media or source.parent, max_pixels)
+        if not to:
+            raise UserError("records: --to is missing")
+        if out.suffix not in (".json", ".jsonl"):
+            raise UserError(f"--out {out}: expected a .json or .jsonl file")
+        if wording and wording not in WORDINGS:
+            raise UserError(unknown("wording", wording, WORDINGS))
+        written = record_style(style or read_convention(source).convention)
+        conversion = Conversion(written, record_style(to), media or source.parent, max_pixels, wording)
         _convert_records(source, out, conversion, force=force, workers=workers)
         return
     from migician.build.converters import CONVERTERS, refcoco
@@ -91,20 +100,19 @@ def convert(
 
 def _convert_records(source: Path, out: Path, conversion: Conversion, *, force: bool, workers: int) -> None:
     from migician.build.converters.records import CONVERTED, convert_file
-    from migician.workers import Processes, here
+    from migician.workers import in_processes
 
-    suffixes = (".json", ".jsonl")
-    if out.suffix not in suffixes:
-        raise UserError(f"--out {out}: expected a .json or .jsonl file")
-    pool = Processes(workers) if workers > 1 else None
-    try:
-        with progress_bar(f"converting {source.name}") as report:
-            card = convert_file(source, out, conversion, force=force, workers=pool or here, report=report)
-    finally:
-        if pool:
-            pool.close()
+    with in_processes(workers) as pool, progress_bar(f"converting {source.name}") as report:
+        card = convert_file(source, out, conversion, force=force, workers=pool, report=report)
     note(f"{out}: {counted(card.counts[CONVERTED], 'record')} in the convention {card.convention}")
-    for reason, number in card.counts.items():
+    say_lost(card.counts)
+
+
+def say_lost(counts: Mapping[str, int]) -> None:
+    """Print what a conversion left out or changed."""
+    from migician.build.converters.records import CONVERTED
+
+    for reason, number in counts.items():
         if reason != CONVERTED:
             note(f"  {number:,} {reason}")
 

@@ -1,10 +1,9 @@
-"""Verbs about datasets: build, mix, miniature."""
+"""Verbs that make datasets: build, index, miniature."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,17 +15,12 @@ from migician.cli.options import (
     MigBench,
     MigBenchImages,
     OutFolder,
-    named,
     names_in,
     sources_of,
     to_exclude,
 )
 from migician.cli.terminal import note
-from migician.errors import Done, UserError
 from migician.printable import counted
-
-if TYPE_CHECKING:
-    from migician.training.mixture import MixFile
 
 
 def build(
@@ -98,66 +92,6 @@ def index(
     for reason, count in sorted(made.left_out.items()):
         note(f"{count:,} {reason}")
     note(f"{out}: {len(made.items):,} of {name}")
-
-
-def mix(
-    out: Annotated[
-        Path, typer.Option("--out", help="The .json or .jsonl to write; dataset_info.json is written beside it.")
-    ],
-    part: Annotated[
-        list[str] | None, typer.Option(help="FILE=WEIGHT, a file of samples and its share; repeatable.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="A mix file instead, such as configs/stage-1-mix.yaml.")] = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Total samples; with --config, overrides its number.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Which samples are chosen, and their order.")] = None,
-    force: Force = False,
-) -> None:
-    """Mix files of samples by weight, for LLaMA-Factory."""
-    from migician.samples.dataset_info import add_dataset, entries_beside
-    from migician.training.mixture import mix as mix_files
-    from migician.training.mixture import parts_of, read_mix_recipe
-
-    if bool(part) == bool(config):
-        raise UserError("give either --part FILE=WEIGHT for each file, or --config FILE")
-    if config:
-        recipe = read_mix_recipe(config)
-        count = count or recipe.count
-        seed = recipe.seed if seed is None else seed
-        parts = parts_of(recipe, count)
-    elif count:
-        parts = _given_parts(part or [])
-    else:
-        raise UserError("with --part, add --count, the total number of samples")
-    entries_beside(out)
-    try:
-        counts = mix_files(parts, out, count, seed or 0, force=force)
-    except Done:
-        add_dataset(out)  # it may have been killed in between
-        raise
-    add_dataset(out)
-    note(f"{out}: " + ", ".join(f"{name} {number}" for name, number in counts.items()))
-
-
-def _given_parts(given: list[str]) -> dict[str, MixFile]:
-    """Parts by the stem of their file, or by the whole path where two files have one stem."""
-    from migician.training.mixture import MixFile
-
-    parts: dict[str, MixFile] = {}
-    for file, weight in (named(one, "--part") for one in given):
-        if any(one.file == Path(file) for one in parts.values()):
-            raise UserError(f"--part {file} is given twice")
-        name = file if Path(file).stem in parts else Path(file).stem
-        try:
-            parts[name] = MixFile(Path(file), float(weight))
-        except ValueError:
-            raise UserError(f"--part {file}={weight}: the weight must be a number, such as 0.5") from None
-        if not 0 <= parts[name].weight < math.inf:
-            raise UserError(f"--part {file}={weight}: the weight must be 0 or more")
-    if not any(one.weight for one in parts.values()):
-        raise UserError("--part: at least one weight must be more than 0")
-    return parts
 
 
 def miniature(

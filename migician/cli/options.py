@@ -14,8 +14,9 @@ from migician.benchmarks import BENCHMARKS
 from migician.benchmarks.scoring.scoring import Protocol
 from migician.boxtext import STYLES
 from migician.cli.terminal import note
-from migician.errors import UserError
+from migician.errors import UserError, unknown
 from migician.models import CHECKPOINTS, ENGINES, FAMILIES, MODELS
+from migician.samples.conventions import RECORD_STYLES
 
 if TYPE_CHECKING:
     from migician.build.decontamination import Decontaminator
@@ -49,6 +50,8 @@ YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards, as published for the Migician weights.")
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=784, help="Shrink larger images to N pixels.")]
+RecordPixels = Annotated[int, typer.Option(min=784, help="Boxes in pixels: image_max_pixels of the training.")]
+ConvertWorkers = Annotated[int, typer.Option(min=1, help="Converting boxes: number of processes.")]
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; default: whatever suits the weights and the machine.")
 ]
@@ -100,6 +103,13 @@ def named(given: str, option: str) -> tuple[str, str]:
     if not (name and separator and value):
         raise UserError(f"{option} {given!r}: expected two parts joined by =")
     return name, value
+
+
+def record_style(name: str) -> str:
+    """`name`, if records can have this convention of boxes; raises `UserError` naming those they can have."""
+    if name not in RECORD_STYLES:
+        raise UserError(unknown("style of boxes", name, RECORD_STYLES))
+    return name
 
 
 def sources_of(given: list[str], images: Path | None, option: str = "--source") -> dict[str, Path]:

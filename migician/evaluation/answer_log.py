@@ -128,7 +128,10 @@ def answers_file(out: Path, rank: int) -> Path:
 
 
 def append(path: Path, answers: Sequence[Logged]) -> None:
-    """Add the answers of one batch and wait until they are on the disk; where that fails, none of them stays."""
+    """Add the answers of one batch and wait until they are on the disk.
+
+    Where that fails none of them stays, and `UserError` is raised.
+    """
     content = b"".join(map(_line, answers))
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

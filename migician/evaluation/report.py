@@ -101,7 +101,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
 
     `average` is the unweighted mean over the tasks that have rows, `micro` the mean over rows;
     `without_malformed` leaves out the rows whose truth is impossible. `spec` is kept as it
-    is: model, prompts, versions, times.
+    is: model, prompts, versions, times. Raises `UserError` where nothing was scored.
     """
     if not records:
         raise UserError(f"{bench.path}: nothing was scored: there is no answer to any of its questions")

@@ -27,7 +27,10 @@ _Metrics = Annotated[dict[str, tuple[Percent, Percent]], Meta(min_length=1)]
 
 
 def read_report(folder: Path) -> Report:
-    """The `report.json` of a folder that `score` or `eval` wrote, in this version or an earlier one."""
+    """The `report.json` of a folder that `score` or `eval` wrote, in this version or an earlier one.
+
+    Raises `UserError` naming the file, what is wrong in it, and how to make it again; so do the functions below.
+    """
     file = folder / "report.json"
     with _made_again():
         report = read_json(file, dict[str, Any], "a report of this version")
@@ -42,7 +45,10 @@ def read_report(folder: Path) -> Report:
 
 
 def read_run(folder: Path) -> tuple[Report, dict[int, Any]]:
-    """The report of a run, and the records that it sums up, by the question's index, in the order of the file."""
+    """The report of a run, and the records that it sums up, by the question's index, in the order of the file.
+
+    Raises `UserError` also where the records are not those of the report.
+    """
     report = read_report(folder)
     file = folder / "records.jsonl"
     with _made_again():

@@ -114,7 +114,7 @@ def download(listing: Repository, file: HubFile, target: Path, report: OnProgres
 
 
 def is_content(path: Path, file: HubFile) -> bool:
-    """Whether a file on disk has the size and the hash that the Hub lists."""
+    """Whether a file on disk has the size and the hash that the Hub lists; raises `UserError` if it lists no hash."""
     if path.stat().st_size != file.size:
         return False
     if file.sha256:
@@ -147,7 +147,7 @@ class _Watched(io.BufferedWriter):
 def hub_errors(
     repository: str, revision: str = "", part: Path | None = None, otherwise: str = "Check the network"
 ) -> Iterator[None]:
-    """What the Hub's client raises, as one line that says what to do: `otherwise`, where it may help to try again."""
+    """What the Hub's client raises, as a `UserError` that says what to do: `otherwise`, where trying again may help."""
     try:
         import httpx
         from huggingface_hub import errors

@@ -79,7 +79,10 @@ def _opened(file: Path, stack: contextlib.ExitStack) -> zipfile.ZipFile:
 
 
 def volume_files(file: Path, count: int) -> list[Path]:
-    """The files of an archive in `count` volumes that ends with `file`, in order; all must be there."""
+    """The files of an archive in `count` volumes that ends with `file`, in order.
+
+    Raises `UserError` naming one that is missing.
+    """
     volumes = []
     # One by one: a count is only a claim, of up to four billion.
     for number in range(1, count):

@@ -54,7 +54,10 @@ class Run:
         return scoring_of(self.report)
 
     def select(self, *, task: str | None = None, outcome: str | None = None) -> list[Any]:
-        """The records of a task, with an outcome, or both; the best first where records have an IoU."""
+        """The records of a task, with an outcome, or both; the best first where records have an IoU.
+
+        Raises `UserError` for an unknown task or outcome.
+        """
         known = {"task": list(self.report["per_task"]), "outcome": list(self.scoring.outcomes)}
         for what, name in (("task", task), ("outcome", outcome)):
             if name is not None and name not in known[what]:
@@ -70,7 +73,10 @@ class Run:
         return _picture([self], index)
 
     def to_dataset(self) -> Any:
-        """The records as a `datasets.Dataset`, with the columns of `migician report --parquet`."""
+        """The records as a `datasets.Dataset`, with the columns of `migician report --parquet`.
+
+        Raises `UserError` without the package `datasets`.
+        """
         try:
             from datasets import Dataset
         except ImportError:

@@ -198,8 +198,21 @@ def _listed(answer: Sequence[Segment]) -> list[tuple[int | None, Boxed]]:
 
 def _label(segments: Sequence[Segment]) -> str | None:
     """The one reference that is marked apart from boxes; None without any, and where there are several."""
-    labels = {one.text for one in segments if isinstance(one, Phrase)}
-    return labels.pop() if len(labels) == 1 else None
+    label = None
+    for one in segments:
+        if isinstance(one, Phrase):
+            if label not in (None, one.text):
+                return None
+            label = one.text
+    return label
+
+
+def phrase_asked(question: Sequence[Segment], answer: Sequence[Segment]) -> str | None:
+    """What a question asks for, where it marks one reference and gives no box, and its answer is boxes of it alone."""
+    if len(answer) != 1 or not isinstance(answer[0], Boxed) or any(isinstance(one, Boxed) for one in question):
+        return None
+    asked = _label(question)
+    return asked if answer[0].label in (None, asked) else None
 
 
 def _unlabelled(segment: Segment, label: str) -> Segment:
@@ -255,6 +268,13 @@ CONVENTIONS: dict[str, Convention] = {
         JsonConvention("fractions", STYLES["list-fraction"], "bbox", False, "the model cards of LiquidAI/LFM2-VL"),
     )
 }
+WORDINGS = {
+    "qwen2_5_vl": "Locate {ref} in this image and output the bbox coordinates in JSON format.",
+    "qwen3_vl": (
+        'Locate every object that matches the description "{ref}" in the image. Report bbox coordinates in JSON format.'
+    ),
+}
+"""The questions that the makers of base models document for a reference in one image; sources as above."""
 MS_SWIFT = "ms-swift"
 RECORD_STYLES = (*CONVENTIONS, MS_SWIFT)
 """What records can be converted from and to; ms-swift's are read and written by `migician.samples.ms_swift`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from migician.boxes import Box
 from migician.boxtext import parse_boxes
@@ -12,16 +14,14 @@ from migician.samples.conventions import SizeOf
 from migician.samples.segments import Boxed, Segment, write_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True, gc=False):
     """A question and its answer."""
 
     question: list[Segment]
     answer: list[Segment]
 
 
-@dataclass(frozen=True, slots=True)
-class Dialogue:
+class Dialogue(msgspec.Struct, frozen=True, gc=False):
     """One sample."""
 
     id: str | int

@@ -7,6 +7,7 @@ broken, cut by the block's end or holds NaN, is looked at by itself.
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import contextlib
 import json
@@ -104,7 +105,20 @@ class JsonRecords:
         return len(self._starts)
 
     def __getitem__(self, position: int) -> bytes:
-        start, end = self._starts[position], self._ends[position]
+        return self._between(self._starts[position], self._ends[position])
+
+    def __iter__(self) -> Iterator[bytes]:
+        first = 0
+        while first < len(self):
+            start = self._starts[first]
+            # As many as are whole within a block, or one.
+            after = max(first + 1, bisect.bisect_right(self._ends, start + _BLOCK))
+            content = self._between(start, self._ends[after - 1])
+            for position in range(first, after):
+                yield content[self._starts[position] - start : self._ends[position] - start]
+            first = after
+
+    def _between(self, start: int, end: int) -> bytes:
         try:
             content = os.pread(self._stream.fileno(), end - start, start)
         except OSError as error:
@@ -112,9 +126,6 @@ class JsonRecords:
         if len(content) != end - start:
             raise UserError(f"{self.file}: ends before byte {end}: it was changed while it was read")
         return content
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self[position] for position in range(len(self)))
 
     def __enter__(self) -> Self:
         return self

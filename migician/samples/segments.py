@@ -7,21 +7,20 @@ them convert into each other. Boxes are fractions of their image here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from migician.boxes import Box
 from migician.boxtext import BOX_END, BOX_START, QWEN, reference
 
 
-@dataclass(frozen=True, slots=True)
-class Phrase:
+class Phrase(msgspec.Struct, frozen=True, gc=False):
     """A marked reference that no box follows at once, as questions have it: the words that say what is meant."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Boxed:
+class Boxed(msgspec.Struct, frozen=True, gc=False):
     """Boxes that stand together, with the marked reference right before them."""
 
     boxes: tuple[Box, ...]
@@ -31,8 +30,7 @@ class Boxed:
     """The image (0-based) that the boxes are in; set by the conversion where a convention asks for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True, gc=False):
     """The form of a box with letters for its numbers, as questions show which form they want."""
 
 
@@ -59,21 +57,22 @@ def read_tokens(text: str) -> list[Segment]:
     """
     if "<|" not in text:
         return [text] if text else []
-    segments: list[Segment] = []
-    end = 0
-    for match in _MARKED.finditer(text):
-        if match.start() > end:
-            segments.append(text[end : match.start()])
-        end = match.end()
-        label, labelled, boxes = match.groups()
+    # Texts alternate with three groups of what is marked: a label, boxes right behind it, boxes without one.
+    pieces = _MARKED.split(text)
+    segments: list[Segment] = [pieces[0]] if pieces[0] else []
+    for number in range(1, len(pieces), 4):
+        label, labelled, boxes, plain = pieces[number : number + 4]
         if written := labelled or boxes:
-            found = tuple([Box.from_permille(*map(float, four)) for four in _FOUR.findall(written)])
-            segments.append(Boxed(found, label))
+            segments.append(Boxed(tuple([_box(*four) for four in _FOUR.findall(written)]), label))
         else:
             segments.append(Form() if label is None else Phrase(label))
-    if end < len(text):
-        segments.append(text[end:])
+        if plain:
+            segments.append(plain)
     return segments
+
+
+def _box(x1: str, y1: str, x2: str, y2: str) -> Box:
+    return Box(float(x1) / 1000, float(y1) / 1000, float(x2) / 1000, float(y2) / 1000)
 
 
 def write_tokens(segments: list[Segment]) -> str:

@@ -102,7 +102,7 @@ def read_held_out(folder: Path) -> Iterator[Phrase]:
 
 
 def folders_of(source: Path) -> dict[str, Path]:
-    """The folders of the datasets that are there."""
+    """The folders of the datasets that are there; raises `UserError` if none is."""
     root = source.parent if source.name in PARTITIONS and is_dataset(source) else source
     folders = {name: root / name for name in PARTITIONS if is_dataset(root / name)}
     if not folders:
@@ -133,7 +133,10 @@ def held_out(refs: Mapping[str, list[Ref]], tally: Tally) -> frozenset[int]:
 
 
 def of_split(refs: list[Ref], split: str, folder: Path) -> list[Ref]:
-    """The references of a split; `test` is all tests (RefCOCO has testA for people and testB for the rest)."""
+    """The references of a split; `test` is all tests (RefCOCO has testA for people and testB for the rest).
+
+    Raises `UserError` naming the splits there are, if it has none.
+    """
     kept = [ref for ref in refs if ref.split == split or (split == "test" and ref.split.startswith("test"))]
     if not kept:
         raise UserError(f"{folder}: {unknown('split', split, sorted({ref.split for ref in refs}))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +33,25 @@ class MixFile:
 
 
 def mix(
-    parts: Mapping[str, MixFile], out: str | Path, count: int, seed: int = 0, *, force: bool = False
+    parts: Mapping[str, MixFile],
+    out: str | Path,
+    count: int,
+    seed: int = 0,
+    *,
+    force: bool = False,
+    through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> dict[str, int]:
     """Write `count` samples from several files, shuffled, to `out`; gives the number from each part.
 
     Samples are drawn without repetition, except from parts that allow it, and copied byte for byte. Only what
     `datasets` could not load beside the rest is changed: an id that is a number becomes text, images become a list, and
     fields that not every part has, other than those of `Sample`, are removed. Records of another layout (by the
-    dataset_info.json beside their file, or by their own fields) are written as samples. `out` is a JSON list, or JSON
-    lines if its name ends in `.jsonl`: `datasets` streams lines, but holds a whole list in memory. Same parts, count
-    and seed, same bytes. Memory grows with the number of records, not with their size. Raises `Done` if `out` is this
-    mix already, and `UserError` for records that are not samples (with file and position), files with too few samples,
-    and an `out` that is another file, unless `force` replaces it.
+    dataset_info.json beside their file, or by their own fields) are written as samples. `through` may change the
+    records on their way, each given as its bytes. `out` is a JSON list, or JSON lines if its name ends in `.jsonl`:
+    `datasets` streams lines, but holds a whole list in memory. Same parts, count and seed, same bytes. Memory grows
+    with the number of records, not with their size. Raises `Done` if `out` is this mix already, and `UserError` for
+    records that are not samples (with file and position), files with too few samples, and an `out` that is another
+    file, unless `force` replaces it.
     """
     counts = shares({name: part.weight for name, part in parts.items()}, count)
     with ExitStack() as opened:
@@ -57,7 +64,7 @@ def mix(
         order = stream(seed, "mix").permutation(len(position_of))
         with writing(out, force=force) as target:
             records = _in_order(sources, source_of[order], position_of[order])
-            target.writelines(lines_of(records, as_list=Path(out).suffix != ".jsonl"))
+            target.writelines(lines_of(through(records), as_list=Path(out).suffix != ".jsonl"))
     return counts
 
 

@@ -52,7 +52,7 @@ class Saved:
 
 
 def saved_in(output_dir: str | Path) -> list[Saved]:
-    """The checkpoints of a training, newest first, complete or not."""
+    """The checkpoints of a training, newest first, complete or not; raises `UserError` if `output_dir` is a file."""
     if Path(output_dir).exists() and not is_folder(Path(output_dir)):
         raise UserError(f"{output_dir}: is a file, not the output_dir of a training")
     named = ((folder, _NAME.fullmatch(folder.name)) for folder in Path(output_dir).glob("checkpoint-*"))

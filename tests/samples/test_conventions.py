@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import QWEN, reference
-from migician.build.converters.records import Conversion, convert_records, seen_size
+from migician.boxtext import QWEN, STYLES, parse_boxes, reference
+from migician.build.converters.records import Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
 from migician.samples.lengths import Resize
@@ -41,9 +42,15 @@ def record(*turns: tuple[str, str], images: int = 3) -> bytes:
     return msgspec.json.encode({"id": "a", "images": names, "conversations": said, "type": "ff_train"})
 
 
-def converted(content: bytes, source: str, target: str, media: Path) -> bytes:
-    (piece,) = convert_records(iter([content]), Conversion(source, target, media), "file.json")
-    (made,) = piece.records
+def convert(contents: list[bytes], source: str, target: str, media: Path) -> tuple[list[bytes], Counter[str]]:
+    """Records in another convention, and what was counted."""
+    counts: Counter[str] = Counter()
+    conversion = Conversion(source, target, media)
+    return list(converted(iter(contents), len(contents), conversion, "file.json", counts)), counts
+
+
+def one(content: bytes, source: str, target: str, media: Path) -> bytes:
+    (made,), _ = convert([content], source, target, media)
     return made
 
 
@@ -63,8 +70,8 @@ THREE = record(
 
 @pytest.mark.parametrize("style", RECORD_STYLES)
 def test_three_images_and_four_boxes_come_back(style: str, media: Path) -> None:
-    there = converted(THREE, "qwen2_vl", style, media)
-    back = converted(there, style, "qwen2_vl", media)
+    there = one(THREE, "qwen2_vl", style, media)
+    back = one(there, style, "qwen2_vl", media)
     if style != "qwen2_5_vl":
         assert back == THREE
         return
@@ -73,7 +80,7 @@ def test_three_images_and_four_boxes_come_back(style: str, media: Path) -> None:
     assert shapes == [[part for part in read_tokens(text) if not isinstance(part, Boxed)] for text in answers(THREE)]
     for before, after in zip(_boxes(THREE), _boxes(back), strict=True):
         assert before.as_tuple() == pytest.approx(after.as_tuple(), abs=0.5 / 336 + 0.0005)
-    assert converted(back, "qwen2_vl", style, media) == there  # nothing more is lost on the second way
+    assert one(back, "qwen2_vl", style, media) == there  # nothing more is lost on the second way
 
 
 def _boxes(content: bytes) -> list[Box]:
@@ -83,7 +90,7 @@ def _boxes(content: bytes) -> list[Box]:
 
 
 def test_what_is_written(media: Path) -> None:
-    made = json.loads(converted(THREE, "qwen2_vl", "qwen3_vl", media))["conversations"]
+    made = json.loads(one(THREE, "qwen2_vl", "qwen3_vl", media))["conversations"]
     assert [turn["value"] for turn in made] == [
         '<image><image><image>Find "the dog" of Image-1 {"bbox_2d": [100, 200, 300, 400]} in the others.',
         '```json\n[\n\t{"image": 2, "bbox_2d": [0, 0, 500, 1000], "label": "the dog"},\n'
@@ -91,12 +98,12 @@ def test_what_is_written(media: Path) -> None:
         'And "a cat"?',
         'It is in the third image. [{"bbox_2d": [1, 2, 3, 1000], "label": "a cat"}]',
     ]
-    first = answers(converted(THREE, "qwen2_vl", "fractions", media))[0]
+    first = answers(one(THREE, "qwen2_vl", "fractions", media))[0]
     assert json.loads(first) == [
         {"image": 2, "bbox": [0.0, 0.0, 0.5, 1.0], "label": "the dog"},
         {"image": 3, "bbox": [0.25, 0.25, 0.75, 0.999], "label": "the dog"},
     ]
-    swift = json.loads(converted(THREE, "qwen2_vl", "ms-swift", media))
+    swift = json.loads(one(THREE, "qwen2_vl", "ms-swift", media))
     assert swift["objects"] == {
         "ref": ["the dog", "a cat"],
         "bbox": [[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.5, 1.0], [0.25, 0.25, 0.75, 0.999], [0.001, 0.002, 0.003, 1.0]],
@@ -108,8 +115,15 @@ def test_what_is_written(media: Path) -> None:
     assert contents[1] == "Image-2: <bbox>\nImage-3: <bbox>"
 
 
+@pytest.mark.parametrize(("style", "read_as"), [("qwen3_vl", "qwen3-vl"), ("fractions", "list-fraction")])
+def test_evaluation_reads_the_image_of_each_box(style: str, read_as: str, media: Path) -> None:
+    for before, after in zip(answers(THREE), answers(one(THREE, "qwen2_vl", style, media)), strict=True):
+        said, found = parse_boxes(before).mentions, parse_boxes(after, STYLES[read_as]).mentions
+        assert [(mention.image, mention.box) for mention in found] == [(mention.image, mention.box) for mention in said]
+
+
 def test_pixels_are_those_of_the_resized_image(media: Path) -> None:
-    made = answers(converted(THREE, "qwen2_vl", "qwen2_5_vl", media))
+    made = answers(one(THREE, "qwen2_vl", "qwen2_5_vl", media))
     second, third = json.loads(made[0].removeprefix("```json").removesuffix("```"))
     assert seen_size(SIZES[1], Resize()) == (336, 504) and seen_size(SIZES[2], Resize()) == (1036, 588)
     assert second["bbox_2d"] == [0, 0, 168, 504] and third["bbox_2d"] == [259, 147, 777, 587]
@@ -119,7 +133,7 @@ def test_pixels_are_those_of_the_resized_image(media: Path) -> None:
 @pytest.mark.parametrize("style", ["qwen3_vl", "fractions", "ms-swift"])
 def test_answers_of_one_image_come_back(style: str, answer: str, media: Path) -> None:
     content = record(("<image>Where?", answer), images=1)
-    assert converted(converted(content, "qwen2_vl", style, media), style, "qwen2_vl", media) == content
+    assert one(one(content, "qwen2_vl", style, media), style, "qwen2_vl", media) == content
 
 
 TEXTS = st.text(
@@ -164,20 +178,22 @@ UNKNOWN = record((f"<image><image>Find {DOG}.", box(0, 0, 500, 500)), images=2)
 
 @pytest.mark.parametrize("style", ["qwen2_5_vl", "ms-swift"])
 def test_a_box_of_no_known_image_is_left_out_where_it_matters(style: str, media: Path) -> None:
-    (piece,) = convert_records(iter([UNKNOWN]), Conversion("qwen2_vl", style, media), "file.json")
-    assert not piece.records and "which image a box is in" in next(iter(piece.counts))
+    with pytest.raises(UserError, match=r"not one of its 1 records .* 1 left out: the text does not say which image"):
+        convert([UNKNOWN], "qwen2_vl", style, media)
+    made, counts = convert([UNKNOWN, THREE], "qwen2_vl", style, media)
+    assert len(made) == counts["converted"] == 1 and sum(counts.values()) == 2
     same = media / "same"  # another folder: sizes are remembered by name
     same.mkdir()
     for number in range(2):
         Image.new("RGB", SIZES[0]).save(same / f"{number}.png")
-    (piece,) = convert_records(iter([UNKNOWN]), Conversion("qwen2_vl", style, same), "file.json")
-    assert len(piece.records) == 1 and piece.counts["boxes whose image the text does not say"] == 1
+    made, counts = convert([UNKNOWN], "qwen2_vl", style, same)
+    assert len(made) == 1 and counts["boxes whose image the text does not say"] == 1
 
 
 def test_what_does_not_come_back_is_counted(media: Path) -> None:
     two = record((f"<image>Find {DOG} beside {CAT}.", box(0, 0, 500, 500)), images=1)
-    (piece,) = convert_records(iter([two, THREE]), Conversion("qwen2_vl", "qwen3_vl", media), "file.json")
-    assert sorted(piece.counts.values()) == [1, 2] and len(piece.records) == 2
+    made, counts = convert([two, THREE], "qwen2_vl", "qwen3_vl", media)
+    assert sorted(counts.values()) == [1, 2] and len(made) == 2
 
 
 @pytest.mark.parametrize(
@@ -191,7 +207,7 @@ def test_what_does_not_come_back_is_counted(media: Path) -> None:
 )
 def test_bad_input_is_named(content: bytes, source: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="file.json: record 0|0.png") as error:
-        list(convert_records(iter([content]), Conversion(source, "qwen2_vl", tmp_path), "file.json"))
+        convert([content], source, "qwen2_vl", tmp_path)
     assert said in str(error.value)
 
 
@@ -203,11 +219,28 @@ def test_supervision_reads_the_same_boxes(within: str, media: Path) -> None:
     wanted = [(64, 96, 192, 192), (0, 0, 320, 480)]
     kinds = {"qwen3_vl": ((1000, 1000), 1e-6), "qwen2_5_vl": (seen_size(SIZES[0], Resize()), 1)}
     for style, (scale, tolerance) in kinds.items():
-        (answer,) = answers(converted(content, "qwen2_vl", style, media))
+        (answer,) = answers(one(content, "qwen2_vl", style, media))
         kind = supervision.VLM.QWEN_2_5_VL  # for Qwen3-VL it is the same reader with a scale of 1000
         found = supervision.Detections.from_vlm(kind, answer, input_wh=scale, resolution_wh=SIZES[0])
         assert found.xyxy.tolist() == [pytest.approx(four, abs=tolerance) for four in wanted]
         assert found.data["class_name"].tolist() == ["the dog", "the dog"]
+
+
+def test_the_makers_wording_is_for_one_reference_in_one_image(media: Path) -> None:
+    asks = record((f"<image>Find {DOG}, quickly.", box(1, 2, 3, 4)), (f"And {CAT}?", "None."), images=1)
+    others = [THREE, record(("<image>Where?", box(1, 2, 3, 4)), images=1)]
+    given = [(f"<image>{box(1, 2, 3, 4)} is {DOG}.", box(1, 2, 3, 4)), (f"<image>{DOG}?", CAT + box(1, 2, 3, 4))]
+    others += [record(one, images=1) for one in given]
+    counts: Counter[str] = Counter()
+    wording = Conversion("qwen2_vl", "qwen3_vl", media, wording="qwen3_vl")
+    made, *rest = converted(iter([asks, *others]), 5, wording, "file.json", counts)
+    assert [turn["value"] for turn in json.loads(made)["conversations"]][::2] == [
+        '<image>Locate every object that matches the description "the dog" in the image. '
+        "Report bbox coordinates in JSON format.",
+        'And "a cat"?',
+    ]
+    assert rest == convert(others, "qwen2_vl", "qwen3_vl", media)[0]
+    assert counts["questions in the wording asked for"] == 1
 
 
 def test_the_command_converts_a_file_and_back(media: Path) -> None:
@@ -224,7 +257,7 @@ def test_the_command_converts_a_file_and_back(media: Path) -> None:
     assert list(json.loads((media / "q/dataset_info.json").read_text())) == ["there"]
     again = command("data convert", *words, "--to", "qwen3_vl", "--out", "q/there.json", "--workers", 2, cwd=media)
     assert again.status == 0 and "done already" in again.error
-    back = ["records", "--from", "q/there.json", "--style", "qwen3_vl", "--to", "qwen2_vl", "--out", "back.json"]
+    back = ["records", "--from", "q/there.json", "--to", "qwen2_vl", "--out", "back.json"]
     assert command("data convert", *back, cwd=media).status == 0
     assert (media / "back.json").read_bytes() == (media / "data.json").read_bytes()
     pixels = command("data convert", *words, "--to", "qwen2_5_vl", "--max-pixels", 12544, "--out", "p.json", cwd=media)
@@ -237,6 +270,7 @@ def test_the_command_converts_a_file_and_back(media: Path) -> None:
         (["--out", "x.json"], "--to is missing"),
         (["--to", "qwen3", "--out", "x.json"], "Did you mean 'qwen3_vl'?"),
         (["--to", "qwen3_vl", "--style", "qwen", "--out", "x.json"], "unknown style of boxes 'qwen'"),
+        (["--to", "qwen3_vl", "--wording", "qwen3", "--out", "x.json"], "unknown wording 'qwen3'"),
         (["--to", "qwen3_vl", "--out", "x.parquet"], "expected a .json or .jsonl file"),
         (["--to", "qwen2_5_vl", "--media", "nowhere", "--out", "x.json"], "check --media"),
     ],

@@ -255,6 +255,32 @@ def test_the_command_takes_parts_or_a_file(tmp_path: Path) -> None:
         assert status == 2 and said in error and len(error.strip().splitlines()) == 1, error
 
 
+def test_a_mix_in_another_convention_is_the_mix_converted(tmp_path: Path) -> None:
+    parts = [one for stem in "ab" for one in ("--part", f"{part(tmp_path, stem, 10)}=1")]
+    plain = command("data mix", *parts, "--count", 9, "--out", "m.json", cwd=tmp_path)
+    assert plain.status == 0 and not (tmp_path / "m.convention.json").exists()
+    after = ["records", "--from", "m.json", "--to", "qwen3_vl", "--out", "after.json", "--workers", 1]
+    assert command("data convert", *after, cwd=tmp_path).status == 0
+    for workers in (1, 2):
+        words = [*parts, "--count", 9, "--style", "qwen3_vl", "--out", f"{workers}.json", "--workers", workers]
+        assert command("data mix", *words, cwd=tmp_path).status == 0
+        assert (tmp_path / f"{workers}.json").read_bytes() == (tmp_path / "after.json").read_bytes()
+        card = json.loads((tmp_path / f"{workers}.convention.json").read_text())
+        assert card["convention"] == "qwen3_vl" and card["counts"] == {"converted": 9}
+    assert command("data mix", *words, cwd=tmp_path).error.count("done already") == 1
+    # Mixed again it stays so, and beside another convention it is refused; what replaces it needs no card.
+    again = command("data mix", "--part", "1.json=1", "--count", 9, "--out", "again.json", cwd=tmp_path)
+    assert (
+        again.status == 0 and json.loads((tmp_path / "again.convention.json").read_text())["convention"] == "qwen3_vl"
+    )
+    mixed = command(
+        "data mix", "--part", "1.json=1", "--part", "m.json=1", "--count", 9, "--out", "n.json", cwd=tmp_path
+    )
+    assert mixed.status == 2 and "boxes are written in two ways: 1.json as qwen3_vl, m.json as qwen2_vl" in mixed.error
+    assert command("data mix", *parts, "--count", 9, "--out", "again.json", "--force", cwd=tmp_path).status == 0
+    assert not (tmp_path / "again.convention.json").exists()
+
+
 @pytest.mark.parametrize("verb", ["mix", "convert"])
 def test_what_is_there_is_read_before_anything_is_written(verb: str, tmp_path: Path) -> None:
     source = part(tmp_path, "a", 3)

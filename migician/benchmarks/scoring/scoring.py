@@ -150,7 +150,7 @@ def shared_fields(question: Any, answer: Answer) -> dict[str, Any]:
 
 
 def scoring_named(name: str) -> Scoring:
-    """The scoring of that name in `SCORINGS`."""
+    """The scoring of that name in `SCORINGS`; raises `UserError` for an unknown one."""
     if name not in SCORINGS:
         raise UserError(unknown("scoring", name, SCORINGS))
     module, _, constant = SCORINGS[name].partition(":")

@@ -6,26 +6,27 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from PIL import Image
 
 from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import NOT_JSON, Done, UserError, writing
-from migician.files import write_json
 from migician.models.pictures import read_size
 from migician.progress import OnProgress
 from migician.samples import ms_swift
-from migician.samples.conventions import CONVENTIONS, OBJECT, Convention, SizeOf
+from migician.samples.convention_card import ConventionCard, write_convention
+from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, WORDINGS, Convention, SizeOf, phrase_asked
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import LayoutReader
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
 from migician.samples.record_file import JsonRecords, lines_of
-from migician.samples.sample import Sample, Turn
+from migician.samples.sample import IMAGE_MARK, Sample, Turn
 from migician.samples.segments import Boxed, Phrase, Segment
 from migician.workers import Workers, here
 
@@ -38,6 +39,7 @@ LEFT_OUT = {
     "form": "left out: not a conversation of questions and answers",
 }
 INEXACT = "not the same text when converted back: marked references that the convention has no place for"
+REWORDED = "questions in the wording asked for"
 UNKNOWN = "boxes whose image the text does not say"
 
 
@@ -52,17 +54,8 @@ class Conversion:
     """The folder that image names start from; only conventions in pixels open images."""
     max_pixels: int = TRAINED_PIXELS
     """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
-
-
-class Card(msgspec.Struct, frozen=True):
-    """What stands beside a converted file, as NAME.convention.json: what its numbers mean, and what was lost."""
-
-    convention: str
-    converted_from: str
-    max_pixels: int | None
-    """Of an image as training must resize it, where the numbers are pixels: `image_max_pixels`; else None."""
-    documented_by: str
-    counts: dict[str, int]
+    wording: str = ""
+    """The one of `WORDINGS` in which one reference in one image is asked for; "" leaves questions as they are."""
 
 
 def convert_file(
@@ -73,7 +66,7 @@ def convert_file(
     force: bool = False,
     workers: Workers = here,
     report: OnProgress | None = None,
-) -> Card:
+) -> ConventionCard:
     """Write the records of `source` to `out` in another convention, with their card beside it.
 
     `out` is a JSON list with one record a line, or JSON lines where its name ends in `.jsonl`; for LLaMA-Factory it is
@@ -83,44 +76,50 @@ def convert_file(
     counts: Counter[str] = Counter()
     entries_beside(out)
     with JsonRecords(source) as records:
-        pieces = convert_records(iter(records), conversion, str(source), workers)
+        made = converted(iter(records), len(records), conversion, str(source), counts, workers=workers, report=report)
         try:
             with writing(out, force=force) as target:
-                made = _counted(pieces, counts, len(records), report)
                 target.writelines(lines_of(made, as_list=out.suffix != ".jsonl"))
-                if not counts[CONVERTED]:
-                    raise UserError(
-                        f"{source}: not one of its {len(records)} records can be converted: {_said(counts)}"
-                    )
         except Done:
-            _beside(out, conversion, counts)  # it may have been killed in between
+            enter(out, conversion, counts)  # it may have been killed in between
             raise
-    return _beside(out, conversion, counts)
+    return enter(out, conversion, counts)
 
 
-def _counted(pieces: Iterator[Piece], counts: Counter[str], total: int, report: OnProgress | None) -> Iterator[bytes]:
-    """The records of pieces; what was counted in them is added to `counts`, and how far it is reported."""
-    for piece in pieces:
+def converted(
+    records: Iterator[bytes],
+    total: int,
+    conversion: Conversion,
+    name: str,
+    counts: Counter[str],
+    *,
+    workers: Workers = here,
+    report: OnProgress | None = None,
+) -> Iterator[bytes]:
+    """`total` records of the file `name`, given as their bytes, in another convention and the same order.
+
+    What is converted, left out and lost is added to `counts`. Raises `UserError` naming the record that is none, or
+    whose image cannot be opened, and where not one has a form there.
+    """
+    numbered = enumerate(records)
+    pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
+    for piece in workers(functools.partial(_convert_piece, conversion, name), pieces):
         counts.update(piece.counts)
         if report:
             report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), total)
         yield from piece.records
+    if not counts[CONVERTED]:
+        said = ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
+        raise UserError(f"{name}: not one of its {total} records can be converted: {said}")
 
 
-def _beside(out: Path, conversion: Conversion, counts: Counter[str]) -> Card:
-    """Write what belongs beside `out`."""
-    target = CONVENTIONS.get(conversion.target)
-    pixels = conversion.max_pixels if target and target.counts_pixels else None
-    documented = target.source if target else ms_swift.SOURCE
-    card = Card(conversion.target, conversion.source, pixels, documented, dict(sorted(counts.items())))
-    write_json(out.with_suffix(".convention.json"), card)
-    if target:
+def enter(out: Path, conversion: Conversion, counts: Counter[str]) -> ConventionCard:
+    """Write the card of converted records beside `out`, and for LLaMA-Factory an entry in dataset_info.json."""
+    if conversion.target != MS_SWIFT:
         add_dataset(out)
-    return card
-
-
-def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
+    return write_convention(
+        out, conversion.target, source=conversion.source, max_pixels=conversion.max_pixels, counts=counts
+    )
 
 
 @dataclass(slots=True)
@@ -129,18 +128,6 @@ class Piece:
 
     records: list[bytes] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-
-
-def convert_records(
-    records: Iterator[bytes], conversion: Conversion, name: str, workers: Workers = here
-) -> Iterator[Piece]:
-    """The records of a file, given as their bytes, in another convention; in order, some at a time.
-
-    Raises `UserError` naming `name` and the record that is none, or whose image cannot be opened.
-    """
-    numbered = enumerate(records)
-    pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
-    yield from workers(functools.partial(_convert_piece, conversion, name), pieces)
 
 
 def _convert_piece(conversion: Conversion, name: str, numbered: list[tuple[int, bytes]]) -> Piece:
@@ -162,6 +149,7 @@ class _Converter:
 
     def __init__(self, conversion: Conversion, name: str) -> None:
         self._media, self._name = conversion.media, name
+        self._wording = WORDINGS.get(conversion.wording, "")
         self._source, self._target = CONVENTIONS.get(conversion.source), CONVENTIONS.get(conversion.target)
         self._resize = Resize(image_max_pixels=conversion.max_pixels)
         self._reader = LayoutReader(name=name)
@@ -187,12 +175,15 @@ class _Converter:
             return scaled(dialogue, self._sizes(dialogue)) if record.objects.bbox_type == "real" else dialogue
         sample = self._reader.sample(content, number)
         turns = sample.conversations
-        system = [turn.value for turn in itertools.takewhile(lambda turn: turn.from_ == "system", turns)]
+        system = [turn.value for turn in itertools.takewhile(_is_system, turns)]
         spoken = turns[len(system) :]
-        if not spoken or len(spoken) % 2 or any(one.from_ != _SPEAKERS[at % 2] for at, one in enumerate(spoken)):
+        if not spoken or len(spoken) % 2:
             raise _Left(LEFT_OUT["form"])
-        read = self._source.read
-        exchanges = [Exchange(*read(spoken[at].value, spoken[at + 1].value)) for at in range(0, len(spoken), 2)]
+        exchanges = []
+        for asked, answered in zip(spoken[::2], spoken[1::2], strict=True):
+            if asked.from_ != "human" or answered.from_ != "gpt":
+                raise _Left(LEFT_OUT["form"])
+            exchanges.append(Exchange(*self._source.read(asked.value, answered.value)))
         dialogue = Dialogue(sample.id, sample.images, sample.type, system, exchanges)
         if self._source.counts_pixels:
             dialogue = self._known(placed(dialogue), self._sizes(dialogue, seen=True))
@@ -209,10 +200,19 @@ class _Converter:
         turns = [Turn("system", text) for text in dialogue.system]
         for one in dialogue.turns:
             asked, answered = target.write(one.question, one.answer, size_of)
+            if self._wording and len(dialogue.images) == 1:
+                asked = self._reworded(one, asked)
             turns += [Turn("human", asked), Turn("gpt", answered)]
-            if _may_lose(one) and not _comes_back(one, target, asked, answered):
+            if (self._wording or _may_lose(one)) and not _comes_back(one, target, asked, answered):
                 self.counts[INEXACT] += 1
         return Sample(dialogue.id, dialogue.images, turns, dialogue.type)
+
+    def _reworded(self, turn: Exchange, asked: str) -> str:
+        phrase = phrase_asked(turn.question, turn.answer)
+        if phrase is None:
+            return asked
+        self.counts[REWORDED] += 1
+        return IMAGE_MARK * asked.count(IMAGE_MARK) + self._wording.format(ref=phrase)
 
     def _sizes(self, dialogue: Dialogue, *, seen: bool = False) -> SizeOf:
         """The sizes of a dialogue's images: of the files, or as training resizes them."""
@@ -257,18 +257,28 @@ def seen_size(size: Size, resize: Resize, side: int = PIXELS_A_SIDE) -> Size:
     return columns * side, rows * side
 
 
+def _is_system(turn: Turn) -> bool:
+    return turn.from_ == "system"
+
+
 def _in_first(segments: list[Segment]) -> list[Segment]:
     return [replace(one, image=0) if isinstance(one, Boxed) and one.image is None else one for one in segments]
 
 
 def _may_lose(turn: Exchange) -> bool:
     """Whether a turn has marks that may not come back, so that it must be read to know: more than one reference."""
-    named = {one.text for one in (*turn.question, *turn.answer) if isinstance(one, Phrase)}
-    boxed = [one for one in (*turn.question, *turn.answer) if isinstance(one, Boxed)]
-    if len(named) > 1 or OBJECT in named or any(one.label is not None for one in boxed):
-        return True
-    quoted = f'"{next(iter(named), OBJECT)}"'
-    return any(isinstance(one, str) and ("bbox" in one or quoted in one) for one in (*turn.question, *turn.answer))
+    named, texts = None, []
+    for one in (*turn.question, *turn.answer):
+        if isinstance(one, str):
+            texts.append(one)
+        elif isinstance(one, Phrase):
+            if one.text == OBJECT or named not in (None, one.text):
+                return True
+            named = one.text
+        elif isinstance(one, Boxed) and one.label is not None:
+            return True
+    text = "\n".join(texts)
+    return "bbox" in text or f'"{named or OBJECT}"' in text
 
 
 def _comes_back(turn: Exchange, target: Convention, asked: str, answered: str) -> bool:
@@ -281,6 +291,5 @@ def _shape(segment: Segment) -> object:
     return (segment.label, len(segment.boxes)) if isinstance(segment, Boxed) else segment
 
 
-_SPEAKERS = ("human", "gpt")
 _SWIFT = msgspec.json.Decoder(ms_swift.SwiftRecord)
 _ENCODER = msgspec.json.Encoder()

@@ -25,7 +25,10 @@ class PatchProduct(torch.nn.Module):
 
 
 def use_product(model: Any) -> None:
-    """Put it into a Qwen vision-language model of transformers; other models are left unchanged."""
+    """Put it into a Qwen vision-language model of transformers; other models are left unchanged.
+
+    Raises ValueError for patches that overlap, which are no such product.
+    """
     embedding = getattr(getattr(getattr(model, "model", None), "visual", None), "patch_embed", None)
     convolution = getattr(embedding, "proj", None)
     if embedding is not None and isinstance(convolution, torch.nn.Conv3d):

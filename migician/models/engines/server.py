@@ -215,7 +215,8 @@ def _reply(completion: Completion, max_new_tokens: int) -> Reply:
 def load(argument: str, family: Family, **options: Any) -> ServedModel:
     """The model for "ADDRESS#MODEL", such as "http://localhost:8000/v1#Qwen/Qwen2-VL-7B-Instruct".
 
-    Options are those of `ServedModel`; `timeout_s` is the longest wait for one reply; see `Completions`.
+    Options are those of `ServedModel`; `timeout_s` is the longest wait for one reply; see `Completions`. Raises
+    `UserError` for another form, and for an unknown option.
     """
     refuse_unknown(f"server:{argument}", ServedModel, options)
     address, _, model = argument.partition("#")

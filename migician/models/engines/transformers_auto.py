@@ -191,7 +191,10 @@ def _scales_by_area(pictures: Any) -> bool:
 
 
 def limit_pixels(pictures: Any, machine: Machine, min_pixels: int | None, max_pixels: int | None) -> tuple[str, ...]:
-    """Set the pixels of one image if the processor scales by area; gives a note where they were lowered."""
+    """Set the pixels of one image if the processor scales by area; gives a note where they were lowered.
+
+    Raises `UserError` for limits that contradict each other.
+    """
     if not _scales_by_area(pictures):
         return ()
     notes: tuple[str, ...] = ()
@@ -211,7 +214,10 @@ def limit_pixels(pictures: Any, machine: Machine, min_pixels: int | None, max_pi
 
 
 def load_processor(folder: Path) -> Any:
-    """Tokenizer, chat template and image processor; training scripts often save the weights without them."""
+    """Tokenizer, chat template and image processor; training scripts often save the weights without them.
+
+    Raises `UserError` naming the folder where one is missing, or cannot be loaded.
+    """
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError) as error:

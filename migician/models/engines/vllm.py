@@ -101,7 +101,8 @@ def load(
     """The model of a folder or a Hub id; `max_images` limits one request.
 
     `dtype` is "bfloat16", "float16" or "float32"; by default that of the weights, if this machine supports it. A
-    float32 checkpoint stays float32: vLLM's own "auto" would make it bfloat16.
+    float32 checkpoint stays float32: vLLM's own "auto" would make it bfloat16. Raises `UserError` for another dtype,
+    and without vLLM.
     """
     if dtype not in (None, *_DTYPES):
         raise UserError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")

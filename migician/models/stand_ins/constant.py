@@ -32,7 +32,10 @@ class ConstantBox:
 
 
 def load(argument: str) -> ConstantBox:
-    """The baseline for "x1,y1,x2,y2", 0..1000; by default the middle half, 250,250,750,750."""
+    """The baseline for "x1,y1,x2,y2", 0..1000; by default the middle half, 250,250,750,750.
+
+    Raises `UserError` for what is no box within the image.
+    """
     try:
         x1, y1, x2, y2 = (int(part) for part in (argument or "250,250,750,750").split(","))
     except ValueError:

@@ -20,7 +20,7 @@ from migician.draw import encoded
 from migician.errors import UserError, made, writing
 from migician.models.pictures import FORMATS, load_picture, read_size, shrunk, upright
 from migician.progress import progress_bar
-from migician.workers import Processes, here
+from migician.workers import in_processes
 
 LONGEST_PX = 640
 """The longer side of an image on the page; smaller ones stay as they are."""
@@ -74,8 +74,10 @@ class AssetStore:
 
 @contextlib.contextmanager
 def page_in(out: Path) -> Iterator[None]:
-    """Write a page into `out` while the block lasts; where it fails, so that a full disk is left as it was, all images
-    that were made meanwhile go again. Those of a page that was interrupted stay, and are used by the next.
+    """Write a page into `out` while the block lasts.
+
+    Where it fails, so that a full disk is left as it was, all images that were made meanwhile go again, and
+    `UserError` is raised. Those of a page that was interrupted stay, and are used by the next.
     """
     folder = out / "images"
     before = set(folder.glob("*.jpg"))
@@ -143,8 +145,8 @@ def _make_all(paths: Sequence[Path | str], folder: Path, processes: int, as_trai
     pieces = [(folder, as_trained, list(paths[start : start + _BATCH])) for start in range(0, len(paths), _BATCH)]
     made: list[Thumbnail] = []
     with contextlib.ExitStack() as stack:
-        several = processes > 1 and len(pieces) >= 8
-        workers = stack.enter_context(contextlib.closing(Processes(processes))) if several else here
+        several = len(pieces) >= 8  # starting processes takes longer than a few pieces
+        workers = stack.enter_context(in_processes(processes if several else 1))
         progress = stack.enter_context(progress_bar("images"))
         progress(0, len(paths))
         for batch in workers(_make_batch, pieces):

@@ -44,7 +44,7 @@ def write_page(
     long, and what an earlier page left there is used again. `published` are the paper's rows to set
     beside the runs; None for `BESIDE` where the file is a released one. An image that cannot be shown, or that a link
     brings in from outside of `images` and `roots`, leaves a gap, and the page says so; raises `UserError` if none of
-    them is there.
+    them is there, or for too many runs, and ValueError for two of the same name.
     """
     if len(folders) > len(_LETTERS):
         raise UserError(f"a page shows at most {len(_LETTERS)} runs, not {len(folders)}")

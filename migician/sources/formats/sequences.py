@@ -30,7 +30,10 @@ _FRAME_NAME = re.compile(r"([0-9]{1,12})\.jpg")
 
 
 def numbered_frames(folder: Path) -> NumberedFrames:
-    """The `<number>.jpg` of a folder, ordered by number (10 after 9); none where there is no such folder."""
+    """The `<number>.jpg` of a folder, ordered by number (10 after 9); none where there is no such folder.
+
+    Raises `UserError` where it cannot be read.
+    """
     try:
         names = os.listdir(folder)  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from migician.benchmarks.contamination.fingerprints import fingerprint, prepare
 from migician.files import status
 from migician.models.pictures import FORMATS, ROTATED, orientation, read_size, seen_apart
-from migician.workers import Processes, Workers, here
+from migician.workers import in_processes
 
 _BATCH = 64
 
@@ -89,11 +88,7 @@ def look_at_all(
     """
     batches = (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
     work = partial(_look_at, root, quick, fingerprints)
-    with contextlib.ExitStack() as stack:
-        pool: Workers = here
-        if workers > 1 and len(names) > _BATCH:
-            pool = processes = Processes(workers)
-            stack.callback(processes.close)
+    with in_processes(workers if len(names) > _BATCH else 1) as pool:
         for looks in pool(work, batches):
             yield from looks
 

@@ -1,0 +1,355 @@
+"""Rewards for grounding in several images: what a reply is worth, in named parts that add up. No torch, no state.
+
+A reply is read as evaluation reads it: strictly, in its family's own style, its final answer only. The presets follow
+published systems; where those read loosely (swapped corners, numbers beyond the scale), a box here counts as not given.
+Two rules are this project's own, because no published reward has them: with no truth at all the right answer gives
+no box, and a box whose image the reply does not say is taken for the one image that all truths are in, if it is one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from migician.boxes import Box, Size
+from migician.boxtext import STYLES, BoxStyle, final_answer, parse_boxes
+from migician.errors import UserError, unknown
+
+Truth = tuple[int | None, tuple[float, float, float, float]]
+"""The image (0-based; None where any may hold it) and the corners of a true box, as fractions of that image."""
+Placed = tuple[int | None, Box]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One reply beside its truths, read once for all parts."""
+
+    reply: str
+    boxes: list[Placed]
+    """Those that could be read, each with the image (0-based) that the reply ties it to."""
+    is_clean: bool
+    """Whether all boxes that the answer tries to give could be read."""
+    truths: list[Placed]
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the answer gives no box, and does not try to."""
+        return not self.boxes and self.is_clean
+
+
+Part = Callable[[Case], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """One part of a reward."""
+
+    weight: float
+    of: Part
+    """Gives 0..1, or up to one per truth where `summed`."""
+    summed: bool = False
+    boxes_only: bool = False
+    """Whether it can be earned only by giving a box, so not where there is no truth."""
+
+    def most(self, truths: int) -> float:
+        """The most that it gives for `truths` true boxes."""
+        if self.boxes_only and not truths:
+            return 0.0
+        return self.weight * (max(truths, 1) if self.summed else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward: weighted parts by name."""
+
+    name: str
+    parts: Mapping[str, Weighted] = field(hash=False)
+    thinks: bool
+    """Whether it asks for `<think>` and `<answer>`."""
+    source: str
+
+    def __call__(
+        self, reply: str, truths: Sequence[Truth], style: str = "qwen", sizes: Sequence[Size] = ()
+    ) -> dict[str, float]:
+        """What each part of `reply` earns, weighted, and their "total"; see `reward`."""
+        case = read_case(reply, truths, style, sizes)
+        earned = {name: part.weight * part.of(case) for name, part in self.parts.items()}
+        return {**earned, "total": sum(earned.values())}
+
+    def most(self, truths: int) -> float:
+        """The greatest total that a reply can earn for `truths` true boxes."""
+        return sum(part.most(truths) for part in self.parts.values())
+
+
+def reward(
+    reply: str,
+    truths: Sequence[Truth],
+    *,
+    preset: str = "mg-thinker",
+    style: str = "qwen",
+    sizes: Sequence[Size] = (),
+) -> dict[str, float]:
+    """What a reply is worth by a preset: its parts, weighted, and their "total".
+
+    `truths` are fractions of their images; an empty list means that nothing is there. `style` is one of `STYLES`;
+    `sizes` are those of the images as the model sees them, which styles that count pixels need. Any text is read.
+    Raises `UserError` for an unknown preset or style, ValueError where sizes are needed and missing.
+
+    >>> reward("<think>?</think><answer>Image-2: <|box_start|>(0,0),(500,500)<|box_end|></answer>",
+    ...        [(1, (0.0, 0.0, 0.5, 0.5))])
+    {'think': 0.25, 'answer': 0.25, 'block': 0.25, 'image': 1.0, 'iou': 1.0, 'total': 2.75}
+    """
+    if preset not in PRESETS:
+        raise UserError(unknown("preset", preset, PRESETS))
+    return PRESETS[preset](reply, truths, style, sizes)
+
+
+def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", sizes: Sequence[Size] = ()) -> str:
+    """A reply that earns all there is, as far as the style's grid allows: what a record's own truth looks like.
+
+    Raises `UserError` for an unknown preset or style, ValueError where sizes are needed and missing.
+    """
+    if preset not in PRESETS:
+        raise UserError(unknown("preset", preset, PRESETS))
+    written = []
+    for image, corners in truths:
+        size = sizes[image or 0] if sizes else None
+        name = "" if image is None else f"Image-{image + 1}: "
+        written.append(name + _style(style).write(Box(*corners), size))
+    answer = "\n".join(written)
+    return f"<think></think><answer>{answer}</answer>" if PRESETS[preset].thinks else answer
+
+
+def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[Size] = ()) -> Case:
+    """`reply` read beside its truths; raises as `reward` does."""
+
+    def size_at(image: int | None) -> Size | None:
+        return sizes[image if image is not None and image < len(sizes) else 0] if sizes else None
+
+    parsed = parse_boxes(reply, _style(style), size_at)
+    boxes = [(one.image, one.box) for one in parsed.mentions if one.status == "read"]
+    return Case(
+        reply=reply,
+        boxes=boxes,
+        is_clean=len(boxes) == len(parsed.mentions) and parsed.status != "garbled",
+        truths=[(image, Box(*corners)) for image, corners in truths],
+    )
+
+
+def _style(name: str) -> BoxStyle:
+    if name not in STYLES:
+        raise UserError(unknown("style", name, STYLES))
+    return STYLES[name]
+
+
+# What may stand beside the boxes of an answer that is nothing but boxes: names of images, fences, labels, keys, marks.
+_MORE = re.compile(
+    r"```(?:json)?+|<\|object_ref_start\|>[^<]*+<\|object_ref_end\|>|<\|[a-z_]++\|>|</?box>"
+    r"|\"(?:[^\"\\\n]|\\.)*+\"|Image-[0-9]++:|[\s\[\](){}:,.0-9-]++",
+    re.ASCII,
+)
+_TURN = re.compile(r"</think>\s*+<answer>")
+
+
+def iou(given: Box, truth: Box) -> float:
+    """Intersection over union, 0..1."""
+    return given.iou(truth)
+
+
+def banded_iou(given: Box, truth: Box) -> float:
+    """IoU, but all of 1 from 0.9 on, and nothing up to 0.1 (MG-Thinker)."""
+    value = given.iou(truth)
+    return 1.0 if value >= 0.9 else value if value > 0.1 else 0.0
+
+
+def inner_iou(given: Box, truth: Box) -> float:
+    """IoU on the grid 0..1000, nothing where the overlap is one unit wide or high, or less (VLM-R1, UniVG-R1)."""
+    width = min(given.x2, truth.x2) - max(given.x1, truth.x1)
+    height = min(given.y2, truth.y2) - max(given.y1, truth.y1)
+    return given.iou(truth) if min(width, height) > 0.001 + 1e-9 else 0.0
+
+
+def giou(given: Box, truth: Box) -> float:
+    """Generalised IoU, -1..1: less by the share of the hull that neither covers. Source: arXiv 1902.09630."""
+    hull = Box(min(given.x1, truth.x1), min(given.y1, truth.y1), max(given.x2, truth.x2), max(given.y2, truth.y2)).area
+    overlap = given.iou(truth)
+    union = (given.area + truth.area) / (1 + overlap)
+    return overlap - (hull - union) / hull if hull > 0 else overlap
+
+
+def ciou(given: Box, truth: Box) -> float:
+    """Complete IoU: less by the distance of the centres and the difference in shape. Source: arXiv 1911.08287.
+
+    As Liquid4All/leap-finetune computes it: the shape counts from IoU 0.5 on.
+    """
+    overlap = given.iou(truth)
+    width = max(given.x2, truth.x2) - min(given.x1, truth.x1)
+    height = max(given.y2, truth.y2) - min(given.y1, truth.y1)
+    diagonal = width * width + height * height
+    if diagonal <= 0:
+        return overlap
+    across = (given.x1 + given.x2 - truth.x1 - truth.x2) / 2
+    down = (given.y1 + given.y2 - truth.y1 - truth.y2) / 2
+    shape = (4 / math.pi**2) * (_angle(truth) - _angle(given)) ** 2
+    weight = shape / (1 - overlap + shape + 1e-6) if overlap >= 0.5 else 0.0
+    return overlap - (across * across + down * down) / diagonal - weight * shape
+
+
+def _angle(box: Box) -> float:
+    return math.atan(max(1e-6, box.x2 - box.x1) / max(1e-6, box.y2 - box.y1))
+
+
+def match(case: Case, similarity: Callable[[Box, Box], float] = iou, *, per_image: float = 0.0) -> list[float]:
+    """The similarities of the boxes that are matched with a truth of their image, one to one, for the greatest sum.
+
+    `per_image` is what a pair counts beside its similarity, so that as many truths as possible find a box of their
+    image however little they overlap.
+    """
+    several = len({image for image, _ in case.truths}) > 1
+    if len(case.truths) == len(case.boxes) == 1:
+        (image, truth), (named, box) = case.truths[0], case.boxes[0]
+        return [similarity(box, truth)] if _agree(image, named, several) else []
+    if not case.truths or not case.boxes:
+        return []
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    worth = np.full((len(case.truths), len(case.boxes)), _NO_PAIR)
+    for row, (image, truth) in enumerate(case.truths):
+        for column, (named, box) in enumerate(case.boxes):
+            if _agree(image, named, several):
+                worth[row, column] = similarity(box, truth) + per_image
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    found = worth[rows, columns]
+    return [float(value) - per_image for value in found if value > _NO_PAIR]
+
+
+_NO_PAIR = -100.0
+"""Less than any similarity."""
+
+
+def _agree(image: int | None, named: int | None, several: bool) -> bool:
+    """Whether a box said to be in `named` may be a truth of `image`; `several` if the truths are in more than one."""
+    return image is None or named == image or (named is None and not several)
+
+
+def _pair_of(tag: str) -> Part:
+    """Whether a tag is opened once and closed once, in this order."""
+    opening, closing = f"<{tag}>", f"</{tag}>"
+
+    def value(case: Case) -> float:
+        once = case.reply.count(opening) == case.reply.count(closing) == 1
+        return float(once and case.reply.index(opening) < case.reply.index(closing))
+
+    return value
+
+
+def _whole_form(case: Case) -> float:
+    """Whether the reply is `<think>` and `<answer>`, one after the other, and nothing else."""
+    text = case.reply.strip()
+    turn = _TURN.search(text, len("<think>"))
+    ends = text.startswith("<think>") and text.endswith("</answer>")
+    return float(ends and turn is not None and turn.end() <= len(text) - len("</answer>"))
+
+
+def _boxed_form(case: Case) -> float:
+    """The whole form with as many boxes as there are truths; where there are none, without any box."""
+    return float(case.is_clean and len(case.boxes) == len(case.truths)) and _whole_form(case)
+
+
+def _list_form(case: Case) -> float:
+    """Whether the answer is nothing but boxes, with their images, labels and marks."""
+    return float(bool(case.boxes) and case.is_clean and not _MORE.sub("", final_answer(case.reply)))
+
+
+def _block(case: Case) -> float:
+    return float(bool(case.boxes) and case.is_clean if case.truths else case.is_refusal)
+
+
+def _images_right(case: Case) -> float:
+    return float(len(match(case, per_image=1.0))) if case.truths else float(case.is_refusal)
+
+
+def _banded_sum(case: Case) -> float:
+    """The banded IoU of each truth; a box of the wrong image has none."""
+    if not case.truths:
+        return float(case.is_refusal)
+    return sum(match(case, banded_iou, per_image=1.0))
+
+
+def _first(similarity: Callable[[Box, Box], float], *, tagged: bool) -> Part:
+    """The similarity of the first box with the first truth; `tagged` asks for `<answer>`."""
+
+    def value(case: Case) -> float:
+        if tagged and "<answer>" not in case.reply:
+            return 0.0
+        if not case.truths:
+            return float(case.is_refusal)
+        (image, truth), several = case.truths[0], len(case.truths) > 1
+        if not case.boxes or not _agree(image, case.boxes[0][0], several):
+            return 0.0
+        return similarity(case.boxes[0][1], truth)
+
+    return value
+
+
+def set_f1(similarity: Callable[[Box, Box], float]) -> Part:
+    """Soft F1: twice the matched similarity (none below 0) over the number of boxes and truths together."""
+
+    def value(case: Case) -> float:
+        if not case.truths:
+            return float(not case.boxes)
+        matched = sum(max(0.0, one) for one in match(case, similarity))
+        return 2 * matched / (len(case.truths) + len(case.boxes))
+
+    return value
+
+
+PRESETS: dict[str, Reward] = {
+    one.name: one
+    for one in (
+        Reward(
+            "mg-thinker",
+            {
+                "think": Weighted(0.25, _pair_of("think")),
+                "answer": Weighted(0.25, _pair_of("answer")),
+                "block": Weighted(0.25, _block),
+                "image": Weighted(1.0, _images_right, summed=True),
+                "iou": Weighted(1.0, _banded_sum, summed=True),
+            },
+            True,
+            "arXiv 2609.37374",
+        ),
+        Reward(
+            "univg-r1",
+            {"format": Weighted(1.0, _boxed_form), "iou": Weighted(1.0, _first(inner_iou, tagged=True))},
+            True,
+            "AMAP-ML/UniVG-R1, vlm_modules/qwen_module.py",
+        ),
+        Reward(
+            "leap",
+            {"format": Weighted(0.1, _list_form, boxes_only=True), "f1": Weighted(1.0, set_f1(ciou))},
+            False,
+            "Liquid4All/leap-finetune, rewards/tasks/vlm_grounding/recipe.py",
+        ),
+        Reward(
+            "onethinker",
+            {
+                "format": Weighted(0.1, _whole_form),
+                "structure": Weighted(0.5, _boxed_form),
+                "iou": Weighted(0.9, _first(iou, tagged=False)),
+            },
+            True,
+            "tulerfeng/OneThinker, EasyR1/verl/reward_function/onethinker_reward.py",
+        ),
+        Reward(
+            "vlm-r1",
+            {"format": Weighted(1.0, _boxed_form), "iou": Weighted(1.0, _first(inner_iou, tagged=True))},
+            True,
+            "om-ai-lab/VLM-R1, vlm_modules/qwen_module.py",
+        ),
+    )
+}
+"""The published rewards, each with its source."""
