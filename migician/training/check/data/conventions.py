@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
 from migician.boxes import Box
 from migician.boxtext import BOX_START, REF_START
 from migician.errors import UserError
-from migician.files import decoded, is_file
+from migician.files import is_file
 from migician.samples.bases import QWEN2_VL, Base
+from migician.samples.convention_card import ConventionCard, read_convention
 from migician.samples.conventions import CONVENTIONS, JsonConvention
 from migician.samples.dataset_info import INFO, read_info
 from migician.samples.segments import Boxed
@@ -21,47 +20,32 @@ from migician.training.check.data.samples import box_faults
 _JSON_BOX = re.compile(r'"bbox(?:_2d)?"\s*:\s*\[')
 
 
-class StatedConvention(msgspec.Struct, frozen=True):
-    """What NAME.convention.json says of the file NAME beside it."""
+def card_faults(card: ConventionCard, learned: str, max_pixels: int) -> Iterator[str]:
+    """What is wrong with a convention for a model that learns `learned`, from images of at most `max_pixels`.
 
-    convention: str
-    max_pixels: int | None = None
-    """Of an image, where boxes are in pixels of the image as training resizes it."""
-
-
-def stated_convention(file: Path) -> StatedConvention | None:
-    """How the card of a file of records says that it writes boxes; None without one."""
-    card = file.with_suffix(".convention.json")
-    return decoded(card.read_bytes(), StatedConvention) if is_file(card) else None
-
-
-def stated_faults(stated: StatedConvention, learned: str, max_pixels: int) -> Iterator[str]:
-    """What is wrong with a convention for a model that learns `learned`, from images of at most `max_pixels`."""
-    if stated.convention != learned:
-        yield f"its boxes are written as {stated.convention}, and the model learns {learned}"
-    elif stated.max_pixels not in (None, max_pixels):
-        yield (
-            f"its boxes are pixels of images of at most {stated.max_pixels} pixels, and image_max_pixels is "
-            f"{max_pixels}"
-        )
+    Of files in Qwen2-VL's, which need no card, the records say it.
+    """
+    if card.convention not in (learned, QWEN2_VL.convention):
+        yield f"its boxes are written as {card.convention}, and the model learns {learned}"
+    elif card.max_pixels not in (None, max_pixels):
+        limits = f"images of at most {card.max_pixels} pixels, and image_max_pixels is {max_pixels}"
+        yield f"its boxes are pixels of {limits}"
 
 
 def check_convention(data: Path, media: Path, base: Base, names: Sequence[str]) -> None:
     """Raise `UserError`, with the commands that convert it, where a dataset of the folder `data` is in another
-    convention than `base` learns; one without a card is in Qwen2-VL's. What is not there is left to the check.
+    convention than `base` learns, and where its card cannot be read. What is not there is left to the check.
     """
     info = data / INFO
     entries = read_info(info) if is_file(info) else {}
     files = [data / str(entries[name]["file_name"]) for name in names if "file_name" in entries.get(name, {})]
-    stated = [one.convention if (one := stated_convention(file)) else QWEN2_VL.convention for file in files]
-    wrong = [(file, one) for file, one in zip(files, stated, strict=True) if one != base.convention]
+    wrong = [(file, one) for file in files if (one := read_convention(file).convention) != base.convention]
     if not wrong:
         return
     new = data.with_name(f"{data.name}-{base.convention}")
     commands = [
         f"migician data convert records --from {file} --media {media} --to {base.convention} --out {new / file.name}"
-        + ("" if one == QWEN2_VL.convention else f" --style {one}")
-        for file, one in wrong
+        for file, _ in wrong
     ]
     raise UserError(
         f"{wrong[0][0]}: its boxes are written as {wrong[0][1]}, and {base.title} learns {base.convention}; convert it "

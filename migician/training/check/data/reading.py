@@ -23,11 +23,12 @@ from migician.files import decoded
 from migician.progress import progress_bar
 from migician.samples.bases import QWEN2_VL, Template
 from migician.samples.box_places import Copying, count_seen
+from migician.samples.convention_card import ConventionCard, read_convention
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
 from migician.samples.record_file import record_at, records
-from migician.training.check.data.conventions import stated_convention, stated_faults, text_faults
+from migician.training.check.data.conventions import card_faults, text_faults
 from migician.training.check.data.samples import sample_faults
 from migician.training.check.findings import Findings, Place
 
@@ -110,12 +111,7 @@ class Reader:
         file = samples.file
         self.read.files.append(file)
         self._layout = LayoutReader(samples.layout)
-        stated = stated_convention(file)
-        self._convention = self._learned[0] if self._learned else QWEN2_VL.convention
-        if stated:
-            self._convention = stated.convention
-            for value in stated_faults(stated, *self._learned) if self._learned else ():
-                self._findings.in_file("convention", file, value)
+        self._convention = self._convention_of(file)
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
         earlier = self._earlier.get(repr(samples.layout), np.empty(0, np.uint64))
@@ -145,6 +141,19 @@ class Reader:
         self._repeats("repeated", file, contents, offsets)
         self._repeats("id_repeated", file, ids, offsets)
         self._earlier[repr(samples.layout)] = np.sort(np.concatenate([earlier, np.frombuffer(hashes, np.uint64)]))
+
+    def _convention_of(self, file: Path) -> str:
+        """How the records of a file must write boxes: as its card says, else as the base model learns them."""
+        try:
+            card = read_convention(file)
+        except UserError as error:
+            self._findings.in_file("convention", file, str(error))
+            card = ConventionCard()
+        if not self._learned:
+            return card.convention
+        for value in card_faults(card, *self._learned):
+            self._findings.in_file("convention", file, value)
+        return self._learned[0] if card.convention == QWEN2_VL.convention else card.convention
 
     def _columns(self, layout: Layout, file: Path, has_images: bool, shared: int) -> None:
         """Find where the records of a file do not match its entry."""
