@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,30 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random-start Qwen2-VL of true class that answers in a blink; one for all workers, so only to read."""
+def tiny_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A random-start model of the true class of a base, by its name; one for all workers, so only to read."""
     pytest.importorskip("transformers", reason="models extra not installed: bash scripts/setup.sh")
     from migician.models.stand_ins.tiny import make_tiny
 
     own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "models" / "tiny"
-    folder.parent.mkdir(exist_ok=True)
-    with folder.with_name("lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
-        if not folder.exists():
-            make_tiny(folder, seed=0)
-    return folder
+    models = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "models"
+    models.mkdir(exist_ok=True)
+
+    def made(base: str) -> Path:
+        folder = models / ("tiny" if base == "qwen2_vl" else base)
+        with (models / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            if not folder.exists():
+                make_tiny(folder, seed=0, base=base)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_of: Callable[[str], Path]) -> Path:
+    """A random-start Qwen2-VL of true class that answers in a blink; one for all workers, so only to read."""
+    return tiny_of("qwen2_vl")
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import REPOSITORY
 from PIL import Image
 
 FIXED: dict[str, Any] = {
@@ -154,6 +155,28 @@ def write_cases(folder: Path, model: Path) -> dict[str, Path]:
         values = FIXED | places | {"output_dir": str(folder / "runs" / str(number))} | changed
         files[name] = folder / f"case-{number}.yaml"
         files[name].write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+    return files
+
+
+def write_recipes(folder: Path, tiny_of: Callable[[str], Path]) -> dict[str, Path]:
+    """The recipes of the other bases by name, each with a tiny model and a small set, without what a CPU cannot do."""
+    make_sets(folder)
+    files = {}
+    for recipe in sorted(REPOSITORY.glob("train/*/stage-*_finetune_*.yaml")):
+        base, name = recipe.parent.name, f"{recipe.parent.name}, {recipe.stem}"
+        own = yaml.safe_load(recipe.read_text())
+        places = {"model_name_or_path": str(tiny_of(base)), "dataset_dir": str(folder), "media_dir": str(folder)}
+        small = {
+            "dataset": "small",
+            "preprocessing_num_workers": 1,
+            "save_steps": 2,
+            "logging_steps": 1,
+            "use_cpu": True,
+        }
+        own |= places | small | {"output_dir": str(folder / "runs" / name.replace(", ", "-")), "max_samples": 48}
+        own |= {"overwrite_output_dir": True}
+        files[name] = folder / f"{name.replace(', ', '-')}.yaml"
+        files[name].write_text(yaml.safe_dump({key: own[key] for key in own if key not in ("bf16", "deepspeed")}))
     return files
 
 

@@ -56,8 +56,8 @@ class Benchmark:
     prompt: Callable[[Any, str, Family, Sequence[Size] | None], str]
     """(question, wording, family, sizes) -> what a model of `family` is asked.
 
-    `wording` is "corrected" or "published"; `sizes` are those of the images as the model sees them, for families that
-    count pixels.
+    `wording` is "corrected", "published" or "trained"; `sizes` are those of the images as the model sees them, for
+    families that count pixels.
     """
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a report must say of the file beside its name and sha256, as JSON."""

@@ -18,7 +18,7 @@ import msgspec
 from migician.benchmarks import Benchmark
 from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion
 from migician.boxes import Box, Size
-from migician.boxtext import parse_boxes
+from migician.boxtext import QWEN, REF_END, REF_START, parse_boxes
 from migician.errors import UserError
 from migician.files import decode, read_bytes
 from migician.imagenames import asked_image
@@ -121,10 +121,18 @@ def prompt(
 
     The published script adds its sentence to every row; "corrected" fixes the slips of that
     sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published
-    chain-of-thought script does. Boxes in the question are respelled exactly under both. `sizes`:
-    see `Family.respelled`. Raises `UserError` where the published script does not know the family.
+    chain-of-thought script does. "trained" asks any family as the records it was trained on do, once
+    `migician data convert records` has written them for it: references in quotes, and no format where
+    `need_format` is false. Boxes in the question are respelled exactly under all. `sizes`: see
+    `Family.respelled`. Raises `UserError` where the published script does not know the family.
     """
-    text = family.respelled(question.text.rstrip(), sizes)
+    asked = question.text.rstrip()
+    if wording == "trained":
+        if family.style != QWEN:
+            asked = asked.replace(REF_START, '"').replace(REF_END, '"')
+        text = family.respelled(asked, sizes)
+        return f"{text} {family.format}" if question.need_format else text
+    text = family.respelled(asked, sizes)
     if wording == "published":
         if family.published_format is None:
             raise UserError(f"the published script does not ask {family.name}: use --prompt corrected")

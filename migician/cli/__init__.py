@@ -77,6 +77,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "dev tiny": (checkpoints.tiny, "--texts outputs/stage1.json --out outputs/untrained"),
     "dev baseline": (scoring.baseline, "mig-bench --data MIG_data.json --out outputs/constant"),
     "dev index": (data.index, "objects365=/data/Objects365 --out indexes/objects365"),
+    "dev base": (checkpoints.base, "qwen3_vl --data data/mixtures --media data"),
     "dev setting": (checkpoints.setting, "train/stage-1_finetune_full.yaml output_dir"),
 }
 """Verb: its function, and an example of its arguments for --help. Of two words, the first is one of `GROUPS`."""
@@ -84,7 +85,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
 GROUPS = {
     "data": "Synthesise, convert, mix, export or push a dataset.",
     "train": "Check, follow, resume or merge a training, and write its model card.",
-    "dev": "Tools for tests and scripts: a drawn world, a tiny model, a baseline, an index, a setting.",
+    "dev": "Tools for tests and scripts: a drawn world, a tiny model, a baseline, an index, a base model, a setting.",
 }
 PANELS = {
     "Data": ("fetch", "build", "data"),

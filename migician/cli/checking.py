@@ -60,14 +60,14 @@ def check(
     """
     import msgspec
 
+    from migician.samples.bases import QWEN2_VL, base_of
     from migician.samples.lengths import Resize, processor_pixels
     from migician.training.check import check as check_path
     from migician.training.check.options import CheckOptions, Cluster, cluster_of
     from migician.training.check.report import sentences, tables
 
-    fewest, most = (
-        processor_pixels(tokenizer) if tokenizer else (Resize().processor_min_pixels, Resize().processor_max_pixels)
-    )
+    base = (base_of(tokenizer) if tokenizer else None) or QWEN2_VL
+    fewest, most = processor_pixels(tokenizer, base) if tokenizer else (base.min_pixels, base.max_pixels)
     is_training = path.suffix in (".yaml", ".yml")
     cluster, assumed = cluster_of(gpus, gpu_memory, gpu) if is_training else (Cluster(), "")
     options = CheckOptions(
@@ -78,7 +78,9 @@ def check(
         mig_bench_images=images,
         tokenizer=tokenizer,
         cutoff_len=cutoff_len,
-        resize=Resize(image_max_pixels, image_min_pixels, most, fewest),
+        base=base,
+        template=base.template,
+        resize=Resize(image_max_pixels, image_min_pixels, most, fewest, base.side),
         cluster=cluster,
         overrides=tuple(changed or ()),
     )

@@ -1,4 +1,4 @@
-"""Verbs about checkpoints: tiny, merge, setting, resume."""
+"""Verbs about checkpoints: tiny, merge, base, setting, resume."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from migician.progress import progress_bar
 def tiny(
     out: OutFolder,
     texts: Annotated[list[Path], typer.Option(help="JSON files of samples, whose text the tokenizer is trained on.")],
+    base: Annotated[str, typer.Option(help="What it is in small, such as qwen3_vl.")] = "qwen2_vl",
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     force: Force = False,
 ) -> None:
-    """Make a tiny Qwen2-VL with random weights, for training without a download."""
+    """Make a tiny model with random weights, for training without a download."""
     from migician.models.stand_ins.tiny import make_tiny
     from migician.samples.sample import read_samples
 
     words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
     if not words:
         raise UserError(f"{texts[0]}: no samples, so the tokenizer has no text to learn from")
-    make_tiny(out, seed=seed, texts=words, force=force)
+    make_tiny(out, seed=seed, base=base, texts=words, force=force)
     note(f"written: {out}")
 
 
@@ -66,6 +67,22 @@ def merge(
     with progress_bar("averaging (bytes)") as progress:
         average(checkpoints, out, shares, force=force, on_progress=progress, on_renamed=note)
     note(f"written: {out}")
+
+
+def base(
+    reference: Annotated[str, typer.Argument(help="A base model's name, a checkpoint's folder, or a Hub id.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="A folder with dataset_info.json; its stage1 and stage2 must suit the base.")
+    ],
+    media: Annotated[Path, typer.Option(help="The folder that image paths start from.")],
+) -> None:
+    """Print the name of a base model, for scripts; refuse data whose boxes are in another convention than it learns."""
+    from migician.samples.bases import base_named
+    from migician.training.check.data.conventions import check_convention
+
+    found = base_named(reference)
+    check_convention(data, media, found, ("stage1", "stage2"))
+    say(found.name)
 
 
 def setting(

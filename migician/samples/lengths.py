@@ -1,8 +1,8 @@
-"""How many tokens a sample is for Qwen2-VL under LLaMA-Factory, without a model.
+"""How many tokens a sample is for a base model under LLaMA-Factory, without the model.
 
-Follows what LLaMA-Factory 0.9.5 does with template `qwen2_vl` (data/mm_plugin.py, data/template.py)
-and then transformers' Qwen2-VL image processor; tests/samples/test_lengths.py holds both against the
-originals, image by image and sample by sample.
+Follows what LLaMA-Factory 0.9.5 does with the base's template (data/mm_plugin.py, data/template.py)
+and then transformers' Qwen2-VL image processor, which all bases share; tests/samples/test_lengths.py
+holds both against the originals, image by image and sample by sample.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import msgspec
 from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import UserError
 from migician.files import conform, is_file, read_object
+from migician.samples.bases import QWEN2_VL, Base, Template
 from migician.samples.sample import IMAGE_MARK
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SYSTEM = "You are a helpful assistant."
 PIXELS_A_SIDE = 28
-"""Of the square that becomes one token: two patches of 14."""
+"""Of the square that becomes one token of Qwen2-VL: two patches of 14. LLaMA-Factory makes no image narrower."""
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
@@ -38,9 +38,11 @@ class Resize:
     image_max_pixels: int = TRAINED_PIXELS
     """LLaMA-Factory's setting of this name."""
     image_min_pixels: int = 32 * 32
-    processor_max_pixels: int = 16384 * 28 * 28
+    processor_max_pixels: int = QWEN2_VL.max_pixels
     """Of `preprocessor_config.json`; the defaults are the released Qwen2-VL-7B-Instruct's."""
-    processor_min_pixels: int = 56 * 56
+    processor_min_pixels: int = QWEN2_VL.min_pixels
+    side: int = PIXELS_A_SIDE
+    """Pixels a side of the square that becomes one token."""
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -54,7 +56,7 @@ def image_tokens(size: Size, resize: Resize | None = None) -> int:
     """
     resize = resize or Resize()
     width, height = prepared(size, resize)
-    columns, rows = cells(width, height, resize.processor_min_pixels, resize.processor_max_pixels)
+    columns, rows = cells(width, height, resize.processor_min_pixels, resize.processor_max_pixels, resize.side)
     return columns * rows
 
 
@@ -87,7 +89,7 @@ def _scaled(width: int, height: int, pixels: int) -> Size:
 def cells(width: int, height: int, min_pixels: int, max_pixels: int, side: int = PIXELS_A_SIDE) -> tuple[int, int]:
     """(columns, rows) of tokens, by Qwen2-VL's own resize.
 
-    The image becomes `side` pixels for each of them: 28 for Qwen2-VL and Qwen2.5-VL.
+    The image becomes `side` pixels for each of them: 28 for Qwen2-VL and Qwen2.5-VL, 32 since Qwen3-VL.
     """
     columns, rows = round(width / side), round(height / side)  # halves to even, as there
     if columns * rows * side * side > max_pixels:
@@ -99,19 +101,23 @@ def cells(width: int, height: int, min_pixels: int, max_pixels: int, side: int =
     return columns, rows
 
 
-def rendered(turns: Sequence[tuple[str, str]]) -> list[str]:
+def rendered(turns: Sequence[tuple[str, str]], template: Template = QWEN2_VL.template) -> list[str]:
     """The texts of a sample as they are tokenized, one after the other, each image as one pad token between its two.
 
     `turns` are (role, text) with the roles human, gpt and system, in the right order.
     """
-    system, spoken = SYSTEM, turns
+    system, spoken = template.system, turns
     if turns and turns[0][0] == "system":
-        system, spoken = turns[0][1] or SYSTEM, turns[1:]
-    texts = [f"<|im_start|>system\n{system}<|im_end|>\n"]
+        system, spoken = turns[0][1] or system, turns[1:]
+    texts = [f"<|im_start|>system\n{system}<|im_end|>\n"] if system else []
     for role, text in spoken:
         content = text.replace(IMAGE_MARK, _IMAGE)
-        asked = f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
-        texts.append(asked if role == "human" else f"{content}<|im_end|>\n")
+        if role == "human":
+            texts.append(f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n")
+            continue
+        if template.thought and "<think>" not in text and "</think>" not in text:
+            texts.append(template.thought)
+        texts.append(f"{content}<|im_end|>\n")
     return texts
 
 
@@ -206,13 +212,12 @@ def processor_settings(folder: Path) -> Any:
     return {}
 
 
-def processor_pixels(folder: Path) -> tuple[int, int]:
-    """(fewest, most) pixels of an image by the checkpoint in `folder`; Qwen2-VL's own where it does not say.
+def processor_pixels(folder: Path, base: Base = QWEN2_VL) -> tuple[int, int]:
+    """(fewest, most) pixels of an image by the checkpoint in `folder`; the released base's where it does not say.
 
     Raises `UserError` for a file that cannot be read.
     """
     found = conform(processor_settings(folder), _Processor, folder, "the settings of an image processor")
-    own = Resize()
-    fewest = found.min_pixels or found.size.shortest_edge or own.processor_min_pixels
-    most = found.max_pixels or found.size.longest_edge or own.processor_max_pixels
+    fewest = found.min_pixels or found.size.shortest_edge or base.min_pixels
+    most = found.max_pixels or found.size.longest_edge or base.max_pixels
     return fewest, most

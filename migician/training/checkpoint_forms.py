@@ -3,7 +3,8 @@
 Seen in folders of one Qwen2-VL saved by 4.45.2, 4.52.4, 4.57.6 and 5.5.4: the language model is `model.*`, the vision
 tower `visual.*` (4.x) or `model.visual.*` (5.x); DeepSpeed or a plain state dict write `model.language_model.*`. The
 settings of the language model are in the config itself (4.45), in it and in `text_config` (4.52 to 4.57), or only in
-`text_config` (5.x), where `rope_parameters` replace `rope_theta` and `rope_scaling`.
+`text_config` (5.x), where `rope_parameters` replace `rope_theta` and `rope_scaling`. Those of Qwen3-VL were always in
+`text_config`. Qwen3.5's tower is `model.visual.*` as released, and `model.language_model.visual.*` as 5.5.4 saves it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from typing import Any
 
 from migician.files import is_file, read_object, read_text
 from migician.models.checkpoint import Checkpoint
+from migician.samples.bases import BASES
 from migician.samples.lengths import processor_pixels, processor_settings
 
 HEAD, EMBEDDINGS = "lm_head.weight", "embed_tokens.weight"
 
-_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
-"""Families whose config was flat once."""
 _OF_THE_WHOLE = {
     "model_type", "architectures", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
     "vision_config", "text_config", "tie_word_embeddings", "quantization_config",
@@ -153,7 +153,7 @@ def config_differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """The settings of a checkpoint by full name, the same for every version."""
     config = {key: value for key, value in checkpoint.config.items() if key not in _HARMLESS}
-    if config.get("model_type") not in _FAMILIES:
+    if config.get("model_type") not in BASES:
         return dict(_flat(config))
     nested = config.get("text_config")
     text = {key: value for key, value in config.items() if key not in _OF_THE_WHOLE}

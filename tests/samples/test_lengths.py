@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from migician.errors import UserError
+from migician.samples.bases import BASES, TEMPLATES, Template
 from migician.samples.lengths import EstimatedTokens, Resize, TokenizerTokens, image_tokens, processor_pixels, rendered
 
 sides = st.integers(1, 5000)
@@ -37,9 +40,11 @@ class TestImages:
         theirs = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl").smart_resize
         width, height = max(width, 28), max(height, 28)
         if max(width, height) / min(width, height) <= 200:
-            open_ = Resize(image_max_pixels=10**9, processor_max_pixels=28 * 28 * 1280)
-            high, wide = theirs(height, width, 28, 56 * 56, 28 * 28 * 1280)
-            assert image_tokens((width, height), open_) == high * wide // 28**2
+            for base in BASES.values():
+                most = base.side**2 * 1280
+                open_ = Resize(10**9, 32 * 32, most, base.min_pixels, base.side)
+                high, wide = theirs(height, width, base.side, base.min_pixels, most)
+                assert image_tokens((width, height), open_) == high * wide // base.side**2
 
     @given(width=sides, height=sides, most=st.sampled_from([112 * 112, 512 * 512, 768 * 768]))
     def test_no_image_is_longer_than_its_pixels_allow(self, width: int, height: int, most: int) -> None:
@@ -52,10 +57,39 @@ class TestImages:
             image_tokens((1, 10_000_000))
 
 
-@pytest.fixture(scope="module")
-def factory(tiny_folder: Path) -> Any:
-    """LLaMA-Factory's own encoding of a sample, by the tiny model's tokenizer and processor."""
+@dataclass(frozen=True)
+class Factory:
+    """LLaMA-Factory's own encoding of a sample, by a tiny model's tokenizer and processor."""
+
+    folder: Path
+    template: Template
+    side: int
+    encoder: Any
+
+    def length(self, turns: list[tuple[str, str]], images: list[Image.Image], resize: Resize) -> int:
+        processor = self.encoder.processor
+        processor.image_max_pixels, processor.image_min_pixels = resize.image_max_pixels, resize.image_min_pixels
+        roles = {"human": "user", "gpt": "assistant"}
+        system = turns[0][1] if turns[0][0] == "system" else ""
+        messages = [{"role": roles[role], "content": text} for role, text in turns if role != "system"]
+        ids, _ = self.encoder._encode_data_example(messages[:-1], messages[-1:], system, "", list(images), [], [])
+        return len(ids)
+
+    def resize(self, most: int, fewest: int = 32 * 32) -> Resize:
+        least, limit = processor_pixels(self.folder)
+        return Resize(most, fewest, limit, least, self.side)
+
+    def own_length(self, turns: list[tuple[str, str]], sizes: list[tuple[int, int]], resize: Resize) -> int:
+        """The same by `migician.samples.lengths`."""
+        (text,) = TokenizerTokens(self.folder).count([rendered(turns, self.template)])
+        return text + sum(image_tokens(size, resize) - 1 for size in sizes)
+
+
+@pytest.fixture(scope="module", params=[(base, name) for base in BASES for name in BASES[base].templates], ids=str)
+def factory(request: pytest.FixtureRequest, tiny_of: Callable[[str], Path]) -> Factory:
     pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
+    base, name = request.param
+    tiny_folder = tiny_of(base)
     os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
     from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
     from llamafactory.data.template import get_template_and_fix_tokenizer
@@ -64,24 +98,10 @@ def factory(tiny_folder: Path) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
     processor = AutoProcessor.from_pretrained(tiny_folder)
-    arguments = DataArguments(template="qwen2_vl", cutoff_len=10**6)
+    arguments = DataArguments(template=name, cutoff_len=10**6)
     template = get_template_and_fix_tokenizer(tokenizer, arguments)
     encoder = SupervisedDatasetProcessor(template, tokenizer, processor, arguments)
-
-    def length(turns: list[tuple[str, str]], images: list[Image.Image], resize: Resize) -> int:
-        processor.image_max_pixels, processor.image_min_pixels = resize.image_max_pixels, resize.image_min_pixels
-        roles = {"human": "user", "gpt": "assistant"}
-        system = turns[0][1] if turns[0][0] == "system" else ""
-        messages = [{"role": roles[role], "content": text} for role, text in turns if role != "system"]
-        ids, _ = encoder._encode_data_example(messages[:-1], messages[-1:], system, "", list(images), [], [])
-        return len(ids)
-
-    return length
-
-
-def own_length(folder: Path, turns: list[tuple[str, str]], sizes: list[tuple[int, int]], resize: Resize) -> int:
-    (text,) = TokenizerTokens(folder).count([rendered(turns)])
-    return text + sum(image_tokens(size, resize) - 1 for size in sizes)
+    return Factory(tiny_folder, TEMPLATES[name], BASES[base].side, encoder)
 
 
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
@@ -96,6 +116,7 @@ CONVERSATIONS = [
     ],
     [("system", "Be brief."), ("human", "<image>?"), ("gpt", "!"), ("human", "now <image> too"), ("gpt", " x\n\n")],
     [("human", "no image at all"), ("gpt", "12345")],
+    [("human", "<image>Think."), ("gpt", "<think>\nIt is red.\n</think>\n\nRed.")],
 ]
 
 
@@ -103,15 +124,14 @@ class TestSamples:
     @pytest.mark.parametrize("turns", CONVERSATIONS)
     @pytest.mark.parametrize("most", [112 * 112, 768 * 768])
     def test_as_long_as_llamafactory_makes_them(
-        self, factory: Any, tiny_folder: Path, turns: list[tuple[str, str]], most: int
+        self, factory: Factory, turns: list[tuple[str, str]], most: int
     ) -> None:
-        fewest, limit = processor_pixels(tiny_folder)
-        resize = Resize(most, 32 * 32, limit, fewest)
+        resize = factory.resize(most)
         images = sum(text.count("<image>") for _, text in turns)
         for first in range(len(SIZES)):
             sizes = [SIZES[(first + k) % len(SIZES)] for k in range(images)]
             pictures = [Image.new("RGB", size) for size in sizes]
-            assert own_length(tiny_folder, turns, sizes, resize) == factory(turns, pictures, resize), sizes
+            assert factory.own_length(turns, sizes, resize) == factory.length(turns, pictures, resize), sizes
 
     @settings(max_examples=40, deadline=None)
     @given(
@@ -120,14 +140,11 @@ class TestSamples:
         question=st.text(max_size=40),
         answer=st.text(max_size=40),
     )
-    def test_any_size_any_text(
-        self, factory: Any, tiny_folder: Path, width: int, height: int, question: str, answer: str
-    ) -> None:
+    def test_any_size_any_text(self, factory: Factory, width: int, height: int, question: str, answer: str) -> None:
         turns = [("human", f"<image>{question}"), ("gpt", answer)]
-        fewest, limit = processor_pixels(tiny_folder)
-        resize = Resize(200_000, 1024, limit, fewest)
-        expected = factory(turns, [Image.new("L", (width, height))], resize)
-        assert own_length(tiny_folder, turns, [(width, height)], resize) == expected
+        resize = factory.resize(200_000, 1024)
+        expected = factory.length(turns, [Image.new("L", (width, height))], resize)
+        assert factory.own_length(turns, [(width, height)], resize) == expected
 
 
 class TestEstimate:

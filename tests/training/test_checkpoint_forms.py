@@ -236,3 +236,27 @@ def test_a_stored_head_that_is_not_what_it_is_tied_to_is_refused(tiny_folder: Pa
     edit(other / "config.json", lambda one: one.update(tie_word_embeddings=True))
     with pytest.raises(UserError, match=r"lm_head.weight is not its embeddings.*set tie_word_embeddings: false"):
         merge([other, other], tmp_path / "out")
+
+
+def released(content: dict[str, Any]) -> None:
+    """A config of 5.x as the makers of Qwen3-VL wrote theirs, with 4.57: rotary positions in two parts of the text."""
+    text = content["text_config"]
+    rope = text.pop("rope_parameters")
+    text |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope, "use_cache": True}
+    text.pop("dtype", None)
+    content.update(transformers_version="4.57.0.dev0")
+
+
+@pytest.mark.parametrize("base", ["qwen2_5_vl", "qwen3_vl", "qwen3_5"])
+def test_other_bases_merge_with_the_form_they_were_released_in(
+    base: str, tiny_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = tiny_of(base)
+    theirs = copy(own, tmp_path / "theirs", language)  # Qwen3.5's tower too, which 5.5.4 saves elsewhere
+    edit(theirs / "config.json", released)
+    for first, second, out in ((own, theirs, "a"), (theirs, own, "b")):
+        merged = merge([first, second], tmp_path / out)
+        assert (merged / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    edit(theirs / "config.json", lambda one: one["text_config"].update(rope_theta=1e6))
+    with pytest.raises(UserError, match=r"rope_theta is 30.0 in A and 1000000.0 in B"):
+        merge([own, theirs], tmp_path / "c")

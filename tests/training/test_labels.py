@@ -1,10 +1,12 @@
-"""What LLaMA-Factory makes of a sample: which tokens are learned, and that the loss is transformers' own."""
+"""What LLaMA-Factory makes of a sample for each base: which tokens are learned; the loss is transformers' own."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import yaml
 from conftest import REPOSITORY
 from PIL import Image
 
+from migician.samples.bases import BASES
+from migician.samples.conventions import CONVENTIONS
 from migician.samples.dataset_info import dataset_entry
+from migician.samples.segments import Boxed, read_tokens
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 torch = pytest.importorskip("torch", reason="train extra not installed: bash scripts/setup.sh")
@@ -22,7 +27,8 @@ IGNORED = -100
 BOX = "<|box_start|>(316,58),(764,999)<|box_end|>"
 # Sizes that LLaMA-Factory leaves alone, so that plain transformers sees the same pixels.
 SIZES = {"a.png": (112, 84), "b.png": (56, 140), "c.png": (84, 84), "d.png": (112, 112)}
-CONVERSATIONS: list[tuple[list[str], list[tuple[str, str]]]] = [
+Turns = list[tuple[str, str]]
+CONVERSATIONS: list[tuple[list[str], Turns]] = [
     (
         ["a.png", "b.png", "c.png"],
         [
@@ -32,32 +38,65 @@ CONVERSATIONS: list[tuple[list[str], list[tuple[str, str]]]] = [
             ("gpt", "assistant\nIt is not there.\n"),  # an answer that looks like a turn
             ("human", "Are you sure?"),
             ("gpt", "Yes"),
+            ("human", "Only its box."),
+            ("gpt", BOX),
         ],
     ),
     (["d.png"], [("human", "<image>What is it?"), ("gpt", "A star.")]),
 ]
 
 
+def written(base: str, turns: Turns) -> Turns:
+    """Turns as the training data of a base has them; its images are 112 pixels wide and 84 high."""
+    pairs = []
+    for (_, question), (_, answer) in zip(turns[::2], turns[1::2], strict=True):
+        segments = [read_tokens(question), read_tokens(answer)]
+        known = [
+            [Boxed(one.boxes, one.label, 0) if isinstance(one, Boxed) else one for one in side] for side in segments
+        ]
+        asked, answered = CONVENTIONS[BASES[base].convention].write(known[0], known[1], lambda _: (112, 84))
+        pairs += [("human", asked), ("gpt", answered)]
+    return pairs
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Both samples as the recipes of a base batch them."""
+
+    base: str
+    folder: Path
+    """Of the model."""
+    data: Path
+    model: Any
+    batch: dict[str, Any]
+
+    def turns(self, number: int) -> Turns:
+        return written(self.base, CONVERSATIONS[number][1])
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the images, and a dataset for each convention."""
     folder = tmp_path_factory.mktemp("labels")
     for seed, (name, size) in enumerate(SIZES.items()):
         Image.effect_noise(size, 40 + 20 * seed).convert("RGB").save(folder / name)
-    samples = [
-        {
-            "id": number,
-            "images": images,
-            "conversations": [{"from": role, "value": text} for role, text in turns],
-            "type": "t",
-        }
-        for number, (images, turns) in enumerate(CONVERSATIONS)
-    ]
-    (folder / "set.json").write_text(json.dumps(samples))
-    (folder / "dataset_info.json").write_text(json.dumps({"set": dataset_entry("set.json")}))
+    for base in BASES:
+        samples = [
+            {
+                "id": number,
+                "images": images,
+                "conversations": [{"from": role, "value": text} for role, text in written(base, turns)],
+                "type": "t",
+            }
+            for number, (images, turns) in enumerate(CONVERSATIONS)
+        ]
+        (folder / f"{base}.json").write_text(json.dumps(samples))
+    entries = {base: dataset_entry(f"{base}.json") for base in BASES}
+    (folder / "dataset_info.json").write_text(json.dumps(entries))
     return folder
 
 
-def prepared(data: Path, tiny_folder: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
+def prepared(data: Path, folder: Path, base: str, **settings: Any) -> Trained:
     """The model as LLaMA-Factory loads it for training, and the one batch it makes of all its rows."""
     os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
     from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
@@ -65,14 +104,14 @@ def prepared(data: Path, tiny_folder: Path, **settings: Any) -> tuple[Any, dict[
     from llamafactory.model import load_model, load_tokenizer
 
     given = {
-        "model_name_or_path": str(tiny_folder),
+        "model_name_or_path": str(folder),
         "stage": "sft",
         "do_train": True,
         "finetuning_type": "full",
         "dataset_dir": str(data),
         "media_dir": str(data),
-        "dataset": "set",
-        "template": "qwen2_vl",
+        "dataset": base,
+        "template": BASES[base].template.name,
         "cutoff_len": 2048,
         "overwrite_cache": True,
         "output_dir": str(data / "out"),
@@ -94,16 +133,16 @@ def prepared(data: Path, tiny_folder: Path, **settings: Any) -> tuple[Any, dict[
         attn_implementation=model.config._attn_implementation,
         **tokenizer,
     )
-    return model, dict(collator([dataset[row] for row in range(len(dataset))]))
+    batch = dict(collator([dataset[row] for row in range(len(dataset))]))
+    return Trained(base, folder, data, model, batch)
 
 
-@pytest.fixture(scope="module")
-def trained(data: Path, tiny_folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Both samples as the published settings batch them."""
-    return prepared(data, tiny_folder)
+@pytest.fixture(scope="module", params=BASES)
+def trained(request: pytest.FixtureRequest, data: Path, tiny_of: Callable[[str], Path]) -> Trained:
+    return prepared(data, tiny_of(request.param), request.param)
 
 
-def plain(tiny_folder: Path, data: Path, number: int) -> tuple[dict[str, Any], list[int]]:
+def plain(trained: Trained, number: int) -> tuple[dict[str, Any], list[int]]:
     """A sample by transformers' own processor and chat template, and the labels that it should have.
 
     The labels are those of the text after each `<|im_start|>assistant` and its newline, up to `<|im_end|>` and one
@@ -111,9 +150,9 @@ def plain(tiny_folder: Path, data: Path, number: int) -> tuple[dict[str, Any], l
     """
     from transformers import AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(tiny_folder)
-    images, turns = CONVERSATIONS[number]
-    pictures = [Image.open(data / name) for name in images]
+    processor = AutoProcessor.from_pretrained(trained.folder)
+    images, turns = CONVERSATIONS[number][0], trained.turns(number)
+    pictures = [Image.open(trained.data / name) for name in images]
     messages = []
     for role, text in turns:
         parts: list[dict[str, str]] = []
@@ -141,11 +180,9 @@ def plain(tiny_folder: Path, data: Path, number: int) -> tuple[dict[str, Any], l
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_only_answers_are_learned_and_what_ends_them(
-    trained: tuple[Any, dict[str, Any]], tiny_folder: Path, data: Path, number: int
-) -> None:
-    _, batch = trained
-    inputs, labels = plain(tiny_folder, data, number)
+def test_only_answers_are_learned_and_what_ends_them(trained: Trained, number: int) -> None:
+    batch = trained.batch
+    inputs, labels = plain(trained, number)
     ids = inputs["input_ids"][0].tolist()
     length = len(ids)
     assert batch["input_ids"][number, :length].tolist() == ids
@@ -154,61 +191,76 @@ def test_only_answers_are_learned_and_what_ends_them(
     assert set(batch["labels"][number, length:].tolist()) <= {IGNORED}
 
 
-def test_what_is_learned_reads_as_the_answers(trained: tuple[Any, dict[str, Any]], tiny_folder: Path) -> None:
+def test_what_is_learned_reads_as_the_answers(trained: Trained) -> None:
     """The same without ids: the learned tokens, written out, are the answers, each with its end and a newline."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
-    for row, (_, turns) in zip(trained[1]["labels"], CONVERSATIONS, strict=True):
-        answers = [f"{text}<|im_end|>\n" for role, text in turns if role == "gpt"]
+    tokenizer = AutoTokenizer.from_pretrained(trained.folder)
+    for number, row in enumerate(trained.batch["labels"]):
+        answers = [f"{text}<|im_end|>\n" for role, text in trained.turns(number) if role == "gpt"]
         assert tokenizer.decode(row[row != IGNORED]) == "".join(answers)
 
 
-def plain_loss(tiny_folder: Path, data: Path) -> float:
-    """The mean over the learned tokens of both samples, each alone and without padding, by plain transformers."""
-    from transformers import Qwen2VLForConditionalGeneration
+def test_json_bases_learn_json() -> None:
+    """The oracle of the tests above, by hand."""
+    turns = CONVERSATIONS[0][1]
+    assert written("qwen3_vl", turns)[0][1].endswith('Find "the dog".')
+    assert written("qwen3_vl", turns)[1][1] == (
+        'It\'s in the first image. [{"bbox_2d": [316, 58, 764, 999], "label": "the dog"}]'
+    )
+    last = '```json\n[\n\t{"bbox_2d": [35, 5, 86, 84], "label": "object"}\n]\n```'
+    assert written("qwen2_5_vl", turns)[-1][1] == last
+    assert written("qwen2_vl", turns) == turns
 
-    own = Qwen2VLForConditionalGeneration.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+
+def plain_loss(trained: Trained) -> float:
+    """The mean over the learned tokens of both samples, each alone and without padding, by plain transformers."""
+    from transformers import AutoModelForImageTextToText
+
+    own = AutoModelForImageTextToText.from_pretrained(trained.folder, dtype=torch.float32).eval()
     total, count = 0.0, 0
     with torch.no_grad():
         for number in range(len(CONVERSATIONS)):
-            inputs, labels = plain(tiny_folder, data, number)
+            inputs, labels = plain(trained, number)
             learned = sum(label != IGNORED for label in labels)
             total += own(**inputs, labels=torch.tensor([labels])).loss.item() * learned
             count += learned
     return total / count
 
 
-def test_the_loss_is_that_of_plain_transformers(
-    trained: tuple[Any, dict[str, Any]], tiny_folder: Path, data: Path
-) -> None:
-    model, batch = trained
+def test_the_loss_is_that_of_plain_transformers(trained: Trained) -> None:
     with torch.no_grad():
-        theirs = model.eval()(**batch).loss.item()
-    assert theirs == pytest.approx(plain_loss(tiny_folder, data), abs=1e-3)
+        theirs = trained.model.eval()(**trained.batch).loss.item()
+    assert theirs == pytest.approx(plain_loss(trained), abs=1e-3)
 
 
-@pytest.mark.parametrize("variant", ["full", "fast"])
-def test_llamafactory_parses_the_training_files(variant: str, data: Path) -> None:
+RECIPES = sorted((REPOSITORY / "train").rglob("stage-*_finetune_*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_llamafactory_parses_the_training_files(recipe: Path, data: Path) -> None:
     """With its own checks; only what the CPU here cannot do is taken out."""
+    from llamafactory.data.template import TEMPLATES
     from llamafactory.hparams import get_train_args
 
-    for stage in (1, 2):
-        settings = yaml.safe_load((REPOSITORY / f"train/stage-{stage}_finetune_{variant}.yaml").read_text())
-        for key in ("bf16", "deepspeed"):
-            del settings[key]
-        if importlib.util.find_spec("liger_kernel") is None:
-            settings.pop("enable_liger_kernel", None)
-        settings |= {"use_cpu": True, "output_dir": str(data / "x")}
-        _, data_args, _, finetuning_args, _ = get_train_args(settings)
-        assert bool(data_args.packing) is (variant == "fast")
-        assert finetuning_args.freeze_vision_tower
+    settings = yaml.safe_load(recipe.read_text())
+    for key in ("bf16", "deepspeed"):
+        settings.pop(key, None)
+    if importlib.util.find_spec("liger_kernel") is None:
+        settings.pop("enable_liger_kernel", None)
+    settings |= {"use_cpu": True, "output_dir": str(data / "x")}
+    _, data_args, _, finetuning_args, _ = get_train_args(settings)
+    assert bool(data_args.packing) is ("fast" in recipe.name)
+    assert finetuning_args.freeze_vision_tower
+    base = BASES.get(recipe.parent.name, BASES["qwen2_vl"])
+    assert data_args.template == base.template.name and data_args.template in TEMPLATES
 
 
-def test_packed_samples_do_not_see_each_other(tiny_folder: Path, data: Path) -> None:
-    """The faster variant: both samples in one sequence have the loss that each has alone."""
-    model, batch = prepared(data, tiny_folder, neat_packing=True, per_device_train_batch_size=1)
-    assert len(batch["input_ids"]) == 1
+@pytest.mark.parametrize("base", BASES)
+def test_packed_samples_do_not_see_each_other(base: str, data: Path, tiny_of: Callable[[str], Path]) -> None:
+    """The faster variant: both samples in one sequence have the loss that each has alone; not so of Qwen3.5."""
+    packed = prepared(data, tiny_of(base), base, neat_packing=True, per_device_train_batch_size=1)
+    assert len(packed.batch["input_ids"]) == 1
     with torch.no_grad():
-        theirs = model.eval()(**batch).loss.item()
-    assert theirs == pytest.approx(plain_loss(tiny_folder, data), abs=1e-3)
+        theirs = packed.model.eval()(**packed.batch).loss.item()
+    assert (theirs == pytest.approx(plain_loss(packed), abs=1e-3)) is not BASES[base].recurrent

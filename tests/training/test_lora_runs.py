@@ -1,4 +1,4 @@
-"""LoRA stages through the very scripts, on the CPU with a tiny Qwen2-VL: resumed, watched, merged, evaluated.
+"""LoRA stages through the very scripts, on the CPU with a tiny model: resumed, watched, merged, evaluated.
 
 Minutes each, so they are marked slow: bash scripts/test.sh tests/training/test_lora_runs.py -m slow
 """
@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 from test_stage_runs import ROOT, SMALL, largest_difference, place, run, run_until, stage, weights
+
+from migician.models import FAMILIES
+from migician.models.stand_ins.tiny import make_tiny
+from migician.samples.bases import BASES
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
 torch = pytest.importorskip("torch", reason="train extra not installed: bash scripts/setup.sh")
@@ -58,6 +62,38 @@ def test_both_stages_by_one_command(place: Path, saves: Path) -> None:
     assert report["n"] == len(json.loads(bench(place).read_text()))
     told = run([*command(place), "--", *ON_CPU], **ALONE).stderr
     assert told.count("is finished") == 2 and told.count("is there") == 3
+
+
+@pytest.mark.parametrize("base", ["qwen2_5_vl", "qwen3_vl", "qwen3_5"])
+def test_another_base_by_one_command(place: Path, base: str) -> None:
+    """`finetune.sh --lora` on the base's own recipes, with data in its convention, in one process."""
+    model, data, saves = place / f"{base}-base", place / f"{base}-data", place / f"{base}-saves"
+    make_tiny(model, seed=0, base=base)
+    data.mkdir()
+    for name, file in {"stage1": "MGrounding-630k.json", "stage2": "Difference.json"}.items():
+        words = ["migician", "data", "convert", "records", "--from", str(place / "data" / file), "--media"]
+        words += [str(place / "data"), "--to", BASES[base].convention, "--max-pixels", "12544"]
+        run([*words, "--out", str(data / f"{name}.json")])
+    words = ["bash", str(ROOT / "scripts/finetune.sh"), "--lora", "--base", str(model), "--data", str(data)]
+    words += ["--media", str(place / "data"), "--saves", str(saves)]
+    if base in FAMILIES:
+        words += ["--bench", str(bench(place)), "--bench-images", str(place / "world")]
+    run([*words, "--", *ON_CPU], **ALONE)
+    start, first, second, merged = (
+        weights(folder) for folder in (model, *(saves / name for name in ("stage-1", "stage-2", "migician")))
+    )
+    for name, tensor in first.items():
+        linear = tensor.ndim == 2 and "visual" not in name and "embed_tokens" not in name and "lm_head" not in name
+        assert torch.equal(tensor, start[name]) is not linear, name
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=1e-6, atol=1e-9)
+    check = json.loads((saves / "stage-1-lora/check.json").read_text())
+    log = (saves / "stage-1-lora/trainer_log.jsonl").read_text().splitlines()
+    assert check["training"]["steps"] == json.loads(log[-1])["total_steps"] == 8
+    if base in FAMILIES:
+        report = json.loads((saves / "scores/migician/report.json").read_text())
+        assert report["plan"]["wording"] == "trained"
+        assert report["n"] == len(json.loads(bench(place).read_text()))
 
 
 def test_base_and_adapter_reply_as_the_merged_model(place: Path, saves: Path) -> None:

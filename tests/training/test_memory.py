@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forked import Parent
 
+from migician.samples.bases import BASES
 from migician.training.check.settings.cost import QWEN2_VL_7B
-from migician.training.check.settings.learning import ModelShape, learning_of
+from migician.training.check.settings.learning import learning_of
 from migician.training.check.settings.memory import Load, memory_need, numbers_of, smallest_fit, weight_bytes
+from migician.training.check.settings.model_shape import RELEASED, ModelShape
 from migician.training.check.settings.training_yaml import DEFAULTS, TrainingSettings, Zero
+
+torch = pytest.importorskip("torch", reason="train extra not installed: bash scripts/setup.sh")
 
 
 def settings(**given: Any) -> TrainingSettings:
@@ -31,14 +36,29 @@ def test_the_shape_of_qwen2_vl_7b_has_its_parameters() -> None:
     assert FULL.trained == 7_615_616_512
 
 
-def test_the_names_are_those_of_the_tiny_model(tiny_folder: Path) -> None:
-    from safetensors import safe_open
+def test_the_released_sizes_are_those_of_their_indexes() -> None:
+    """The parameters of their files on the Hub; those of Qwen3.5 hold a part that transformers does not load."""
+    counts = {name: shape.count() for name, shape in RELEASED.items() if shape.base != "qwen3_5"}
+    assert counts == {
+        "qwen2-vl-2b": 2_208_985_600,
+        "qwen2-vl-7b": 8_291_375_616,
+        "qwen2.5-vl-3b": 3_754_622_976,
+        "qwen2.5-vl-7b": 8_292_166_656,
+        "qwen3-vl-2b": 2_127_532_032,
+        "qwen3-vl-4b": 4_437_815_808,
+        "qwen3-vl-8b": 8_767_123_696,
+    }
 
-    own = ModelShape.of(json.loads((tiny_folder / "config.json").read_text())).parameters()
-    with safe_open(tiny_folder / "model.safetensors", "pt") as file:
-        theirs = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    # Saved, the language model goes without its name.
-    assert {name.replace("model.language_model.", "model."): shape for name, shape in own.items()} == theirs
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_names_are_those_of_transformers_own_class(base: str, tiny_of: Callable[[str], Path]) -> None:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    folder = tiny_of(base)
+    own = ModelShape.of(json.loads((folder / "config.json").read_text())).parameters()
+    with torch.device("meta"):
+        theirs = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+    assert own == {name: tuple(weight.shape) for name, weight in theirs.named_parameters()}
 
 
 def test_states_by_stage() -> None:
@@ -89,15 +109,15 @@ def test_a_quantised_base_of_7b() -> None:
 
 MEASURE = """
 import json, sys, torch
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText
 from llamafactory.hparams import get_train_args
 from llamafactory.model import load_model, load_tokenizer
 
 def measured(folder, given, tokens):
   torch.manual_seed(0)
-  Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder)).save_pretrained(folder)
+  AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
   model_args, _, training_args, finetuning_args, _ = get_train_args(
-      given | dict(model_name_or_path=folder, stage="sft", do_train=True, dataset="x", template="qwen2_vl",
+      given | dict(model_name_or_path=folder, stage="sft", do_train=True, dataset="x",
           output_dir=folder + "/out", use_cpu=True, report_to="none"))
   tokenizer = load_tokenizer(model_args)["tokenizer"]
   model = load_model(tokenizer, model_args, finetuning_args, True)
@@ -133,40 +153,68 @@ CONFIG: dict[str, Any] = {
     },
     "vision_config": {"depth": 1, "embed_dim": 64, "hidden_size": 256, "num_heads": 4, "mlp_ratio": 2},
 }  # fmt: skip
-
-
-RUNS: dict[str, tuple[dict[str, Any], int]] = {
-    "full": ({"finetuning_type": "full"}, 2048),
-    "full, whole": ({"finetuning_type": "full", "disable_gradient_checkpointing": True}, 2048),
-    "full, logits": ({"finetuning_type": "full"}, 30_000),
-    "freeze": ({"finetuning_type": "freeze", "freeze_trainable_layers": 2}, 2048),
-    "freeze, first layers": ({"finetuning_type": "freeze", "freeze_trainable_layers": -2}, 2048),
-    "lora": ({"finetuning_type": "lora", "lora_rank": 8}, 2048),
-    "lora, whole": ({"finetuning_type": "lora", "lora_rank": 32, "disable_gradient_checkpointing": True}, 2048),
+_TOWER = {"depth": 1, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 256}
+_LINEAR = {
+    "layer_types": [*["linear_attention"] * 3, "full_attention"] * 2, "num_hidden_layers": 8, "head_dim": 64,
+    "linear_num_key_heads": 4, "linear_num_value_heads": 4, "linear_key_head_dim": 64, "linear_value_head_dim": 64,
+}  # fmt: skip
+OTHERS: dict[str, dict[str, Any]] = {
+    "qwen2_vl": CONFIG,
+    "qwen2_5_vl": CONFIG | {"vision_config": _TOWER | {"fullatt_block_indexes": [0], "window_size": 56}},
+    # As in Qwen3-VL-4B, all queries are wider than the model.
+    "qwen3_vl": CONFIG
+    | {
+        "text_config": CONFIG["text_config"] | {"head_dim": 104},
+        "vision_config": _TOWER | {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
+    },
+    "qwen3_5": CONFIG
+    | {"text_config": CONFIG["text_config"] | _LINEAR, "vision_config": _TOWER | {"num_position_embeddings": 64}},
 }
-"""By name: settings, and the words of the vocabulary."""
+
+
+RUNS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "full": ({"finetuning_type": "full"}, 2048, "qwen2_vl"),
+    "full, whole": ({"finetuning_type": "full", "disable_gradient_checkpointing": True}, 2048, "qwen2_vl"),
+    "full, logits": ({"finetuning_type": "full"}, 30_000, "qwen2_vl"),
+    "freeze": ({"finetuning_type": "freeze", "freeze_trainable_layers": 2}, 2048, "qwen2_vl"),
+    "freeze, first layers": ({"finetuning_type": "freeze", "freeze_trainable_layers": -2}, 2048, "qwen2_vl"),
+    "lora": ({"finetuning_type": "lora", "lora_rank": 8}, 2048, "qwen2_vl"),
+    "lora, whole": (
+        {"finetuning_type": "lora", "lora_rank": 32, "disable_gradient_checkpointing": True}, 2048, "qwen2_vl"
+    ),
+    "Qwen2.5-VL": ({"finetuning_type": "full"}, 2048, "qwen2_5_vl"),
+    "Qwen3-VL": ({"finetuning_type": "full"}, 2048, "qwen3_vl"),
+    "Qwen3-VL, whole": ({"finetuning_type": "full", "disable_gradient_checkpointing": True}, 2048, "qwen3_vl"),
+    "Qwen3-VL, lora": ({"finetuning_type": "lora", "lora_rank": 8}, 2048, "qwen3_vl"),
+    "Qwen3-VL, lora, tower too": (
+        {"finetuning_type": "lora", "lora_rank": 8, "freeze_vision_tower": False}, 2048, "qwen3_vl"
+    ),
+}  # fmt: skip
+"""By name: settings, the words of the vocabulary, and the base."""
 TOKENS = 512
 
 
-def config_of(vocabulary: int) -> dict[str, Any]:
-    return CONFIG | {"text_config": CONFIG["text_config"] | {"vocab_size": vocabulary}}
+def config_of(vocabulary: int, base: str) -> dict[str, Any]:
+    config = OTHERS[base]
+    return config | {"model_type": base, "text_config": config["text_config"] | {"vocab_size": vocabulary}}
 
 
 @pytest.fixture(scope="module")
 def measured(
-    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, llamafactory: Parent
+    tmp_path_factory: pytest.TempPathFactory, tiny_of: Callable[[str], Path], llamafactory: Parent
 ) -> dict[str, tuple[int, int, int]]:
     """(parameters that learn, bytes of weights, gradients and states, peak of the rest) of each run."""
-    own = json.loads((tiny_folder / "config.json").read_text())
-    ids = {key: value for key, value in own.items() if key.endswith("_token_id")}
     asked = []
-    for given, vocabulary in RUNS.values():
+    for given, vocabulary, base in RUNS.values():
+        tiny_folder = tiny_of(base)
+        own = json.loads((tiny_folder / "config.json").read_text())
+        ids = {key: value for key, value in own.items() if key.endswith("_token_id")}
         folder = tmp_path_factory.mktemp("model")
         for file in tiny_folder.iterdir():
             if file.suffix != ".safetensors":
                 (folder / file.name).write_bytes(file.read_bytes())
-        (folder / "config.json").write_text(json.dumps(config_of(vocabulary) | ids))
-        asked.append([str(folder), given, TOKENS])
+        (folder / "config.json").write_text(json.dumps(config_of(vocabulary, base) | ids))
+        asked.append([str(folder), given | {"template": BASES[base].template.name}, TOKENS])
     done = llamafactory.run(MEASURE, json.dumps(asked))
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(zip(RUNS, json.loads(done.stdout.splitlines()[-1]), strict=True))
@@ -174,10 +222,10 @@ def measured(
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_estimate_holds_against_what_torch_allocates(name: str, measured: dict[str, tuple[int, int, int]]) -> None:
-    """States, and forward and backward, of a true Qwen2-VL as LLaMA-Factory loads it in float32: within 15%."""
-    given, vocabulary = RUNS[name]
+    """States, and forward and backward, of a true model as LLaMA-Factory loads it in float32: within 15%."""
+    given, vocabulary, base = RUNS[name]
     trained, held, peak = measured[name]
-    learning = learning_of(settings(**given), ModelShape.of(config_of(vocabulary)))
+    learning = learning_of(settings(**given), ModelShape.of(config_of(vocabulary, base)))
     load = Load(TOKENS, 0, 4, not given.get("disable_gradient_checkpointing", False), False)
     need = memory_need(learning, load, numbers_of(settings(**given), 4), Zero(0, False, False), 1, runtime=0)
     assert learning.trained == trained

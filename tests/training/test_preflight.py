@@ -172,7 +172,9 @@ needs_llamafactory = pytest.mark.skipif(not is_installed(), reason="train extra 
 
 
 @needs_llamafactory
-@pytest.mark.parametrize("file", sorted([*ROOT.glob("train/*.yaml"), *ROOT.glob("configs/quickstart/*.yaml")]), ids=str)
+@pytest.mark.parametrize(
+    "file", sorted([*ROOT.glob("train/**/*.yaml"), *ROOT.glob("configs/quickstart/*.yaml")]), ids=str
+)
 def test_llamafactory_takes_our_training_files(file: Path, tmp_path: Path) -> None:
     found = parse_settings(file, [f"output_dir={tmp_path / 'out'}"])
     assert found.parsed and found.given.keys() <= found.known and not found.faults

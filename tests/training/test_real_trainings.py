@@ -6,11 +6,12 @@ Some five minutes, so it is marked slow: bash scripts/test.sh tests/training/tes
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from real_trainings import CASES, Trained, train_all, write_cases
+from real_trainings import CASES, Trained, train_all, write_cases, write_recipes
 
 from migician.training.check import check
 from migician.training.check.options import CheckOptions, Cluster
@@ -58,6 +59,15 @@ def hold(file: Path, found: Trained) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_own_cases(name: str, trained: dict[str, tuple[Path, Trained]]) -> None:
     hold(*trained[name])
+
+
+def test_recipes_of_other_bases(tmp_path: Path, tiny_of: Callable[[str], Path]) -> None:
+    files = write_recipes(tmp_path, tiny_of)
+    assert len(files) == 12
+    made = train_all(list(files.values()))
+    for name, file in files.items():
+        assert made[file].steps == (8 if "full" in name else 1), name
+        hold(file, made[file])
 
 
 def test_shared_cases(theirs: ModuleType, tiny_folder: Path, tmp_path: Path) -> None:

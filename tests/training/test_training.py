@@ -79,7 +79,7 @@ def test_one_variable_chooses_the_variant():
         told = subprocess.run(words, env=os.environ | {"VARIANT": variant}, capture_output=True, text=True, check=True)
         assert [f"train/stage-{n}_finetune_{variant}.yaml" in told.stdout for n in (1, 2)] == [True, True]
     wrong = subprocess.run(words, env=os.environ | {"VARIANT": "fats"}, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2 and "VARIANT is full, fast or lora" in wrong.stderr
+    assert wrong.returncode == 2 and "VARIANT is full, lora, or for Qwen2-VL fast" in wrong.stderr
 
 
 @pytest.mark.parametrize("stage", [1, 2])

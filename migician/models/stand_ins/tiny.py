@@ -1,21 +1,22 @@
-"""A real Qwen2-VL of about a million parameters, with random weights: for tests and the quickstart.
+"""A real base model of about a million parameters, with random weights: for tests and the quickstart.
 
-It has the released architecture, special tokens, chat template and image processor, so everything that loads Qwen2-VL
-(transformers, LLaMA-Factory, this package) loads it too.
+It is a Qwen2-VL, Qwen2.5-VL, Qwen3-VL or Qwen3.5 with the released architecture, special tokens, chat template and
+image processor, so everything that loads the released ones (transformers, LLaMA-Factory, this package) loads it too.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from migician.again import check_new, making
+from migician.errors import UserError, closest
 
 if TYPE_CHECKING:
-    from transformers import Qwen2TokenizerFast, Qwen2VLConfig
+    from transformers import Qwen2TokenizerFast
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class TinyShape:
     vision_spread: float = 0.06
     """The same for the vision tower, which training usually freezes."""
     max_pixels: int = 112 * 112
-    """Of one image; 28 x 28 pixels become one token of the language model."""
+    """Of one image; 28 x 28 pixels become one token of the language model. Qwen3-VL's images have as many tokens."""
     merges: int = 256
     """At most this many word pieces beside the 256 bytes; none has a digit, so numbers are read digit by digit."""
 
@@ -61,12 +62,16 @@ SPECIAL_TOKENS = (
 )
 """Qwen2-VL's own, in the order of their ids."""
 
-# Gives the text of Qwen2-VL's own template for messages of texts and images.
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
+_SYSTEM_FIRST = """\
 {%- if loop.first and message.role != 'system' -%}
 {{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
 {%- endif -%}
+"""
+# Gives the text of Qwen2-VL's own template for messages of texts and images; later ones add no system turn.
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}\n"
+    + _SYSTEM_FIRST
+    + """\
 {{ '<|im_start|>' + message.role + '\n' }}
 {%- if message.content is string -%}
 {{ message.content }}
@@ -78,6 +83,7 @@ CHAT_TEMPLATE = """\
 {{ '<|im_end|>\n' }}
 {%- endfor -%}
 {{ '<|im_start|>assistant\n' if add_generation_prompt }}"""
+)
 
 # What the word pieces are learned from, unless the caller has the real training text.
 WORDINGS = (
@@ -95,31 +101,32 @@ def make_tiny(
     folder: str | Path,
     *,
     seed: int,
+    base: str = "qwen2_vl",
     shape: TinyShape | None = None,
     texts: Iterable[str] = WORDINGS,
     force: bool = False,
 ) -> Path:
-    """Write a randomly initialised tiny Qwen2-VL to `folder` and give its path.
+    """Write a randomly initialised tiny model of `base`, one of `BASES`, to `folder` and give its path.
 
     The folder has what a released checkpoint has: config, safetensors, tokenizer, chat template, image processor. The
     word pieces are learned from `texts`. Same arguments, same bytes, on any number of threads. Raises `Done` if the
     folder is this model already, `UserError` if it has anything else; `force` replaces another tiny model.
     """
     import torch
-    from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
-    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
+    if base not in BASES:
+        raise UserError(f"no tiny model of {base!r}. Known: {', '.join(BASES)}.{closest(base, BASES)}")
     shape = shape or TinyShape()
     target = Path(folder)
     learned = list(texts)
     digest = hashlib.sha256("\0".join(learned).encode("utf-8", "surrogatepass")).hexdigest()
-    settings = {"tiny": shape, "seed": seed, "texts_sha256": digest}
+    settings = {"tiny": shape, "base": base, "seed": seed, "texts_sha256": digest}
     check_new(target, settings, force=force)
     tokenizer = _tokenizer(learned, shape.merges)
     # The generator is the only randomness; it is restored, because the caller may be in a seeded run.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2VLForConditionalGeneration(_config(shape, tokenizer))
+        model, processor = BASES[base](shape, tokenizer)
         for name, weight in model.named_parameters():
             if weight.dim() > 1:  # norms and biases keep their ones and zeros
                 torch.nn.init.normal_(weight, std=shape.vision_spread if "visual" in name else shape.spread)
@@ -127,58 +134,147 @@ def make_tiny(
         tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")
     ]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
-    processor = Qwen2VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(size=pixels),
-        chat_template=CHAT_TEMPLATE,
-    )
     with making(target, settings, force=force) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
     return target
 
 
-def _config(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> Qwen2VLConfig:
-    from transformers import Qwen2VLConfig
+def _qwen2_vl(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]:
+    import transformers as hub
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-    half = shape.width // shape.heads // 2
-    # How many rotary frequencies go to time, height and width; Qwen2-VL's own ratio is 16 : 24 : 24.
-    space = half * 3 // 8
-    token = tokenizer.convert_tokens_to_ids
-    return Qwen2VLConfig(
-        text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "hidden_size": shape.width,
-            "intermediate_size": shape.feed_forward,
-            "num_hidden_layers": shape.layers,
-            "num_attention_heads": shape.heads,
-            "num_key_value_heads": shape.key_value_heads,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": shape.rope_theta,
-                "mrope_section": [half - 2 * space, space, space],
-            },
-            "bos_token_id": token("<|endoftext|>"),
-            "eos_token_id": token("<|im_end|>"),
-            "pad_token_id": token("<|endoftext|>"),
-        },
-        vision_config={
-            "depth": shape.vision_layers,
-            "embed_dim": shape.vision_width,
-            "hidden_size": shape.width,
-            "num_heads": shape.vision_heads,
-            "mlp_ratio": 2,
-        },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=False,
-        dtype="float32",
+    vision = {
+        "depth": shape.vision_layers,
+        "embed_dim": shape.vision_width,
+        "hidden_size": shape.width,
+        "num_heads": shape.vision_heads,
+        "mlp_ratio": 2,
+    }
+    config = hub.Qwen2VLConfig(text_config=_text(shape, tokenizer), vision_config=vision, **_whole(tokenizer))
+    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
+    processor = hub.Qwen2VLProcessor(
+        image_processor=hub.Qwen2VLImageProcessor(size=pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        chat_template=CHAT_TEMPLATE,
     )
+    return hub.Qwen2VLForConditionalGeneration(config), processor
+
+
+def _qwen2_5_vl(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]:
+    import transformers as hub
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+    # One layer sees the whole image, the last; any before it see windows of 2 x 2 tokens.
+    vision = _vision(shape) | {"fullatt_block_indexes": [shape.vision_layers - 1], "window_size": 56}
+    config = hub.Qwen2_5_VLConfig(text_config=_text(shape, tokenizer), vision_config=vision, **_whole(tokenizer))
+    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
+    processor = hub.Qwen2_5_VLProcessor(
+        image_processor=hub.Qwen2VLImageProcessor(size=pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        chat_template=CHAT_TEMPLATE,
+    )
+    return hub.Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def _qwen3_vl(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]:
+    import transformers as hub
+
+    text = _text(shape, tokenizer) | {"head_dim": shape.width // shape.heads}
+    text["rope_parameters"]["mrope_interleaved"] = True
+    # The first layer's features are added within the language model too; positions are learned for a grid of 8 x 8.
+    vision = _vision(shape) | {"deepstack_visual_indexes": [0], "num_position_embeddings": 64}
+    config = hub.Qwen3VLConfig(text_config=text, vision_config=vision, **_whole(tokenizer))
+    return hub.Qwen3VLForConditionalGeneration(config), _qwen3_processor(shape, tokenizer)
+
+
+def _qwen3_5(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]:
+    import transformers as hub
+
+    head = shape.width // shape.heads
+    text = _text(shape, tokenizer) | {
+        "head_dim": head,
+        "layer_types": [*["linear_attention"] * (shape.layers - 1), "full_attention"],
+        "linear_key_head_dim": head,
+        "linear_value_head_dim": head,
+        "linear_num_key_heads": shape.key_value_heads,
+        "linear_num_value_heads": shape.heads,
+    }
+    text["rope_parameters"] |= {"mrope_interleaved": True, "partial_rotary_factor": 1.0}
+    vision = _vision(shape) | {"num_position_embeddings": 64}
+    config = hub.Qwen3_5Config(text_config=text, vision_config=vision, **_whole(tokenizer))
+    return hub.Qwen3_5ForConditionalGeneration(config), _qwen3_processor(shape, tokenizer)
+
+
+def _qwen3_processor(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> Any:
+    import transformers as hub
+
+    pixels = {"shortest_edge": 64 * 64, "longest_edge": shape.max_pixels // 28**2 * 32**2}
+    return hub.Qwen3VLProcessor(
+        image_processor=hub.Qwen2VLImageProcessor(size=pixels, patch_size=16),
+        tokenizer=tokenizer,
+        video_processor=hub.Qwen3VLVideoProcessor(size=pixels),
+        chat_template=CHAT_TEMPLATE.replace(_SYSTEM_FIRST, ""),
+    )
+
+
+BASES: dict[str, Callable[[TinyShape, Qwen2TokenizerFast], tuple[Any, Any]]] = {
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "qwen3_5": _qwen3_5,
+}
+"""Each makes a model and its processor, by what the config.json of the released ones calls the base."""
+
+
+def _text(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> dict[str, Any]:
+    """The language model of any base."""
+    head = shape.width // shape.heads
+    # How many rotary frequencies go to time, height and width; Qwen2-VL's own ratio is 16 : 24 : 24.
+    space = head // 2 * 3 // 8
+    token = tokenizer.convert_tokens_to_ids
+    return {
+        "vocab_size": -(-len(tokenizer) // 64) * 64,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.feed_forward,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_value_heads,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": shape.rope_theta,
+            "mrope_section": [head // 2 - 2 * space, space, space],
+        },
+        "bos_token_id": token("<|endoftext|>"),
+        "eos_token_id": token("<|im_end|>"),
+        "pad_token_id": token("<|endoftext|>"),
+    }
+
+
+def _vision(shape: TinyShape) -> dict[str, Any]:
+    """The vision tower since Qwen2.5-VL."""
+    return {
+        "depth": shape.vision_layers,
+        "hidden_size": shape.vision_width,
+        "intermediate_size": 2 * shape.vision_width,
+        "num_heads": shape.vision_heads,
+        "out_hidden_size": shape.width,
+    }
+
+
+def _whole(tokenizer: Qwen2TokenizerFast) -> dict[str, Any]:
+    token = tokenizer.convert_tokens_to_ids
+    return {
+        "image_token_id": token("<|image_pad|>"),
+        "video_token_id": token("<|video_pad|>"),
+        "vision_start_token_id": token("<|vision_start|>"),
+        "vision_end_token_id": token("<|vision_end|>"),
+        "tie_word_embeddings": False,
+        "dtype": "float32",
+    }
 
 
 def _tokenizer(texts: Iterable[str], merges: int) -> Qwen2TokenizerFast:

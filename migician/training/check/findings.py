@@ -35,6 +35,11 @@ KINDS: dict[str, Kind] = {
     "not_counted": Kind("setting that the memory estimate ignores", "measure it on one step", "warning"),
     "setting_path": Kind("path that does not exist or cannot be used", "fix it, or make what it names"),
     "dataset_unknown": Kind("dataset that dataset_info.json does not name", "fix the name, or mix or build it first"),
+    "thinking": Kind(
+        "template that puts an empty thought before each answer, for a model that does not think",
+        "use its template that ends in _nothink",
+        "warning",
+    ),
     "tokens_missing": Kind(
         "box or reference token that the tokenizer does not have", "copy Qwen2-VL's tokenizer files"
     ),
@@ -55,6 +60,10 @@ KINDS: dict[str, Kind] = {
     ),
     "file": Kind("file that is not a list of records", "fetch or build it again"),
     "no_samples": Kind("file without samples", "build it again, or leave it out of dataset_info.json"),
+    "convention": Kind(
+        "boxes in another convention than the base model learns",
+        "migician data convert records --from FILE --media DIR --to CONVENTION --out NEW, and train on NEW",
+    ),
     # The records.
     "not_json": Kind("record that is not JSON", "fix or drop it: readers of JSON stop at it"),
     "record": Kind("record with wrong fields or types", "fix or drop it: LLaMA-Factory stops at it"),
@@ -76,7 +85,10 @@ KINDS: dict[str, Kind] = {
     "empty_text": Kind("turn without text", "drop the sample"),
     "special_token": Kind("template token in a text", "drop the token: it ends turns and images"),
     "box_tokens": Kind("unpaired box or reference tokens", "close each before the next one opens"),
-    "box_text": Kind("box that cannot be read", "write <|box_start|>(x1,y1),(x2,y2)<|box_end|> in integers 0-1000"),
+    "box_text": Kind(
+        "box that cannot be read",
+        "write <|box_start|>(x1,y1),(x2,y2)<|box_end|> in integers 0-1000, or the base's JSON",
+    ),
     "box_scale": Kind("box off the scale of 0-1000", "divide by the size of the whole image, times 1000"),
     "box_corners": Kind(
         "box corners swapped (x2 < x1 or y2 < y1)", "write the top left corner first, then the bottom right"

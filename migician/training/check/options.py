@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from migician.samples.bases import QWEN2_VL, Base, Template
 from migician.samples.lengths import Resize
 
 GB = 1e9
@@ -41,6 +42,11 @@ class CheckOptions:
     tokenizer: Path | None = None
     """Folder of a checkpoint; without it text lengths are estimated."""
     cutoff_len: int | None = None
+    base: Base = QWEN2_VL
+    """What the data is for."""
+    template: Template = QWEN2_VL.template
+    training: bool = False
+    """Whether the data must be in the convention of the base; else any may be stated beside a file."""
     resize: Resize = field(default_factory=Resize)
     preprocessing_workers: int = 1
     """LLaMA-Factory's `preprocessing_num_workers`: each prepares a part of a file."""

@@ -67,7 +67,7 @@ class TooLong(msgspec.Struct):
 
 
 class Lengths(msgspec.Struct):
-    """Tokens per sample, images included, as LLaMA-Factory counts them for Qwen2-VL."""
+    """Tokens per sample, images included, as LLaMA-Factory counts them for the base model."""
 
     exact: bool
     """False where the tokens of texts are estimated, without a tokenizer."""
@@ -124,7 +124,7 @@ class TrainingCost(Counts, kw_only=True):
     """Those of an adapter included."""
     trained: int
     shape_known: bool
-    """False where the checkpoint is not here, and the sizes of Qwen2-VL-7B are assumed."""
+    """False where the checkpoint is not here, and those of a released one are assumed."""
     petaflops: float
     """10^15 operations for all samples: 6 per trained parameter and token, 2 per frozen one (4 where gradients pass
     through it), attention included."""
@@ -298,7 +298,10 @@ def cost_sentences(one: TrainingCost) -> Iterator[str]:
     hours = ", ".join(f"{value:,.1f} h ({name})" for name, value in one.hours.items())
     yield f"{one.petaflops:,.2f} petaFLOP: {hours}, computed, not measured"
     if not one.shape_known:
-        yield "the checkpoint is not here, or not a Qwen2-VL: the sizes of Qwen2-VL-7B were assumed"
+        yield (
+            "the checkpoint is not here, or of an unknown kind: the sizes of a released one of "
+            f"{one.parameters / 1e9:.1f} billion parameters were assumed"
+        )
 
 
 def _size(gb: float) -> str:

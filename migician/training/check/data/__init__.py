@@ -61,7 +61,8 @@ def check_inputs(
     began = time.monotonic()
     leaks = _leaks(options)
     text_tokens: TextTokens = TokenizerTokens(options.tokenizer) if options.tokenizer else EstimatedTokens()
-    reader = Reader(findings, text_tokens, options.preprocessing_workers)
+    learned = (options.base.convention, options.resize.image_max_pixels) if options.training else None
+    reader = Reader(findings, text_tokens, options.preprocessing_workers, options.template, learned)
     for samples in inputs.files:
         reader.add(samples)
     read = reader.read
@@ -157,7 +158,8 @@ def _image_faults(name: str, look: ImageLook, resize: Resize) -> Iterator[tuple[
     if max(look.width, look.height) > _LONGEST_RATIO * min(look.width, look.height):
         yield "narrow", size
     if stretched((look.width, look.height), resize) != (look.width, look.height):
-        asked = cells(look.width, look.height, resize.processor_min_pixels, resize.processor_max_pixels)
+        limits = resize.processor_min_pixels, resize.processor_max_pixels
+        asked = cells(look.width, look.height, *limits, resize.side)
         trained = _tokens(look.width, look.height, resize)
         yield THIN, f"{size}, {trained} tokens in training, {asked[0] * asked[1]} in evaluation"
     elif min(look.width, look.height) < _TINY_PX:

@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from migician.errors import NOT_JSON, UserError
 from migician.files import decoded
 from migician.progress import progress_bar
+from migician.samples.bases import QWEN2_VL, Template
 from migician.samples.box_places import Copying, count_seen
+from migician.samples.convention_card import ConventionCard, read_convention
 from migician.samples.dataset_info import Samples
 from migician.samples.layouts import Layout, LayoutReader, Record
 from migician.samples.lengths import TextTokens, rendered
 from migician.samples.record_file import record_at, records
+from migician.training.check.data.conventions import card_faults, text_faults
 from migician.training.check.data.samples import sample_faults
 from migician.training.check.findings import Findings, Place
 
@@ -81,10 +84,22 @@ def _id_at(file: Path, offset: int) -> str | int | None:
 class Reader:
     """Reads files of samples one after the other into `read`."""
 
-    def __init__(self, findings: Findings, text_tokens: TextTokens, parts: int = 1) -> None:
-        """A file's records are prepared in `parts`: LLaMA-Factory's `preprocessing_num_workers`."""
+    def __init__(
+        self,
+        findings: Findings,
+        text_tokens: TextTokens,
+        parts: int = 1,
+        template: Template = QWEN2_VL.template,
+        learned: tuple[str, int] | None = None,
+    ) -> None:
+        """A file's records are prepared in `parts`: LLaMA-Factory's `preprocessing_num_workers`.
+
+        `learned` is the convention that the base model learns and `image_max_pixels`; None where any may be stated.
+        """
         self.read = ReadSamples()
         self._parts = max(parts, 1)
+        self._template, self._learned = template, learned
+        self._convention = QWEN2_VL.convention
         self._findings = findings
         self._text_tokens = text_tokens
         self._layout = LayoutReader()
@@ -96,6 +111,7 @@ class Reader:
         file = samples.file
         self.read.files.append(file)
         self._layout = LayoutReader(samples.layout)
+        self._convention = self._convention_of(file)
         hashes, contents, ids, offsets = array("Q"), array("Q"), array("Q"), array("Q")
         shared, images_before = 0, len(self.read.images_of)
         earlier = self._earlier.get(repr(samples.layout), np.empty(0, np.uint64))
@@ -125,6 +141,19 @@ class Reader:
         self._repeats("repeated", file, contents, offsets)
         self._repeats("id_repeated", file, ids, offsets)
         self._earlier[repr(samples.layout)] = np.sort(np.concatenate([earlier, np.frombuffer(hashes, np.uint64)]))
+
+    def _convention_of(self, file: Path) -> str:
+        """How the records of a file must write boxes: as its card says, else as the base model learns them."""
+        try:
+            card = read_convention(file)
+        except UserError as error:
+            self._findings.in_file("convention", file, str(error))
+            card = ConventionCard()
+        if not self._learned:
+            return card.convention
+        for value in card_faults(card, *self._learned):
+            self._findings.in_file("convention", file, value)
+        return self._learned[0] if card.convention == QWEN2_VL.convention else card.convention
 
     def _columns(self, layout: Layout, file: Path, has_images: bool, shared: int) -> None:
         """Find where the records of a file do not match its entry."""
@@ -185,11 +214,15 @@ class Reader:
                 self._findings.add(kind, _bad_place(file, first + position, offset, content, error))
                 kept[position] = (0, 0)
                 continue
-            for kind, value in sample_faults(record):
+            faults = itertools.chain(
+                sample_faults(record),
+                *(text_faults(turn.value, self._convention) for turn in record.conversations),
+            )
+            for kind, value in faults:
                 self._findings.add(kind, Place(str(file), first + position, offset, record.id, value))
             turns = [(turn.from_, turn.value) for turn in record.conversations]
             self._copying(record, Place(str(file), first + position, offset, record.id))
-            texts.append(rendered(turns))
+            texts.append(rendered(turns, self._template))
             self._keep(first + position, offset, record)
             kept[position] = (hash((*record.images, *turns)) & _64_BITS, hash(repr(record.id)) & _64_BITS)
             if record.id is None:

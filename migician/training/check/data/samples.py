@@ -1,4 +1,4 @@
-"""What is wrong inside one sample: turns, marks, tokens, boxes. Images are looked at elsewhere."""
+"""What is wrong inside one sample: turns, marks, Qwen2-VL's tokens and boxes. Images are looked at elsewhere."""
 
 from __future__ import annotations
 
@@ -56,11 +56,8 @@ def _mark_faults(record: Record) -> Iterator[tuple[str, str]]:
 def _text_faults(text: str) -> Iterator[tuple[str, str]]:
     if not text.replace(IMAGE_MARK, "").strip():
         yield "empty_text", text
-    if "<|" in text:
-        special = _SPECIAL.search(text)
-        if special:
-            yield "special_token", special[0]
-        yield from box_faults(text)
+    if "<|" in text and (special := _SPECIAL.search(text)):
+        yield "special_token", special[0]
 
 
 def box_faults(text: str) -> Iterator[tuple[str, str]]:

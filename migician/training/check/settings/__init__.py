@@ -53,7 +53,10 @@ def check_training(file: Path, options: CheckOptions) -> CheckReport:
     options = dataclasses.replace(
         options,
         cutoff_len=int(settings.number("cutoff_len")),
-        resize=_resize(settings, options.resize),
+        base=settings.base,
+        template=settings.template,
+        training=True,
+        resize=_resize(settings),
         preprocessing_workers=int(settings.number("preprocessing_num_workers")),
         tokenizer=options.tokenizer or _tokenizer(settings.path("model_name_or_path"), file, findings),
     )
@@ -73,14 +76,15 @@ def check_training(file: Path, options: CheckOptions) -> CheckReport:
     return report
 
 
-def _resize(settings: TrainingSettings, given: Resize) -> Resize:
+def _resize(settings: TrainingSettings) -> Resize:
     """How images are scaled: by the YAML, then by the checkpoint's own processor if it is here."""
-    limits = int(settings.number("image_max_pixels")), int(settings.number("image_min_pixels"))
+    base = settings.base
     try:
-        fewest, most = processor_pixels(settings.path("model_name_or_path"))
+        fewest, most = processor_pixels(settings.path("model_name_or_path"), base)
     except UserError:
-        return dataclasses.replace(given, image_max_pixels=limits[0], image_min_pixels=limits[1])
-    return Resize(*limits, most, fewest)
+        fewest, most = base.min_pixels, base.max_pixels
+    limits = int(settings.number("image_max_pixels")), int(settings.number("image_min_pixels"))
+    return Resize(*limits, most, fewest, base.side)
 
 
 def _tokenizer(model: Path, file: Path, findings: Findings) -> Path | None:

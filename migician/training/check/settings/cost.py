@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import msgspec
 from migician.files import is_file, is_folder
 from migician.training.check.options import GB, Cluster
 from migician.training.check.report import Counts, Lengths, TrainingCost
-from migician.training.check.settings.learning import Learning, ModelShape, learning_of
+from migician.training.check.settings.learning import Learning, learning_of
 from migician.training.check.settings.memory import (
     RUNTIME,
     Load,
@@ -22,13 +23,12 @@ from migician.training.check.settings.memory import (
     smallest_fit,
     weight_bytes,
 )
+from migician.training.check.settings.model_shape import RELEASED, ModelShape
 from migician.training.check.settings.training_yaml import Fault, TrainingSettings
 from migician.training.merge import COMPANIONS
 
-QWEN2_VL_7B = ModelShape(3584, 28, 18944, 28, 4, 152064, False, 1280, 32, 5120)
-"""Of Qwen/Qwen2-VL-7B-Instruct; assumed if the checkpoint is not here, unless its name says otherwise."""
-QWEN2_VL_2B = ModelShape(1536, 28, 8960, 12, 2, 151936, True, 1280, 32, 5120)
-"""Of Qwen/Qwen2-VL-2B-Instruct."""
+QWEN2_VL_7B = RELEASED["qwen2-vl-7b"]
+"""What the authors trained."""
 AUTHORS_RATE = 0.69
 """Samples per second and A100, from the authors' 50 hours for a million samples on 8 of them."""
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -108,12 +108,16 @@ def cost_of(
 def shape_of(settings: TrainingSettings) -> tuple[ModelShape, bool]:
     """(sizes of the model, whether they are known): by its config, or by its name on the Hub."""
     name, config = settings.text("model_name_or_path").lower(), settings.base_config()
+    released = {start: shape for start, shape in RELEASED.items() if shape.base == settings.base.name}
+    assumed = [*released.values()][-1]
     if config is None:
-        return (QWEN2_VL_2B, True) if "qwen2-vl-2b" in name else (QWEN2_VL_7B, "7b" in name)
+        sizes = {start.rpartition("-")[2]: shape for start, shape in released.items()}
+        named = [shape for size, shape in sizes.items() if re.search(rf"(?<![0-9.]){size}", name)]
+        return (named[0], True) if named else (assumed, False)
     try:
         return ModelShape.of(config), True
     except (AttributeError, LookupError, TypeError, ValueError):
-        return QWEN2_VL_7B, False
+        return assumed, False
 
 
 def _saved_weights(settings: TrainingSettings, learning: Learning, numbers: Numbers) -> float:
@@ -139,7 +143,7 @@ def operations_of(shape: ModelShape, passes: Mapping[str, float], tokens: float,
     """
     words = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
     layers = shape.count("language") - words + shape.vocabulary * shape.hidden
-    attention = (12 if passes["language"] > 2 else 4) / 2 * shape.layers * shape.hidden * tokens * tokens
+    attention = (12 if passes["language"] > 2 else 4) / 2 * shape.attending * shape.queries * tokens * tokens
     vision = passes["vision"] * shape.count("vision") * 4 * in_images
     projector = passes["projector"] * shape.count("projector") * in_images
     return passes["language"] * layers * tokens + attention + vision + projector

@@ -8,8 +8,9 @@ import msgspec
 
 from migician.boxtext import BOX_END, BOX_START, REF_END, REF_START
 from migician.errors import UserError, closest
-from migician.files import is_file, is_folder, read_object
+from migician.files import is_file, is_folder, read_object, read_text
 from migician.models.checkpoint import read_config
+from migician.samples.bases import QWEN2_VL
 from migician.training.check.options import Cluster
 from migician.training.check.settings.training_yaml import Fault, TrainingSettings
 
@@ -67,9 +68,19 @@ def _value_faults(settings: TrainingSettings) -> Iterator[Fault]:
             "setting_value",
             f"per_device_train_batch_size: {settings.batch[0]}, but neat_packing takes 1: raise cutoff_len",
         )
-    template = settings.text("template")
-    if template and _model_type(settings) == "qwen2_vl" and template != "qwen2_vl":
-        yield "setting_value", f"template: {template!r}, but the model is a Qwen2-VL: its template is qwen2_vl"
+    template, base = settings.text("template"), settings.base
+    if settings.flag("neat_packing") and base.recurrent and settings.text("flash_attn") != "fa2":
+        yield (
+            "setting_value",
+            f"neat_packing: layers of {base.title} carry their state over the ends of samples unless flash_attn is fa2",
+        )
+    if template and template not in base.templates and settings.base_known:
+        yield (
+            "setting_value",
+            f"template: {template!r}, but the model is a {base.title}: its template is {base.template.name}",
+        )
+    if settings.template.thought and _thinks(settings) is False:
+        yield "thinking", f"template: {template}"
     if settings.text("mix_strategy") == "interleave_once" and len(settings.datasets) > 1:
         yield "setting_value", "mix_strategy: interleave_once, which the datasets 4.0 of LLaMA-Factory 0.9.5 refuses"
     for key in _NOT_COUNTED:
@@ -114,12 +125,11 @@ def _machine_faults(settings: TrainingSettings, cluster: Cluster) -> Iterator[Fa
         yield "setting_value", "quantization_bit: there is no GPU, and bitsandbytes quantises on one"
 
 
-def _model_type(settings: TrainingSettings) -> str:
-    """The model's type, by its folder's config or by its name on the Hub; empty where neither says."""
-    config = settings.base_config()
-    if config is None:
-        return "qwen2_vl" if "qwen2-vl" in settings.text("model_name_or_path").lower() else ""
-    return str(config.get("model_type", ""))
+def _thinks(settings: TrainingSettings) -> bool | None:
+    """Whether the model's own chat template has thoughts; None where it is not here."""
+    files = [settings.path("model_name_or_path") / name for name in ("chat_template.jinja", "chat_template.json")]
+    there = [file for file in files if is_file(file)]
+    return any("<think>" in read_text(file) for file in there) if there else None
 
 
 def _config_faults(settings: TrainingSettings) -> Iterator[Fault]:
@@ -200,6 +210,8 @@ def _tokenizer_faults(settings: TrainingSettings) -> Iterator[Fault]:
         tokenizer = read_object(file, _Tokenizer)
     except UserError:
         return  # `_tokenizer` of `check_training` finds it
+    if settings.base.convention != QWEN2_VL.convention:
+        return  # its boxes are plain text
     known = {one.content for one in tokenizer.added_tokens} | {*tokenizer.model.vocab}
     missing = [token for token in _TOKENS if token not in known]
     if missing:

@@ -1,4 +1,4 @@
-"""Which parameters of a Qwen2-VL learn, and which an adapter adds: LLaMA-Factory's rules on their names.
+"""Which parameters of a base model learn, and which an adapter adds: LLaMA-Factory's rules on their names.
 
 Follows model/adapter.py and model/model_utils/visual.py of LLaMA-Factory 0.9.5; tests/training/test_real_trainings.py
 compares the counts with its own.
@@ -10,107 +10,18 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from migician.training.check.settings.model_shape import ModelPart, ModelShape, part_of
 from migician.training.check.settings.training_yaml import TrainingSettings
 
-ModelPart = str
-"""Of a model: language, projector or vision."""
-_VISION = ("visual.patch_embed", "visual.blocks")
+_VISION = ("visual.pos_embed", "visual.patch_embed", "visual.blocks", "visual.deepstack_merger_list")
 _PROJECTOR = ("visual.merger",)
 _FREEZES = {
     "freeze_vision_tower": _VISION,
     "freeze_multi_modal_projector": _PROJECTOR,
     "freeze_language_model": ("language_model", "lm_head"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """The sizes of a Qwen2-VL that determine memory and work."""
-
-    hidden: int
-    layers: int
-    feed_forward: int
-    heads: int
-    key_value_heads: int
-    vocabulary: int
-    tied: bool
-    vision_width: int
-    vision_layers: int
-    vision_feed_forward: int
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> ModelShape:
-        """From a checkpoint's config.json; raises KeyError for a missing size."""
-        text: Mapping[str, Any] = config.get("text_config") or config
-        vision: Mapping[str, Any] = config["vision_config"]
-        width = int(vision.get("embed_dim", 1280))
-        return cls(
-            int(text["hidden_size"]),
-            int(text["num_hidden_layers"]),
-            int(text["intermediate_size"]),
-            int(text["num_attention_heads"]),
-            int(text["num_key_value_heads"]),
-            int(text["vocab_size"]),
-            bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
-            width,
-            int(vision.get("depth", 32)),
-            int(vision.get("mlp_ratio", 4)) * width,
-        )
-
-    def parameters(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter by its name, in the order in which a forward pass meets them.
-
-        A tied head is the embedding, and has no name.
-        """
-        found: dict[str, tuple[int, ...]] = {}
-        width, inner, four = self.vision_width, self.vision_feed_forward, 4 * self.vision_width
-        found["model.visual.patch_embed.proj.weight"] = (width, 3, 2, 14, 14)
-        for number in range(self.vision_layers):
-            block = f"model.visual.blocks.{number}"
-            for norm in ("norm1", "norm2"):
-                found[f"{block}.{norm}.weight"] = (width,)
-                found[f"{block}.{norm}.bias"] = (width,)
-            found |= _linear(f"{block}.attn.qkv", 3 * width, width)
-            found |= _linear(f"{block}.attn.proj", width, width)
-            found |= _linear(f"{block}.mlp.fc1", inner, width)
-            found |= _linear(f"{block}.mlp.fc2", width, inner)
-        found["model.visual.merger.ln_q.weight"] = (width,)
-        found["model.visual.merger.ln_q.bias"] = (width,)
-        found |= _linear("model.visual.merger.mlp.0", four, four)
-        found |= _linear("model.visual.merger.mlp.2", self.hidden, four)
-        found["model.language_model.embed_tokens.weight"] = (self.vocabulary, self.hidden)
-        keys = self.key_value_heads * (self.hidden // self.heads)
-        for number in range(self.layers):
-            layer = f"model.language_model.layers.{number}"
-            found[f"{layer}.input_layernorm.weight"] = (self.hidden,)
-            for name, out in (("q_proj", self.hidden), ("k_proj", keys), ("v_proj", keys)):
-                found |= _linear(f"{layer}.self_attn.{name}", out, self.hidden)
-            found[f"{layer}.self_attn.o_proj.weight"] = (self.hidden, self.hidden)
-            found[f"{layer}.post_attention_layernorm.weight"] = (self.hidden,)
-            found[f"{layer}.mlp.gate_proj.weight"] = (self.feed_forward, self.hidden)
-            found[f"{layer}.mlp.up_proj.weight"] = (self.feed_forward, self.hidden)
-            found[f"{layer}.mlp.down_proj.weight"] = (self.hidden, self.feed_forward)
-        found["model.language_model.norm.weight"] = (self.hidden,)
-        if not self.tied:
-            found["lm_head.weight"] = (self.vocabulary, self.hidden)
-        return found
-
-    def count(self, part: ModelPart = "") -> int:
-        """Parameters of a part; of all by default."""
-        return sum(math.prod(shape) for name, shape in self.parameters().items() if part in ("", part_of(name)))
-
-
-def _linear(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
-
-
-def part_of(name: str) -> ModelPart:
-    """The part of the model that a parameter belongs to."""
-    if "visual" not in name:
-        return "language"
-    return "projector" if "visual.merger" in name else "vision"
 
 
 class Layer(NamedTuple):
@@ -165,11 +76,16 @@ class Learning:
         for name, shape in self.shape.parameters().items():
             own = name in self.base
             reached = reached or own or name in self.added
-            if part_of(name) == part and len(shape) > 1 and "embed_tokens" not in name:
+            if part_of(name) == part and len(shape) > 1 and not is_embedding(name):
                 n = math.prod(shape)
                 total += n * (2 + 2 * reached + 2 * own) + 4 * self.added.get(name, 0)
                 size += n
         return total / size if size else 2.0
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a parameter is looked up instead of multiplied with."""
+    return name.endswith(("embed_tokens.weight", "pos_embed.weight"))
 
 
 def learning_of(settings: TrainingSettings, shape: ModelShape) -> Learning:
@@ -208,7 +124,7 @@ def _adapter(settings: TrainingSettings, shape: ModelShape, frozen: tuple[str, .
     linear = {
         name: dimensions
         for name, dimensions in shape.parameters().items()
-        if len(dimensions) == 2 and "embed_tokens" not in name
+        if len(dimensions) == 2 and not is_embedding(name)
     }
     targets = settings.names("lora_target")
     if targets == ["all"]:

@@ -1,4 +1,4 @@
-"""How much memory the training of a Qwen2-VL needs on each GPU, from its config and settings alone.
+"""How much memory the training of a base model needs on each GPU, from its config and settings alone.
 
 Computed, not measured: the peak of a step with the longest batch. tests/training/test_memory.py compares it with what
 torch allocates.
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from migician.training.check.options import GB
-from migician.training.check.settings.learning import Layer, Learning
+from migician.training.check.settings.learning import Layer, Learning, is_embedding
 from migician.training.check.settings.training_yaml import TrainingSettings, Zero
 
 RUNTIME = 1.5 * GB
@@ -30,7 +30,7 @@ class Load:
     tokens: int
     """Of the largest batch, padding included."""
     patches: int
-    """Of 14 x 14 pixels, in all images of that batch."""
+    """Of 14 x 14 or 16 x 16 pixels, in all images of that batch."""
     compute: int
     """Bytes of a number in the forward pass: 2 or 4."""
     checkpointing: bool
@@ -136,7 +136,7 @@ def weight_bytes(learning: Learning, numbers: Numbers) -> float:
             each = numbers.weight
         else:
             # bitsandbytes does not quantise the head.
-            quantised = len(shape) == 2 and "embed_tokens" not in name and "lm_head" not in name
+            quantised = len(shape) == 2 and not is_embedding(name) and "lm_head" not in name
             each = numbers.linear if quantised else numbers.frozen
         total += each * math.prod(shape)
     return total

@@ -13,6 +13,7 @@ from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError
 from migician.files import conform, decode_yaml, is_file, read_object, read_yaml
 from migician.models.checkpoint import read_config
+from migician.samples.bases import BASES, QWEN2_VL, TEMPLATES, Base, Template, base_of
 
 DEFAULTS: dict[str, Any] = {
     "adapter_name_or_path": None, "additional_target": None, "bf16": False, "buffer_size": 16384, "cutoff_len": 2048,
@@ -96,6 +97,29 @@ class TrainingSettings(msgspec.Struct, frozen=True):
             return read_config(folder)
         except UserError:
             return {}
+
+    @property
+    def base(self) -> Base:
+        """The base model: by the checkpoint, else by the template; Qwen2-VL where neither says."""
+        template = self.text("template")
+        by_template = (one for one in BASES.values() if template in one.templates)
+        return self._base_of_model() or next(by_template, QWEN2_VL)
+
+    @property
+    def base_known(self) -> bool:
+        """Whether the checkpoint itself says which base it is."""
+        return self._base_of_model() is not None
+
+    def _base_of_model(self) -> Base | None:
+        try:
+            return base_of(self.text("model_name_or_path"))
+        except UserError:
+            return None
+
+    @property
+    def template(self) -> Template:
+        """How a conversation is written; that of the base for templates that are not known here."""
+        return TEMPLATES.get(self.text("template"), self.base.template)
 
     @property
     def datasets(self) -> list[str]:
