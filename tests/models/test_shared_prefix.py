@@ -26,11 +26,11 @@ IMAGE = 7
 """The token of an image in tests that need no model."""
 
 
-@pytest.fixture(scope="module", params=["a head for each", "heads that share keys", "Qwen2.5-VL"])
+@pytest.fixture(scope="module", params=["a head for each", "heads that share keys", "qwen2_5_vl", "qwen3_vl"])
 def folder(request: Any, tmp_path_factory: Any) -> Path:
-    if request.param == "Qwen2.5-VL":
+    if request.param in ("qwen2_5_vl", "qwen3_vl"):
         made = tmp_path_factory.mktemp("sharing")
-        return save_tiny("qwen2_5_vl", made / "tiny", made / "words")
+        return save_tiny(request.param, made / "tiny", made / "words")
     shared = request.param == "heads that share keys"
     shape = TinyShape(heads=8, key_value_heads=2 if shared else 8, spread=0.2)  # wide: replies that differ
     return make_tiny(tmp_path_factory.mktemp("sharing") / "tiny", seed=int(shared), shape=shape)
