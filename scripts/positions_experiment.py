@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--quickstart", type=Path, default=Path("outputs/quickstart"), help="of scripts/quickstart.sh")
     parser.add_argument("--folder", type=Path, default=Path("outputs/positions"), help="of this experiment")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each trains two models")
-    parser.add_argument("--steps", type=int, default=320, help="of 16 samples, in each stage 2")
+    parser.add_argument("--steps", type=int, default=240, help="of 16 samples, in each stage 2")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--limit", type=int, default=100, help="questions of each of the ten tasks")
     parser.add_argument("--data", type=Path, help="the file that --answers belong to")
@@ -115,13 +115,16 @@ def train(options: argparse.Namespace, seed: int, trained: str) -> None:
     print(f"train {out}: {options.steps} steps, {trained} positions, seed {seed}", file=sys.stderr, flush=True)
     if options.dry_run:
         return
-    shutil.rmtree(out, ignore_errors=True)
+    tokens = options.folder / "tokenized"
+    for folder in [out] if (tokens / "train/state.json").exists() else [out, tokens]:  # which is written last
+        shutil.rmtree(folder, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load((ROOT / "configs/quickstart/stage-2.yaml").read_text()) | {
         "model_name_or_path": str(options.quickstart / "stage-1"),
         "dataset_dir": str(options.quickstart / "data"),
         "media_dir": str(options.quickstart / "data"),
         "output_dir": str(out),
+        "tokenized_path": str(tokens),
         "per_device_train_batch_size": 16,
         "max_steps": options.steps,
         "learning_rate": options.learning_rate,
