@@ -209,8 +209,6 @@ def notes(report: Report) -> list[str]:
     if failures := report.get("failures"):
         reasons = "; ".join(f"{one['reason']} ({one['n']})" for one in failures["reasons"])
         lines.append(f"the model failed on {failures['n']} of {report['n']} questions, each scored 0: {reasons}")
-    if positions := (report.get("model") or {}).get("positions"):
-        lines.append(f"asked with {positions} positions, not with the model's own")
     if report.get("dropped_parameters"):
         lines.append(f"the server does not take {', '.join(report['dropped_parameters'])}: left out")
     if report.get("malformed_rows"):
