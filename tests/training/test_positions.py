@@ -122,7 +122,7 @@ def watched(model: Any) -> Iterator[list[Any]]:
     given: list[Any] = []
 
     def look(module: Any, words: Any, named: dict[str, Any]) -> None:
-        given.append(named["position_ids"][-3:])
+        given.append((named["position_ids"] if "position_ids" in named else words[2])[-3:])
 
     hook = model.model.model.language_model.register_forward_pre_hook(look, with_kwargs=True)
     try:
