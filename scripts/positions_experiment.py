@@ -4,7 +4,7 @@ python scripts/positions_experiment.py --quickstart outputs/quickstart --folder 
 
 Needs the folder of scripts/quickstart.sh: its stage 1, data and world. For each seed a stage 2 is trained twice through
 LLaMA-Factory, with the 3-D positions (M-RoPE) of Qwen2-VL and with the plain count that transformers 4.45 used in
-training where no positions were given. Both are asked with both. About 20 minutes on one quiet core with the defaults;
+training where no positions were given. Both are asked with both. About 15 minutes on one quiet core with the defaults;
 run it again to resume: finished trainings and answered questions are skipped.
 
 --answers NAME=FILE, with --data, adds the same figures for answers that others published, of which nothing is trained.
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--quickstart", type=Path, default=Path("outputs/quickstart"), help="of scripts/quickstart.sh")
     parser.add_argument("--folder", type=Path, default=Path("outputs/positions"), help="of this experiment")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each trains two models")
-    parser.add_argument("--steps", type=int, default=240, help="of 16 samples, in each stage 2")
+    parser.add_argument("--steps", type=int, default=160, help="of 16 samples, in each stage 2")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--limit", type=int, default=100, help="questions of each of the ten tasks")
     parser.add_argument("--data", type=Path, help="the file that --answers belong to")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,14 +159,12 @@ def test_answering_counts_as_training_did(base: str, checkpoint: Path, model: An
     assert matched == set(range(len(SAMPLES)))
 
 
-def test_the_experiment_trains_with_the_plain_count(tiny_folder: Path, data: Path) -> None:
+def test_the_experiment_trains_with_the_plain_count(
+    tiny_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """LLaMA-Factory's batch under the experiment's switch has what an engine asks with under --positions sequential."""
-    path = REPOSITORY / "scripts/positions_experiment.py"
-    spec = importlib.util.spec_from_file_location("positions_experiment", path)
-    assert spec and spec.loader
-    script = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = script
-    spec.loader.exec_module(script)
+    monkeypatch.syspath_prepend(REPOSITORY / "scripts")
+    script = importlib.import_module("positions_experiment")
     with script.counted_plainly():
         _, trained = in_training(data, tiny_folder, "qwen2_vl")
     for ids, positions in trained:

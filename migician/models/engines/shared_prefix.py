@@ -192,7 +192,9 @@ class SharedDecoder:
                 continue
             grid = torch.tensor([picture.grid], device=vision.device)
             encoded = self._model.model.get_image_features(picture.pixels.to(vision.device), grid)
-            picture.features = (encoded.pooler_output[0], *(getattr(encoded, "deepstack_features", None) or ()))
+            added = getattr(encoded, "deepstack_features", None) or ()
+            # Since transformers 5.24 each level is a tuple of images.
+            picture.features = (encoded.pooler_output[0], *(one if torch.is_tensor(one) else one[0] for one in added))
             picture.pixels = None
             self.work["images_encoded"] += 1
 
@@ -200,7 +202,8 @@ class SharedDecoder:
         self, tokens: list[int], positions: torch.Tensor, features: Sequence[tuple[torch.Tensor, ...]]
     ) -> DynamicCache:
         """Keys and values of one prefix, (1, heads, N, width of a head) in each layer."""
-        device, deep = self._model.device, {}
+        device = self._model.device
+        deep: dict[str, Any] = {}
         ids = torch.tensor([tokens], device=device)
         embedded = self._model.get_input_embeddings()(ids)
         if features:
