@@ -81,9 +81,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="a new folder; removed at the end")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     parser.add_argument("--shape", choices=SIZES_PX, default="tiny", help="of the model")
-    parser.add_argument(
-        "--model", type=Path, help="ask this checkpoint of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
-    )
+    parser.add_argument("--model", type=Path, help="ask this checkpoint of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="float32 on the CPU, else bfloat16")
     parser.add_argument("--data", type=Path, help="a MIG-Bench file to take the shape from")

@@ -324,8 +324,8 @@ are 95%, by drawing tuples of images; they say nothing about other seeds, which 
 HALVES_TEXT = """
 ## Where boxes move
 
-How far the centres of boxes lie from the true ones, in thousandths of the image; minus is up or left. A box on a wrong
-object is on average nearer to the middle: that is in x as well as in y, and 1-D positions add to it.
+How far the centres of boxes lie from the true ones, on the scale 0..1000; minus is up or left. A box on a wrong
+object is on average nearer to the middle, in x as well as in y; the next table leaves these out.
 """
 QUARTERS_TEXT = """
 ## By quarters, boxes that overlap the true one

@@ -183,8 +183,10 @@ class Qwen2VL(ImageTextModel):
         """Tokens of an image of (width, height); 0 if it is too thin."""
         if min(size) <= 0 or max(size) > _LONGEST_TO_SHORTEST * min(size):
             return 0
-        width, height = resized(size, self.processor.image_processor)
-        return width * height // (self.processor.image_processor.patch_size * 2) ** 2
+        pictures = self.processor.image_processor
+        width, height = resized(size, pictures)
+        side: int = pictures.patch_size * pictures.merge_size
+        return width * height // side**2
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
