@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="a new folder; removed at the end")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     parser.add_argument("--shape", choices=SIZES_PX, default="tiny", help="of the model")
+    parser.add_argument("--model", type=Path, help="ask this checkpoint of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="float32 on the CPU, else bfloat16")
     parser.add_argument("--data", type=Path, help="a MIG-Bench file to take the shape from")
@@ -97,7 +98,10 @@ def main() -> None:
 
     data = draw_benchmark(options.folder, shape_of(options.data), options.questions, SIZES_PX[options.shape])
     bench = mig_bench.load(data)
-    model = random_model(options.folder / "model", options.shape, torch.device(options.device), dtype)
+    if options.model:
+        model = Migician.from_pretrained(options.model, device=options.device, dtype=str(dtype).removeprefix("torch."))
+    else:
+        model = random_model(options.folder / "model", options.shape, torch.device(options.device), dtype)
     plan = Plan(batch_size=options.batch_size, max_new_tokens=options.new_tokens)
     model.answer([])  # nothing is measured yet; the first batch of each way warms up
     print(
@@ -292,6 +296,7 @@ def floor_seconds(model: Migician, work: dict[str, int], bench: Any, options: An
     """Multiplications of what is computed once, and bytes that every step of decoding reads, at this device's best."""
     config, size = model.model.config, model.model.dtype.itemsize
     text, vision = config.text_config, config.vision_config
+    width = getattr(vision, "embed_dim", vision.hidden_size)  # Qwen2-VL's hidden_size is the language model's
     layers = sum(weight.numel() for weight in model.model.model.language_model.layers.parameters())
     head = model.model.lm_head.weight.numel()
     blocks = sum(weight.numel() for weight in model.model.model.visual.parameters())
@@ -303,7 +308,7 @@ def floor_seconds(model: Migician, work: dict[str, int], bench: Any, options: An
                 with Image.open(options.folder / name) as image:
                     images[name] = model.image_tokens(image.size)
     for tokens in images.values():
-        flops += 2 * blocks * 4 * tokens + 4 * (4 * tokens) ** 2 * vision.embed_dim * vision.depth
+        flops += 2 * blocks * 4 * tokens + 4 * (4 * tokens) ** 2 * width * vision.depth
     for names in {question.images for question in bench.questions}:
         tokens = sum(images[name] for name in names)
         flops += 2 * layers * tokens + 2 * tokens**2 * text.hidden_size * text.num_hidden_layers

@@ -63,6 +63,10 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
     max_pixels: MaxPixels = None,
+    positions: Annotated[
+        Literal["sequential"] | None,
+        typer.Option(help="Ask a Qwen2-VL, 2.5 or 3 with 1-D positions, for weights that were trained with them."),
+    ] = None,
     dtype: Dtype = None,
     revision: Revision = None,
     family: FamilyName = None,
@@ -100,6 +104,7 @@ def evaluate(
 
     loading = {
         "max_pixels": max_pixels,
+        "positions": positions,
         "dtype": dtype,
         "revision": revision,
         "family": family,

@@ -38,9 +38,7 @@ def is_released(report: Mapping[str, Any]) -> bool:
 def title(report: Mapping[str, Any]) -> str:
     """What was scored, and how."""
     facts = _facts(report)
-    unusual = [
-        facts[what].words for what in ("rows", "chain of thought") if what in facts and facts[what].key is not None
-    ]
+    unusual = [facts[what].words for what in _UNUSUAL if what in facts and facts[what].key is not None]
     how = [_protocol(report), *unusual]
     return f"{benchmark_words(report)} ({report['data']}), {', '.join(how)}"
 
@@ -49,12 +47,15 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
     """All that the figures of a run belong to, in a sentence."""
     facts = _facts(report)
     more = [facts[what].words for what in _MORE if what in facts]
+    if (positions := facts.get("positions")) and positions.key:
+        more.append(positions.words)
     return (
         f"{name}: {benchmark_words(report)} ({report['data']}, sha256 {report['data_sha256'][:12]}), "
         f"{facts['rows'].words}, {', '.join([_protocol(report), *more])}."
     )
 
 
+_UNUSUAL = ("rows", "chain of thought", "positions")
 _MORE = ("prompt", "chain of thought", "longest reply", "pixel limit")
 
 
@@ -174,6 +175,9 @@ def _facts(report: Mapping[str, Any]) -> dict[str, _Fact]:
         "protocol": _Fact(report["protocol"], f"{report['protocol']} protocol"),
         "y-stretch": _Fact(stretched, "with y-stretch" if stretched else "without y-stretch"),
     }
+    if model:
+        positions = model.get("positions")
+        found["positions"] = _Fact(positions, f"{positions} positions" if positions else "its own positions")
     if "rows_sha256" in report:
         found["choice of rows"] = _Fact(report["rows_sha256"], f"rows of sha256 {report['rows_sha256'][:8]}")
     if report.get("style"):

@@ -169,6 +169,7 @@ class _Model(msgspec.Struct):
     weights_fingerprint: str | None = None
     dtype: str | None = None
     max_pixels: Count | None = None
+    positions: str | None = None
     decoding: _Decoding | None = None
 
 

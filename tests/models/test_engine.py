@@ -134,6 +134,29 @@ def test_an_image_that_breaks_during_the_run_is_a_failed_answer(model, world, tm
     assert all("damaged or cut off" in records[index]["error"] for index in failed)
 
 
+def test_a_run_with_1d_positions_says_so_and_is_another_run(tiny_folder, world, tmp_path):
+    words = ["eval", "mig-bench", "--data", world / "data.json", "--images", world, "--limit", 3, "--max-new-tokens", 6]
+    plain, counted = tmp_path / "plain", tmp_path / "counted"
+    assert command(*words, "--model", tiny_folder, "--out", plain).status == 0
+    asking = command(*words, "--model", tiny_folder, "--out", counted, "--positions", "sequential")
+    assert ", sequential positions" in " ".join(asking.output.split())
+    asked = {out.name: untimed(out) for out in (plain, counted)}
+    assert "positions" not in asked["plain"][0]["model"]  # as in runs of earlier versions, which are continued
+    assert asked["counted"][0]["model"]["positions"] == "sequential"
+    assert [one["reply"] for one in asked["plain"][1]] != [one["reply"] for one in asked["counted"][1]]
+    assert "sequential positions" in " ".join(command("table", counted).output.split())
+    compared = command("compare", plain, counted)
+    assert "differ in positions" in " ".join((compared.output + compared.error).split())
+    assert "holds another run" in command(*words, "--model", tiny_folder, "--out", counted).error
+
+
+@pytest.mark.parametrize("model", ["constant", "server:http://localhost:1/v1#m"])
+def test_positions_are_refused_where_they_cannot_be_chosen(world, tmp_path, model):
+    words = ["eval", "mig-bench", "--data", world / "data.json", "--images", world, "--out", tmp_path / "out"]
+    refused = command(*words, "--model", model, "--positions", "sequential", "--family", "qwen2_vl")
+    assert refused.status == 2 and "takes no" in refused.error and "positions" in refused.error
+
+
 SCRIPT = """
 import atexit, os, resource, signal, sys
 from pathlib import Path

@@ -26,11 +26,11 @@ IMAGE = 7
 """The token of an image in tests that need no model."""
 
 
-@pytest.fixture(scope="module", params=["a head for each", "heads that share keys", "Qwen2.5-VL"])
+@pytest.fixture(scope="module", params=["a head for each", "heads that share keys", "qwen2_5_vl", "qwen3_vl"])
 def folder(request: Any, tmp_path_factory: Any) -> Path:
-    if request.param == "Qwen2.5-VL":
+    if request.param in ("qwen2_5_vl", "qwen3_vl"):
         made = tmp_path_factory.mktemp("sharing")
-        return save_tiny("qwen2_5_vl", made / "tiny", made / "words")
+        return save_tiny(request.param, made / "tiny", made / "words")
     shared = request.param == "heads that share keys"
     shape = TinyShape(heads=8, key_value_heads=2 if shared else 8, spread=0.2)  # wide: replies that differ
     return make_tiny(tmp_path_factory.mktemp("sharing") / "tiny", seed=int(shared), shape=shape)
@@ -123,6 +123,38 @@ def test_a_shared_batch_replies_as_generate_does_one_by_one(
         assert reply == expected or min(margins) < 1e-4, "only a tie within float error may differ"
 
 
+def counted(model: Any, plain: Any, request: Request) -> tuple[str, list[float]]:
+    """`generated` with 1-D positions and without a cache: every token of every pass has its plain number."""
+    pictures = [Image.open(path).convert("RGB") for path in request.images]
+    inputs = model.processor(text=[model.prompt_text(request)], images=pictures or None, return_tensors="pt")
+    ids, tokens, margins = inputs.pop("input_ids"), list[int](), list[float]()
+    images = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
+    while len(tokens) < request.max_new_tokens and not {*tokens} & {*model._stops}:
+        positions = torch.arange(ids.shape[1]).expand(3, 1, -1)
+        with torch.inference_mode():
+            logits = plain(input_ids=ids, position_ids=positions, **images).logits[0, -1]
+        top = logits.topk(2)
+        tokens.append(int(top.indices[0]))
+        margins.append(float(top.values[0] - top.values[1]))
+        ids = torch.cat([ids, top.indices[None, :1]], dim=1)
+    return model._decoded(tokens), margins
+
+
+def test_1d_positions_are_the_plain_count_in_shared_batches_too(
+    folder: Path, plain: Any, files: Any, replies: Callable[[int], list[str]]
+) -> None:
+    model = Migician.from_pretrained(folder, device="cpu", positions="sequential")
+    assert "sequential positions" in repr(model) and model.describe()["positions"] == "sequential"
+    found: list[str] = []
+    for seed in range(2):
+        batch = random_batch(random.Random(seed), files)
+        found += model.answer(batch)
+        for request, reply in zip(batch, found[-len(batch) :], strict=True):
+            expected, margins = counted(model, plain, request)
+            assert reply == expected or min(margins) < 1e-4, "only a tie within float error may differ"
+    assert found != replies(0) + replies(1)  # which are those of 3-D positions
+
+
 def test_scores_of_the_first_token_are_those_of_a_plain_forward(model: Any, plain: Any, files: Any) -> None:
     """Nearer than replies can tell: a padding token that is seen shows here."""
     batch = random_batch(random.Random(3), files)
@@ -169,6 +201,12 @@ def test_positions_are_transformers_own(model: Any, plain: Any, files: Any) -> N
             assert torch.equal(
                 sharing.mrope_positions(tokens, grids, model.model.config.image_token_id), expected[:, 0]
             )
+
+
+def test_other_positions_than_these_are_refused(folder: Path, model: Any) -> None:
+    assert "positions" not in model.describe()
+    with pytest.raises(UserError, match="unknown positions 'squential'. Known: sequential. Did you mean 'sequential'"):
+        Migician.from_pretrained(folder, device="cpu", positions="squential")
 
 
 def prompts(*sequences: list[int], images: tuple[str, ...] = ("a",)) -> list[Any]:

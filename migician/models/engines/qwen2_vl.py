@@ -1,6 +1,8 @@
-"""Qwen2-VL and models trained from it, Migician above all, and Qwen2.5-VL: requests over the same images share work.
+"""Qwen2-VL and models trained from it, Migician above all, Qwen2.5-VL and Qwen3-VL: requests share images' work.
 
-Prompts follow the processor's own chat template, replies keep the box tokens, decoding is greedy.
+Prompts follow the processor's own chat template, replies keep the box tokens, decoding is greedy. Qwen3.5 is not among
+them: three of four of its layers carry a running state in place of keys, which transformers 5.5 begins again with every
+pass of several tokens, so that a question cannot follow a prefix that was computed before.
 """
 
 from __future__ import annotations
@@ -13,12 +15,22 @@ from typing import Any, Self
 
 from migician.boxes import Size
 from migician.boxtext import BOX_END, BOX_START
-from migician.errors import UserError
+from migician.errors import UserError, unknown
 from migician.models import refuse_unknown
 from migician.models.checkpoint import Checkpoint, locate, read_checkpoint, shown_name
 from migician.models.engines.machine import Machine
 from migician.models.engines.sent_images import given_picture, resized
-from migician.models.engines.shared_prefix import FeatureCache, Group, ImageFeatures, Prompt, SharedDecoder, share
+from migician.models.engines.shared_prefix import (
+    FeatureCache,
+    Group,
+    ImageFeatures,
+    Positions,
+    Prompt,
+    SharedDecoder,
+    mrope_positions,
+    sequential_positions,
+    share,
+)
 from migician.models.engines.transformers_auto import (
     SMALL_FILES,
     ImageTextModel,
@@ -26,10 +38,10 @@ from migician.models.engines.transformers_auto import (
     load_processor,
 )
 from migician.models.families.qwen2_5_vl import FAMILY as QWEN2_5_VL
+from migician.models.families.qwen3_vl import FAMILY as QWEN3_VL
 from migician.models.family import QWEN2_VL, Family
 from migician.models.pictures import ImageInput
 from migician.models.protocol import Request
-from migician.samples.lengths import PIXELS_A_SIDE
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +51,15 @@ _FOR_ROWS = 0.4
 """Share of the memory beside the weights for the keys and values of a batch."""
 
 
-FAMILIES = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_5_VL}
-"""By the `model_type` of a config.json: both place text and images in the same way."""
+FAMILIES = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_5_VL, "qwen3_vl": QWEN3_VL}
+"""By the `model_type` of a config.json: all place text and images in the same way."""
+
+POSITIONS: dict[str, Positions] = {"sequential": sequential_positions}
+"""How tokens may be counted other than as the weights' makers do, by name."""
 
 
 class Qwen2VL(ImageTextModel):
-    """A Qwen2-VL or Qwen2.5-VL checkpoint that answers requests."""
+    """A Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint that answers requests."""
 
     def __init__(
         self,
@@ -55,11 +70,17 @@ class Qwen2VL(ImageTextModel):
         name: str,
         family: Family = QWEN2_VL,
         room_bytes: float = 8e9,
+        positions: str | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         """Wrap a loaded model; use `from_pretrained`. `room_bytes` is the memory beside the weights."""
         super().__init__(model, processor, checkpoint, name=name, family=family, notes=notes)
-        self._decoder = SharedDecoder(model, self._stops)
+        if positions is not None and positions not in POSITIONS:
+            raise UserError(unknown("positions", positions, POSITIONS))
+        self.positions = positions
+        """A name in `POSITIONS`, or None for the 3-D ones (M-RoPE) of the weights' makers."""
+        counted = POSITIONS[positions] if positions else mrope_positions
+        self._decoder = SharedDecoder(model, self._stops, counted)
         self._pictures = FeatureCache()
         self.work = self._decoder.work
         """Images encoded, prefixes computed and more, so far."""
@@ -80,6 +101,7 @@ class Qwen2VL(ImageTextModel):
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         revision: str | None = None,
+        positions: str | None = None,
     ) -> Self:
         """The model of a folder or a Hub id, with the best settings for this machine unless given.
 
@@ -87,7 +109,8 @@ class Qwen2VL(ImageTextModel):
         fits. `attention`: "flash_attention_2", "sdpa" or "eager"; the first where its package and a GPU are there.
         `device`: "cuda", "cuda:1", "mps", "cpu", or "auto" to spread over all GPUs. `min_pixels`, `max_pixels`: of one
         image, which is scaled into them; by default the checkpoint's own, at most 768 x 768, less on a small machine.
-        `revision`: branch, tag or commit on the Hub. `print(model)` shows what was chosen.
+        `revision`: branch, tag or commit on the Hub. `positions`: "sequential" asks with 1-D positions, the plain
+        count of tokens, for weights that were trained so by mistake. `print(model)` shows what was chosen.
 
         Raises `UserError` if there is no such checkpoint, or a damaged or incomplete one.
         """
@@ -106,6 +129,7 @@ class Qwen2VL(ImageTextModel):
             name=shown_name(path_or_hub_id, checkpoint.folder),
             family=FAMILIES[kind],
             room_bytes=machine.room_bytes,
+            positions=positions,
             notes=notes,
         )
         log.info("%r", wrapped)
@@ -159,8 +183,10 @@ class Qwen2VL(ImageTextModel):
         """Tokens of an image of (width, height); 0 if it is too thin."""
         if min(size) <= 0 or max(size) > _LONGEST_TO_SHORTEST * min(size):
             return 0
-        width, height = resized(size, self.processor.image_processor)
-        return width * height // PIXELS_A_SIDE**2
+        pictures = self.processor.image_processor
+        width, height = resized(size, pictures)
+        side: int = pictures.patch_size * pictures.merge_size
+        return width * height // side**2
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
@@ -169,7 +195,7 @@ class Qwen2VL(ImageTextModel):
             "decoding": {"method": "greedy", "repetition_penalty": 1.0, "stop": list(STOPS)},
         }
         del about["image_size"]
-        return about
+        return about | ({"positions": self.positions} if self.positions else {})
 
     def __repr__(self) -> str:
         size = self.processor.image_processor.size
@@ -179,6 +205,7 @@ class Qwen2VL(ImageTextModel):
             f"{self.model.device} {str(self.model.dtype).removeprefix('torch.')}",
             self.model.config._attn_implementation,
             f"{size.shortest_edge}..{size.longest_edge} px per image",
+            *([f"{self.positions} positions"] if self.positions else ()),
             *self.notes,
         ]
         return f"{type(self).__name__}({', '.join(parts)})"
@@ -189,7 +216,9 @@ class Qwen2VL(ImageTextModel):
             return kept
         loaded = given_picture(image, called, max_side_px)
         if max(loaded.size) > _LONGEST_TO_SHORTEST * min(loaded.size):
-            raise UserError(f"an image of {loaded.width} x {loaded.height} is too thin for Qwen2-VL; cut it up")
+            raise UserError(
+                f"an image of {loaded.width} x {loaded.height} is too thin for {self.family.name}; cut it up"
+            )
         inputs = self.processor.image_processor(images=[loaded], return_tensors="pt")
         time, height, width = inputs["image_grid_thw"][0].tolist()
         pixels = inputs["pixel_values"].to(self.model.dtype)
@@ -226,7 +255,7 @@ def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Qwen2VL:
 def _token_bytes(model: Any) -> int:
     """Bytes of the keys and values of one token, over all layers."""
     text = model.config.text_config
-    width = text.hidden_size // text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return int(2 * text.num_hidden_layers * text.num_key_value_heads * width * model.dtype.itemsize)
 
 

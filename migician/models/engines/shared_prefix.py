@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 FOLDED = "migician_folded"
 _KEPT_TOKENS = 32_768
-"""Of encoded images kept for later batches; at the width of a 7B model 235 MB in bfloat16."""
+"""Of encoded images kept for later batches; at the width of Qwen2-VL-7B 235 MB in bfloat16, for Qwen3-VL-8B 1.1 GB."""
 
 
 @dataclass(slots=True)
@@ -33,8 +33,9 @@ class ImageFeatures:
     tokens: int
     pixels: torch.Tensor | None
     """(patches, values of a patch)."""
-    features: torch.Tensor | None = None
-    """(tokens, width of the language model)."""
+    features: tuple[torch.Tensor, ...] = ()
+    """(tokens, width of the language model) each: what stands for the image, then what Qwen3-VL adds after its first
+    layers ("deepstack")."""
 
 
 class FeatureCache:
@@ -111,8 +112,12 @@ def _common(*sequences: list[int]) -> int:
     return next((at for at in range(most) if first[at] != last[at]), most)
 
 
+Positions = Callable[[Sequence[int], Sequence[tuple[int, int, int]], int], torch.Tensor]
+"""Tokens, the grids of their images and the image token -> positions in time, height and width, (3, N)."""
+
+
 def mrope_positions(tokens: Sequence[int], grids: Sequence[tuple[int, int, int]], image_token: int) -> torch.Tensor:
-    """Positions in time, height and width, (3, N), of tokens with their images, as Qwen2-VL counts them.
+    """Positions in time, height and width, (3, N), of tokens with their images, as Qwen2-VL and Qwen3-VL count them.
 
     Text counts up by one in all three. An image of (t, h, w) patches has (t, h/2, w/2) tokens at their place in it, and
     what follows starts after its longer side.
@@ -129,12 +134,22 @@ def mrope_positions(tokens: Sequence[int], grids: Sequence[tuple[int, int, int]]
     return torch.cat(pieces, dim=1)
 
 
-class SharedDecoder:
-    """Greedy replies of a Qwen2-VL to groups of prompts."""
+def sequential_positions(
+    tokens: Sequence[int], grids: Sequence[tuple[int, int, int]], image_token: int
+) -> torch.Tensor:
+    """The plain count in all three rows, (3, N): "1-D" positions, in which an image is a line of tokens."""
+    return torch.arange(len(tokens)).expand(3, -1)
 
-    def __init__(self, model: Any, stops: Sequence[int]) -> None:
-        """`model` is a `Qwen2VLForConditionalGeneration`; `stops` are the tokens that end a reply."""
-        self._model, self._stops = model, list(stops)
+
+class SharedDecoder:
+    """Greedy replies of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL to groups of prompts."""
+
+    def __init__(self, model: Any, stops: Sequence[int], positions: Positions = mrope_positions) -> None:
+        """`model` is one of transformers' classes for conditional generation; `stops` are the tokens that end a reply.
+
+        What follows an image or a prefix is text, which counts up by one from the highest position before it.
+        """
+        self._model, self._stops, self._positions = model, list(stops), positions
         self._image_token = model.config.image_token_id
         self.work: Counter[str] = Counter()
         text = model.config.text_config
@@ -162,7 +177,7 @@ class SharedDecoder:
             starts = []
             for group in groups:
                 images = [pictures[key] for key in group.images]
-                positions = mrope_positions(group.prefix, [image.grid for image in images], self._image_token)
+                positions = self._positions(group.prefix, [image.grid for image in images], self._image_token)
                 cache.place(group.rows, self._prefix(group.prefix, positions, [image.features for image in images]))
                 starts.append(int(positions.max()) + 1)
             padded = pad(groups, starts, max(new_tokens), self._model.dtype)
@@ -177,28 +192,35 @@ class SharedDecoder:
                 continue
             grid = torch.tensor([picture.grid], device=vision.device)
             encoded = self._model.model.get_image_features(picture.pixels.to(vision.device), grid)
-            picture.features = encoded.pooler_output[0]
+            added = getattr(encoded, "deepstack_features", None) or ()
+            # Since transformers 5.24 each level is a tuple of images.
+            picture.features = (encoded.pooler_output[0], *(one if torch.is_tensor(one) else one[0] for one in added))
             picture.pixels = None
             self.work["images_encoded"] += 1
 
-    def _prefix(self, tokens: list[int], positions: torch.Tensor, features: list[Any]) -> DynamicCache:
+    def _prefix(
+        self, tokens: list[int], positions: torch.Tensor, features: Sequence[tuple[torch.Tensor, ...]]
+    ) -> DynamicCache:
         """Keys and values of one prefix, (1, heads, N, width of a head) in each layer."""
         device = self._model.device
+        deep: dict[str, Any] = {}
         ids = torch.tensor([tokens], device=device)
         embedded = self._model.get_input_embeddings()(ids)
         if features:
-            embedded[ids == self._image_token] = torch.cat(features).to(device, embedded.dtype)
+            # All images of a group are in its prefix, so that no later token needs what is added in the layers.
+            in_image = ids == self._image_token
+            stood_for, *added = (torch.cat(level) for level in zip(*features, strict=True))
+            embedded[in_image] = stood_for.to(device, embedded.dtype)
+            if added:
+                deep = {"visual_pos_masks": in_image, "deepstack_visual_embeds": added}
         mask = None
         if self._explicit_masks:
             shape = (1, 1, len(tokens), len(tokens))
             mask = torch.full(shape, torch.finfo(embedded.dtype).min).triu(1).to(embedded)
         cache = DynamicCache(config=self._model.config.text_config)
+        # By place, as the cache is `past_key_values` in transformers 5.5 and `cache` in 5.24.
         self._model.model.language_model(
-            inputs_embeds=embedded,
-            position_ids=positions[:, None].to(device),
-            attention_mask={"full_attention": mask},
-            past_key_values=cache,
-            use_cache=True,
+            None, mask, positions[:, None].to(device), cache, embedded, use_cache=True, **deep
         )
         self.work["prefixes_computed"] += 1
         self.work["prefix_tokens"] += len(tokens)
@@ -219,12 +241,9 @@ class SharedDecoder:
         chosen: list[torch.Tensor] = []
         while not bool(done.all()):
             seen = cache.length + tokens.shape[1]
+            visible = mask[:, :, -tokens.shape[1] :, :seen]
             hidden = self._model.model.language_model(
-                inputs_embeds=embed(tokens),
-                position_ids=positions.expand(3, -1, -1),
-                attention_mask={"full_attention": mask[:, :, -tokens.shape[1] :, :seen]},
-                past_key_values=cache,
-                use_cache=True,
+                None, visible, positions.expand(3, -1, -1), cache, embed(tokens), use_cache=True
             ).last_hidden_state
             cache.length = seen
             best = self._model.lm_head(hidden[:, -1]).float().argmax(-1).to(device)

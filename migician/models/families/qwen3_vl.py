@@ -11,4 +11,5 @@ FAMILY = Family(
     format='Format:{"bbox_2d": [x1, y1, x2, y2]}. Don\'t generate additional words.',
     published_format=None,
     tags=TOKENS,
+    loader="migician.models.engines.qwen2_vl:load",
 )
