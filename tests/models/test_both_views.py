@@ -62,7 +62,7 @@ KINDS: dict[str, tuple[Image.Image, dict[str, Any], str]] = {
     "turned-packed.tif": (Image.fromarray(NOISE[:, :, 0]), {"exif": TURNED, "compression": "tiff_lzw"}, ""),
 }
 LARGE, SMALL = (900, 700), (20, 20)
-"""Sizes that LLaMA-Factory scales before it converts: what is transparent turns black, and a palette is not smoothed."""
+"""Sizes that LLaMA-Factory scales before it converts: transparency turns black, and a palette is not smoothed."""
 SCALED: dict[str, tuple[Image.Image, dict[str, Any], str]] = {
     "large.png": (Image.fromarray(NOISE[:, :, :3]).resize(LARGE), {}, ""),
     "large-grey.png": (Image.fromarray(NOISE[:, :, 0]).resize(LARGE), {}, ""),

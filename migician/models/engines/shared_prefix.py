@@ -193,12 +193,9 @@ class SharedDecoder:
             shape = (1, 1, len(tokens), len(tokens))
             mask = torch.full(shape, torch.finfo(embedded.dtype).min).triu(1).to(embedded)
         cache = DynamicCache(config=self._model.config.text_config)
+        # By place, as the cache is `past_key_values` in transformers 5.5 and `cache` in 5.24.
         self._model.model.language_model(
-            inputs_embeds=embedded,
-            position_ids=positions[:, None].to(device),
-            attention_mask={"full_attention": mask},
-            past_key_values=cache,
-            use_cache=True,
+            None, {"full_attention": mask}, positions[:, None].to(device), cache, embedded, use_cache=True
         )
         self.work["prefixes_computed"] += 1
         self.work["prefix_tokens"] += len(tokens)
@@ -219,12 +216,9 @@ class SharedDecoder:
         chosen: list[torch.Tensor] = []
         while not bool(done.all()):
             seen = cache.length + tokens.shape[1]
+            visible = {"full_attention": mask[:, :, -tokens.shape[1] :, :seen]}
             hidden = self._model.model.language_model(
-                inputs_embeds=embed(tokens),
-                position_ids=positions.expand(3, -1, -1),
-                attention_mask={"full_attention": mask[:, :, -tokens.shape[1] :, :seen]},
-                past_key_values=cache,
-                use_cache=True,
+                None, visible, positions.expand(3, -1, -1), cache, embed(tokens), use_cache=True
             ).last_hidden_state
             cache.length = seen
             best = self._model.lm_head(hidden[:, -1]).float().argmax(-1).to(device)

@@ -115,7 +115,9 @@ KINDS: dict[str, Kind] = {
         "warning",
     ),
     "palette": Kind(
-        "image with a palette, which training scales without smoothing", "save it as RGB: build --collect does", "warning"
+        "image with a palette, which training scales without smoothing",
+        "save it as RGB: build --collect does",
+        "warning",
     ),
     "deep": Kind(
         "image with more than 8 bits, which training clips and evaluation scales",
