@@ -33,10 +33,13 @@ if [ "$(cat "$venv/.installed" 2> /dev/null)" != "$wanted" ]; then
   echo "test_newest: installing the newest libraries into $venv: 7 GB and 3 to 10 minutes" >&2
   rm -f "$venv/.installed"
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$pins"
+  install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@"; }
+  install --requirement "$pins"
+  install --editable . # for the command
   echo "$wanted" > "$venv/.installed"
 fi
 
+# PYTHONPATH: this checkout, whichever made the environment.
 export PATH="$(cd "$venv" && pwd)/bin:$PATH" PYTHONPATH="$PWD" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 cores=$(nproc) # before OMP_NUM_THREADS is set: nproc obeys it
 export OMP_NUM_THREADS=1
