@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The tests on the newest libraries: no LLaMA-Factory, and so nothing that it holds back (transformers, torch,
-# datasets, pillow, gradio). The pins of .venv are what scripts/test.sh runs on; this is the other end.
+# The tests on the newest libraries (transformers, torch, datasets, pillow and the rest), which LLaMA-Factory and
+# Gradio do not take yet. scripts/test.sh runs on the pins of .venv; this is the other end.
 #
 #   bash scripts/test_newest.sh                    everything that applies (5 to 20 minutes on two cores)
 #   bash scripts/test_newest.sh tests/models -k x  arguments go to pytest alone
 #   NEWEST=FOLDER bash scripts/test_newest.sh      its environment, else .venv-newest (7 GB, 3 to 10 minutes, once)
 #
-# Tests of what is not installed here (LLaMA-Factory, DeepSpeed) skip themselves and say so. PYTHON=python3.12
+# Tests of what is not installed here (LLaMA-Factory, DeepSpeed, Gradio) skip themselves and say so. PYTHON=python3.12
 # chooses the interpreter. Versions are in scripts/newest.txt; a change of it installs again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -50,7 +50,7 @@ python - << 'EOF'
 import platform
 from importlib.metadata import version
 
-names = "transformers torch torchvision datasets pillow huggingface_hub gradio numpy".split()
+names = "transformers torch torchvision datasets pillow huggingface_hub accelerate numpy".split()
 print("ran on Python", platform.python_version() + ",", ", ".join(f"{name} {version(name)}" for name in names))
 EOF
 exit "$status"
