@@ -6,7 +6,10 @@ They are not those models: each writes down how it was called and answers with t
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 CODE = {
     "minicpmv": """
@@ -75,6 +78,14 @@ class StandInConfig(PreTrainedConfig):
     model_type = "{kind}"
     force_image_size = 56
 """
+
+
+def own_module_cache(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Where transformers copies shipped code to, for one test alone; what an earlier one imported is forgotten."""
+    patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder))
+    patch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+        patch.delitem(sys.modules, name)
 
 
 def save_stand_in(kind: str, folder: Path, words: Path) -> Path:

@@ -222,12 +222,14 @@ def _is_bare(opened: Image.Image) -> bool:
         stream.seek(back)
 
 
-TRANSPARENT, DEEP, THIN, ROTATED = "transparent", "deep", "thin", "rotated"
+TRANSPARENT, DEEP, THIN, ROTATED, PALETTE = "transparent", "deep", "thin", "rotated", "palette"
 """Why a trainer sees other pixels in a file than evaluation.
 
-LLaMA-Factory 0.9.5 (data/mm_plugin.py) opens a file, converts it to RGB, and stretches what is thinner than a token.
-This project, like transformers and most image readers, puts transparency on white, scales 16 bits to 8, and does not
-stretch.
+LLaMA-Factory 0.9.5 (data/mm_plugin.py) opens a file, scales what is too large or too small, converts it to RGB, and
+stretches what is thinner than a token. So transparency shows the colours beneath it, or black in a scaled image, and
+Pillow scales a palette without smoothing. This project puts transparency on white, scales 16 bits to 8, converts first,
+and does not stretch. It hands every image over as RGB, because transformers differ: 5.5 drops transparency as a trainer
+does, 5.24 puts it on white.
 """
 
 
@@ -239,19 +241,32 @@ def seen_apart(path: Path, opened: Image.Image) -> str:
     is_deep = opened.mode.startswith(("I", "F"))
     is_transparent = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
     turned = orientation(opened) != 1
+    scaled = _scaled(read_size(opened))
     if turned and opened.format != "TIFF":
         return ROTATED
     if not (is_deep or is_transparent or turned):
-        return ""
+        return PALETTE if scaled and opened.mode in ("1", "P") else ""
     with Image.open(path) as file:
-        trained = file.convert("RGB")
+        trained = (file.resize(scaled) if scaled else file).convert("RGB")
     try:
         asked = load_picture(path)
+        asked = asked.resize(scaled) if scaled else asked
     except UserError:
         return DEEP if is_deep else ""  # decimals, or damage that the caller sees too
     if trained.size == asked.size and ImageChops.difference(trained, asked).getbbox() is None:
         return ""
     return DEEP if is_deep else TRANSPARENT if is_transparent else ROTATED
+
+
+def _scaled(size: Size) -> Size | None:
+    """The size to which LLaMA-Factory scales an image before it converts it; None where it does not."""
+    limits = Resize()
+    if limits.image_min_pixels <= size[0] * size[1] <= limits.image_max_pixels:
+        return None
+    try:
+        return prepared(size, limits)
+    except ValueError:
+        return None
 
 
 def stretched(size: Size, resize: Resize | None = None) -> Size:

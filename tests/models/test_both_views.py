@@ -61,13 +61,26 @@ KINDS: dict[str, tuple[Image.Image, dict[str, Any], str]] = {
     "turned.tif": (Image.fromarray(NOISE[:, :, :3]), {"exif": TURNED}, ""),
     "turned-packed.tif": (Image.fromarray(NOISE[:, :, 0]), {"exif": TURNED, "compression": "tiff_lzw"}, ""),
 }
+LARGE, SMALL = (900, 700), (20, 20)
+"""Sizes that LLaMA-Factory scales before it converts: transparency turns black, and a palette is not smoothed."""
+SCALED: dict[str, tuple[Image.Image, dict[str, Any], str]] = {
+    "large.png": (Image.fromarray(NOISE[:, :, :3]).resize(LARGE), {}, ""),
+    "large-grey.png": (Image.fromarray(NOISE[:, :, 0]).resize(LARGE), {}, ""),
+    "large-opaque.png": (with_alpha(255).resize(LARGE), {}, ""),
+    "large-white.png": (Image.new("RGBA", LARGE, (255, 255, 255, 0)), {}, "transparent"),
+    "large-half.png": (with_alpha(None).resize(LARGE), {}, "transparent"),
+    "large-palette.png": (PALETTE.resize(LARGE), {}, "palette"),
+    "large-bits.png": (Image.fromarray(NOISE[:, :, 0]).resize(LARGE).convert("1"), {}, "palette"),
+    "small-palette.gif": (PALETTE.resize(SMALL), {}, "palette"),
+    "small-white.png": (Image.new("RGBA", SMALL, (255, 255, 255, 0)), {}, "transparent"),
+}
 FORMATS = {"half.webp": "WEBP"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pictures")
-    for name, (picture, options, _) in KINDS.items():
+    for name, (picture, options, _) in (KINDS | SCALED).items():
         picture.save(root / name, **options)
     for name, size in {"thin.png": (1000, 10), "thin.jpg": (5, 900), "small.png": (20, 20)}.items():
         Image.effect_noise(size, 80).save(root / name)
@@ -101,6 +114,17 @@ def test_they_are_said_to_be_seen_apart_where_they_are(
     with Image.open(folder / name) as opened:
         assert seen_apart(folder / name, opened) == KINDS[name][2]
     assert same(trained(folder / name), load_picture(folder / name)) == (not KINDS[name][2])
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_so_are_those_that_training_scales_first(
+    name: str, folder: Path, tmp_path: Path, trained: Callable[[Path], Image.Image]
+) -> None:
+    alike(folder / name).save(tmp_path / "x.png")
+    with Image.open(folder / name) as opened, Image.open(tmp_path / "x.png") as again:
+        assert seen_apart(folder / name, opened) == SCALED[name][2]
+        assert seen_apart(tmp_path / "x.png", again) == ""
+    assert same(trained(folder / name), trained(tmp_path / "x.png")) == (not SCALED[name][2])
 
 
 @pytest.mark.parametrize("name", [*(name for name in KINDS if KINDS[name][2]), "thin.png", "thin.jpg", "plain.jpg"])
@@ -144,20 +168,20 @@ def dataset(root: Path, names: list[str]) -> Path:
 
 
 def test_check_lists_them_with_the_fix(folder: Path) -> None:
-    expected: dict[str, int] = {"thin": 2, "tiny": 1}
-    for _, _, kind in KINDS.values():
+    expected: dict[str, int] = {"thin": 2, "tiny": 3}
+    for _, _, kind in (KINDS | SCALED).values():
         if kind:
             expected[kind] = expected.get(kind, 0) + 1
-    names = [*KINDS, "thin.png", "thin.jpg", "small.png"]
+    names = [*KINDS, *SCALED, "thin.png", "thin.jpg", "small.png"]
     report = check(dataset(folder, names))
     found = {one.kind: one for one in report.findings}
     assert {kind: one.count for kind, one in found.items()} == expected
     assert {one.severity for one in report.findings} == {"warning"}
-    assert all("--collect" in found[kind].fix for kind in ("transparent", "deep", "thin"))
+    assert all("--collect" in found[kind].fix for kind in ("transparent", "deep", "thin", "palette"))
     assert found["thin"].places[0].value == "thin.png: 1000 x 10, 36 tokens in training, 20 in evaluation"
     # Headers tell only what is turned, and what is thin.
     quick = {one.kind: one.count for one in check(folder, CheckOptions(quick=True)).findings}
-    assert quick == {"thin": 2, "tiny": 1, "rotated": 2}
+    assert quick == {"thin": 2, "tiny": 3, "rotated": 2}
 
 
 def test_collect_writes_them_so_that_both_see_the_same(

@@ -15,7 +15,7 @@ from migician.models import load_model
 from migician.models.protocol import Request
 
 pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-from shipped_stand_ins import CODE, save_stand_in  # noqa: E402
+from shipped_stand_ins import CODE, own_module_cache, save_stand_in  # noqa: E402
 
 IMAGES = (Image.new("RGB", (112, 56), "red"), Image.new("RGB", (30, 90), "blue"))
 GREEDY = {"do_sample": False, "num_beams": 1, "max_new_tokens": 9}
@@ -23,9 +23,7 @@ GREEDY = {"do_sample": False, "num_beams": 1, "max_new_tokens": 9}
 
 @pytest.fixture(autouse=True)
 def _own_module_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where transformers copies shipped code to, for this test alone."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(tmp_path / "modules")
+    own_module_cache(tmp_path / "modules", monkeypatch)
 
 
 def loaded(kind: str, folder: Path, words: Path, **options: Any) -> Any:

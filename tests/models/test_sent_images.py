@@ -30,7 +30,7 @@ from migician.models.pictures import load_picture, orientation, shrunk, upright_
 from migician.models.protocol import Request
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
-from shipped_stand_ins import save_stand_in  # noqa: E402
+from shipped_stand_ins import own_module_cache, save_stand_in  # noqa: E402
 from tiny_families import save_tiny  # noqa: E402
 
 MAX_PIXELS = 96 * 96
@@ -271,8 +271,7 @@ ENGINES: dict[str, list[str]] = {
 def start(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str, str, int | None], Engine]]:
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(tmp_path / "modules")
+    own_module_cache(tmp_path / "modules", monkeypatch)
     torch.set_num_threads(1)
     script = Script()
     with served(script) as url:

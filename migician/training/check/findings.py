@@ -126,6 +126,11 @@ KINDS: dict[str, Kind] = {
         "save it on white, without transparency: build --collect does",
         "warning",
     ),
+    "palette": Kind(
+        "image with a palette, which training scales without smoothing",
+        "save it as RGB: build --collect does",
+        "warning",
+    ),
     "deep": Kind(
         "image with more than 8 bits, which training clips and evaluation scales",
         "save it with 8 bits: build --collect does",
