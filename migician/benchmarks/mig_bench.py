@@ -22,6 +22,7 @@ from migician.boxtext import parse_boxes
 from migician.errors import UserError
 from migician.files import decode, read_bytes
 from migician.imagenames import asked_image
+from migician.models import official_prompt
 from migician.models.family import QWEN2_VL, Family
 
 _LONGEST_SOURCE = 60
@@ -122,11 +123,14 @@ def prompt(
     The published script adds its sentence to every row; "corrected" fixes the slips of that
     sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published
     chain-of-thought script does. Boxes in the question are respelled exactly under both. `sizes`:
-    see `Family.respelled`. Raises `UserError` where the published script does not know the family.
+    see `Family.respelled`. "official" always ends in the format sentence of the family's makers. Raises `UserError`
+    where the published script does not know the family, and where its makers document no prompt.
     """
     text = family.respelled(question.text.rstrip(), sizes)
     if wording == "published":
         if family.published_format is None:
             raise UserError(f"the published script does not ask {family.name}: use --prompt corrected")
         return f"{text} {family.published_format}"
+    if wording == "official":
+        return f"{text} {official_prompt(family).format}"
     return f"{text} {family.format}" if question.need_format or family.format_always else text

@@ -28,7 +28,7 @@ from migician.printable import counted
 if TYPE_CHECKING:
     from migician.evaluation import EvalConfig
 
-Wording = Literal["corrected", "published"]
+Wording = Literal["corrected", "published", "official"]
 
 
 def evaluate(

@@ -88,10 +88,10 @@ def resized(size: Size, processor: Any) -> Size:
     return columns * side, rows * side
 
 
-def resize_limits(processor: Any) -> dict[str, Any]:
-    """The sizes that `resized` gives, for a report."""
+def resize_limits(processor: Any, frames: int = 1) -> dict[str, Any]:
+    """The sizes that a processor of the Qwen family's kind gives, for a report; `frames` is the model's family's."""
     side, limits = processor.patch_size * processor.merge_size, processor.size
-    least, most = limits.shortest_edge, limits.longest_edge
+    least, most = limits.shortest_edge // frames, limits.longest_edge // frames
     sent = f"as the files have them, scaled by the processor to multiples of {side}, {least} to {most} pixels"
     return {"min_pixels": least, "max_pixels": most, "sizes_sent": sent}
 

@@ -39,6 +39,7 @@ FAMILY = Family(
     style=STYLES["minicpm"],
     format="Format:<box>x1 y1 x2 y2</box>. Don't generate additional words.",
     published_format="Format:<box>x1 y1 x2 y2</box>. Don't generate addtional words.",
+    source="thunlp/Migician, eval/MIG_bench_eval.py",
     published_choice_ends={"mmiu": "\nPlease only answer with the single letter."},
     ask=_ask,
     loader="migician.models.engines.remote_code:load",
