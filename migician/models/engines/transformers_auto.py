@@ -99,7 +99,8 @@ class ImageTextModel(Model):
 
     def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as the processor resizes it; for families that count pixels."""
-        return [resized(size, self.processor.image_processor) for size in given_sizes(images, max_side_px)]
+        pictures, frames = self.processor.image_processor, self.family.frames
+        return [resized(size, pictures, frames) for size in given_sizes(images, max_side_px)]
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
@@ -230,6 +231,8 @@ def load_processor(folder: Path) -> Any:
     """Tokenizer, chat template and image processor; training scripts often save the weights without them."""
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except ImportError as error:
+        raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
