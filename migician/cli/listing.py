@@ -44,6 +44,7 @@ _FAMILY_OF = {
     "mantis": "idefics2",
     "minicpm-v-2.6": "minicpmv",
     "minicpm-v-4.5": "minicpmv",
+    "minicpm-v-4.6": "minicpmv4_6",
     "molmo2-8b": "molmo2",
     "gemma-4-e4b": "gemma4",
     "smolvlm2-2.2b": "smolvlm",

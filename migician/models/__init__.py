@@ -62,6 +62,7 @@ CHECKPOINTS: dict[str, str] = {
     "mantis": "TIGER-Lab/Mantis-8B-Idefics2",
     "minicpm-v-2.6": "openbmb/MiniCPM-V-2_6",
     "minicpm-v-4.5": "openbmb/MiniCPM-V-4_5",
+    "minicpm-v-4.6": "openbmb/MiniCPM-V-4.6",
     "molmo2-8b": "allenai/Molmo2-8B",
     "gemma-4-e4b": "google/gemma-4-E4B-it",
     "smolvlm2-2.2b": "HuggingFaceTB/SmolVLM2-2.2B-Instruct",

@@ -1,7 +1,7 @@
-"""MiniCPM-V 4.6 and 4.7, through the classes that newer transformers have. No box form of theirs is documented.
+"""MiniCPM-V 4.6 and 4.7, through the classes that newer transformers have.
 
-MiniCPM-V 4.0 and 4.5 ship their code, with the call of 2.6: they are the family `minicpmv`. The documents of
-OpenBMB/MiniCPM-V for version 4 do not mention boxes.
+OpenBMB/MiniCPM-V (README.md, docs/) names RefCOCO among what they do well, and documents no box form or prompt for it.
+MiniCPM-V 4.0 and 4.5 ship their code, with the call of 2.6: they are the family `minicpmv`.
 """
 
 from __future__ import annotations
