@@ -55,7 +55,8 @@ CODE = {
     def generate(self, input_ids, attention_mask, pixel_values=None, image_grid_thw=None, mm_token_type_ids=None, **kw):
         assert pixel_values is None or pixel_values.dtype == self.dtype
         grid = None if image_grid_thw is None else image_grid_thw.tolist()
-        told = {"said": self.tokenizer_of_the_test.decode(input_ids[0]), "grid": grid, **kw}
+        said = self.tokenizer_of_the_test.decode(input_ids[0], skip_special_tokens=False).replace("<|", "< |")
+        told = {"said": said, "grid": grid, **kw}
         reply = self.tokenizer_of_the_test(json.dumps(told))["input_ids"]
         return torch.cat([input_ids, torch.tensor([reply])], dim=1)
 """,

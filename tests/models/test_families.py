@@ -31,8 +31,6 @@ import transformers  # noqa: E402
 from tiny_families import MAKERS, save_tiny  # noqa: E402
 from transformers import CONFIG_MAPPING  # noqa: E402
 
-from migician.models.engines.transformers_auto import ImageTextModel  # noqa: E402
-
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -362,8 +360,6 @@ def test_replies_are_cut_at_the_stop_and_keep_their_tokens(model: Any, monkeypat
 
 def test_a_thought_that_the_template_opens_is_part_of_the_reply(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its opening tag a thought that is cut off, and its boxes, would be taken for the answer."""
-    if not isinstance(model, ImageTextModel):
-        pytest.skip("Qwen2-VL and Qwen2.5-VL do not think")
     template = model.processor.chat_template
     monkeypatch.setattr(model.processor, "chat_template", template + "{{ '<think>\n' if add_generation_prompt }}")
     (reply,) = model.answer([Request(IMAGES[:1], "?", 4)])

@@ -73,8 +73,9 @@ def test_llava_onevision_1_5_gets_what_its_processor_makes(tmp_path: Path, tiny_
     model = loaded("llavaonevision1_5", tmp_path, tiny_folder)
     model.model.tokenizer_of_the_test = model.tokenizer
     told = json.loads(model.answer([Request(IMAGES, "Q", 9)])[0])
-    assert told["grid"] == [[1, 4, 8], [1, 6, 2]] and told["said"].count("<|image_pad|>") == 8 + 3
-    assert told["said"].endswith("<|vision_end|>Q<|im_end|>\n<|im_start|>assistant\n")
+    assert told["grid"] == [[1, 4, 8], [1, 8, 4]]  # the second is enlarged to the least pixels
+    assert told["said"].count("< |image_pad|>") == 8 + 8
+    assert told["said"].endswith("< |vision_end|>Q< |im_end|>\n< |im_start|>assistant\n")
     assert {key: told[key] for key in GREEDY} == GREEDY and told["repetition_penalty"] == 1.0
     assert json.loads(model.answer([Request((), "b", 9, (("a", "r"),))])[0])["grid"] is None
 

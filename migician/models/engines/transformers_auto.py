@@ -139,7 +139,7 @@ class ImageTextModel(Model):
             output = self.model.generate(**inputs, max_new_tokens=longest)
         # Greedy, so a reply cut to its own limit is what a run with that limit would give.
         return [
-            _opened(text) + self._decoded(row[length : length + request.max_new_tokens].tolist())
+            opened_thought(text) + self._decoded(row[length : length + request.max_new_tokens].tolist())
             for row, request, text in zip(output, requests, texts, strict=True)
         ]
 
@@ -166,7 +166,7 @@ class ImageTextModel(Model):
         return text
 
 
-def _opened(prompt: str) -> str:
+def opened_thought(prompt: str) -> str:
     """What a reply begins with where the chat template opens the thought: without it, a thought that is cut off would
     look like an answer."""
     return THINK if prompt.rstrip().endswith(THINK) else ""

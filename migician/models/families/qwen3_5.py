@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from migician.models.families.qwen3_vl import FAMILY as QWEN3_VL
+from migician.models.families.qwen3_vl import MOE as QWEN3_VL_MOE
 
-FAMILY = replace(QWEN3_VL, name="qwen3_5", template_options={"enable_thinking": False})
+FAMILY = replace(QWEN3_VL_MOE, name="qwen3_5", template_options={"enable_thinking": False})
 MOE = replace(FAMILY, name="qwen3_5_moe")

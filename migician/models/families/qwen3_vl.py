@@ -27,7 +27,7 @@ FAMILY = Family(
     tags=TOKENS,
 )
 
-MOE = replace(FAMILY, name="qwen3_vl_moe")
+MOE = replace(FAMILY, name="qwen3_vl_moe", loader="migician.models.engines.transformers_auto:load")
 
 ONETHINKER = replace(
     FAMILY,
