@@ -18,7 +18,7 @@ from migician.imagenames import ImageName, clear_names
 BOX_START, BOX_END = "<|box_start|>", "<|box_end|>"
 REF_START, REF_END = "<|object_ref_start|>", "<|object_ref_end|>"
 
-Scale = Literal["permille", "fraction", "pixel"]
+Scale = Literal["permille", "fraction", "pixel", "bins"]
 Status = Literal["read", "no_box", "garbled", "off_scale"]
 
 _NUMBER = r"(-?+(?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++))"
@@ -29,9 +29,10 @@ _FORMS = {
     "tuple": rf"\(\s*+{_FOUR}\s*+\)",
     "list": rf"\[\s*+{_FOUR}\s*+\]",
     "blanks": rf"<box>\s*+{_NUMBER}\s++{_NUMBER}\s++{_NUMBER}\s++{_NUMBER}\s*+</box>",
+    "tokens": r"\s*+".join([rf"<{_NUMBER}>"] * 4),
 }
 _READERS = {form: re.compile(pattern) for form, pattern in _FORMS.items()}
-_SCALES = {"permille": 1000.0, "fraction": 1.0}
+_SCALES = {"permille": 1000.0, "fraction": 1.0, "bins": 999.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class BoxStyle:
     """One way to write a box.
 
     `template` has the four fields x1 y1 x2 y2; `form` says which brackets are read back;
-    `scale` is what 1.0 of the image is written as (1000, 1, or the image's width and height in pixels);
-    `decimals` is how many digits follow the decimal point when writing. A style with no
-    decimals reads whole numbers only.
+    `scale` is what 1.0 of the image is written as (1000, 1, 999 for tokens that count bins, or the image's width and
+    height in pixels); `decimals` is how many digits follow the decimal point when writing. A style with no
+    decimals reads whole numbers only. With `y_first` the numbers are y1 x1 y2 x2.
 
     A style that counts pixels says of which image. With `resized_to`, of the image as the model saw it: its
     processor made both sides multiples of that many pixels (`lengths.cells`). Without, of the file itself.
@@ -49,10 +50,11 @@ class BoxStyle:
 
     name: str
     template: str
-    form: Literal["pairs", "tuple", "list", "blanks"]
+    form: Literal["pairs", "tuple", "list", "blanks", "tokens"]
     scale: Scale
     decimals: int = 0
     resized_to: int | None = None
+    y_first: bool = False
 
     def write(self, box: Box, size: Size | None = None) -> str:
         """`box` in this style; `size` (width, height) is needed by pixel styles only, which raise ValueError without.
@@ -63,11 +65,14 @@ class BoxStyle:
         '<box>[0.316, 0.058, 0.764, 0.999]</box>'
         """
         if self.scale == "permille":
-            return self.template.format(*box.to_permille())
-        if self.scale == "pixel" and size is None:
-            raise ValueError(f"box style {self.name!r} counts pixels: give the image's size (width, height)")
-        values = box.to_pixels(size) if self.scale == "pixel" and size else box.as_tuple()
-        return self.template.format(*[f"{value:.{self.decimals}f}" for value in values])
+            return self.filled(*box.to_permille())
+        width, height = self.extent(size)
+        values = (box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height)
+        return self.filled(*[f"{value:.{self.decimals}f}" for value in values])
+
+    def filled(self, x1: object, y1: object, x2: object, y2: object) -> str:
+        """The template with these in the order that it writes them in."""
+        return self.template.format(*((y1, x1, y2, x2) if self.y_first else (x1, y1, x2, y2)))
 
     def extent(self, size: Size | None) -> tuple[float, float]:
         """What the right and the bottom edge of the image are written as; raises ValueError as `write` does."""
@@ -94,6 +99,12 @@ STYLES: dict[str, BoxStyle] = {
         BoxStyle("mantis", _BOXED_LIST, "list", "fraction", 3),
         BoxStyle("qwen2.5-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "pixel", resized_to=28),
         BoxStyle("qwen3-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille"),
+        BoxStyle("glm-v", "[[{},{},{},{}]]", "list", "permille"),
+        BoxStyle("gemini", '{{"box_2d": [{}, {}, {}, {}]}}', "list", "permille", y_first=True),
+        BoxStyle("onethinker", '{{"boxes": [{}, {}, {}, {}]}}', "list", "permille"),
+        BoxStyle("rex-omni", BOX_START + "<{}><{}><{}><{}>" + BOX_END, "tokens", "bins"),
+        # What a family is asked for whose makers document no form: its own words say the scale.
+        BoxStyle("generic", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille"),
         # The bare forms, for answers that come from elsewhere; pixels are those of the image file.
         BoxStyle("pairs-fraction", "({},{}),({},{})", "pairs", "fraction", 3),
         BoxStyle("pairs-pixel", "({},{}),({},{})", "pairs", "pixel"),
@@ -229,7 +240,7 @@ _PART = r"-?[0-9]{1,12}(?:\.[0-9]{1,18})?"
 _ATTEMPTS = [
     re.compile(pattern)
     for pattern in (
-        r"<\|box_start\|>|<box>|bbox_2d",
+        r"<\|box_start\|>(?!\s{0,4}None\b)|<box>|<\|begin_of_box\|>|box_2d|\"boxes\"",  # Rex-Omni's None is no box
         rf"[(\[（]\s{{0,4}}{_PART}\s{{0,4}}[,，]\s{{0,4}}{_PART}\s{{0,4}}[)\]）]",
         rf"{_PART}(?:[\s,，;()（）\[\]{{}}]{{1,6}}{_PART}){{3}}",
         rf"[(\[]\s{{0,4}}{_PART}\s{{0,4}},[^()\[\]]{{0,60}}\Z",
@@ -241,6 +252,8 @@ def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: in
     width, height = style.extent(size)
     written = match.groups()
     x1, y1, x2, y2 = (float(number) for number in written)
+    if style.y_first:
+        x1, y1, x2, y2 = y1, x1, y2, x2
     box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
     status: Literal["read", "garbled", "off_scale"] = "read"
     if style.decimals == 0 and any("." in number for number in written):

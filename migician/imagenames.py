@@ -17,6 +17,7 @@ _NAME = re.compile(
     | \b(?P<nth>[0-9]{{1,3}})(?:st|nd|rd|th)\b
       (?:[\ \t-]{{1,3}}(?:{_NOUN}|one)\b | (?=\s{{0,3}}(?:[:,.;()<\[]|\Z)))   # 2th image, and 2th alone
     | \b(?P<word>{"|".join(_ORDINALS)})[\ \t-]{{1,3}}(?:{_NOUN}|one)\b        # third image
+    | "image"\s{{0,3}}:\s{{0,3}}(?P<key>[0-9]{{1,3}})(?![0-9.])                 # {{"image": 2}}, counted from 1
     | 第\s?(?P<zh>[0-9]{{1,3}}|[{_CHINESE}])\s?[张幅个副]?\s?(?:图|照片)          # 第二张图
     | "image"\s{{0,3}}:\s{{0,3}}(?P<key>[0-9]{{1,3}})(?![0-9.])                 # {{"image": 2, "bbox_2d": [...]}}
     | 图[片像]?\s?(?P<zh2>[0-9]{{1,3}}|[{_CHINESE}])(?![0-9])                 # 图2
@@ -29,7 +30,7 @@ _NAME = re.compile(
 # do, and says nothing of where the answer is.
 _LEAD = re.compile(
     r"""
-    (?: \A | [\n.;:!?,，。；：！？(（\[)）\]>] | ['’]s[ ] | 在 | 是 | 于
+    (?: \A | [\n.;:!?,，。；：！？(（\[{)）\]>] | ['’]s[ ] | 在 | 是 | 于
       | \b(?:and|but|while|whereas|is|are|was|were|be|lies|located|found|seen|visible|shown|appears?)[ ] )
     \s{0,3} (?:(?:in|on|within|at)[ ])? (?:the[ ])? [*_"“]{0,2} \Z
     """,

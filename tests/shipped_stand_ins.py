@@ -54,6 +54,15 @@ CODE = {
         reply = self.tokenizer_of_the_test(json.dumps({**self.said, **kwargs}))["input_ids"]
         return torch.cat([input_ids, torch.tensor([reply])], dim=1)
 """,
+    "llavaonevision1_5": """
+    def generate(self, input_ids, attention_mask, pixel_values=None, image_grid_thw=None, mm_token_type_ids=None, **kw):
+        assert pixel_values is None or pixel_values.dtype == self.dtype
+        grid = None if image_grid_thw is None else image_grid_thw.tolist()
+        said = self.tokenizer_of_the_test.decode(input_ids[0], skip_special_tokens=False).replace("<|", "< |")
+        told = {"said": said, "grid": grid, **kw}
+        reply = self.tokenizer_of_the_test(json.dumps(told))["input_ids"]
+        return torch.cat([input_ids, torch.tensor([reply])], dim=1)
+""",
 }
 
 MODELING = """
@@ -94,7 +103,7 @@ def save_stand_in(kind: str, folder: Path, words: Path) -> Path:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    auto_class = "AutoModelForCausalLM" if kind == "cogvlm" else "AutoModel"
+    auto_class = "AutoModelForCausalLM" if kind in ("cogvlm", "llavaonevision1_5") else "AutoModel"
     config = {"auto_map": {"AutoConfig": "configuration_stand_in.StandInConfig",
                            auto_class: "modeling_stand_in.StandIn"}, "dtype": "float32"}  # fmt: skip
     if kind != "cogvlm":
@@ -103,6 +112,9 @@ def save_stand_in(kind: str, folder: Path, words: Path) -> Path:
     (folder / "configuration_stand_in.py").write_text(CONFIGURATION.format(kind=kind))
     (folder / "modeling_stand_in.py").write_text(MODELING.replace("{code}", CODE[kind]))
     save_file({"weight.weight": torch.eye(2)}, folder / "model.safetensors", metadata={"format": "pt"})
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    names = {"tokenizer.json", "tokenizer_config.json"}
+    if kind == "llavaonevision1_5":  # its processor is Qwen2.5-VL's
+        names |= {file.name for file in words.iterdir() if "processor" in file.name or file.suffix == ".jinja"}
+    for name in sorted(names):
         (folder / name).write_bytes((words / name).read_bytes())
     return folder

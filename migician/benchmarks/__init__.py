@@ -56,8 +56,8 @@ class Benchmark:
     prompt: Callable[[Any, str, Family, Sequence[Size] | None], str]
     """(question, wording, family, sizes) -> what a model of `family` is asked.
 
-    `wording` is "corrected", "published" or "trained"; `sizes` are those of the images as the model sees them, for
-    families that count pixels.
+    `wording` is "corrected", "published", "official" or "trained"; `sizes` are those of the images as the model sees
+    them, for families that count pixels.
     """
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a report must say of the file beside its name and sha256, as JSON."""
@@ -70,6 +70,14 @@ class Benchmark:
     def malformed(self) -> list[int]:
         """The questions whose truth is impossible, by index: kept, and listed in the report."""
         return [question.index for question in self.questions if question.is_malformed]
+
+
+def no_official(name: str, wording: str) -> None:
+    """Raise `UserError` where `wording` is "official", for a benchmark that asks for something other than one box."""
+    if wording == "official":
+        raise UserError(
+            f"--prompt official is how a model's makers ask for one box; {name} asks otherwise: leave it out"
+        )
 
 
 def load_benchmark(name: str, path: str | Path) -> Benchmark:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from migician.benchmarks import Benchmark
+from migician.benchmarks import Benchmark, no_official
 from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
 from migician.boxes import Size
 from migician.boxtext import plain
@@ -83,6 +83,7 @@ def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequen
     "Image-1", "Image-2" in place of the marks, with all images before the text. The published script does so for
     MiniCPM-V; for other families it leaves the marks as plain text, which means nothing to them.
     """
+    no_official("mibench", wording)
     text = question.text
     if wording == "published":
         for number in range(1, text.count(IMAGE_MARK) + 1):

@@ -22,6 +22,7 @@ from migician.boxtext import QWEN, REF_END, REF_START, parse_boxes
 from migician.errors import UserError
 from migician.files import decode, read_bytes
 from migician.imagenames import asked_image
+from migician.models import official_prompt
 from migician.models.family import QWEN2_VL, Family
 
 _LONGEST_SOURCE = 60
@@ -121,10 +122,11 @@ def prompt(
 
     The published script adds its sentence to every row; "corrected" fixes the slips of that
     sentence, and asks Qwen2-VL for no format where the row's `need_format` is false, as the published
-    chain-of-thought script does. "trained" asks any family as the records it was trained on do, once
-    `migician data convert records` has written them for it: references in quotes, and no format where
-    `need_format` is false. Boxes in the question are respelled exactly under all. `sizes`: see
-    `Family.respelled`. Raises `UserError` where the published script does not know the family.
+    chain-of-thought script does. "official" ends in the format sentence of the family's makers, in every row. "trained"
+    asks any family as the records it was trained on do, once `migician data convert records` has written them for it:
+    references in quotes, and no format where `need_format` is false. Boxes in the question are respelled exactly under
+    all. `sizes`: see `Family.respelled`. Raises `UserError` where the published script does not know the family, and
+    where its makers document no prompt.
     """
     asked = question.text.rstrip()
     if wording == "trained":
@@ -137,4 +139,6 @@ def prompt(
         if family.published_format is None:
             raise UserError(f"the published script does not ask {family.name}: use --prompt corrected")
         return f"{text} {family.published_format}"
+    if wording == "official":
+        return f"{text} {official_prompt(family).format}"
     return f"{text} {family.format}" if question.need_format or family.format_always else text

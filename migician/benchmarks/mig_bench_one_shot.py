@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from migician.benchmarks import Benchmark, mig_bench
+from migician.benchmarks import Benchmark, mig_bench, no_official
 from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.benchmarks.scoring.matching import MATCHING, Placed, SetQuestion
 from migician.boxes import Size
@@ -33,8 +33,9 @@ FORMAT = {
 
 def prompt(question: SetQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
     """The question, then how to write boxes with their images; nothing is published, so `wording` changes nothing."""
+    no_official("mig-bench-one-shot", wording)
     form = FORMAT["each" if question.task in POLLED else "any"]
-    box = family.style.template.format("x1", "y1", "x2", "y2")
+    box = family.style.filled("x1", "y1", "x2", "y2")
     return f"{family.respelled(question.text, sizes)} {form.format(box=box)}"
 
 

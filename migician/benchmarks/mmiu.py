@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from migician.benchmarks import Benchmark
+from migician.benchmarks import Benchmark, no_official
 from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
 from migician.boxes import Size
 from migician.boxtext import plain
@@ -74,6 +74,7 @@ def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequen
 
     "published" adds what the published script adds for some families.
     """
+    no_official("mmiu", wording)
     end = family.published_choice_ends.get("mmiu", "") if wording == "published" else ""
     return PROMPT.format(question=plain(question.text), context=plain(question.context)) + end
 

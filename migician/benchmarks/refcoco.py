@@ -10,22 +10,31 @@ Then each split but train is a task ("refcoco_val", "refcoco_testA", ...), and e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from migician.benchmarks import Benchmark
-from migician.benchmarks.mig_bench import prompt
+from migician.benchmarks import Benchmark, mig_bench
 from migician.benchmarks.scoring.boxes import BOXES, BoxQuestion
-from migician.boxes import Box, is_size
-from migician.boxtext import plain, reference
+from migician.boxes import Box, Size, is_size
+from migician.boxtext import REF_END, REF_START, plain, reference
 from migician.errors import UserError
 from migician.files import decode, is_file, is_folder, read_bytes
+from migician.models import official_prompt
+from migician.models.family import Family
 from migician.sources.refcoco import PARTITIONS, read_held_out
 
 PROMPT = "Give the bounding box of {phrase}."
+
+
+def prompt(question: BoxQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
+    """As MIG-Bench's; under "official" the phrase alone, in the prompt that the family's makers use for it."""
+    if wording == "official":
+        phrase = question.text.partition(REF_START)[2].rpartition(REF_END)[0]
+        return official_prompt(family).phrase.replace("{ref}", phrase)
+    return mig_bench.prompt(question, wording, family, sizes)
 
 
 class PhraseRow(msgspec.Struct, frozen=True):

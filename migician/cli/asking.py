@@ -28,7 +28,7 @@ from migician.printable import counted
 if TYPE_CHECKING:
     from migician.evaluation import EvalConfig
 
-Wording = Literal["corrected", "published", "trained"]
+Wording = Literal["corrected", "published", "official", "trained"]
 
 
 def evaluate(

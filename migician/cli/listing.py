@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from migician.boxtext import STYLES, BoxStyle
 from migician.cli.options import AsJson
 from migician.cli.terminal import console, say
 from migician.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from migician.models.family import Family
 
 Row = dict[str, str]
 _BOX, _SIZE = Box(0.25, 0.1, 0.7, 0.9), (1000, 1000)
@@ -25,12 +28,26 @@ _FAMILY_OF = {
     "qwen2-vl-72b": "qwen2_vl",
     "qwen2.5-vl-7b": "qwen2_5_vl",
     "qwen3-vl-8b": "qwen3_vl",
+    "qwen3-vl-30b-a3b": "qwen3_vl_moe",
+    "qwen3.5-9b": "qwen3_5",
+    "onethinker-8b": "onethinker",
+    "rex-omni": "rex_omni",
     "univg-r1": "univg_r1",
     "llava-onevision-7b": "llava_onevision",
+    "llava-onevision-1.5-8b": "llavaonevision1_5",
+    "glm-4.1v-9b": "glm4v",
+    "glm-4.5v": "glm4v_moe",
+    "glm-4.6v-flash": "glm46v",
     "internvl3-8b": "internvl",
+    "internvl3.5-8b": "internvl",
     "internvl2-8b": "internvl_chat",
     "mantis": "idefics2",
     "minicpm-v-2.6": "minicpmv",
+    "minicpm-v-4.5": "minicpmv",
+    "minicpm-v-4.6": "minicpmv4_6",
+    "molmo2-8b": "molmo2",
+    "gemma-4-e4b": "gemma4",
+    "smolvlm2-2.2b": "smolvlm",
     "mplug-owl3": "mplugowl3",
     "cogvlm": "cogvlm",
 }
@@ -38,28 +55,32 @@ _FAMILY_OF = {
 
 
 def _models() -> list[Row]:
-    from migician.models import CHECKPOINTS, MODELS, find_family
+    from migician.models import CHECKPOINTS, FAMILIES, MODELS, find_family
 
-    rows = []
-    for name, checkpoint in CHECKPOINTS.items():
-        row = {
-            "name": name,
-            "checkpoint": checkpoint,
-            "family": "see its config.json",
-            "style": "",
-            "box": "",
-            "note": "",
-        }
-        if declared := _FAMILY_OF.get(name):
-            family = find_family(checkpoint, declared)
-            note = "--trust-remote-code" if family.ships_code else ""
-            row |= {"family": family.name, "style": family.style.name, "box": _example(family.style), "note": note}
-        rows.append(row)
+    rows = [
+        _model(name, checkpoint, find_family(checkpoint, _FAMILY_OF[name])) for name, checkpoint in CHECKPOINTS.items()
+    ]
+    # Some have no checkpoint with a short name: those behind servers, and those that any folder may be of.
+    others = sorted(FAMILIES.keys() - {row["family"] for row in rows})
+    rows += [_model(f"--family {name}", "", find_family("", name)) for name in others]
     for name, place in MODELS.items():
-        rows.append(
-            {"name": f"{name}:...", "checkpoint": "", "family": "", "style": "", "box": "", "note": _about(place)}
-        )
+        rows.append(dict.fromkeys(rows[0], "") | {"name": f"{name}:...", "note": _about(place)})
     return rows
+
+
+def _model(name: str, checkpoint: str, family: Family) -> Row:
+    notes = (["--trust-remote-code"] if family.ships_code else []) + ([] if family.source else ["no box form"])
+    return {
+        "name": name,
+        "checkpoint": checkpoint,
+        "family": family.name,
+        "style": family.style.name,
+        "range": _scale(family.style),
+        "box": _example(family.style),
+        "source": family.source,
+        "official": family.official.phrase if family.official else "",
+        "note": ", ".join(notes),
+    }
 
 
 def _benchmarks() -> list[Row]:
@@ -131,7 +152,11 @@ def show_list(
 
         say(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
     else:
-        console().print(_table(rows))
+        console(piped=80).print(_table(rows))  # words, which fold
+
+
+_ONLY_IN_JSON = ("files", "checkpoint", "range", "source", "official")
+"""What would make a table wider than a terminal; --json has it."""
 
 
 def _table(rows: list[Row]) -> Any:
@@ -139,9 +164,10 @@ def _table(rows: list[Row]) -> Any:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    shown = [heading for heading in rows[0] if heading != "files" and not (heading == "box" and "style" in rows[0])]
+    hidden = (*_ONLY_IN_JSON, "box") if "style" in rows[0] else _ONLY_IN_JSON
+    shown = [heading for heading in rows[0] if heading not in hidden]
     for heading in shown:
-        table.add_column(heading, no_wrap=heading in ("name", "average", "checkpoint"), overflow="fold")
+        table.add_column(heading, no_wrap=heading in ("name", "average", "family", "style"), overflow="fold")
     for row in rows:
         table.add_row(*(row[heading] for heading in shown))
     return table
@@ -161,6 +187,8 @@ def _example(style: BoxStyle) -> str:
 
 
 def _scale(style: BoxStyle) -> str:
-    if style.scale != "pixel":
-        return {"permille": "0..1000", "fraction": "0..1"}[style.scale]
-    return "pixels of the image as the model resized it" if style.resized_to else "pixels of the image file"
+    if style.scale == "pixel":
+        return "pixels, resized" if style.resized_to else "pixels of the file"
+    return {"permille": "0..1000", "fraction": "0..1", "bins": "0..999"}[style.scale] + (
+        ", y first" if style.y_first else ""
+    )

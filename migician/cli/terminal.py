@@ -27,10 +27,10 @@ def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     note(f"{did}: {out / 'report.json'}, {out / 'records.jsonl'}")
 
 
-def console() -> LiteralConsole:
+def console(piped: int = 160) -> LiteralConsole:
     """Where tables go; no text in them is markup."""
     # Piped output has no width of its own: give it room, so that no figure is cut.
-    return LiteralConsole(width=None if sys.stdout.isatty() else 160)
+    return LiteralConsole(width=None if sys.stdout.isatty() else piped)
 
 
 def say(text: str) -> None:

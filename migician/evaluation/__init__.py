@@ -84,7 +84,8 @@ def prepare(config: EvalConfig) -> Prepared:
     bench.scoring.check(reading)
     longest = config.max_new_tokens or max(bench.max_new_tokens, family.new_tokens)
     plan = Plan(config.wording, config.batch_size, longest, tuple(config.tasks), config.limit)
-    choose(bench, plan)
+    for question in choose(bench, plan)[:1]:  # what cannot be asked is said before anything is loaded
+        bench.prompt(question, config.wording, family, [(1000, 1000)] * len(question.images))
     if config.chain:
         rehearse(bench, config.chain, config.wording)
     return Prepared(bench, family, plan, reading)

@@ -19,7 +19,7 @@ from migician.boxes import Size
 from migician.errors import UserError, closest, unknown
 from migician.files import status
 from migician.models.checkpoint import locate, read_config
-from migician.models.family import Family
+from migician.models.family import ANY, Family, OfficialPrompt
 from migician.models.pictures import ImageInput
 from migician.models.protocol import Model
 
@@ -46,12 +46,26 @@ CHECKPOINTS: dict[str, str] = {
     "qwen2-vl-72b": "Qwen/Qwen2-VL-72B-Instruct",
     "qwen2.5-vl-7b": "Qwen/Qwen2.5-VL-7B-Instruct",
     "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "qwen3-vl-30b-a3b": "Qwen/Qwen3-VL-30B-A3B-Instruct",
+    "qwen3.5-9b": "Qwen/Qwen3.5-9B",
+    "onethinker-8b": "OneThink/OneThinker-8B",
+    "rex-omni": "IDEA-Research/Rex-Omni",
     "univg-r1": "GD-ML/UniVG-R1",
     "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "llava-onevision-1.5-8b": "lmms-lab/LLaVA-OneVision-1.5-8B-Instruct",
+    "glm-4.1v-9b": "zai-org/GLM-4.1V-9B-Thinking",
+    "glm-4.5v": "zai-org/GLM-4.5V",
+    "glm-4.6v-flash": "zai-org/GLM-4.6V-Flash",
     "internvl3-8b": "OpenGVLab/InternVL3-8B-hf",
+    "internvl3.5-8b": "OpenGVLab/InternVL3_5-8B-HF",
     "internvl2-8b": "OpenGVLab/InternVL2-8B",
     "mantis": "TIGER-Lab/Mantis-8B-Idefics2",
     "minicpm-v-2.6": "openbmb/MiniCPM-V-2_6",
+    "minicpm-v-4.5": "openbmb/MiniCPM-V-4_5",
+    "minicpm-v-4.6": "openbmb/MiniCPM-V-4.6",
+    "molmo2-8b": "allenai/Molmo2-8B",
+    "gemma-4-e4b": "google/gemma-4-E4B-it",
+    "smolvlm2-2.2b": "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
     "mplug-owl3": "mPLUG/mPLUG-Owl3-7B-240728",
     "cogvlm": "THUDM/cogvlm-grounding-generalist-hf",
 }
@@ -62,6 +76,14 @@ FAMILIES: dict[str, str] = {
     "univg_r1": "migician.models.family:UNIVG_R1",
     "qwen2_5_vl": "migician.models.families.qwen2_5_vl:FAMILY",
     "qwen3_vl": "migician.models.families.qwen3_vl:FAMILY",
+    "qwen3_vl_moe": "migician.models.families.qwen3_vl:MOE",
+    "qwen3_5": "migician.models.families.qwen3_5:FAMILY",
+    "qwen3_5_moe": "migician.models.families.qwen3_5:MOE",
+    "onethinker": "migician.models.families.qwen3_vl:ONETHINKER",
+    "rex_omni": "migician.models.families.rex_omni:FAMILY",
+    "glm4v": "migician.models.families.glm_v:FAMILY",
+    "glm4v_moe": "migician.models.families.glm_v:GLM4V_MOE",
+    "glm46v": "migician.models.families.glm_v:GLM46V",
     "llava_onevision": "migician.models.families.llava_onevision:FAMILY",
     "internvl": "migician.models.families.internvl:FAMILY",
     "idefics2": "migician.models.families.mantis:FAMILY",
@@ -69,12 +91,23 @@ FAMILIES: dict[str, str] = {
     "minicpmv": "migician.models.families.minicpm_v:FAMILY",
     "mplugowl3": "migician.models.families.mplug_owl3:FAMILY",
     "cogvlm": "migician.models.families.cogvlm:FAMILY",
+    "gemini": "migician.models.families.gemini:FAMILY",
+    "gemma4": "migician.models.families.gemma4:FAMILY",
+    "smolvlm": "migician.models.families.smolvlm:FAMILY",
+    "molmo2": "migician.models.families.molmo2:FAMILY",
+    "minicpmv4_6": "migician.models.families.minicpm_v4:FAMILY",
+    "minicpmv4_7": "migician.models.families.minicpm_v4:MINICPMV4_7",
+    "llavaonevision1_5": "migician.models.families.llava_onevision1_5:FAMILY",
+    "kimi_k25": "migician.models.families.kimi:FAMILY",
+    "generic": "migician.models.family:GENERIC",
 }
 """`model_type` of a config.json, or another name where several families share it -> "module:constant"."""
 
 OTHERWISE: dict[str, str] = {
     "GD-ML/UniVG-R1": "univg_r1",
     "THUDM/cogvlm-grounding-generalist-hf": "cogvlm",
+    "OneThink/OneThinker-8B": "onethinker",
+    "IDEA-Research/Rex-Omni": "rex_omni",
 }
 """Hub ids whose config.json does not identify the family -> name in `FAMILIES`."""
 
@@ -104,7 +137,7 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
         if declared or reference in OTHERWISE:
             config = read_config(locate(reference, options.get("revision"), ["config.json"]))
             kind = config.get("model_type")
-            if kind is not None and kind != (family.model_type or family.name):
+            if kind is not None and (family.model_type or family.name) not in (ANY, kind):
                 raise UserError(f"{reference}: its config.json says model_type {kind!r}, so it is not a {family.name}")
     loader = _found(ENGINES.get(name, family.loader))
     refuse_unknown(given, loader, options)
@@ -136,9 +169,22 @@ def find_family(name_or_path: str | Path, declared: str | None = None, revision:
         chosen = read_config(locate(reference, revision, ["config.json"])).get("model_type")
         if chosen not in FAMILIES:
             known = ", ".join(sorted(FAMILIES))
-            raise UserError(f"{given}: its config.json says model_type {chosen!r}. Supported: {known}")
+            raise UserError(
+                f"{given}: its config.json says model_type {chosen!r}. Supported: {known}; or any other that "
+                "transformers has a class for, asked in the generic form: --family generic"
+            )
     family: Family = _found(FAMILIES[chosen])
     return family
+
+
+def official_prompt(family: Family) -> OfficialPrompt:
+    """How the makers of a family ask for boxes; raises `UserError` where they do not document it."""
+    if family.official is None:
+        known = ", ".join(sorted(name for name, place in FAMILIES.items() if _found(place).official))
+        raise UserError(
+            f"the makers of {family.name} document no prompt for boxes: use --prompt corrected. Known: {known}"
+        )
+    return family.official
 
 
 def seen_sizes(model: Model, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size] | None:

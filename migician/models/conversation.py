@@ -52,6 +52,11 @@ def conversation(request: Request, family: Family) -> list[ConversationTurn]:
     return turns
 
 
+def template_arguments(family: Family) -> dict[str, Any]:
+    """What vLLM, and servers that run it or SGLang, call the options of a chat template; empty without any."""
+    return {"chat_template_kwargs": dict(family.template_options)} if family.template_options else {}
+
+
 def chat_messages(turns: Turns, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turns as messages of the OpenAI chat protocol; `images` are the message parts of the request's images."""
     return [

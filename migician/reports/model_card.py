@@ -132,6 +132,7 @@ found.boxes[0].image, found.boxes[0].pixels
 _SCALES = {
     "permille": "0..1000 of the image's width and height",
     "fraction": "fractions of the image's width and height",
+    "bins": "0..999 of the image's width and height",
     "pixel": "pixels of the image as the model sees it",
 }
 

@@ -15,8 +15,8 @@ from migician.benchmarks import BENCHMARKS
 from migician.benchmarks.published.figures import PUBLISHED
 from migician.boxtext import STYLES
 from migician.cli import ALSO, GROUPS, MOVED, PANELS, VERBS, app, main
-from migician.cli.listing import KINDS
-from migician.models import CHECKPOINTS, MODELS
+from migician.cli.listing import _FAMILY_OF, KINDS
+from migician.models import CHECKPOINTS, FAMILIES, MODELS
 from migician.sources import SOURCES
 from migician.tasks import TASKS
 
@@ -125,7 +125,11 @@ def test_the_script_for_a_shell(shell):
 
 
 REGISTRIES = {
-    "models": [*CHECKPOINTS, *(f"{name}:..." for name in MODELS)],
+    "models": [
+        *CHECKPOINTS,
+        *(f"--family {name}" for name in sorted(FAMILIES.keys() - set(_FAMILY_OF.values()))),
+        *(f"{name}:..." for name in MODELS),
+    ],
     "benchmarks": list(BENCHMARKS),
     "tasks": list(TASKS),
     "sources": list(SOURCES),
@@ -141,6 +145,7 @@ def test_a_list_has_each_name_with_a_word_on_it(kind):
     assert all(len(row) >= 2 and any(row[key] for key in row if key != "name") for row in rows)
     shown = invoke("list", kind).stdout
     assert all(name in shown for name in REGISTRIES[kind])
+    assert max(map(len, shown.split("\n"))) <= 80
 
 
 def test_a_list_says_what_helps_to_choose():
@@ -150,7 +155,10 @@ def test_a_list_says_what_helps_to_choose():
         "idefics2",
         "<box>[0.250, 0.100, 0.700, 0.900]</box>",
     )
-    assert all(row["family"] != "see its config.json" for row in models.values())
+    assert all(row["family"] in FAMILIES for name, row in models.items() if not name.endswith(":..."))
+    assert models["smolvlm2-2.2b"]["note"] == "no box form" and not models["smolvlm2-2.2b"]["source"]
+    assert models["--family gemini"]["box"] == '{"box_2d": [100, 250, 900, 700]}'
+    assert '"{ref}"' in models["qwen3-vl-8b"]["official"]
     assert "--trust-remote-code" in models["cogvlm"]["note"] and not models["migician"]["note"]
     sources = {row["name"]: row for row in json.loads(invoke("list", "sources", "--json").stdout)}
     assert "change_captions_with_bbox.json" in sources["clevr_change"]["files"]

@@ -17,6 +17,7 @@ from migician.errors import UserError
 from migician.evaluation.answer_log import lock_run
 from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.evaluation.report import notes
+from migician.models import find_family
 from migician.models.faults import BEARING, RunStopped, Tolerance
 from migician.models.stand_ins.scripted import Scripted
 
@@ -282,6 +283,28 @@ def test_a_dry_run_prints_the_prompts_and_writes_nothing(world, tmp_path):
     assert status == 0
     assert "row 0, diff, 2 images" in printed and "Don't generate addtional words." in printed
     assert "image1:<image>\nimage2:<image>\n" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_official_prompt_is_asked_and_the_report_says_so(world, tmp_path):
+    model = Counting()
+    model.family = find_family("", "qwen3_vl")
+    report = run(world, tmp_path / "out", model, wording="official")
+    assert all(prompt.endswith("2th image. Report bbox coordinates in JSON format.") for prompt in model.asked)
+    assert len(model.asked) == 12 and report["plan"]["wording"] == "official"
+
+
+def test_official_prompts_through_the_command(world, tmp_path):
+    data, root = world
+    lines = tmp_path / "phrases.jsonl"
+    lines.write_text(json.dumps({"image": "a.png", "sent": "the cat", "bbox": [1, 1, 9, 9], "width": 32, "height": 24}))
+    words = ["--images", root, "--out", tmp_path / "out", "--dry-run", "--prompt", "official"]
+    server = ["--model", "server:http://localhost:1#m", *words]
+    status, printed, _ = command("eval", "refcoco", "--data", lines, *server, "--family", "qwen2_5_vl")
+    assert status == 0
+    assert "<image>Locate the cat in this image and output the bbox coordinates in JSON format." in printed
+    status, _, said = command("eval", "mig-bench", "--data", data, *server, "--family", "kimi_k25")
+    assert status != 0 and "makers of kimi_k25 document no prompt for boxes" in said and "qwen3_vl" in said
     assert not (tmp_path / "out").exists()
 
 

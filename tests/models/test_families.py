@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from migician.benchmarks import mig_bench
+from migician.benchmarks import mibench, mig_bench, mig_bench_one_shot, mmiu, refcoco
 from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.boxes import Box
-from migician.boxtext import QWEN, STYLES, parse_boxes, translate
+from migician.boxtext import QWEN, STYLES, final_answer, parse_boxes, translate
 from migician.errors import UserError
 from migician.models import FAMILIES, find_family, load_model
 from migician.models.conversation import conversation
@@ -27,7 +27,9 @@ from migician.models.pictures import load_picture, upright_size
 from migician.models.protocol import Request, Staged
 
 torch = pytest.importorskip("torch", reason="models extra not installed: bash scripts/setup.sh")
+import transformers  # noqa: E402
 from tiny_families import MAKERS, save_tiny  # noqa: E402
+from transformers import CONFIG_MAPPING  # noqa: E402
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -70,14 +72,18 @@ def test_a_family_reads_the_format_it_asks_for(family: Family) -> None:
     """The example in its format sentence, with numbers in it, is a box in its style."""
     assert DECLARED[family.name] is family
     assert family.style in STYLES.values()
+    assert bool(family.source) is (family.style is not STYLES["generic"])
     box, size = Box(0.1, 0.2, 0.5, 0.75), (1000, 400)
     written = family.style.write(box, size)
+    if family.style.form == "tokens":
+        assert parse_boxes(written, family.style).boxes == (Box(100 / 999, 200 / 999, 500 / 999, 749 / 999),)
+        return  # Rex-Omni is asked for a list and answers in tokens
     assert parse_boxes(written, family.style, size).boxes == (box,)
     for sentence in (family.format, family.published_format or family.format):
         if "x1" not in sentence and "x0" not in sentence:
-            continue  # UniVG-R1 is asked for tags, not for a spelling
+            continue  # UniVG-R1 is asked for tags, not for a spelling; OneThinker is shown an example
         filled = sentence
-        for number in re.findall(r"[0-9.]+", written.replace("bbox_2d", "")):
+        for number in re.findall(r"[0-9.]+", written.replace("box_2d", "")):
             filled = re.sub(r"[xy][0-2]", number, filled, count=1)
         assert parse_boxes(filled, family.style, size).boxes == (box,)
 
@@ -95,10 +101,48 @@ def test_boxes_in_questions_are_respelled_exactly(family: Family, wording: str) 
     assert sentence and asked.endswith(f" {sentence}")
     parsed = parse_boxes(asked.removesuffix(sentence), family.style, sizes[0])
     (box,) = parsed.boxes
-    precision = 1e-9 if family.style.scale != "pixel" else 0.5 / 280
+    precision = {"pixel": 0.5 / 280, "bins": 0.5 / 999}.get(family.style.scale, 0) + 1e-9
     assert np.allclose(box.as_tuple(), (0.058, 0.007, 0.764, 1.0), atol=precision, rtol=0)
     if family.tags != QWEN2_VL.tags:
         assert "<|" not in asked
+
+
+def test_the_official_prompt_is_that_of_the_makers() -> None:
+    """QwenLM/Qwen3-VL#991 and #1721; the README of zai-org/GLM-V; the parser's tasks of IDEA-Research/Rex-Omni."""
+    phrase = refcoco.PhraseRow("a.jpg", "cat {x}", (0, 0, 1, 1), 2, 2)
+    one, several = refcoco._question(0, phrase), question("Where is it in Image-2?", need_format=False)
+    json_form = "bbox coordinates in JSON format."
+    for name, whole, ending in (
+        ("qwen2_5_vl", f"Locate cat {{x}} in this image and output the {json_form}", f"Output the {json_form}"),
+        (
+            "qwen3_vl",
+            f'Locate every object that matches the description "cat {{x}}" in the image. Report {json_form}',
+            f"Report {json_form}",
+        ),
+        (
+            "glm4v",
+            "Help me to locate cat {x} in the image and give me its bounding boxes.",
+            "Give me its bounding boxes.",
+        ),
+        (
+            "rex_omni",
+            "Detect cat {x}. Output the bounding box coordinates in [x0, y0, x1, y1] format.",
+            "Output the bounding box coordinates in [x0, y0, x1, y1] format.",
+        ),
+    ):
+        family = DECLARED[name]
+        assert refcoco.prompt(one, "official", family, None) == whole
+        assert mig_bench.prompt(several, "official", family) == f"Where is it in Image-2? {ending}"
+        assert refcoco.prompt(one, "corrected", family, None) == mig_bench.prompt(one, "corrected", family)
+
+
+def test_who_has_no_official_prompt_is_told_who_has() -> None:
+    for name in ("qwen2_vl", "smolvlm", "onethinker"):
+        with pytest.raises(UserError, match=f"makers of {name} document no prompt.*corrected. Known: glm46v, glm4v,"):
+            mig_bench.prompt(question("?"), "official", DECLARED[name])
+    for module in (mmiu, mibench, mig_bench_one_shot):
+        with pytest.raises(UserError, match="asks otherwise: leave it out"):
+            module.prompt(question("?"), "official", DECLARED["qwen3_vl"], None)  # type: ignore[arg-type]
 
 
 def test_fifty_eight_thousandths_is_not_fifty_eight_hundredths() -> None:
@@ -138,7 +182,7 @@ def test_rows_that_need_no_format(shared: Path) -> None:
             asked = mig_bench.prompt(one, "corrected", family, sizes).removesuffix(family.format)
             before, after = parse_boxes(one.text), parse_boxes(asked, family.style, sizes[0])
             gap = max(abs(a - b) for a, b in zip(before.boxes[0].as_tuple(), after.boxes[0].as_tuple(), strict=True))
-            assert gap <= (0.5 / 784 if family.style.scale == "pixel" else 1e-9)
+            assert gap <= {"pixel": 0.5 / 784, "bins": 0.5 / 999}.get(family.style.scale, 0) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -186,6 +230,11 @@ def test_a_family_is_told_by_the_config_or_by_name_never_otherwise(tmp_path: Pat
         load_model(folder, family="qwen3_vl")
     with pytest.raises(UserError, match="unknown family 'qwen3vl'. Known: .* Did you mean 'qwen3_vl'"):
         find_family(folder, "qwen3vl")
+    unknown = config(tmp_path / "u", model_type="newcomer")
+    with pytest.raises(UserError, match="says model_type 'newcomer'.*any other that transformers has a class for"):
+        find_family(unknown)
+    assert find_family(unknown, "generic").name == "generic"
+    assert find_family("onethinker-8b").name == "onethinker" and find_family("rex-omni").name == "rex_omni"
     nameless = config(tmp_path / "c", architectures=["CogVLMForCausalLM"], auto_map={"AutoConfig": "a.B"})
     assert find_family(nameless, "cogvlm").name == "cogvlm"
     with pytest.raises(UserError, match="says model_type None. Supported"):
@@ -235,12 +284,25 @@ def test_univg_r1_is_run_as_qwen2_vl_and_asked_otherwise(tiny_folder: Path) -> N
     assert thinking.family.new_tokens == 256
 
 
+def test_any_checkpoint_is_asked_in_the_generic_form(tiny_folder: Path) -> None:
+    model = load_model(tiny_folder, device="cpu", family="generic")
+    assert model.describe()["box_style"] == "generic" and len(model.answer([Request(IMAGES[:2], "Where?", 3)])) == 1
+    asked = mig_bench.prompt(question(TRACKED), family=model.family)
+    assert (
+        'first image({"bbox_2d": [58, 7, 764, 1000]}) of "it" Answer with JSON' in asked and "from 0 to 1000" in asked
+    )
+
+
 # ---- transformers' own classes, tiny and random ----
 
 
 @pytest.fixture(scope="module", params=MAKERS)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     torch.set_num_threads(1)
+    if request.param == "smolvlm":
+        pytest.importorskip("num2words", reason="SmolVLM's processor needs num2words")
+    if request.param not in CONFIG_MAPPING:
+        pytest.skip(f"{request.param} needs a newer transformers than {transformers.__version__}")
     folder = tmp_path_factory.mktemp(request.param)
     yield load_model(save_tiny(request.param, folder / "model", folder / "words"), device="cpu")
 
@@ -278,7 +340,7 @@ def test_the_prompt_is_the_processors_own_chat_template(model: Any) -> None:
                      {"type": "text", "text": "Image-2: "}, {"type": "image"}, text],
     }.get(kind, [{"type": "image"}, {"type": "image"}, text])  # fmt: skip
     wanted = model.processor.apply_chat_template(
-        [{"role": "user", "content": own}], tokenize=False, add_generation_prompt=True
+        [{"role": "user", "content": own}], tokenize=False, add_generation_prompt=True, **model.family.template_options
     )
     assert model.prompt_text(Request(IMAGES[:2], "Find it.")) == wanted
     assert wanted.count(model.processor.image_token) == 2
@@ -294,6 +356,16 @@ def test_replies_are_cut_at_the_stop_and_keep_their_tokens(model: Any, monkeypat
     else:
         monkeypatch.setattr(model.model, "generate", lambda input_ids, **_: torch.cat([input_ids, written], dim=1))
     assert model.answer([Request((), "?")]) == [reply]
+
+
+def test_a_thought_that_the_template_opens_is_part_of_the_reply(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its opening tag a thought that is cut off, and its boxes, would be taken for the answer."""
+    template = model.processor.chat_template
+    monkeypatch.setattr(model.processor, "chat_template", template + "{{ '<think>\n' if add_generation_prompt }}")
+    (reply,) = model.answer([Request(IMAGES[:1], "?", 4)])
+    assert reply.startswith("<think>") and final_answer(reply) == ""
+    monkeypatch.setattr(model.processor, "chat_template", template)
+    assert not model.answer([Request(IMAGES[:1], "?", 4)])[0].startswith("<think>")
 
 
 def test_what_cannot_be_asked_says_so(model: Any) -> None:
@@ -328,10 +400,12 @@ def test_a_checkpoint_without_all_its_weights_is_refused(model: Any, tmp_path: P
 
 
 def test_seen_sizes_are_those_the_processor_makes(model: Any) -> None:
-    if not model.checkpoint.config["model_type"].startswith("qwen"):
+    if not model.checkpoint.config["model_type"].startswith(("qwen", "glm")):
         assert model.box_style.scale != "pixel"
         return
     shapes = [(640, 480), (10, 10), (1000, 30), (56, 56), (57, 71), (113, 111), (30, 600)]
+    if model.family.frames > 1:
+        shapes.remove((10, 10))  # GLM's processor enlarges what is smaller than a cell by a rule of its own
     pictures = [noise(width, height) for width, height in shapes]
     inputs = model.processor.image_processor(pictures, return_tensors="pt")
     patch = model.processor.image_processor.patch_size

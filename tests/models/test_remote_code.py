@@ -67,6 +67,17 @@ def test_internvl2_gets_tiles_of_each_images_own_shape(tmp_path: Path, tiny_fold
     assert json.loads(text)["shape"] is None
 
 
+def test_llava_onevision_1_5_gets_what_its_processor_makes(tmp_path: Path, tiny_folder: Path) -> None:
+    model = loaded("llavaonevision1_5", tmp_path, tiny_folder)
+    model.model.tokenizer_of_the_test = model.tokenizer
+    told = json.loads(model.answer([Request(IMAGES, "Q", 9)])[0])
+    assert told["grid"] == [[1, 4, 8], [1, 8, 4]]  # the second is enlarged to the least pixels
+    assert told["said"].count("< |image_pad|>") == 8 + 8
+    assert told["said"].endswith("< |vision_end|>Q< |im_end|>\n< |im_start|>assistant\n")
+    assert {key: told[key] for key in GREEDY} == GREEDY and told["repetition_penalty"] == 1.0
+    assert json.loads(model.answer([Request((), "b", 9, (("a", "r"),))])[0])["grid"] is None
+
+
 def test_cogvlm_sees_one_image_and_says_so(tmp_path: Path, tiny_folder: Path) -> None:
     model = loaded("cogvlm", tmp_path, tiny_folder)
     model.model.tokenizer_of_the_test = model.tokenizer

@@ -99,6 +99,7 @@ def described(asked: Model, checkpoint: Checkpoint, model: Any) -> dict[str, Any
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": getattr(model.config, "_attn_implementation", None),
         "box_style": asked.box_style.name,
+        **asked.family.template_facts,
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
     }

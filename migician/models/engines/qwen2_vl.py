@@ -36,6 +36,7 @@ from migician.models.engines.transformers_auto import (
     ImageTextModel,
     limit_pixels,
     load_processor,
+    opened_thought,
 )
 from migician.models.families.qwen2_5_vl import FAMILY as QWEN2_5_VL
 from migician.models.families.qwen3_vl import FAMILY as QWEN3_VL
@@ -147,9 +148,10 @@ class Qwen2VL(ImageTextModel):
     def prepare(self, requests: Sequence[Request]) -> Prepared:
         """Texts as tokens and images as patches, each image once; needs no model, and may run in another thread."""
         pictures: dict[Hashable, ImageFeatures] = {}
-        prompts = []
+        prompts, opened = [], []
         for request in requests:
             text, keys = self.prompt_text(request), []
+            opened.append(opened_thought(text))
             for position, image in enumerate(request.images, 1):
                 keys.append(_identity(image, request.max_side_px))
                 if keys[-1] not in pictures:
@@ -159,14 +161,14 @@ class Qwen2VL(ImageTextModel):
             self._check_length(len(tokens), request.max_new_tokens)
             prompts.append(Prompt(tokens, tuple(keys), request.max_new_tokens))
         groups = share(prompts, self.model.config.image_token_id)
-        return Prepared(groups, pictures, [prompt.new_tokens for prompt in prompts])
+        return Prepared(groups, pictures, [prompt.new_tokens for prompt in prompts], opened)
 
     def reply(self, prepared: Prepared) -> list[str]:
         """The replies to what `prepare` gave."""
         if not prepared.groups:
             return []
         replies = self._decoder.reply(prepared.groups, prepared.pictures, prepared.new_tokens)
-        return [self._decoded(tokens) for tokens in replies]
+        return [start + self._decoded(tokens) for start, tokens in zip(prepared.opened, replies, strict=True)]
 
     def speak(self, request: Request, on_token: Callable[[str], None]) -> str:
         """The reply to one request; `on_token` gets the text so far after each token, and may raise to stop."""
@@ -174,10 +176,10 @@ class Qwen2VL(ImageTextModel):
 
         def add(token: int) -> None:
             tokens.append(token)
-            on_token(self._decoded(tokens))
+            on_token(prepared.opened[0] + self._decoded(tokens))
 
         replies = self._decoder.reply(prepared.groups, prepared.pictures, prepared.new_tokens, add)
-        return self._decoded(replies[0])
+        return prepared.opened[0] + self._decoded(replies[0])
 
     def image_tokens(self, size: Size) -> int:
         """Tokens of an image of (width, height); 0 if it is too thin."""
@@ -242,6 +244,8 @@ class Prepared:
     pictures: dict[Hashable, ImageFeatures]
     new_tokens: list[int]
     """The limit of each reply, in the order of the requests."""
+    opened: list[str]
+    """What each reply begins with: see `opened_thought`."""
 
 
 def load(reference: str, family: Family = QWEN2_VL, **options: Any) -> Qwen2VL:

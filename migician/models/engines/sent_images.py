@@ -81,17 +81,20 @@ def sent_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
     return {"min_pixels": None, "max_pixels": max_pixels, "sizes_sent": sent}
 
 
-def resized(size: Size, processor: Any) -> Size:
-    """The size to which an image processor of the Qwen family resizes one of `size`: `cells` by its own limits."""
+def resized(size: Size, processor: Any, frames: int = 1) -> Size:
+    """The size to which an image processor of the Qwen family resizes one of `size`: `cells` by its own limits.
+
+    `frames` is the model's family's.
+    """
     side, limits = processor.patch_size * processor.merge_size, processor.size
-    columns, rows = cells(*size, limits.shortest_edge, limits.longest_edge, side)
+    columns, rows = cells(*size, limits.shortest_edge // frames, limits.longest_edge // frames, side)
     return columns * side, rows * side
 
 
-def resize_limits(processor: Any) -> dict[str, Any]:
+def resize_limits(processor: Any, frames: int = 1) -> dict[str, Any]:
     """The sizes that `resized` gives, for a report."""
     side, limits = processor.patch_size * processor.merge_size, processor.size
-    least, most = limits.shortest_edge, limits.longest_edge
+    least, most = limits.shortest_edge // frames, limits.longest_edge // frames
     sent = f"as the files have them, scaled by the processor to multiples of {side}, {least} to {most} pixels"
     return {"min_pixels": least, "max_pixels": most, "sizes_sent": sent}
 

@@ -23,7 +23,7 @@ import msgspec
 from migician.boxes import Size
 from migician.errors import UserError
 from migician.models import refuse_unknown
-from migician.models.conversation import chat_messages, conversation
+from migician.models.conversation import chat_messages, conversation, template_arguments
 from migician.models.engines.chat_completions import Completion, Completions, Refused, api_key
 from migician.models.engines.sent_images import data_url, given_sizes, sent_limits, sent_size
 from migician.models.family import Family
@@ -115,6 +115,7 @@ class ServedModel(Model):
             **sent_limits(self.family, self.max_pixels),
             "image_processor": None,
             "decoding": {"method": "greedy", "temperature": 0, "seed": 0, **_PLAINLY},
+            **self.family.template_facts,
             "box_style": self.box_style.name,
         }
 
@@ -181,6 +182,7 @@ class ServedModel(Model):
             "seed": 0,
             "stream": False,
             **_PLAINLY,
+            **template_arguments(self.family),
         }
 
 

@@ -28,7 +28,7 @@ from migician.models.engines.sent_images import (
     sent_limits,
     sent_size,
 )
-from migician.models.family import Family
+from migician.models.family import THINK, Family
 from migician.models.pictures import ImageInput
 from migician.models.protocol import Model, Request
 from migician.samples.sample import IMAGE_MARK
@@ -92,21 +92,26 @@ class ImageTextModel(Model):
         messages = [
             {"role": turn.role, "content": list(self._content(turn))} for turn in conversation(request, self.family)
         ]
-        text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text: str = self.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **self.family.template_options
+        )
         return text
 
     def seen_sizes(self, images: Sequence[ImageInput], max_side_px: int | None = None) -> list[Size]:
         """(width, height) of each image as the processor resizes it; for families that count pixels."""
-        return [resized(size, self.processor.image_processor) for size in given_sizes(images, max_side_px)]
+        pictures, frames = self.processor.image_processor, self.family.frames
+        return [resized(size, pictures, frames) for size in given_sizes(images, max_side_px)]
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, limits, decoding and versions, for a report."""
         pictures = self.processor.image_processor
-        limits = resize_limits(pictures) if self._scaling is None else sent_limits(self.family, self.max_pixels)
+        limits = sent_limits(self.family, self.max_pixels)
+        if self._scaling is None:
+            limits = resize_limits(pictures, self.family.frames)
         return {
             **described(self, self.checkpoint, self.model),
             **limits,
-            "image_size": dict(pictures.size),
+            "image_size": dict(pictures.size) if pictures.size else None,
             "image_processor": type(pictures).__name__,
             "decoding": {"method": "greedy", "stop": self.processor.tokenizer.convert_ids_to_tokens(self._stops)},
         }
@@ -125,7 +130,8 @@ class ImageTextModel(Model):
     def _replies(self, requests: Sequence[Request]) -> list[str]:
         if not requests:
             return []
-        inputs = self._inputs(requests).to(self.model.device, self.model.dtype)
+        texts = [self.prompt_text(request) for request in requests]
+        inputs = self._inputs(requests, texts).to(self.model.device, self.model.dtype)
         length = inputs["input_ids"].shape[1]
         longest = max(request.max_new_tokens for request in requests)
         self._check_length(int(inputs["attention_mask"].sum(dim=1).max()), longest)
@@ -133,12 +139,11 @@ class ImageTextModel(Model):
             output = self.model.generate(**inputs, max_new_tokens=longest)
         # Greedy, so a reply cut to its own limit is what a run with that limit would give.
         return [
-            self._decoded(row[length : length + request.max_new_tokens].tolist())
-            for row, request in zip(output, requests, strict=True)
+            opened_thought(text) + self._decoded(row[length : length + request.max_new_tokens].tolist())
+            for row, request, text in zip(output, requests, texts, strict=True)
         ]
 
-    def _inputs(self, requests: Sequence[Request]) -> Any:
-        texts = [self.prompt_text(request) for request in requests]
+    def _inputs(self, requests: Sequence[Request], texts: list[str]) -> Any:
         # One list per request: some processors treat a single image differently from one of several.
         pictures = [given_pictures(request, self._scaling) for request in requests]
         return self.processor(
@@ -161,6 +166,12 @@ class ImageTextModel(Model):
         return text
 
 
+def opened_thought(prompt: str) -> str:
+    """What a reply begins with where the chat template opens the thought: without it, a thought that is cut off would
+    look like an answer."""
+    return THINK if prompt.rstrip().endswith(THINK) else ""
+
+
 def load(
     reference: str,
     family: Family,
@@ -179,7 +190,8 @@ def load(
     checkpoint = read_checkpoint(locate(reference, revision))
     machine = Machine.choose(checkpoint, device=device, dtype=dtype, attention=attention)
     processor = load_processor(checkpoint.folder)
-    notes = (*machine.notes, *limit_pixels(processor.image_processor, machine, None, max_pixels))
+    limited = limit_pixels(processor.image_processor, machine, None, max_pixels, family.frames)
+    notes = (*machine.notes, *limited)
     model = machine.load(checkpoint.folder)
     name = shown_name(reference, checkpoint.folder)
     return ImageTextModel(model, processor, checkpoint, name=name, family=family, max_pixels=max_pixels, notes=notes)
@@ -190,26 +202,28 @@ def _scales_by_area(pictures: Any) -> bool:
     return hasattr(pictures, "merge_size")
 
 
-def limit_pixels(pictures: Any, machine: Machine, min_pixels: int | None, max_pixels: int | None) -> tuple[str, ...]:
+def limit_pixels(
+    pictures: Any, machine: Machine, min_pixels: int | None, max_pixels: int | None, frames: int = 1
+) -> tuple[str, ...]:
     """Set the pixels of one image if the processor scales by area; gives a note where they were lowered.
 
-    Raises `UserError` for limits that contradict each other.
+    `frames` is the family's. Raises `UserError` for limits that contradict each other.
     """
     if not _scales_by_area(pictures):
         return ()
     notes: tuple[str, ...] = ()
-    own_max = int(pictures.size.longest_edge)
+    own_max = int(pictures.size.longest_edge) // frames
     if max_pixels is None:
         max_pixels = min(own_max, machine.affordable_pixels())
         if max_pixels < min(own_max, TRAINED_PIXELS):
             notes = (f"max_pixels lowered for {machine.room_bytes / 1e9:.0f} GB beside the weights",)
     if min_pixels is None:
-        min_pixels = min(int(pictures.size.shortest_edge), max_pixels)
+        min_pixels = min(int(pictures.size.shortest_edge) // frames, max_pixels)
     if max_pixels < 28 * 28 or not 1 <= min_pixels <= max_pixels:
         raise UserError(
             f"min_pixels {min_pixels} and max_pixels {max_pixels}: expected 1 <= min <= max, and max at least 784"
         )
-    pictures.size = SizeDict(shortest_edge=min_pixels, longest_edge=max_pixels)
+    pictures.size = SizeDict(shortest_edge=min_pixels * frames, longest_edge=max_pixels * frames)
     return notes
 
 
@@ -220,6 +234,8 @@ def load_processor(folder: Path) -> Any:
     """
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except ImportError as error:
+        raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(

@@ -18,7 +18,7 @@ from typing import Any
 from migician.boxes import Size
 from migician.errors import UserError
 from migician.models.checkpoint import WANTED, Checkpoint, commit_of, locate, read_checkpoint
-from migician.models.conversation import chat_messages, conversation
+from migician.models.conversation import chat_messages, conversation, template_arguments
 from migician.models.engines.sent_images import given_pictures, given_sizes, processor_says, sent_limits, sent_size
 from migician.models.family import Family
 from migician.models.faults import RunStopped
@@ -59,6 +59,7 @@ class VllmModel(Model):
                     for request in requests
                 ],
                 use_tqdm=False,
+                **template_arguments(self.family),
             )
         return [output.outputs[0].text for output in outputs]
 
@@ -79,6 +80,7 @@ class VllmModel(Model):
             "image_processor": processor_says(self.checkpoint.folder),
             "decoding": {"method": "greedy", "temperature": 0},
             "box_style": self.box_style.name,
+            **self.family.template_facts,
             "vllm": self.vllm.__version__,
             **_chosen(self.engine.llm_engine.vllm_config),
         }

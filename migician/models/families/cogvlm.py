@@ -50,6 +50,7 @@ FAMILY = Family(
     style=STYLES["cogvlm"],
     format="Coordinates format:[[x0,y0,x1,y1]].",
     published_format="Coordinates format:[[x0,y0,x1,y1]].",
+    source="the model card of THUDM/cogvlm-grounding-generalist-hf",
     tags=NO_TAGS,
     max_images=1,
     ask=_ask,

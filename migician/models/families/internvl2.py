@@ -14,7 +14,7 @@ from PIL import Image
 
 from migician.boxtext import STYLES
 from migician.models.conversation import Turns
-from migician.models.family import Family
+from migician.models.family import Family, OfficialPrompt
 
 _MAX_TILES = 12
 _MEAN, _SPREAD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's
@@ -55,6 +55,11 @@ FAMILY = Family(
     style=STYLES["internvl"],
     format="Format:<box>[[x1,y1,x2,y2]]</box>. Don't generate additional words.",
     published_format="Format:<box>[[x1,y1,x2,y2]]</box>. Don't generate addtional words.",
+    source="OpenGVLab/InternVL, internvl_chat/eval/refcoco",
+    official=OfficialPrompt(
+        "Please provide the bounding box coordinate of the region this sentence describes: <ref>{ref}</ref>",
+        "Please provide the bounding box coordinate.",
+    ),
     published_choice_ends={"mibench": "Don't generate additional words."},
     image_mark="Image-{n}: <image>\n",
     ask=_ask,

@@ -14,6 +14,7 @@ FAMILY = Family(
     style=STYLES["llava-onevision"],
     format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate additional words.",
     published_format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate addtional words.",
+    source="thunlp/Migician, eval/MIG_bench_eval.py",
     image_mark="image{n}:<image>\n",
     marks_in_text=True,
 )

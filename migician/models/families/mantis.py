@@ -14,4 +14,5 @@ FAMILY = Family(
     style=STYLES["mantis"],
     format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate additional words.",
     published_format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate addtional words.",
+    source="thunlp/Migician, eval/MIG_bench_eval.py",
 )

@@ -36,6 +36,7 @@ FAMILY = Family(
     style=STYLES["mplug-owl3"],
     format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate additional words.",
     published_format="Format:<box>[x1, y1, x2, y2]</box>. Don't generate addtional words.",
+    source="thunlp/Migician, eval/MIG_bench_eval.py",
     image_mark="Image-{n}:<image>\n",
     ask=_ask,
     loader="migician.models.engines.remote_code:load",
