@@ -175,6 +175,7 @@ def write_recipes(folder: Path, tiny_of: Callable[[str], Path]) -> dict[str, Pat
         }
         own |= places | small | {"output_dir": str(folder / "runs" / name.replace(", ", "-")), "max_samples": 48}
         own |= {"overwrite_output_dir": True}
+        own["gradient_accumulation_steps"] = 6 // own["per_device_train_batch_size"]  # a step of 6 samples
         files[name] = folder / f"{name.replace(', ', '-')}.yaml"
         files[name].write_text(yaml.safe_dump({key: own[key] for key in own if key not in ("bf16", "deepspeed")}))
     return files

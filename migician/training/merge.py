@@ -50,6 +50,10 @@ COMPANIONS = (
 )
 """What is copied from A. The list is closed, so that no trainer or optimizer state is copied."""
 
+MISNAMED, NAMED = "model.language_model.visual.", "model.visual."
+"""How transformers 5.5.4 names the tower of a Qwen3.5 that it saves, and what all others look for: findings/
+tower-names-of-qwen3.5.sh."""
+
 TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -109,11 +113,18 @@ def merge(
             config = json.dumps(first.config | {"tie_word_embeddings": True}, indent=2)
             (folder / "config.json").write_text(config + "\n", encoding="utf-8")
             renamed.append(f"tie_word_embeddings of {first.folder} is set where transformers 5 looks for it")
+        if any(name.startswith(MISNAMED) for name in first.tensors):
+            renamed.append(f"{MISNAMED}* of {first.folder} is written as {NAMED}*, which all versions read")
         content = json.dumps(made | {"renamed": renamed}, indent=2)
         (folder / "merge.json").write_text(content + "\n", encoding="utf-8")
     for line in renamed:
         on_renamed(line)
     return target
+
+
+def _named(content: bytes) -> bytes:
+    """A header or an index of safetensors with the names that all versions read, and as many bytes."""
+    return content.replace(f'"{MISNAMED}'.encode(), f'"{NAMED}'.encode()).ljust(len(content))
 
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
@@ -165,10 +176,10 @@ def write_weights(
     done, threads = 0, min(_THREADS, len(os.sched_getaffinity(0)))
     for shard in like.shards:
         with (folder / shard.name).open("wb") as stream, ThreadPoolExecutor(threads) as pool:
-            # Same tensors, same dtypes: the header is that of `like`, byte for byte.
+            # Same tensors, same dtypes: the header is that of `like`, but for names that only one version reads.
             with shard.open("rb") as source:
                 length = source.read(8)
-                stream.write(length + source.read(int.from_bytes(length, "little")))
+                stream.write(length + _named(source.read(int.from_bytes(length, "little"))))
             stream.flush()
             for written in pool.map(partial(_write_piece, made, stream.fileno()), _pieces(like, shard)):
                 done += written
@@ -178,6 +189,8 @@ def write_weights(
     for name in (*COMPANIONS, INDEX):
         if is_file(like.folder / name):
             shutil.copyfile(like.folder / name, folder / name)
+    if is_file(folder / INDEX):
+        (folder / INDEX).write_bytes(_named((folder / INDEX).read_bytes()))
 
 
 def _pieces(like: Checkpoint, shard: Path) -> Iterator[tuple[Tensor, int, int]]:
