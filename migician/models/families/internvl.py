@@ -1,4 +1,4 @@
-"""InternVL through transformers' own class: checkpoints whose name ends in -hf (InternVL2.5, InternVL3).
+"""InternVL through transformers' own class: checkpoints whose name ends in -hf (InternVL2.5, 3, 3.5).
 
 The released InternVL2 ships its code instead, see `internvl2.py`; box format and marks are the same. The chat template
 ends each image's line.
