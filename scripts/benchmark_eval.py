@@ -37,6 +37,7 @@ from migician.evaluation.ask import Asking, Plan, evaluate
 from migician.models.checkpoint import read_checkpoint
 from migician.models.engines.patches import use_product
 from migician.models.engines.qwen2_vl import _processor
+from migician.models.family import QWEN2_VL, Family
 from migician.models.pictures import load_pictures
 from migician.models.stand_ins.tiny import WORDINGS, make_tiny
 
@@ -121,7 +122,7 @@ def main() -> None:
         "plain loop",
         len(chosen),
         options.device,
-        lambda: [ask_plainly(model, ask(one, options.folder, plan)) for one in chosen],
+        lambda: [ask_plainly(model, ask(one, options.folder, plan, model.family)) for one in chosen],
     )
     floor = floor_seconds(model, report["work"], bench, options)
     print(f"| floor of ours | {len(bench.questions)} | {floor:.1f} | {len(bench.questions) / floor:.2f} | | |")
@@ -248,12 +249,12 @@ def measured(way: str, questions: int, device: str, work: Callable[[], Any]) -> 
     return Measured(questions, seconds, cpu, most / 2**30, result)
 
 
-def ask(question: BoxQuestion, folder: Path, plan: Plan) -> Any:
+def ask(question: BoxQuestion, folder: Path, plan: Plan, family: Family = QWEN2_VL) -> Any:
     from migician.benchmarks.images import resolve_images
     from migician.models.protocol import Request
 
     paths = tuple(resolve_images(question, folder))
-    return Request(paths, mig_bench.prompt(question, plan.wording), plan.max_new_tokens)
+    return Request(paths, mig_bench.prompt(question, plan.wording, family), plan.max_new_tokens)
 
 
 def ask_plainly(model: Migician, request: Any, **options: Any) -> Any:
@@ -284,7 +285,10 @@ def compare(
         return
     for at in different[:50]:
         told = ask_plainly(
-            model, ask(questions[at], options.folder, plan), output_logits=True, return_dict_in_generate=True
+            model,
+            ask(questions[at], options.folder, plan, model.family),
+            output_logits=True,
+            return_dict_in_generate=True,
         )
         tops = [logits[0].float().topk(2).values for logits in told.logits]
         margin = min(float(top[0] - top[1]) for top in tops)
