@@ -1,10 +1,11 @@
 """How versions of transformers write one model: tensor names, a flat or nested config, tokenizer and processor.
 
-Seen in folders of one Qwen2-VL saved by 4.45.2, 4.52.4, 4.57.6 and 5.5.4: the language model is `model.*`, the vision
-tower `visual.*` (4.x) or `model.visual.*` (5.x); DeepSpeed or a plain state dict write `model.language_model.*`. The
-settings of the language model are in the config itself (4.45), in it and in `text_config` (4.52 to 4.57), or only in
-`text_config` (5.x), where `rope_parameters` replace `rope_theta` and `rope_scaling`. Those of Qwen3-VL were always in
-`text_config`. Qwen3.5's tower is `model.visual.*` as released, and `model.language_model.visual.*` as 5.5.4 saves it.
+Seen in folders of one Qwen2-VL saved by 4.45.2, 4.52.4, 4.57.6, 5.5.4 and 5.24.0: the language model is `model.*`, the
+vision tower `visual.*` (4.x, 5.24) or `model.visual.*` (5.5); DeepSpeed or a plain state dict write
+`model.language_model.*`. The settings of the language model are in the config itself (4.45), in it and in `text_config`
+(4.52 to 4.57), or only in `text_config` (5.x), where `rope_parameters` replace `rope_theta` and `rope_scaling`. Those
+of Qwen3-VL were always in `text_config`. Qwen3.5's tower is `model.visual.*` as released, and
+`model.language_model.visual.*` as 5.5.4 saves it.
 """
 
 from __future__ import annotations
