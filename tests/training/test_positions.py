@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,6 @@ pytest.importorskip("llamafactory", reason="train extra not installed: bash scri
 torch = pytest.importorskip("torch", reason="train extra not installed: bash scripts/setup.sh")
 transformers_auto = pytest.importorskip("migician.models.engines.transformers_auto")
 sequential_positions = pytest.importorskip("migician.models.engines.shared_prefix").sequential_positions
-from test_labels import prepared  # noqa: E402
 
 TEMPLATES = {
     "qwen2_vl": "qwen2_vl",
@@ -90,9 +90,39 @@ def model(base: str, checkpoint: Path) -> Any:
     return load_model(checkpoint, device="cpu")
 
 
+def batch_of(data: Path, checkpoint: Path, **settings: Any) -> dict[str, Any]:
+    """The one batch that LLaMA-Factory makes of all its rows."""
+    os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
+    from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_model, load_tokenizer
+
+    given = {
+        "model_name_or_path": str(checkpoint), "stage": "sft", "do_train": True, "finetuning_type": "full",
+        "dataset_dir": str(data), "media_dir": str(data), "dataset": "set", "cutoff_len": 2048, "overwrite_cache": True,
+        "output_dir": str(data / "out"), "report_to": "none", "use_cpu": True,
+    }  # fmt: skip
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args(given | settings)
+    tokenizer = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(tokenizer["tokenizer"], data_args)
+    rows = get_dataset(template, model_args, data_args, training_args, stage="sft", **tokenizer)["train_dataset"]
+    model = load_model(tokenizer["tokenizer"], model_args, finetuning_args, training_args.do_train)
+    collator = SFTDataCollatorWith4DAttentionMask(
+        template=template,
+        model=model,
+        pad_to_multiple_of=8,
+        label_pad_token_id=-100,
+        block_diag_attn=model_args.block_diag_attn,
+        neat_packing=data_args.neat_packing,
+        attn_implementation=model.config._attn_implementation,
+        **tokenizer,
+    )
+    return dict(collator([rows[row] for row in range(len(rows))]))
+
+
 def in_training(data: Path, checkpoint: Path, base: str, **settings: Any) -> tuple[int, list[tuple[list[int], Any]]]:
     """How many rows LLaMA-Factory's batch of all samples has, and each sample's tokens and positions, (3, N)."""
-    _, batch = prepared(data, checkpoint, template=TEMPLATES[base], **settings)
+    batch = batch_of(data, checkpoint, template=TEMPLATES[base], **settings)
     positions, mask, found = batch["position_ids"], batch["attention_mask"], []
     assert positions.shape[0] == 4 and torch.equal(positions[0], positions[1])  # their text positions, then the three
     for row, ids in enumerate(batch["input_ids"]):
