@@ -146,6 +146,7 @@ LINES: dict[str, tuple[Line, ...]] = {
             {"model: (train_results|trainer_state|merge).json: (a folder|missing)": 0},
         ),
     ),
+    "dev base": (Line("qwen2_vl --data nowhere --media nowhere"),),  # what is not there is left to the check
     "dev setting": (Line("{stage} output_dir", otherwise={'stage: {"a": 1}': 0}),),
     "eval": (
         Line("mig-bench --model scripted:{script} --data {bench} --images {images} --out {out}"),

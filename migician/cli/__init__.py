@@ -96,7 +96,9 @@ PANELS = {
 """What --help shows, in this order."""
 ALSO = {"merge": "train merge", "train check": "check"}
 """Second names of verbs, which stay: a training is checked and merged, and other programs call both at the top."""
-MOVED = {verb.split()[1]: verb for verb in VERBS if " " in verb and verb not in ALSO.values()}
+_NEW = ("dev base",)
+"""Verbs that the last release did not have."""
+MOVED = {verb.split()[1]: verb for verb in VERBS if " " in verb and verb not in (*ALSO.values(), *_NEW)}
 """Names of the last release, which still work and say what they are now. To be removed in the next one."""
 
 
