@@ -149,7 +149,6 @@ def hub_errors(
 ) -> Iterator[None]:
     """What the Hub's client raises, as a `UserError` that says what to do: `otherwise`, where trying again may help."""
     try:
-        import httpx
         from huggingface_hub import errors
     except ImportError:
         raise UserError(
@@ -177,7 +176,7 @@ def hub_errors(
         status = error.response.status_code
         advice = "Log in with a token that may do this: hf auth login" if status in (401, 403, 404) else otherwise
         raise UserError(f"{repository}: the Hub answers {status}. {advice}") from None
-    except httpx.HTTPError as error:
+    except errors.HTTPError as error:  # type: ignore[attr-defined] # of httpx in huggingface_hub 1, of httpx2 in 2
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
             f"{repository}: the Hub cannot be reached ({reason}). {otherwise}; HF_ENDPOINT names a mirror"

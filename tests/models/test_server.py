@@ -264,9 +264,9 @@ def test_transformers_own_server_replies_as_the_model_does_here(tiny_folder: Pat
     here = load_model(tiny_folder, device="cpu").answer(requests)
     model = load_model(f"server:{transformers_server}#{tiny_folder}", family="qwen2_vl", concurrency=2)
     there = model.answer(requests)
-    # That server drops special tokens from its replies.
+    # That server drops special tokens from its replies, and that of 5.24 the space before them.
     bare = [words.decode(words(reply).input_ids, skip_special_tokens=True) for reply in here]
-    assert there == bare
+    assert [reply.lstrip(" ") for reply in there] == [reply.lstrip(" ") for reply in bare]
     assert len(set(there)) == 3
     assert isinstance(model, ServedModel)
     assert (model.requests, model.completion_tokens) == (3, 24)
