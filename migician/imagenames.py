@@ -16,7 +16,7 @@ _NAME = re.compile(
     \b{_NOUN}[\ \t_#-]{{0,3}}(?P<after>[0-9]{{1,3}})(?![0-9]|[.,][0-9])       # Image-2, image 2
     | \b(?P<nth>[0-9]{{1,3}})(?:st|nd|rd|th)\b
       (?:[\ \t-]{{1,3}}(?:{_NOUN}|one)\b | (?=\s{{0,3}}(?:[:,.;()<\[]|\Z)))   # 2th image, and 2th alone
-    | \b(?P<word>{"|".join(_ORDINALS)})[\ \t-]{{1,3}}(?:{_NOUN}|one)\b        # third image
+    | \b(?P<word>(?ai:{"|".join(_ORDINALS)}))[\ \t-]{{1,3}}(?:{_NOUN}|one)\b        # third image
     | 第\s?(?P<zh>[0-9]{{1,3}}|[{_CHINESE}])\s?[张幅个副]?\s?(?:图|照片)          # 第二张图
     | "image"\s{{0,3}}:\s{{0,3}}(?P<key>[0-9]{{1,3}})(?![0-9.])                 # {{"image": 2}}, from 1
     | 图[片像]?\s?(?P<zh2>[0-9]{{1,3}}|[{_CHINESE}])(?![0-9])                 # 图2

@@ -242,6 +242,11 @@ def test_time_grows_with_the_length_only(reply):
         parse_boxes(reply, STYLES[style])  # a quadratic reading of a megabyte would take hours
 
 
+@pytest.mark.parametrize("word", ["ſecond", "fİrst", "thırd"])
+def test_letters_like_those_of_an_ordinal_name_no_image(word):
+    assert parse_boxes(f"In the {word} image: (1,1),(2,2)").mentions[0].image is None
+
+
 def test_a_number_beyond_any_float_is_off_the_scale():
     assert parse_boxes("(1,1),(" + "9" * 5000 + ",2)").status == "off_scale"
 
