@@ -144,10 +144,10 @@ def _style(name: str) -> BoxStyle:
     return STYLES[name]
 
 
-# What may stand beside the boxes of an answer that is nothing but boxes: names of images, fences, labels, keys, marks.
-_MORE = re.compile(
-    r"```(?:json)?+|<\|object_ref_start\|>[^<]*+<\|object_ref_end\|>|<\|[a-z_]++\|>|</?box>"
-    r"|\"(?:[^\"\\\n]|\\.)*+\"|Image-[0-9]++:|[\s\[\](){}:,.0-9-]++",
+# An answer that is nothing but boxes: these, with names of images, fences, labels, keys and marks.
+_LISTED = re.compile(
+    r"(?:```(?:json)?+|<\|object_ref_start\|>[^<]*+<\|object_ref_end\|>|<\|[a-z_]++\|>|</?box>"
+    r"|\"(?:[^\"\\\n]|\\.)*+\"|Image-[0-9]++:|[\s\[\](){}:,.0-9-]++)*+",
     re.ASCII,
 )
 _TURN = re.compile(r"</think>\s*+<answer>")
@@ -261,7 +261,7 @@ def _boxed_form(case: Case) -> float:
 
 def _list_form(case: Case) -> float:
     """Whether the answer is nothing but boxes, with their images, labels and marks."""
-    return float(bool(case.boxes) and case.is_clean and not _MORE.sub("", final_answer(case.reply)))
+    return float(bool(case.boxes) and case.is_clean and _LISTED.fullmatch(final_answer(case.reply)) is not None)
 
 
 def _block(case: Case) -> float:

@@ -180,6 +180,13 @@ def test_any_reply_has_a_reward(reply: str, truths: list[Truth], preset: str) ->
     assert made.keys() == {*PRESETS[preset].parts, "total"} and 0 <= made["total"] <= PRESETS[preset].most(len(truths))
 
 
+@pytest.mark.parametrize("unit", ['\\"', '"\\', '{\\"', "```", "<|object_ref_start|>", "</think> <answer>", '"image":'])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_megabyte_of_anything_has_a_reward(preset: str, unit: str) -> None:
+    reply = f"(1,1),(2,2) {unit * (1_000_000 // len(unit))}"  # read quadratically, it would take hours
+    assert 0 <= reward(reply, [HALF], preset=preset)["total"] <= PRESETS[preset].most(1)
+
+
 @given(LARGE, LARGE)
 def test_overlaps_are_torchvisions(one: tuple[float, ...], other: tuple[float, ...]) -> None:
     torch, ops = pytest.importorskip("torch"), pytest.importorskip("torchvision.ops")
