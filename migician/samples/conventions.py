@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from migician.boxes import Box, Size
+from migician.boxes import FARTHEST, Box, Size
 from migician.boxtext import STYLES, BoxStyle
 from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
 
@@ -155,6 +155,8 @@ class JsonConvention:
         previous: tuple[Any, Any] | None = None
         for item in items:
             shown, label = item.get("image"), item.get("label")
+            if not isinstance(label, str | None):
+                label = msgspec.json.encode(label).decode()
             box = self._box(item[self.key])
             if (shown, label) == previous and isinstance(segments[-1], Boxed):
                 segments[-1] = Boxed((*segments[-1].boxes, box), segments[-1].label)
@@ -166,14 +168,19 @@ class JsonConvention:
         return segments
 
     def _box(self, numbers: Any) -> Box:
-        if not isinstance(numbers, list) or len(numbers) != 4 or not all(isinstance(n, int | float) for n in numbers):
+        if not isinstance(numbers, list) or len(numbers) != 4 or not all(map(_is_coordinate, numbers)):
             raise ValueError(f'"{self.key}" must hold four numbers, not {str(numbers)[:60]}')
         width, height = self.style.extent((1, 1))
         x1, y1, x2, y2 = numbers
         return Box(x1 / width, y1 / height, x2 / width, y2 / height)
 
 
-_OBJECT = r'\{(?:[^{}"]|"(?:[^"\\]|\\.)*+")*+\}'
+def _is_coordinate(number: Any) -> bool:
+    return isinstance(number, int | float) and abs(number) <= FARTHEST
+
+
+# No backslash outside quotes: else each of a row of unclosed objects would be read to the end of the text.
+_OBJECT = r'\{(?:[^{}"\\]|"(?:[^"\\]|\\.)*+")*+\}'
 _JSON = re.compile(
     rf"(?:```(?:json)?\s*+)?(?P<json>\[\s*+{_OBJECT}(?:\s*+,\s*+{_OBJECT})*+\s*+\]|{_OBJECT})(?:\s*+```)?"
 )
