@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from migician.boxes import Box
-from migician.boxtext import parse_boxes
+from migician.boxtext import BOX_START, QWEN, parse_boxes
 from migician.samples.box_places import anchor, places
 from migician.samples.conventions import SizeOf
 from migician.samples.segments import Boxed, Segment, write_tokens
@@ -38,7 +38,10 @@ class Dialogue(msgspec.Struct, frozen=True, gc=False):
 
 
 def placed(dialogue: Dialogue) -> Dialogue:
-    """`dialogue` with the image of each box; None where the text does not say. A single image has them all."""
+    """`dialogue` with the image of each box that has none yet; None where the text does not say.
+
+    A single image has them all.
+    """
     if len(dialogue.images) == 1:
         return _with_turns(dialogue, [Exchange(_in(0, one.question), _in(0, one.answer)) for one in dialogue.turns])
     texts = [(write_tokens(_plain(one.question)), write_tokens(_plain(one.answer))) for one in dialogue.turns]
@@ -75,6 +78,7 @@ def _plain(segments: Sequence[Segment]) -> list[Segment]:
 
 
 _ANY = Box(0.0, 0.0, 1.0, 1.0)
+_LENGTH = len(QWEN.write(_ANY))
 
 
 def _tied(
@@ -83,18 +87,22 @@ def _tied(
     """`segments` with the image of each box by the text around it; boxes that stand together are in one."""
     if not any(isinstance(one, Boxed) for one in segments):
         return segments
-    mentions = iter(parse_boxes(text).mentions)
+    # By where they stand: boxes in a thought are not read as mentions, and numbers in a text may be.
+    mentions = {mention.span[0] - len(BOX_START): mention for mention in parse_boxes(text).mentions}
     placed: list[Segment] = []
-    for one in segments:
-        if not isinstance(one, Boxed):
+    end = 0
+    for one, plain in zip(segments, _plain(segments), strict=True):
+        end += len(write_tokens([plain]))
+        if not isinstance(one, Boxed) or one.image is not None:
             placed.append(one)
             continue
+        said = [mentions.get(end - _LENGTH * number) for number in range(1, len(one.boxes) + 1)]
         found = {
-            places(dialogue.type, mention, text, question, len(dialogue.images), given=given, first=first)
-            for _, mention in zip(one.boxes, mentions, strict=False)  # boxes first: zip takes no mention too many
+            mention and places(dialogue.type, mention, text, question, len(dialogue.images), given=given, first=first)
+            for mention in said
         }
-        where = found.pop() if len(found) == 1 else ()
-        placed.append(replace(one, image=where[0] if len(where) == 1 else None))
+        where = found.pop() if len(found) == 1 else None
+        placed.append(replace(one, image=where[0] if where and len(where) == 1 else None))
     return placed
 
 

@@ -109,6 +109,8 @@ def read(record: SwiftRecord) -> Dialogue:
     images = objects.image_id + [0] * (len(objects.bbox) - len(objects.image_id))
     if not all(len(numbers) == 4 for numbers in objects.bbox):
         raise ValueError("a bbox that is not four numbers")
+    if not all(0 <= image < max(1, len(record.images)) for image in images):
+        raise ValueError(f"an image_id of none of its {len(record.images)} images")
     boxes = [(Box(*numbers), image) for numbers, image in zip(objects.bbox, images, strict=False)]
     left = _Left(iter(objects.ref), iter(boxes))
     spoken = [one for one in record.messages if one.role != "system"]
