@@ -59,8 +59,10 @@ def convert(
             raise UserError(f"--out {out}: expected a .json or .jsonl file")
         if wording and wording not in WORDINGS:
             raise UserError(unknown("wording", wording, WORDINGS))
-        written = record_style(style or read_convention(source).convention)
-        conversion = Conversion(written, record_style(to), media or source.parent, max_pixels, wording)
+        card = read_convention(source)
+        written = record_style(style or card.convention)
+        known = card.max_pixels if written == card.convention else None
+        conversion = Conversion(written, record_style(to), media or source.parent, max_pixels, known, wording)
         _convert_records(source, out, conversion, force=force, workers=workers)
         return
     from migician.build.converters import CONVERTERS, refcoco

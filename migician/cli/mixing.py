@@ -46,7 +46,7 @@ def mix(
 ) -> None:
     """Mix files of samples by weight, for LLaMA-Factory."""
     from migician.build.converters.records import Conversion, converted, enter
-    from migician.samples.convention_card import shared_convention
+    from migician.samples.convention_card import refuse_card_of, shared_convention
     from migician.samples.dataset_info import entries_beside
     from migician.training.mixture import mix as mix_files
     from migician.training.mixture import parts_of, read_mix_recipe
@@ -67,8 +67,12 @@ def mix(
     written = shared_convention(one.file for one in parts.values())
     target = record_style(style or written.convention)
     changes = target != written.convention
+    if changes:
+        refuse_card_of((one.file for one in parts.values()), out)
     pixels = max_pixels if changes else written.max_pixels
-    conversion = Conversion(written.convention, target, media or out.parent, pixels or max_pixels)
+    conversion = Conversion(
+        written.convention, target, media or out.parent, pixels or max_pixels, source_pixels=written.max_pixels
+    )
     lost: Counter[str] = Counter()
     with in_processes(workers if changes else 1) as pool, progress_bar(f"mixing {out.name}") as report:
         into = functools.partial(

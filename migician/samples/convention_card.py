@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from migician.errors import UserError
+from migician.errors import UserError, unknown
 from migician.files import read_json, write_json
 from migician.samples import ms_swift
-from migician.samples.conventions import CONVENTIONS, MS_SWIFT
+from migician.samples.conventions import CONVENTIONS, MS_SWIFT, RECORD_STYLES
 
 
 class ConventionCard(msgspec.Struct, frozen=True):
@@ -29,10 +29,13 @@ class ConventionCard(msgspec.Struct, frozen=True):
 def read_convention(file: Path) -> ConventionCard:
     """The card of a file of records; one of Qwen2-VL's convention where none stands beside it.
 
-    Raises `UserError` naming the card where it cannot be read.
+    Raises `UserError` naming the card where it cannot be read, or is of a convention that is not known.
     """
     card = _beside(file)
-    return read_json(card, ConventionCard, "the card of a file of records") if card.exists() else ConventionCard()
+    found = read_json(card, ConventionCard, "the card of a file of records") if card.exists() else ConventionCard()
+    if found.convention not in RECORD_STYLES:
+        raise UserError(f"{card}: {unknown('style of boxes', found.convention, RECORD_STYLES)}")
+    return found
 
 
 def write_convention(
@@ -44,13 +47,20 @@ def write_convention(
     """
     if target == source == ConventionCard().convention:
         _beside(file).unlink(missing_ok=True)
-        return ConventionCard()
+        return ConventionCard(counts=dict(counts))
     convention = CONVENTIONS.get(target)
     pixels = max_pixels if convention and convention.counts_pixels else None
     documented = convention.source if convention else ms_swift.SOURCE
     card = ConventionCard(target, source, pixels, documented, dict(sorted(counts.items())))
     write_json(_beside(file), card)
     return card
+
+
+def refuse_card_of(sources: Iterable[Path], out: Path) -> None:
+    """Raise `UserError` where the card of `out` would be that of a file it is converted from, as of a.json, a.jsonl."""
+    for file in sources:
+        if _beside(file).resolve() == _beside(out).resolve():
+            raise UserError(f"{out}: {_beside(out).name} would be the card of {file} too; choose another name")
 
 
 def shared_convention(files: Iterable[Path]) -> ConventionCard:
@@ -75,7 +85,7 @@ def shared_convention(files: Iterable[Path]) -> ConventionCard:
 
 
 def _beside(file: Path) -> Path:
-    return file.with_suffix(".convention.json")
+    return file.parent / f"{file.stem}.convention.json"
 
 
 def _said(kind: tuple[str, int | None]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from migician.boxtext import QWEN, STYLES, parse_boxes, reference
 from migician.build.converters.records import Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
+from migician.samples.dialogue import Dialogue, Exchange, placed
 from migician.samples.lengths import Resize
 from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
 
@@ -81,6 +84,38 @@ def test_three_images_and_four_boxes_come_back(style: str, media: Path) -> None:
     for before, after in zip(_boxes(THREE), _boxes(back), strict=True):
         assert before.as_tuple() == pytest.approx(after.as_tuple(), abs=0.5 / 336 + 0.0005)
     assert one(back, "qwen2_vl", style, media) == there  # nothing more is lost on the second way
+
+
+def swift(boxes: list[list[float]], images: list[int], kind: str = "norm1") -> bytes:
+    """A record of ms-swift over two images whose text does not say which one a box is in."""
+    texts = {"user": "<image><image>Where?", "assistant": "<bbox>" * len(boxes)}
+    said = [{"role": role, "content": text} for role, text in texts.items()]
+    objects = {"bbox": boxes, "bbox_type": kind, "image_id": images}
+    return msgspec.json.encode({"messages": said, "images": ["0.png", "1.png"], "objects": objects, "id": "a"})
+
+
+def test_image_ids_stay_and_tell_the_pixels(media: Path) -> None:
+    content = swift([[64, 48, 640, 480], [33.3, 50, 333, 500]], [0, 1], "real")
+    objects = json.loads(one(content, "ms-swift", "ms-swift", media))["objects"]
+    assert objects["bbox"] == [[0.1, 0.1, 1, 1]] * 2 and objects["image_id"] == [0, 1]
+    (answer,) = answers(one(content, "ms-swift", "qwen2_5_vl", media))
+    assert re.findall(r"\[([0-9, ]+)\]", answer) == ["64, 48, 644, 476", "34, 50, 336, 504"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "images"),
+    [
+        # What is read as no mention of a box, or as one too many, moves no other box to its image.
+        (f"<think>Image-2: {box(0, 0, 9, 9)}</think><answer>Image-3: {box(0, 0, 9, 9)}</answer>", [None, 2]),
+        (f"Image-2: no (1,1),(2,2). Image-3: {box(0, 0, 9, 9)}", [2]),
+        (f"Image-1: {reference('(1,1),(2,2)')}{box(0, 0, 9, 9)}\nImage-2: {box(0, 0, 9, 9)}", [0, 1]),
+        (f"Image-2: {box(0, 0, 9, 9)}{box(1, 1, 9, 9)}", [1]),
+    ],
+)
+def test_each_box_is_in_the_image_that_is_named_for_it(answer: str, images: list[int | None]) -> None:
+    turn = Exchange(read_tokens("<image><image><image>Where?"), read_tokens(answer))
+    dialogue = placed(Dialogue("a", ["0.png", "1.png", "2.png"], "", [], [turn]))
+    assert [boxed.image for boxed in dialogue.boxed()] == images
 
 
 def _boxes(content: bytes) -> list[Box]:
@@ -173,6 +208,18 @@ def _permille(segments: list[Segment]) -> list[tuple[int, ...]]:
     return [box.to_permille() for one in segments if isinstance(one, Boxed) for box in one.boxes]
 
 
+@pytest.mark.parametrize("unit", ['{"\\"', '{\\"', '"a": {"\\"', '[{"', '{"bbox_2d": [', "```json\n[", '", {"'])
+def test_a_megabyte_of_brackets_and_quotes_is_read(unit: str) -> None:
+    text = '"bbox_2d"' + unit * (1_000_000 // len(unit))  # read quadratically, it would take hours
+    assert CONVENTIONS["qwen3_vl"].read("", text) == ([], [text])
+
+
+@pytest.mark.parametrize(("label", "read"), [("5", "5"), ('["a"]', '["a"]'), ("true", "true"), ("null", None)])
+def test_a_label_that_is_no_text_becomes_text(label: str, read: str | None) -> None:
+    _, (found,) = CONVENTIONS["qwen3_vl"].read("", f'[{{"bbox_2d": [1, 2, 3, 4], "label": {label}}}]')
+    assert isinstance(found, Boxed) and found.label == read
+
+
 UNKNOWN = record((f"<image><image>Find {DOG}.", box(0, 0, 500, 500)), images=2)
 
 
@@ -192,8 +239,12 @@ def test_a_box_of_no_known_image_is_left_out_where_it_matters(style: str, media:
 
 def test_what_does_not_come_back_is_counted(media: Path) -> None:
     two = record((f"<image>Find {DOG} beside {CAT}.", box(0, 0, 500, 500)), images=1)
-    made, counts = convert([two, THREE], "qwen2_vl", "qwen3_vl", media)
-    assert sorted(counts.values()) == [1, 2] and len(made) == 2
+    like_a_box = reference('{"bbox_2d": [1, 2, 3, 4]}')
+    phrase = record((f"<image>Find {like_a_box}.", "None."), images=1)
+    brackets = record((f"<image>What is [{box(0, 0, 500, 500)}]?", "None."), images=1)
+    for content in (two, phrase, brackets):
+        made, counts = convert([content, THREE], "qwen2_vl", "qwen3_vl", media)
+        assert sorted(counts.values()) == [1, 2] and len(made) == 2
 
 
 @pytest.mark.parametrize(
@@ -202,7 +253,11 @@ def test_what_does_not_come_back_is_counted(media: Path) -> None:
         (b'{"messages": [{"role": "user", "content": "<bbox>"}]}', "ms-swift", "record 0"),
         (b'{"messages": 3}', "ms-swift", "record 0"),
         (record(("<image>Where?", '[{"bbox_2d": [1, 2, 3]}]')), "qwen3_vl", "four numbers"),
+        (record(("<image>Where?", f'[{{"bbox_2d": [1, 2, 3, {"9" * 400}]}}]')), "qwen3_vl", "four numbers"),
         (record(("<image>Where?", '[{"bbox_2d": [1, 2, 3, 4]}]')), "qwen2_5_vl", "0.png"),
+        (swift([[1e308, 0, 1, 1]], [0]), "ms-swift", "infinity"),
+        (swift([[0, 0, 1, 1]], [-1]), "ms-swift", "image_id"),
+        (swift([[0, 0, 1, 1]], [2]), "ms-swift", "image_id"),
     ],
 )
 def test_bad_input_is_named(content: bytes, source: str, said: str, tmp_path: Path) -> None:
@@ -257,11 +312,52 @@ def test_the_command_converts_a_file_and_back(media: Path) -> None:
     assert list(json.loads((media / "q/dataset_info.json").read_text())) == ["there"]
     again = command("data convert", *words, "--to", "qwen3_vl", "--out", "q/there.json", "--workers", 2, cwd=media)
     assert again.status == 0 and "done already" in again.error
+    copied = command("data convert", *words, "--to", "qwen2_vl", "--out", "copy.jsonl", cwd=media)
+    assert copied.status == 0 and "copy.jsonl: 2 records in the convention qwen2_vl" in copied.error
+    assert not (media / "copy.convention.json").exists()
     back = ["records", "--from", "q/there.json", "--to", "qwen2_vl", "--out", "back.json"]
     assert command("data convert", *back, cwd=media).status == 0
     assert (media / "back.json").read_bytes() == (media / "data.json").read_bytes()
     pixels = command("data convert", *words, "--to", "qwen2_5_vl", "--max-pixels", 12544, "--out", "p.json", cwd=media)
     assert pixels.status == 0 and json.loads((media / "p.convention.json").read_text())["max_pixels"] == 12544
+
+
+def test_the_pixels_of_a_source_are_those_that_its_card_says(media: Path) -> None:
+    wide = record(("<image>Where?", box(100, 200, 300, 400)), images=1)
+    (media / "data.json").write_bytes(b"[\n" + wide + b"\n]\n")
+    for source, style, name, more in [
+        ("data.json", "qwen2_5_vl", "small.json", ["--max-pixels", 12544]),
+        ("small.json", "qwen2_5_vl", "large.json", []),
+        ("small.json", "qwen3_vl", "there.json", []),
+    ]:
+        words = ["records", "--from", source, "--to", style, "--out", name, "--workers", 1, *more]
+        assert command("data convert", *words, cwd=media).status == 0
+    mixed = ["--part", "small.json=1", "--count", 1, "--style", "qwen3_vl", "--out", "mixed.json", "--workers", 1]
+    assert command("data mix", *mixed, cwd=media).status == 0
+    near = pytest.approx((0.1, 0.2, 0.3, 0.4), abs=0.006)  # half a pixel of the smaller side, 84
+    for name, size in (("large.json", (644, 476)), ("there.json", (1000, 1000)), ("mixed.json", (1000, 1000))):
+        (found,) = json.loads((media / name).read_text())
+        (boxed,) = json.loads(found["conversations"][1]["value"].strip("`json\n"))
+        assert tuple(number / size[axis % 2] for axis, number in enumerate(boxed["bbox_2d"])) == near
+
+
+@pytest.mark.parametrize("out", ["data.json", "./data.jsonl"])
+def test_a_file_never_gets_the_card_of_another(out: str, media: Path) -> None:
+    (media / "data.json").write_bytes(b"[" + THREE + b"]")
+    before = sorted(media.iterdir())
+    words = ["--out", out, "--workers", 1, "--force"]
+    convert = command("data convert", "records", "--from", "data.json", "--to", "qwen3_vl", *words, cwd=media)
+    mix = command("data mix", "--part", "data.json=1", "--count", 1, "--style", "qwen3_vl", *words, cwd=media)
+    for done in (convert, mix):
+        assert done.status == 2 and "data.convention.json would be the card of data.json too" in done.error
+    assert sorted(media.iterdir()) == before and (media / "data.json").read_bytes() == b"[" + THREE + b"]"
+
+
+def test_an_image_that_is_a_pipe_is_named(media: Path) -> None:
+    (media / "0.png").unlink()
+    os.mkfifo(media / "0.png")
+    with pytest.raises(UserError, match=r"0\.png: not an image .*not a regular file"):
+        convert([THREE], "qwen2_vl", "qwen2_5_vl", media)
 
 
 @pytest.mark.parametrize(
@@ -271,12 +367,14 @@ def test_the_command_converts_a_file_and_back(media: Path) -> None:
         (["--to", "qwen3", "--out", "x.json"], "Did you mean 'qwen3_vl'?"),
         (["--to", "qwen3_vl", "--style", "qwen", "--out", "x.json"], "unknown style of boxes 'qwen'"),
         (["--to", "qwen3_vl", "--wording", "qwen3", "--out", "x.json"], "unknown wording 'qwen3'"),
+        (["--from", "strange.json", "--to", "qwen3_vl", "--out", "x.json"], "strange.convention.json: unknown style"),
         (["--to", "qwen3_vl", "--out", "x.parquet"], "expected a .json or .jsonl file"),
         (["--to", "qwen2_5_vl", "--media", "nowhere", "--out", "x.json"], "check --media"),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line(media: Path, more: list[str], said: str) -> None:
     (media / "data.json").write_bytes(b"[" + THREE + b"]")
+    (media / "strange.convention.json").write_text('{"convention": "qwen9_vl"}')
     done = command("data convert", "records", "--from", "data.json", *more, "--workers", 1, cwd=media)
     assert done.status == 2 and said in done.error and len(done.error.strip().splitlines()) == 1
     assert not list(media.glob("x*"))

@@ -16,10 +16,11 @@ from PIL import Image
 
 from migician.boxes import TRAINED_PIXELS, Size
 from migician.errors import NOT_JSON, Done, UserError, writing
+from migician.files import opened
 from migician.models.pictures import read_size
 from migician.progress import OnProgress
 from migician.samples import ms_swift
-from migician.samples.convention_card import ConventionCard, write_convention
+from migician.samples.convention_card import ConventionCard, refuse_card_of, write_convention
 from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, WORDINGS, Convention, SizeOf, phrase_asked
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
@@ -54,6 +55,8 @@ class Conversion:
     """The folder that image names start from; only conventions in pixels open images."""
     max_pixels: int = TRAINED_PIXELS
     """Of an image as training resizes it: `image_max_pixels` of LLaMA-Factory's YAML."""
+    source_pixels: int | None = None
+    """The same of the source, whose card says it; None for `max_pixels`."""
     wording: str = ""
     """The one of `WORDINGS` in which one reference in one image is asked for; "" leaves questions as they are."""
 
@@ -74,6 +77,7 @@ def convert_file(
     `UserError` naming the file and the record that cannot be read, and where not one record has a form there.
     """
     counts: Counter[str] = Counter()
+    refuse_card_of([source], out)
     entries_beside(out)
     with JsonRecords(source) as records:
         made = converted(iter(records), len(records), conversion, str(source), counts, workers=workers, report=report)
@@ -152,6 +156,7 @@ class _Converter:
         self._wording = WORDINGS.get(conversion.wording, "")
         self._source, self._target = CONVENTIONS.get(conversion.source), CONVENTIONS.get(conversion.target)
         self._resize = Resize(image_max_pixels=conversion.max_pixels)
+        self._source_resize = Resize(image_max_pixels=conversion.source_pixels or conversion.max_pixels)
         self._reader = LayoutReader(name=name)
         self.counts: Counter[str] = Counter()
 
@@ -163,7 +168,7 @@ class _Converter:
         except _Left as reason:
             self.counts[str(reason)] += 1
             return None
-        except (*NOT_JSON, ValueError) as error:
+        except (*NOT_JSON, ValueError, OverflowError) as error:
             raise UserError(f"{self._name}: record {number}: {error}") from None
         self.counts[CONVERTED] += 1
         return _ENCODER.encode(written)
@@ -186,15 +191,15 @@ class _Converter:
             exchanges.append(Exchange(*self._source.read(asked.value, answered.value)))
         dialogue = Dialogue(sample.id, sample.images, sample.type, system, exchanges)
         if self._source.counts_pixels:
-            dialogue = self._known(placed(dialogue), self._sizes(dialogue, seen=True))
-            dialogue = scaled(dialogue, self._sizes(dialogue, seen=True))
+            size_of = self._sizes(dialogue, self._source_resize)
+            dialogue = scaled(self._known(placed(dialogue), size_of), size_of)
         return dialogue
 
     def _write(self, dialogue: Dialogue) -> Any:
         target = self._target
         if target is None:
             return ms_swift.write(self._known(placed(dialogue), self._sizes(dialogue)))
-        size_of = self._sizes(dialogue, seen=True)
+        size_of = self._sizes(dialogue, self._resize)
         if target.counts_pixels:
             dialogue = self._known(placed(dialogue), size_of)
         turns = [Turn("system", text) for text in dialogue.system]
@@ -214,14 +219,14 @@ class _Converter:
         self.counts[REWORDED] += 1
         return IMAGE_MARK * asked.count(IMAGE_MARK) + self._wording.format(ref=phrase)
 
-    def _sizes(self, dialogue: Dialogue, *, seen: bool = False) -> SizeOf:
+    def _sizes(self, dialogue: Dialogue, resize: Resize | None = None) -> SizeOf:
         """The sizes of a dialogue's images: of the files, or as training resizes them."""
 
         def size_of(image: int) -> Size:
             if image >= len(dialogue.images):
                 raise ValueError(f"names Image-{image + 1} of {len(dialogue.images)} images")
             size = file_size(self._media / dialogue.images[image])
-            return seen_size(size, self._resize) if seen else size
+            return seen_size(size, resize) if resize else size
 
         return size_of
 
@@ -241,8 +246,8 @@ class _Converter:
 def file_size(file: Path) -> Size:
     """(width, height) of an image as a trainer opens it; raises `UserError` where it cannot be opened."""
     try:
-        with Image.open(file) as opened:
-            return read_size(opened)
+        with opened(file) as stream, Image.open(stream) as image:
+            return read_size(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{file}: not an image whose size can be read: {error}; check --media") from None
 
@@ -275,10 +280,11 @@ def _may_lose(turn: Exchange) -> bool:
             if one.text == OBJECT or named not in (None, one.text):
                 return True
             named = one.text
+            texts.append(named)
         elif isinstance(one, Boxed) and one.label is not None:
             return True
     text = "\n".join(texts)
-    return "bbox" in text or f'"{named or OBJECT}"' in text
+    return any(sign in text for sign in "[{`") or f'"{named or OBJECT}"' in text
 
 
 def _comes_back(turn: Exchange, target: Convention, asked: str, answered: str) -> bool:
