@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -35,7 +37,7 @@ class Processes:
         # Not forked from this process: progress bars have threads, and a lock held at a fork is held for ever.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["migician.build.rendering"])  # read once, not once a process
-        self._pool = ProcessPoolExecutor(count, mp_context=context)
+        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
         self._ahead = 2 * count
 
     def __call__(self, work: Callable[[_Piece], _Result], pieces: Iterable[_Piece]) -> Iterator[_Result]:
@@ -58,6 +60,18 @@ class Processes:
     def close(self) -> None:
         """Stop the processes."""
         self._pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it does: killed, that one leaves its pool waiting for ever."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

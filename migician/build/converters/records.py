@@ -246,7 +246,7 @@ class _Converter:
 def file_size(file: Path) -> Size:
     """(width, height) of an image as a trainer opens it; raises `UserError` where it cannot be opened."""
     try:
-        with opened(file) as stream, Image.open(stream) as image:
+        with opened(file), Image.open(file) as image:  # a pipe is refused
             return read_size(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{file}: not an image whose size can be read: {error}; check --media") from None
