@@ -15,8 +15,10 @@ from migician.progress import progress_bar
 
 def tiny(
     out: OutFolder,
-    texts: Annotated[list[Path], typer.Option(help="JSON files of samples, whose text the tokenizer is trained on.")],
-    base: Annotated[str, typer.Option(help="What it is in small, such as qwen3_vl.")] = "qwen2_vl",
+    texts: Annotated[list[Path], typer.Option(help="JSON lists of samples, whose text the tokenizer is trained on.")],
+    base: Annotated[
+        str, typer.Option(help="What it is in small: qwen2_vl, qwen2_5_vl, qwen3_vl or qwen3_5.")
+    ] = "qwen2_vl",
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     force: Force = False,
 ) -> None:

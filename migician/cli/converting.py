@@ -25,11 +25,19 @@ if TYPE_CHECKING:
 def convert(
     dataset: Annotated[str, typer.Argument(help="llava, refcoco, groma; or records, to write boxes as --to says.")],
     source: Annotated[Path, typer.Option("--from", help="Its annotations: a file, or the folder they are in.")],
-    out: Annotated[Path, typer.Option("--out", help="The .json to write; dataset_info.json is written beside it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="The .json to write, for records also .jsonl; dataset_info.json is written beside it."
+        ),
+    ],
     images: Annotated[Path | None, typer.Option(help="The folder its image paths start from.")] = None,
     media: Annotated[
         Path | None,
-        typer.Option(help="LLaMA-Factory's media_dir, which paths are relative to; default: the folder of --out."),
+        typer.Option(
+            help="LLaMA-Factory's media_dir, which paths are relative to; default: the folder of --out, "
+            "for records that of --from."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Which wordings are chosen.")] = 0,
     split: Annotated[str | None, typer.Option(help="refcoco: the split, if not train.")] = None,

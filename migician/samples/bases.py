@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from migician.errors import UserError
-from migician.files import is_file, read_object
+from migician.errors import UserError, unknown
+from migician.files import is_file, is_folder, read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,12 @@ def base_of(reference: str | Path) -> Base | None:
 
 def base_named(reference: str) -> Base:
     """The base that `--base` names: its name, a checkpoint's folder, or a Hub id, where one that does not say which is
-    a Qwen2-VL. Raises `UserError` for a folder of another model.
+    a Qwen2-VL. Raises `UserError` for a folder of another model, and for a name that is none of these.
     """
     if reference in BASES:
         return BASES[reference]
+    if "/" not in reference and not is_folder(Path(reference).expanduser()):
+        raise UserError(f"{unknown('base', reference, BASES)} A folder or a Hub id (OWNER/NAME) is taken too.")
     found = base_of(reference)
     if found is None and is_file(Path(reference).expanduser() / "config.json"):
         raise UserError(f"{reference}: not a base that there are recipes for. Known: {', '.join(BASES)}")

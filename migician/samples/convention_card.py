@@ -47,7 +47,7 @@ def write_convention(
     """
     if target == source == ConventionCard().convention:
         _beside(file).unlink(missing_ok=True)
-        return ConventionCard(counts=dict(counts))
+        return ConventionCard(counts=dict(sorted(counts.items())))
     convention = CONVENTIONS.get(target)
     pixels = max_pixels if convention and convention.counts_pixels else None
     documented = convention.source if convention else ms_swift.SOURCE

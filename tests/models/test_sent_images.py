@@ -253,13 +253,16 @@ def of_qwen(folder: Path, max_pixels: int | None) -> Engine:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("engines")
-    tiny = {kind: save_tiny(kind, root / kind, root / f"{kind}-words") for kind in ENGINES["auto"] + ["qwen2_5_vl"]}
+    tiny = {
+        kind: save_tiny(kind, root / kind, root / f"{kind}-words")
+        for kind in [*ENGINES["auto"], "qwen2_5_vl", "qwen3_vl"]
+    }
     return {"qwen2_vl": tiny_folder, "minicpmv": save_stand_in("minicpmv", root / "minicpmv_m", tiny_folder), **tiny}
 
 
 ENGINES: dict[str, list[str]] = {
-    "qwen": ["qwen2_vl", "qwen2_5_vl"],
-    "auto": ["qwen3_vl", "llava_onevision"],
+    "qwen": ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"],
+    "auto": ["qwen3_vl_moe", "llava_onevision"],
     "shipped": ["minicpmv"],
     "server": ["qwen2_vl", "qwen2_5_vl"],
     "vllm": ["qwen2_vl", "qwen2_5_vl"],
@@ -325,7 +328,9 @@ def test_the_same_pictures_arrive_at_every_engine(
 
 
 @pytest.mark.parametrize("max_side_px", [None, 80])
-@pytest.mark.parametrize(("engine", "family"), [pair for pair in PAIRS if pair[1] in ("qwen2_5_vl", "qwen3_vl")])
+@pytest.mark.parametrize(
+    ("engine", "family"), [pair for pair in PAIRS if pair[1] in ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")]
+)
 def test_pixels_are_counted_in_the_sizes_that_arrive(
     engine: str, family: str, max_side_px: int | None, shown: Shown, start: Any
 ) -> None:

@@ -296,6 +296,17 @@ def test_the_makers_wording_is_for_one_reference_in_one_image(media: Path) -> No
     ]
     assert rest == convert(others, "qwen2_vl", "qwen3_vl", media)[0]
     assert counts["questions in the wording asked for"] == 1
+    none: Counter[str] = Counter()
+    assert list(converted(iter(others[:1]), 1, wording, "file.json", none)) == rest[:1]
+    assert none["questions in the wording asked for"] == 0 and "questions in the wording asked for" in none
+
+
+@pytest.mark.parametrize("source", ["qwen3_vl", "fractions"])
+def test_records_without_a_box_of_the_stated_convention_are_reported(source: str, media: Path) -> None:
+    elsewhere = one(THREE, "qwen2_vl", source, media)
+    _, counts = convert([elsewhere], "qwen2_vl", "qwen3_vl", media)
+    assert [number for what, number in counts.items() if "not one box that is written as qwen2_vl" in what] == [1]
+    assert convert([elsewhere], source, "qwen3_vl", media)[1] == {"converted": 1}
 
 
 def test_the_command_converts_a_file_and_back(media: Path) -> None:
@@ -318,6 +329,9 @@ def test_the_command_converts_a_file_and_back(media: Path) -> None:
     back = ["records", "--from", "q/there.json", "--to", "qwen2_vl", "--out", "back.json"]
     assert command("data convert", *back, cwd=media).status == 0
     assert (media / "back.json").read_bytes() == (media / "data.json").read_bytes()
+    same = command("data convert", *words, "--to", "qwen2_vl", "--out", "same.json", cwd=media)
+    assert same.status == 0 and "same.json: 2 records in the convention qwen2_vl" in same.error
+    assert not (media / "same.convention.json").exists()
     pixels = command("data convert", *words, "--to", "qwen2_5_vl", "--max-pixels", 12544, "--out", "p.json", cwd=media)
     assert pixels.status == 0 and json.loads((media / "p.convention.json").read_text())["max_pixels"] == 12544
 

@@ -122,6 +122,12 @@ def test_which_base_a_name_is(reference: str, base: str) -> None:
     assert base_named(reference).name == base
 
 
+@pytest.mark.parametrize("reference", ["qwen3", "Qwen2-VL", "qwen3-vl-8b"])
+def test_a_mistyped_base_is_not_a_qwen2_vl(reference: str) -> None:
+    with pytest.raises(UserError, match=f"unknown base '{reference}'. Known: qwen2_vl, .*OWNER/NAME"):
+        base_named(reference)
+
+
 def test_which_base_a_folder_is(tiny_of: Callable[[str], Path], tmp_path: Path) -> None:
     assert [base_named(str(tiny_of(base))).name for base in BASES] == [*BASES]
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')

@@ -84,6 +84,7 @@ def test_a_sound_run_has_no_problem(stage: dict[str, Any]) -> None:
     report = run(stage)
     assert not report.count("problem"), report.findings
     assert (training_of(report).steps, training_of(report).batch, training_of(report).samples) == (1, 2, 2)
+    assert next(cost_sentences(training_of(report))).startswith("2 samples / 2 per step: 1 step, ")
 
 
 def test_twelve_faults_are_found_in_one_run(stage: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ LEFT_OUT = {
 INEXACT = "not the same text when converted back: marked references that the convention has no place for"
 REWORDED = "questions in the wording asked for"
 UNKNOWN = "boxes whose image the text does not say"
+NO_BOX = "records, and not one box that is written as {} writes it: see --style of 'migician data convert records'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +108,18 @@ def converted(
     """
     numbered = enumerate(records)
     pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
+    found = False
     for piece in workers(functools.partial(_convert_piece, conversion, name), pieces):
         counts.update(piece.counts)
+        found = found or piece.boxed
         if report:
             report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), total)
         yield from piece.records
     if not counts[CONVERTED]:
         said = ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
         raise UserError(f"{name}: not one of its {total} records can be converted: {said}")
+    if not found:
+        counts[NO_BOX.format(conversion.source)] = counts[CONVERTED]
 
 
 def enter(out: Path, conversion: Conversion, counts: Counter[str]) -> ConventionCard:
@@ -132,6 +137,8 @@ class Piece:
 
     records: list[bytes] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    boxed: bool = False
+    """Whether any record has a box that the convention it is in can read."""
 
 
 def _convert_piece(conversion: Conversion, name: str, numbered: list[tuple[int, bytes]]) -> Piece:
@@ -141,6 +148,7 @@ def _convert_piece(conversion: Conversion, name: str, numbered: list[tuple[int, 
         converted = converter.convert(content, number)
         if converted is not None:
             piece.records.append(converted)
+    piece.boxed = converter.boxed
     return piece
 
 
@@ -158,7 +166,8 @@ class _Converter:
         self._resize = Resize(image_max_pixels=conversion.max_pixels)
         self._source_resize = Resize(image_max_pixels=conversion.source_pixels or conversion.max_pixels)
         self._reader = LayoutReader(name=name)
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter({REWORDED: 0} if conversion.wording else {})
+        self.boxed = False
 
     def convert(self, content: bytes, number: int) -> bytes | None:
         """A record in the other convention; None, counted, for one that has no form there."""
@@ -171,6 +180,7 @@ class _Converter:
         except (*NOT_JSON, ValueError, OverflowError) as error:
             raise UserError(f"{self._name}: record {number}: {error}") from None
         self.counts[CONVERTED] += 1
+        self.boxed = self.boxed or next(dialogue.boxed(), None) is not None
         return _ENCODER.encode(written)
 
     def _read(self, content: bytes, number: int) -> Dialogue:

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from migician.printable import counted
 from migician.training.check.findings import Finding, Place, Severity
 
 
@@ -281,8 +282,8 @@ def cost_sentences(one: TrainingCost) -> Iterator[str]:
     packed = f" in {one.examples:,} sequences" if one.examples not in (0, one.samples) else ""
     held_out = f", {one.evaluated:,} to evaluate on" if one.evaluated else ""
     yield (
-        f"{one.samples:,} samples{packed} / {one.batch} per step: {one.steps:,} steps, {one.warmup_steps:,} of them "
-        f"warm-up; checkpoints: {one.checkpoints} of {_size(one.checkpoint_gb)}{held_out}"
+        f"{counted(one.samples, 'sample')}{packed} / {one.batch} per step: {counted(one.steps, 'step')}, "
+        f"{one.warmup_steps:,} of them warm-up; checkpoints: {one.checkpoints} of {_size(one.checkpoint_gb)}{held_out}"
     )
     yield f"{one.method}: {one.trained:,} of {one.parameters:,} parameters learn ({one.trained / one.parameters:.2%})"
     parts = ", ".join(f"{name} {value:.1f}" for name, value in one.memory_gb.items() if name != "total")
