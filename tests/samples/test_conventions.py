@@ -242,7 +242,8 @@ def test_what_does_not_come_back_is_counted(media: Path) -> None:
     like_a_box = reference('{"bbox_2d": [1, 2, 3, 4]}')
     phrase = record((f"<image>Find {like_a_box}.", "None."), images=1)
     brackets = record((f"<image>What is [{box(0, 0, 500, 500)}]?", "None."), images=1)
-    for content in (two, phrase, brackets):
+    nowhere = record((f"<image>Find {DOG}.", "None."), images=1)
+    for content in (two, phrase, brackets, nowhere):
         made, counts = convert([content, THREE], "qwen2_vl", "qwen3_vl", media)
         assert sorted(counts.values()) == [1, 2] and len(made) == 2
 
