@@ -17,7 +17,7 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES, parse_boxes, reference
-from migician.build.converters.records import Conversion, converted, seen_size
+from migician.build.converters.records import INEXACT, Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
 from migician.samples.dialogue import Dialogue, Exchange, placed
@@ -246,6 +246,13 @@ def test_what_does_not_come_back_is_counted(media: Path) -> None:
     for content in (two, phrase, brackets, nowhere):
         made, counts = convert([content, THREE], "qwen2_vl", "qwen3_vl", media)
         assert sorted(counts.values()) == [1, 2] and len(made) == 2
+
+
+@given(SEGMENTS, SEGMENTS)
+def test_what_is_not_counted_comes_back(question: list[Segment], answer: list[Segment]) -> None:
+    content = record((write_tokens(question), write_tokens(answer)), images=1)
+    (made,), counts = convert([content], "qwen2_vl", "qwen3_vl", Path())
+    assert INEXACT in counts or one(made, "qwen3_vl", "qwen2_vl", Path()) == content
 
 
 @pytest.mark.parametrize(
