@@ -17,7 +17,7 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES, parse_boxes, reference
-from migician.build.converters.records import Conversion, converted, seen_size
+from migician.build.converters.records import INEXACT, Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
 from migician.samples.dialogue import Dialogue, Exchange, placed
@@ -242,9 +242,17 @@ def test_what_does_not_come_back_is_counted(media: Path) -> None:
     like_a_box = reference('{"bbox_2d": [1, 2, 3, 4]}')
     phrase = record((f"<image>Find {like_a_box}.", "None."), images=1)
     brackets = record((f"<image>What is [{box(0, 0, 500, 500)}]?", "None."), images=1)
-    for content in (two, phrase, brackets):
+    nowhere = record((f"<image>Find {DOG}.", "None."), images=1)
+    for content in (two, phrase, brackets, nowhere):
         made, counts = convert([content, THREE], "qwen2_vl", "qwen3_vl", media)
         assert sorted(counts.values()) == [1, 2] and len(made) == 2
+
+
+@given(SEGMENTS, SEGMENTS)
+def test_what_is_not_counted_comes_back(question: list[Segment], answer: list[Segment]) -> None:
+    content = record((write_tokens(question), write_tokens(answer)), images=1)
+    (made,), counts = convert([content], "qwen2_vl", "qwen3_vl", Path())
+    assert INEXACT in counts or one(made, "qwen3_vl", "qwen2_vl", Path()) == content
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from migician.samples.conventions import CONVENTIONS
 from migician.samples.dataset_info import dataset_entry
 from migician.samples.segments import read_tokens
 from migician.training.check import check
-from migician.training.check.data.conventions import text_faults
+from migician.training.check.data.conventions import check_convention, text_faults
 from migician.training.check.findings import Finding
 from migician.training.check.options import CheckOptions, Cluster
 from migician.training.check.settings.cost import PEAK_FLOPS, operations_of
@@ -192,6 +192,12 @@ def convert(work: Path, to: str, max_pixels: int = 589824) -> str:
             work / f"data/mixtures/{name}.json", out, Conversion("qwen2_vl", to, work / "data", max_pixels), force=True
         )
     return f"data/mixtures-{to}"
+
+
+def test_the_folder_that_one_is_in_can_be_converted(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work / "data/mixtures")
+    with pytest.raises(UserError, match=r"then set --data \S*/data/mixtures-qwen3_vl$"):
+        check_convention(Path(), Path("media"), BASES["qwen3_vl"], ["stage1"])
 
 
 class TestCheck:

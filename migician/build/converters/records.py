@@ -281,7 +281,10 @@ def _in_first(segments: list[Segment]) -> list[Segment]:
 
 
 def _may_lose(turn: Exchange) -> bool:
-    """Whether a turn has marks that may not come back, so that it must be read to know: more than one reference."""
+    """Whether a turn has marks that may not come back, so that it must be read to know.
+
+    That is where it has more than one reference, or one that labels no box, or text that may be read as more.
+    """
     named, texts = None, []
     for one in (*turn.question, *turn.answer):
         if isinstance(one, str):
@@ -293,6 +296,8 @@ def _may_lose(turn: Exchange) -> bool:
             texts.append(named)
         elif isinstance(one, Boxed) and one.label is not None:
             return True
+    if named is not None and not any(isinstance(one, Boxed) for one in turn.answer):
+        return True
     text = "\n".join(texts)
     return any(sign in text for sign in "[{`") or f'"{named or OBJECT}"' in text
 

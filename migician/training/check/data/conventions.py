@@ -42,7 +42,8 @@ def check_convention(data: Path, media: Path, base: Base, names: Sequence[str]) 
     wrong = [(file, one) for file in files if (one := read_convention(file).convention) != base.convention]
     if not wrong:
         return
-    new = data.with_name(f"{data.name}-{base.convention}")
+    home = data if data.name else data.resolve()
+    new = home.parent / f"{home.name}-{base.convention}"
     commands = [
         f"migician data convert records --from {file} --media {media} --to {base.convention} --out {new / file.name}"
         for file, _ in wrong
