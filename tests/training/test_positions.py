@@ -83,7 +83,9 @@ def model(base: str, checkpoint: Path) -> Any:
     torch.set_num_threads(1)
     if base == "qwen3_5":  # the same, whether or not it is among the families
         return transformers_auto.load(str(checkpoint), QWEN3_VL, device="cpu")
-    return load_model(checkpoint, device="cpu")
+    loaded: Any = load_model(checkpoint, device="cpu")
+    loaded._decoder._stops = [-1]  # with random weights the very first token may be one that ends a reply
+    return loaded
 
 
 def batch_of(data: Path, checkpoint: Path, **settings: Any) -> dict[str, Any]:

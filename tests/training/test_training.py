@@ -93,11 +93,11 @@ def test_the_lora_variant_trains_on_the_same_samples(stage):
 
 
 def test_adapters_are_merged_before_the_next_stage():
-    words = ["bash", str(ROOT / "scripts/finetune.sh"), "--dry-run", "--qlora", "--base", "b", "--saves", "s"]
+    words = ["bash", str(ROOT / "scripts/finetune.sh"), "--dry-run", "--qlora", "--base", "me/b", "--saves", "s"]
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[:2] for line in told[:4]] == [["bash", "scripts/stage.sh"], ["migician", "train"]] * 2
-    assert "model_name_or_path=b output_dir=s/stage-1-lora" in told[0] and "quantization_bit=4" in told[0]
-    assert told[1].split()[2:] == ["merge", "s/stage-1-lora", "--base", "b", "--out", "s/stage-1"]
+    assert "model_name_or_path=me/b output_dir=s/stage-1-lora" in told[0] and "quantization_bit=4" in told[0]
+    assert told[1].split()[2:] == ["merge", "s/stage-1-lora", "--base", "me/b", "--out", "s/stage-1"]
     assert "model_name_or_path=s/stage-1 output_dir=s/stage-2-lora" in told[2]
     assert told[3].split()[2:] == ["merge", "s/stage-2-lora", "--base", "s/stage-1", "--out", "s/stage-2"]
 
