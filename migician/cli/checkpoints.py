@@ -11,14 +11,13 @@ from migician.cli.options import Force, OutFolder
 from migician.cli.terminal import note, say
 from migician.errors import UserError
 from migician.progress import progress_bar
+from migician.samples.bases import BASES
 
 
 def tiny(
     out: OutFolder,
     texts: Annotated[list[Path], typer.Option(help="JSON lists of samples, whose text the tokenizer is trained on.")],
-    base: Annotated[
-        str, typer.Option(help="What it is in small: qwen2_vl, qwen2_5_vl, qwen3_vl or qwen3_5.")
-    ] = "qwen2_vl",
+    base: Annotated[str, typer.Option(help=f"What it is in small: {', '.join(BASES)}.")] = "qwen2_vl",
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     force: Force = False,
 ) -> None:

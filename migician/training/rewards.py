@@ -101,9 +101,7 @@ def reward(
     ...        [(1, (0.0, 0.0, 0.5, 0.5))])
     {'think': 0.25, 'answer': 0.25, 'block': 0.25, 'image': 1.0, 'iou': 1.0, 'total': 2.75}
     """
-    if preset not in PRESETS:
-        raise UserError(unknown("preset", preset, PRESETS))
-    return PRESETS[preset](reply, truths, style, sizes)
+    return _preset(preset)(reply, truths, style, sizes)
 
 
 def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", sizes: Sequence[Size] = ()) -> str:
@@ -111,15 +109,14 @@ def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", siz
 
     Raises `UserError` for an unknown preset or style, ValueError where sizes are needed and missing.
     """
-    if preset not in PRESETS:
-        raise UserError(unknown("preset", preset, PRESETS))
+    thinks = _preset(preset).thinks
     written = []
     for image, corners in truths:
         size = sizes[image or 0] if sizes else None
         name = "" if image is None else f"Image-{image + 1}: "
         written.append(name + _style(style).write(Box(*corners), size))
     answer = "\n".join(written)
-    return f"<think></think><answer>{answer}</answer>" if PRESETS[preset].thinks else answer
+    return f"<think></think><answer>{answer}</answer>" if thinks else answer
 
 
 def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[Size] = ()) -> Case:
@@ -136,6 +133,12 @@ def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[S
         is_clean=len(boxes) == len(parsed.mentions) and parsed.status != "garbled",
         truths=[(image, Box(*corners)) for image, corners in truths],
     )
+
+
+def _preset(name: str) -> Reward:
+    if name not in PRESETS:
+        raise UserError(unknown("preset", name, PRESETS))
+    return PRESETS[name]
 
 
 def _style(name: str) -> BoxStyle:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
+from test_labels import prepared
 
 from migician.models import load_model
 from migician.models.families.qwen3_vl import FAMILY as QWEN3_VL
 from migician.models.protocol import Request
 from migician.models.stand_ins import tiny
+from migician.samples.bases import BASES
 from migician.samples.dataset_info import dataset_entry
 
 pytest.importorskip("llamafactory", reason="train extra not installed: bash scripts/setup.sh")
@@ -25,13 +26,6 @@ torch = pytest.importorskip("torch", reason="train extra not installed: bash scr
 transformers_auto = pytest.importorskip("migician.models.engines.transformers_auto")
 sequential_positions = pytest.importorskip("migician.models.engines.shared_prefix").sequential_positions
 
-TEMPLATES = {
-    "qwen2_vl": "qwen2_vl",
-    "qwen2_5_vl": "qwen2_vl",
-    "qwen3_vl": "qwen3_vl_nothink",
-    "qwen3_5": "qwen3_5_nothink",
-}
-"""Base -> LLaMA-Factory's template for it."""
 # Sizes that no base resizes: multiples of 28 and of 32 within every limit, wide, tall and square.
 SIZES = {"wide.png": (224, 448), "tall.png": (448, 224), "square.png": (224, 224), "again.png": (448, 448)}
 SAMPLES: list[tuple[list[str], list[tuple[str, str]]]] = [
@@ -64,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=list(TEMPLATES))
+@pytest.fixture(scope="module", params=BASES)
 def base(request: Any) -> str:
     return str(request.param)
 
@@ -88,39 +82,9 @@ def model(base: str, checkpoint: Path) -> Any:
     return loaded
 
 
-def batch_of(data: Path, checkpoint: Path, **settings: Any) -> dict[str, Any]:
-    """The one batch that LLaMA-Factory makes of all its rows."""
-    os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
-    from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
-    from llamafactory.hparams import get_train_args
-    from llamafactory.model import load_model, load_tokenizer
-
-    given = {
-        "model_name_or_path": str(checkpoint), "stage": "sft", "do_train": True, "finetuning_type": "full",
-        "dataset_dir": str(data), "media_dir": str(data), "dataset": "set", "cutoff_len": 2048, "overwrite_cache": True,
-        "output_dir": str(data / "out"), "report_to": "none", "use_cpu": True,
-    }  # fmt: skip
-    model_args, data_args, training_args, finetuning_args, _ = get_train_args(given | settings)
-    tokenizer = load_tokenizer(model_args)
-    template = get_template_and_fix_tokenizer(tokenizer["tokenizer"], data_args)
-    rows = get_dataset(template, model_args, data_args, training_args, stage="sft", **tokenizer)["train_dataset"]
-    model = load_model(tokenizer["tokenizer"], model_args, finetuning_args, training_args.do_train)
-    collator = SFTDataCollatorWith4DAttentionMask(
-        template=template,
-        model=model,
-        pad_to_multiple_of=8,
-        label_pad_token_id=-100,
-        block_diag_attn=model_args.block_diag_attn,
-        neat_packing=data_args.neat_packing,
-        attn_implementation=model.config._attn_implementation,
-        **tokenizer,
-    )
-    return dict(collator([rows[row] for row in range(len(rows))]))
-
-
 def in_training(data: Path, checkpoint: Path, base: str, **settings: Any) -> tuple[int, list[tuple[list[int], Any]]]:
     """How many rows LLaMA-Factory's batch of all samples has, and each sample's tokens and positions, (3, N)."""
-    batch = batch_of(data, checkpoint, template=TEMPLATES[base], **settings)
+    batch = prepared(data, checkpoint, base, dataset="set", **settings).batch
     positions, mask, found = batch["position_ids"], batch["attention_mask"], []
     assert positions.shape[0] == 4 and torch.equal(positions[0], positions[1])  # their text positions, then the three
     for row, ids in enumerate(batch["input_ids"]):

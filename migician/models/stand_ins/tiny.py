@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migician.again import check_new, making
-from migician.errors import UserError, closest
+from migician.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from transformers import Qwen2TokenizerFast
@@ -115,7 +115,7 @@ def make_tiny(
     import torch
 
     if base not in BASES:
-        raise UserError(f"no tiny model of {base!r}. Known: {', '.join(BASES)}.{closest(base, BASES)}")
+        raise UserError(unknown("base", base, BASES))
     shape = shape or TinyShape()
     target = Path(folder)
     learned = list(texts)
@@ -142,7 +142,6 @@ def make_tiny(
 
 def _qwen2_vl(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]:
     import transformers as hub
-    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
     vision = {
         "depth": shape.vision_layers,
@@ -152,30 +151,17 @@ def _qwen2_vl(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any
         "mlp_ratio": 2,
     }
     config = hub.Qwen2VLConfig(text_config=_text(shape, tokenizer), vision_config=vision, **_whole(tokenizer))
-    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
-    processor = hub.Qwen2VLProcessor(
-        image_processor=hub.Qwen2VLImageProcessor(size=pixels),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(size=pixels),
-        chat_template=CHAT_TEMPLATE,
-    )
+    processor = _qwen2_processor(hub.Qwen2VLProcessor, shape, tokenizer)
     return hub.Qwen2VLForConditionalGeneration(config), processor
 
 
 def _qwen2_5_vl(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]:
     import transformers as hub
-    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
     # One layer sees the whole image, the last; any before it see windows of 2 x 2 tokens.
     vision = _vision(shape) | {"fullatt_block_indexes": [shape.vision_layers - 1], "window_size": 56}
     config = hub.Qwen2_5_VLConfig(text_config=_text(shape, tokenizer), vision_config=vision, **_whole(tokenizer))
-    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
-    processor = hub.Qwen2_5_VLProcessor(
-        image_processor=hub.Qwen2VLImageProcessor(size=pixels),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(size=pixels),
-        chat_template=CHAT_TEMPLATE,
-    )
+    processor = _qwen2_processor(hub.Qwen2_5_VLProcessor, shape, tokenizer)
     return hub.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
@@ -206,6 +192,19 @@ def _qwen3_5(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> tuple[Any, Any]
     vision = _vision(shape) | {"num_position_embeddings": 64}
     config = hub.Qwen3_5Config(text_config=text, vision_config=vision, **_whole(tokenizer))
     return hub.Qwen3_5ForConditionalGeneration(config), _qwen3_processor(shape, tokenizer)
+
+
+def _qwen2_processor(kind: Any, shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> Any:
+    import transformers as hub
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+    pixels = {"shortest_edge": 56 * 56, "longest_edge": shape.max_pixels}
+    return kind(
+        image_processor=hub.Qwen2VLImageProcessor(size=pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        chat_template=CHAT_TEMPLATE,
+    )
 
 
 def _qwen3_processor(shape: TinyShape, tokenizer: Qwen2TokenizerFast) -> Any:
