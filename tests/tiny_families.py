@@ -97,9 +97,9 @@ def save_tiny(kind: str, folder: Path, tokenizer_folder: Path) -> Path:
     """A checkpoint of `model_type` `kind` in `folder`, with seeded random weights large enough to matter."""
     import torch
 
-    model, processor = MAKERS[kind](tokenizer_folder)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+        torch.manual_seed(3)  # before it is made: Qwen3.5 begins with random vectors too
+        model, processor = MAKERS[kind](tokenizer_folder)
         for weight in model.parameters():
             if weight.dim() > 1:
                 torch.nn.init.normal_(weight, std=0.2)
