@@ -84,13 +84,22 @@ class Grounding:
 
         Raises `UserError` for any other suffix.
         """
-        formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-        kind = formats.get(Path(path).suffix.lower())
-        if kind is None:
-            raise UserError(f"{path}: unknown picture format; use a name that ends in one of {', '.join(formats)}")
+        kind = picture_format(path)
         with writing(path) as stream:
             stream.write(encoded(self.picture, kind))
         return Path(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Question, reply, status and boxes as JSON holds them: images from 1, corners in 0..1000 and in pixels."""
+        boxes = [
+            {
+                "image": None if found.image is None else found.image + 1,
+                "permille": found.box.to_permille(),
+                "pixels": found.pixels,
+            }
+            for found in self.boxes
+        ]
+        return {"question": self.query, "reply": self.reply, "status": self.status, "boxes": boxes}
 
     def to_supervision(self) -> list[Any]:
         """One `supervision.Detections` for each image, in order: boxes in its pixels, named by the query.
@@ -127,6 +136,15 @@ class Grounding:
 
     def _repr_png_(self) -> bytes:
         return encoded(self.picture, "PNG")
+
+
+def picture_format(path: str | Path) -> str:
+    """The format of a picture by the suffix of its name; raises `UserError` for any but .png, .jpg, .jpeg, .webp."""
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    kind = formats.get(Path(path).suffix.lower())
+    if kind is None:
+        raise UserError(f"{path}: unknown picture format; use a name that ends in one of {', '.join(formats)}")
+    return kind
 
 
 WITHOUT_BOX: dict[Status, str] = {

@@ -57,7 +57,7 @@ def converse(
                 turn = session.ask(model, f"{region} {said.strip()}".lstrip())
                 region, saved = "", saved + 1
                 out.mkdir(parents=True, exist_ok=True)
-                print(printable(_shown(turn, turn.save(_unused(out, saved)), as_json)), flush=True)
+                print(printable(shown(turn, turn.save(_unused(out, saved)), as_json)), flush=True)
         except UserError as error:
             print(printable(str(error)), file=sys.stderr)
 
@@ -68,13 +68,8 @@ def _unused(out: Path, number: int) -> Path:
     return file
 
 
-def _shown(turn: Grounding, file: Path, as_json: bool) -> str:
-    if not as_json:
-        return "\n".join([turn.reply, *box_lines(turn), f"drawn: {file}"])
-    boxes = [
-        {"image": None if found.image is None else found.image + 1, "permille": found.box.to_permille()}
-        for found in turn.boxes
-    ]
-    return msgspec.json.encode(
-        {"question": turn.query, "reply": turn.reply, "status": turn.status, "boxes": boxes, "picture": str(file)}
-    ).decode()
+def shown(turn: Grounding, picture: Path | None, as_json: bool) -> str:
+    """A turn as lines, or as a line of JSON; `picture` is where it was drawn."""
+    if as_json:
+        return msgspec.json.encode(turn.to_dict() | {"picture": picture and str(picture)}).decode()
+    return "\n".join([turn.reply, *box_lines(turn), *([f"drawn: {picture}"] if picture else [])])

@@ -71,6 +71,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "report": (presenting.report, "outputs/stage-1 outputs/merged --images data"),
     "table": (presenting.table, "outputs/qwen2-vl outputs/migician --format latex --published migician"),
     "plot": (presenting.plot, "outputs/qwen2-vl outputs/migician --published univg-r1 --out outputs/pictures"),
+    "ground": (chatting.ground, 'a.jpg b.jpg "the red car of Image-1 in Image-2" --model migician --save found.png'),
     "chat": (chatting.chat, "--model Michael4933/Migician"),
     "list": (listing.show_list, "models"),
     "dev miniature": (data.miniature, "--out outputs/world"),
@@ -91,9 +92,9 @@ PANELS = {
     "Data": ("fetch", "build", "data"),
     "Training": ("check", "train"),
     "Evaluation": ("eval", "score", "compare", "report", "table", "plot"),
-    "Tools": ("chat", "list", "dev"),
+    "Tools": ("ground", "chat", "list"),
 }
-"""What --help shows, in this order."""
+"""What --help shows, in this order; `dev` is named below it."""
 ALSO = {"merge": "train merge", "train check": "check"}
 """Second names of verbs, which stay: a training is checked and merged, and other programs call both at the top."""
 _NEW = ("dev base",)
@@ -130,12 +131,12 @@ def _app() -> typer.Typer:
     panels = {name: panel for panel, names in PANELS.items() for name in names}
     groups = {name: typer.Typer(help=line, **settings) for name, line in GROUPS.items()}
     for name, group in groups.items():
-        made.add_typer(group, name=name, rich_help_panel=panels[name])
+        made.add_typer(group, name=name, rich_help_panel=panels.get(name))
     for verb, (run, example) in VERBS.items():
         first, _, second = verb.partition(" ")
         owner = groups[first] if second else made
         line = f"Example: migician {verb} {example}"
-        owner.command(second or first, epilog=line, rich_help_panel=panels[first])(run)
+        owner.command(second or first, epilog=line, rich_help_panel=panels.get(first, "Tools"))(run)
     return made
 
 
@@ -152,7 +153,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Multi-image grounding: build data, train, evaluate, compare."""
+    """Multi-image grounding: ask a model, build data, train, evaluate, compare. For tests and scripts: migician dev."""
 
 
 app = _app()

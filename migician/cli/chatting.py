@@ -1,4 +1,4 @@
-"""Verbs that converse with a model: chat."""
+"""Verbs that ask a model about images at hand: ground, chat."""
 
 from __future__ import annotations
 
@@ -9,8 +9,69 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.options import AsJson, FamilyName, MaxPixels, Revision, TrustRemoteCode, model_names
-from migician.cli.terminal import note
+from migician.cli.options import AsJson, Dtype, FamilyName, MaxPixels, Revision, TrustRemoteCode, model_names
+from migician.cli.terminal import note, say
+
+
+def ground(
+    given: Annotated[list[str], typer.Argument(metavar="IMAGES QUESTION", help="The images, then the question.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A known name, a folder, a Hub id; vllm: before it, or server:ADDRESS#MODEL.",
+            autocompletion=model_names,
+        ),
+    ],
+    save: Annotated[
+        Path | None, typer.Option(help="Draw the boxes into this picture; of several questions, NAME-1, NAME-2, ...")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A text file with a question a line, about all the images.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each question.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply in tokens.")] = 128,
+    max_pixels: MaxPixels = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    family: FamilyName = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Find in images what a question describes. Exit status 1 says that a reply has no box."""
+    from migician.chat.grounding import ground as found_by
+    from migician.chat.grounding import picture_format
+    from migician.chat.terminal import shown
+    from migician.errors import UserError
+    from migician.files import read_text
+    from migician.models import load_model
+
+    if questions is None and len(given) < 2:
+        raise UserError(f"{given[0]}: only this was given; the images come first, then the question")
+    asked = [line.strip() for line in read_text(questions).splitlines()] if questions else [given[-1]]
+    asked = [line for line in asked if line]
+    if not asked:
+        raise UserError(f"{questions}: holds no question; write one a line")
+    images = [Path(name) for name in (given if questions else given[:-1])]
+    for image in images:
+        if not image.is_file():
+            raise UserError(f"{image}: no such image; the images come first, then the question in quotes")
+    if save:
+        picture_format(save)
+    options = {
+        "max_pixels": max_pixels,
+        "dtype": dtype,
+        "revision": revision,
+        "family": family,
+        "trust_remote_code": trust_remote_code or None,
+    }
+    loaded = load_model(model, **{name: value for name, value in options.items() if value is not None})
+    all_found = True
+    for number, question in enumerate(asked, 1):
+        found = found_by(loaded, images, question, max_new_tokens=max_new_tokens)
+        drawn = save and found.save(save if len(asked) == 1 else save.with_stem(f"{save.stem}-{number}"))
+        all_found &= bool(found.boxes)
+        say(shown(found, drawn, as_json))
+    if not all_found:
+        raise typer.Exit(1)
 
 
 def chat(

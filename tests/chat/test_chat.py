@@ -239,7 +239,7 @@ def test_the_terminal_answers_line_by_line(
     converse(model, two[:1], tmp_path / "out", as_json=True)
     printed = capsys.readouterr()
     first, second = [json.loads(line) for line in printed.out.splitlines()]
-    assert first["boxes"] == [{"image": 2, "permille": [250, 100, 700, 900]}]
+    assert first["boxes"] == [{"image": 2, "permille": [250, 100, 700, 900], "pixels": [20, 6, 56, 54]}]
     assert second["question"] == "the region <|box_start|>(10,20),(300,400)<|box_end|> of Image-1 what is it?"
     assert first["picture"] != second["picture"] and Image.open(second["picture"]).size[0] > 100
     assert "no command /nonsense" in printed.err
