@@ -44,6 +44,14 @@ def build(
     shuffle: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of tracking samples with shuffled frames.")
     ] = None,
+    absent: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of samples that ask for what is in none of their images, where annotations tell; default: 0.",
+        ),
+    ] = None,
     force: Force = False,
     name: Annotated[str, typer.Option(help="Title of the dataset's card.")] = "MGrounding-630k",
     mig_bench: MigBench = None,
@@ -69,6 +77,7 @@ def build(
         name=name,
         images=images,
         settings={} if shuffle is None else {"object_tracking": {"shuffle": shuffle}},
+        absent=absent,
     )
     for part in built.short:
         note(part.shortfall)
