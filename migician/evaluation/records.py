@@ -33,7 +33,7 @@ def score(
     with `partial` they are left out. For styles that count pixels, sizes are those that an answer
     gives, else what `size_of` gives.
     """
-    bench.check(reading)
+    bench.scoring.check(reading)
     missing = Answer(-1, error=NO_ANSWER)
 
     def seen(question: Any, image: int) -> Size | None:
