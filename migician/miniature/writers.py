@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from migician.again import making
 from migician.miniature import held_out, held_out_absent, pairs, photos, sequences
 from migician.miniature.drawing import STYLE, Style
@@ -63,8 +65,8 @@ def make_world(
     """
     target = Path(out)
     counts = {name: getattr(amounts, name) for name in WRITERS if getattr(amounts, name)}
-    told = {"world": amounts, "seed": seed, "style": style} | ({"absent": absent} if absent else {})
-    with making(target, told, force=force) as partial:
+    world = msgspec.to_builtins(amounts) | ({"absent": absent} if absent else {})
+    with making(target, {"world": world, "seed": seed, "style": style}, force=force) as partial:
         for name, count in counts.items():
             WRITERS[name](partial / "sources" / name, count, seed, style)
         held_out.write_bench(partial, amounts.held_out, seed, style)
