@@ -25,7 +25,7 @@ tasks:
   group_grounding: {sources: {coco: 16, sa1b: 6}, settings: {images: [2, 3], passes: 3}}
   common_object: {sources: {coco: 16}, settings: {images: [2, 2], area: [0.05, 0.95]}}
   referring_grounding: {sources: {coco: 12, imagenet: 8}, settings: {shown: [0.05, 1], hidden: [0.05, 1]}}
-  free_form: {sources: {coco: 4}, settings: {images: [2, 2]}}
+  free_form: {sources: {coco: 4}, settings: {turns: 1, images: [2, 2]}}
 """
 
 
