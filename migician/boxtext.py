@@ -32,6 +32,9 @@ _FORMS = {
     "tokens": r"\s*+".join([rf"<{_NUMBER}>"] * 4),
 }
 _READERS = {form: re.compile(pattern) for form, pattern in _FORMS.items()}
+NOTHING = "There is no such object."
+"""What is answered in words where nothing fits: in none of the images there is what the question asks for."""
+NO_ITEMS = "[]"
 _SCALES = {"permille": 1000.0, "fraction": 1.0, "bins": 999.0}
 
 
@@ -55,6 +58,8 @@ class BoxStyle:
     decimals: int = 0
     resized_to: int | None = None
     y_first: bool = False
+    absent: str = NOTHING
+    """What stands in place of a box where nothing fits."""
 
     def write(self, box: Box, size: Size | None = None) -> str:
         """`box` in this style; `size` (width, height) is needed by pixel styles only, which raise ValueError without.
@@ -70,6 +75,14 @@ class BoxStyle:
         values = (box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height)
         return self.filled(*[f"{value:.{self.decimals}f}" for value in values])
 
+    def is_absent(self, answer: str) -> bool:
+        """Whether an answer is `absent`, in any case and spacing, perhaps in a fence, and nothing else.
+
+        >>> STYLES["qwen3-vl"].is_absent("```json\\n[\\n]\\n```"), QWEN.is_absent("[]")
+        (True, False)
+        """
+        return len(answer) <= _LONGEST_ABSENT and _bare(answer) == _bare(self.absent)
+
     def filled(self, x1: object, y1: object, x2: object, y2: object) -> str:
         """The template with these in the order that it writes them in."""
         return self.template.format(*((y1, x1, y2, x2) if self.y_first else (x1, y1, x2, y2)))
@@ -83,7 +96,16 @@ class BoxStyle:
         return float(size[0]), float(size[1])
 
 
+_LONGEST_ABSENT = 200
+_FENCE = re.compile(r"```(?:json)?|\s+|\.\s*\Z")
+
+
+def _bare(answer: str) -> str:
+    return _FENCE.sub("", answer).casefold()
+
+
 _PAIRS = BOX_START + "({},{}),({},{})" + BOX_END
+_NONE = f"{BOX_START}None{BOX_END}"
 _BOXED_LIST = "<box>[{}, {}, {}, {}]</box>"
 
 STYLES: dict[str, BoxStyle] = {
@@ -97,21 +119,21 @@ STYLES: dict[str, BoxStyle] = {
         BoxStyle("llava-onevision", _BOXED_LIST, "list", "fraction", 3),
         BoxStyle("mplug-owl3", _BOXED_LIST, "list", "fraction", 3),
         BoxStyle("mantis", _BOXED_LIST, "list", "fraction", 3),
-        BoxStyle("qwen2.5-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "pixel", resized_to=28),
-        BoxStyle("qwen3-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille"),
+        BoxStyle("qwen2.5-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "pixel", resized_to=28, absent=NO_ITEMS),
+        BoxStyle("qwen3-vl", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille", absent=NO_ITEMS),
         BoxStyle("glm-v", "[[{},{},{},{}]]", "list", "permille"),
-        BoxStyle("gemini", '{{"box_2d": [{}, {}, {}, {}]}}', "list", "permille", y_first=True),
-        BoxStyle("onethinker", '{{"boxes": [{}, {}, {}, {}]}}', "list", "permille"),
-        BoxStyle("rex-omni", BOX_START + "<{}><{}><{}><{}>" + BOX_END, "tokens", "bins"),
+        BoxStyle("gemini", '{{"box_2d": [{}, {}, {}, {}]}}', "list", "permille", y_first=True, absent=NO_ITEMS),
+        BoxStyle("onethinker", '{{"boxes": [{}, {}, {}, {}]}}', "list", "permille", absent='{"boxes": []}'),
+        BoxStyle("rex-omni", BOX_START + "<{}><{}><{}><{}>" + BOX_END, "tokens", "bins", absent=_NONE),
         # What a family is asked for whose makers document no form: its own words say the scale.
-        BoxStyle("generic", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille"),
+        BoxStyle("generic", '{{"bbox_2d": [{}, {}, {}, {}]}}', "list", "permille", absent=NO_ITEMS),
         # The bare forms, for answers that come from elsewhere; pixels are those of the image file.
         BoxStyle("pairs-fraction", "({},{}),({},{})", "pairs", "fraction", 3),
         BoxStyle("pairs-pixel", "({},{}),({},{})", "pairs", "pixel"),
         BoxStyle("tuple-fraction", "({}, {}, {}, {})", "tuple", "fraction", 3),
-        BoxStyle("list-permille", "[{}, {}, {}, {}]", "list", "permille"),
-        BoxStyle("list-fraction", "[{}, {}, {}, {}]", "list", "fraction", 3),
-        BoxStyle("list-pixel", "[{}, {}, {}, {}]", "list", "pixel", 1),
+        BoxStyle("list-permille", "[{}, {}, {}, {}]", "list", "permille", absent=NO_ITEMS),
+        BoxStyle("list-fraction", "[{}, {}, {}, {}]", "list", "fraction", 3, absent=NO_ITEMS),
+        BoxStyle("list-pixel", "[{}, {}, {}, {}]", "list", "pixel", 1, absent=NO_ITEMS),
     )
 }
 QWEN = STYLES["qwen"]
@@ -164,6 +186,8 @@ class Parsed:
     mentions: tuple[Mention, ...]
     status: Status
     """Of the first box; without any, whether the reply tried to write one."""
+    refused: bool = False
+    """Whether the final answer says something, gives no box and does not try to: so does every style's `absent`."""
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -191,14 +215,16 @@ def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | SizeAt | None = 
     >>> parsed = parse_boxes("It's in the third image. <|box_start|>(316,58),(764,999)<|box_end|>")
     >>> parsed.status, parsed.mentions[0].image, parsed.boxes
     ('read', 2, (Box(x1=0.316, y1=0.058, x2=0.764, y2=0.999),))
-    >>> parse_boxes("There is no such object.").status
-    'no_box'
+    >>> parse_boxes("There is no such object.")
+    Parsed(mentions=(), status='no_box', refused=True)
     """
     begin, end = _final_span(text)
     found = list(_READERS[style.form].finditer(text, begin, end))
     if not found:
-        attempted = any(pattern.search(text, begin, end) for pattern in _ATTEMPTS)
-        return Parsed((), "garbled" if attempted else "no_box")
+        answer = text[begin:end].strip()
+        if not style.is_absent(answer) and any(pattern.search(text, begin, end) for pattern in _ATTEMPTS):
+            return Parsed((), "garbled")
+        return Parsed((), "no_box", refused=bool(answer))
     images = _tied(text, [match.span() for match in found], clear_names(text, begin, end))
     mentions = tuple(
         _mention(match, style, size(image) if callable(size) else size, image)

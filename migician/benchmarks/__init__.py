@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from migician.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from migician.benchmarks.scoring.scoring import Scoring
+    from migician.benchmarks.scoring.scoring import Reading, Scoring
     from migician.boxes import Size
     from migician.models.family import Family
 
@@ -37,6 +37,11 @@ class Question:
     """As the file names them; questions with equal ones are one cluster of the intervals."""
     text: str
     """The question as the file has it."""
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether what it asks for is in none of its images, so that the right answer gives no box."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,16 @@ class Benchmark:
     def malformed(self) -> list[int]:
         """The questions whose truth is impossible, by index: kept, and listed in the report."""
         return [question.index for question in self.questions if question.is_malformed]
+
+    def check(self, reading: Reading) -> None:
+        """Raise `UserError` for a reading that does not apply to these questions."""
+        self.scoring.check(reading)
+        absent = sum(question.is_absent for question in self.questions)
+        if absent and reading.protocol != "strict":
+            raise UserError(
+                f"{self.path}: {absent} of its questions ask for what is not there, for which --protocol "
+                f"{reading.protocol} has no rule: use strict"
+            )
 
 
 def no_official(name: str, wording: str) -> None:

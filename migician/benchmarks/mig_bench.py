@@ -41,7 +41,8 @@ class MigBenchRow(msgspec.Struct, frozen=True):
     task: str
     images: list[str]
     question: str
-    answer: tuple[int | float, int | float, int | float, int | float]
+    answer: tuple[int | float, int | float, int | float, int | float] | None
+    """In a file of one's own null where what is asked for is in none of the images."""
     additional_info: str = ""
     need_format: bool = True
     source: str = ""
@@ -59,8 +60,10 @@ def load(path: str | Path) -> Benchmark:
     rows = decode(content, list[MigBenchRow], file, "a MIG-Bench file (a JSON list of questions)")
     if not rows:
         raise UserError(f"{file}: holds no question")
-    revised = all(isinstance(value, int) for row in rows for value in row.answer)
-    questions = tuple(_question(index, row, revised, file) for index, row in enumerate(rows))
+    numbers = [value for row in rows for value in row.answer or ()]
+    revised = bool(numbers) and all(isinstance(value, int) for value in numbers)
+    may_be_absent = any(row.answer is None for row in rows)
+    questions = tuple(_question(index, row, revised, may_be_absent, file) for index, row in enumerate(rows))
     sha256 = hashlib.sha256(content).hexdigest()
     facts: dict[str, Any] = {
         "file_kind": "revised" if revised else "original",
@@ -75,7 +78,7 @@ def load(path: str | Path) -> Benchmark:
 
 def _repeats(questions: Sequence[BoxQuestion]) -> list[dict[str, int]]:
     """The rows that ask the same of the same images as an earlier one, with the same answer."""
-    first: dict[tuple[str, tuple[str, ...], str, Box], int] = {}
+    first: dict[tuple[str, tuple[str, ...], str, Box | None], int] = {}
     found = []
     for one in questions:
         earlier = first.setdefault((one.task, one.images, one.text, one.truth), one.index)
@@ -84,14 +87,16 @@ def _repeats(questions: Sequence[BoxQuestion]) -> list[dict[str, int]]:
     return found
 
 
-def _question(index: int, row: MigBenchRow, revised: bool, file: Path) -> BoxQuestion:
+def _question(index: int, row: MigBenchRow, revised: bool, may_be_absent: bool, file: Path) -> BoxQuestion:
     if not row.images:
         raise UserError(f"{file}: row {index} has no images")
+    if row.answer is None:
+        return BoxQuestion(index, row.task, tuple(row.images), row.question, None, None, row.need_format, True)
     truth = Box.from_permille(*row.answer) if revised else Box(*row.answer)
     target = _target_image(row, truth)
     if target is not None and target >= len(row.images):
         target = None
-    return BoxQuestion(index, row.task, tuple(row.images), row.question, truth, target, row.need_format)
+    return BoxQuestion(index, row.task, tuple(row.images), row.question, truth, target, row.need_format, may_be_absent)
 
 
 def _target_image(row: MigBenchRow, truth: Box) -> int | None:
@@ -127,18 +132,22 @@ def prompt(
     references in quotes, and no format where `need_format` is false. Boxes in the question are respelled exactly under
     all. `sizes`: see `Family.respelled`. Raises `UserError` where the published script does not know the family, and
     where its makers document no prompt.
+
+    In a file that also asks for what is not there, the sentence on the format ends with how to say so, in every row
+    that has it.
     """
     asked = question.text.rstrip()
+    absent = f" {family.if_absent}" if question.may_be_absent else ""
     if wording == "trained":
         if family.style != QWEN:
             asked = asked.replace(REF_START, '"').replace(REF_END, '"')
         text = family.respelled(asked, sizes)
-        return f"{text} {family.format}" if question.need_format else text
+        return f"{text} {family.format}{absent}" if question.need_format else text
     text = family.respelled(asked, sizes)
     if wording == "published":
         if family.published_format is None:
             raise UserError(f"the published script does not ask {family.name}: use --prompt corrected")
         return f"{text} {family.published_format}"
     if wording == "official":
-        return f"{text} {official_prompt(family).format}"
-    return f"{text} {family.format}" if question.need_format or family.format_always else text
+        return f"{text} {official_prompt(family).format}{absent}"
+    return f"{text} {family.format}{absent}" if question.need_format or family.format_always else text

@@ -80,8 +80,8 @@ def _stem(question: BoxQuestion) -> str | None:
 
 def _merged(index: int, stem: str, rows: list[BoxQuestion]) -> SetQuestion:
     # Two of the file's rows are there twice; a box asked for once is there once.
-    truths = sorted({(row.target, row.truth.as_tuple()): row for row in rows if row.target is not None}.items())
-    placed = tuple(Placed(image, row.truth) for (image, _), row in truths if image is not None)
+    truths = {(row.target, row.truth) for row in rows if row.target is not None and row.truth is not None}
+    placed = tuple(Placed(image, box) for image, box in sorted(truths, key=lambda one: (one[0], one[1].as_tuple())))
     asked = ", ".join(f"Image-{image + 1}" for image in sorted({truth.image for truth in placed}))
     text = stem.format(images=f"each of these images: {asked}")
     return SetQuestion(index, rows[0].task, rows[0].images, text, placed, tuple(row.index for row in rows))

@@ -33,6 +33,8 @@ class Balance(msgspec.Struct):
     answers: int = 0
     reasoned: int = 0
     """Of the answers: those that reason their way to the box."""
+    absent: int = 0
+    """Of the answers: those that what is asked for is in none of the images."""
     asked: dict[int, list[int]] = {}
     """By number of images: how many boxes are in each of them."""
     areas: list[int] = msgspec.field(default_factory=lambda: [0] * (len(AREA_EDGES) - 1))
@@ -53,6 +55,7 @@ class Balance(msgspec.Struct):
         """Count in what `other` counted."""
         self.answers += other.answers
         self.reasoned += other.reasoned
+        self.absent += other.absent
         for images, counts in other.asked.items():
             self.asked[images] = np.add(self.asked.get(images, [0] * images), counts).tolist()
         self.areas = np.add(self.areas, other.areas).tolist()
@@ -63,10 +66,12 @@ class Balance(msgspec.Struct):
             self.copying.setdefault(source, Copying()).add(one.answers, one.copyable, one.shuffled)
 
     def summary(self) -> dict[str, object]:
-        """For a card: all fields except `copying`, with the most frequent labels and the number of all labels."""
+        """For a card, with the most frequent labels and the number of all: all but `copying`, and an `absent` of 0."""
         frequent = sorted(self.labels.items(), key=lambda one: (-one[1], one[0]))
         fields: dict[str, object] = msgspec.to_builtins(self, str_keys=True)
         del fields["copying"]
+        if not self.absent:
+            del fields["absent"]
         return fields | {"labels": dict(frequent[:_KEPT]), "kinds": len(self.labels)}
 
 
@@ -85,6 +90,7 @@ def balance_of(drafts: Sequence[Draft]) -> Balance:
     return Balance(
         sum(len(draft.turns) for draft in drafts),
         sum(draft.reasoned for draft in drafts),
+        sum(draft.absent for draft in drafts),
         by_images,
         np.bincount(areas, minlength=len(AREA_EDGES) - 1).tolist(),
         np.bincount(rows * 3 + columns, minlength=9).tolist(),

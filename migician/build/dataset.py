@@ -31,7 +31,7 @@ from migician.build.balance import Balance
 from migician.build.card.card import DatasetFacts, versions, write_card
 from migician.build.card.readme import BuiltPart, markdown_table
 from migician.build.decontamination import MIG_BENCH, Decontaminator, begin
-from migician.build.recipe import Recipe, chosen, settings_of
+from migician.build.recipe import Recipe, chosen, settings_for, settings_of
 from migician.build.rendering import Job, Piece, Rendered, render
 from migician.errors import UserError, alone, appearing, empty, made, partial_of, swap, writing
 from migician.progress import OnProgress, progress_bar
@@ -96,6 +96,7 @@ def build(
     name: str = NAME,
     images: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    absent: float | None = None,
 ) -> Built:
     """Build a dataset into the folder `out`, which appears whole or not at all.
 
@@ -108,7 +109,8 @@ def build(
     `collect` they are opened, compared with their annotations and brought into `out`. No sample has
     an image that MIG-Bench uses, as far as `exclude` knows them; with None they are left in, and the card says so.
     `name` is the title of the dataset's card; files and folders keep theirs. `settings` are, by task, what differs
-    from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`.
+    from the recipe's settings, such as `{"object_tracking": {"shuffle": 0.2}}`; `absent` (0..1) is the setting of that
+    name for all tasks that have it, from sources whose annotations tell what is not there.
 
     `out` may exist only if it is empty, or with `force` if it holds an earlier build. A build
     that was killed leaves a folder beside `out`; the same call resumes from it.
@@ -118,7 +120,7 @@ def build(
     rows of a source and samples that fail a filter are counted on the card.
     """
     target = Path(out)
-    recipe = chosen(tasks, sources, count, seed, Path(config) if config is not None else None, settings or {})
+    recipe = chosen(tasks, sources, count, seed, Path(config) if config else None, settings or {}, absent)
     exclude, excluded = begin(exclude)
     used = dict.fromkeys(source for task in recipe.tasks.values() for source in task.sources)
     plan: dict[str, Any] = {  # all that decides over the bytes
@@ -211,7 +213,8 @@ def _part(
     folder, index = indexed
     task, asked = TASKS[name], recipe.tasks[name].sources[source]
     place = f"{NAME}/{task.folder}/{SOURCES[source].folder}"
-    seed, changed, data = derived(recipe.seed, name, source), recipe.tasks[name].settings, (work / "data").resolve()
+    seed, data = derived(recipe.seed, name, source), (work / "data").resolve()
+    changed = settings_for(source, recipe.tasks[name])
     job = Job(name, changed, seed, str(folder.resolve()), str(data), place, collect, exclude)
     refused, settings = Tally(), settings_of(name, recipe.tasks[name])
     plans = task.plan(index.items, job.seed, refused, settings)

@@ -60,7 +60,12 @@ def problems(recipe: Recipe) -> list[str]:
             elif SOURCES[source].gives is not TASKS[name].takes:
                 found.append(f"task {name!r} cannot use source {source!r}. It can use: {', '.join(fitting(name))}")
         try:
-            settings_of(name, task)
+            if getattr(settings_of(name, task), "absent", 0) and not _telling(task):
+                known = [source for source in fitting(name) if SOURCES[source].exhaustive]
+                found.append(
+                    f"settings of {name}: absent: no source of it annotates all objects of its categories, so that "
+                    f"nothing is sure to be absent. Those that do: {', '.join(known)}"
+                )
         except msgspec.ValidationError as error:
             found.append(f"settings of {name}: {error}{_suggestion(str(error), TASKS[name].settings)}")
     return found
@@ -73,6 +78,7 @@ def chosen(
     seed: int | None,
     config: Path | None,
     settings: Mapping[str, Mapping[str, Any]],
+    absent: float | None = None,
 ) -> Recipe:
     """The recipe for the arguments of `dataset.build`; raises `UserError` where they do not fit together."""
     names = None if "all" in tasks else list(dict.fromkeys(tasks))
@@ -87,6 +93,8 @@ def chosen(
     bad = [sentence for name in names or recipe.tasks or TASKS for sentence in _lacking(name, recipe, sources)]
     if bad:
         raise UserError("; ".join(bad))
+    if absent is not None:
+        recipe = _with_absent(recipe, absent)
     return _with_settings(recipe, settings)
 
 
@@ -136,6 +144,30 @@ def _with_settings(recipe: Recipe, changed: Mapping[str, Mapping[str, Any]]) -> 
     if found := problems(recipe):
         raise UserError("; ".join(found))
     return recipe
+
+
+def _with_absent(recipe: Recipe, share: float) -> Recipe:
+    """`recipe` with that share of samples that ask for what is not there, in all tasks that can have any."""
+    able = [name for name, task in recipe.tasks.items() if hasattr(TASKS[name].settings(), "absent")]
+    told = {name: {"absent": share} for name in able if _telling(recipe.tasks[name])}
+    if not told:
+        tasks = [name for name, task in TASKS.items() if hasattr(task.settings(), "absent")]
+        sources = [name for name, source in SOURCES.items() if source.exhaustive]
+        raise UserError(
+            f"absent: nothing that is built can ask for what is not there. Tasks that can: {', '.join(tasks)}, "
+            f"from {', '.join(sources)}, whose annotations tell"
+        )
+    return _with_settings(recipe, told)
+
+
+def _telling(task: TaskRecipe) -> bool:
+    """Whether a source of a task tells what is not in an image."""
+    return any(source in SOURCES and SOURCES[source].exhaustive for source in task.sources)
+
+
+def settings_for(source: str, task: TaskRecipe) -> dict[str, Any]:
+    """What differs from the defaults for one source: nothing of it is absent where its annotations do not tell."""
+    return {name: one for name, one in task.settings.items() if name != "absent" or SOURCES[source].exhaustive}
 
 
 def settings_of(name: str, task: TaskRecipe) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from migician.boxes import Box, Size
-from migician.boxtext import Status, parse_boxes
+from migician.boxtext import Parsed, Status, parse_boxes
 from migician.draw import ON_ALL, PALETTE, LineStyle, Mark, contact_sheet, encoded
 from migician.errors import UserError, writing
 from migician.imagenames import asked_image, images_of_box
@@ -55,6 +55,8 @@ class Grounding:
     """Outcome of reading the reply: "read", "no_box", "garbled" or "off_scale" (see `parse_boxes`)."""
     images: tuple[Image.Image, ...] = field(repr=False)
     """The images asked about, upright and in RGB."""
+    refused: bool = False
+    """Whether the reply says something and gives no box: what the query describes is in none of the images."""
 
     @cached_property
     def picture(self) -> Image.Image:
@@ -224,8 +226,8 @@ class Chat:
         reply = _answer(self.model, request, on_token)
         self._pictures, self._unplaced = pictures, 0
         self.history.append((said, reply))
-        boxes, status = _located(self.model, reply, text, pictures)
-        return Grounding(text, reply, boxes, status, tuple(pictures))
+        boxes, parsed = _located(self.model, reply, text, pictures)
+        return Grounding(text, reply, boxes, parsed.status, tuple(pictures), parsed.refused)
 
     def _repr_html_(self) -> str:
         shown = (
@@ -256,8 +258,8 @@ def _answer(model: Model, request: Request, on_token: Callable[[str], None] | No
         ) from None
 
 
-def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[FoundBox, ...], Status]:
-    """The readable boxes of a reply with their images, and its status.
+def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) -> tuple[tuple[FoundBox, ...], Parsed]:
+    """The readable boxes of a reply with their images, and what became of it.
 
     For a family that writes pixels each box is read by the size of its own image; one of no particular image can
     then only be read if all have the same size.
@@ -281,7 +283,7 @@ def _located(model: Model, reply: str, query: str, pictures: list[Image.Image]) 
             x1, y1, x2, y2 = (round(value) for value in mention.box.to_pixels(pictures[images[0]].size))
             pixels = (x1, y1, x2, y2)
         found.append(FoundBox(mention.box, images, pixels))
-    return tuple(found), parsed.status
+    return tuple(found), parsed
 
 
 def _name(image: int | None) -> str:

@@ -44,6 +44,14 @@ def build(
     shuffle: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of tracking samples with shuffled frames.")
     ] = None,
+    absent: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of samples that ask for what is in none of their images, where annotations tell; default: 0.",
+        ),
+    ] = None,
     force: Force = False,
     name: Annotated[str, typer.Option(help="Title of the dataset's card.")] = "MGrounding-630k",
     mig_bench: MigBench = None,
@@ -69,6 +77,7 @@ def build(
         name=name,
         images=images,
         settings={} if shuffle is None else {"object_tracking": {"shuffle": shuffle}},
+        absent=absent,
     )
     for part in built.short:
         note(part.shortfall)
@@ -97,10 +106,15 @@ def index(
 def miniature(
     out: OutFolder,
     seed: Annotated[int, typer.Option(help="Which world is drawn.")] = 0,
+    absent: Annotated[
+        int, typer.Option(min=0, help="Also ask for what is not there: N questions of a task, and N for what is there.")
+    ] = 0,
     force: Force = False,
 ) -> None:
     """Draw a small world in the sources' native formats, with a held-out set in MIG-Bench's format."""
     from migician.miniature import make_world
 
-    make_world(out, seed, force=force)
+    make_world(out, seed, absent=absent, force=force)
     note(f"sources in {out / 'sources'}, held-out questions in {out / 'MIG-Bench/MIG_data.json'}")
+    if absent:
+        note(f"questions for what is there and for what is not in {out / 'MIG-Bench/absent.json'}")

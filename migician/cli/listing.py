@@ -119,7 +119,10 @@ def _sources() -> list[Row]:
 
 
 def _styles() -> list[Row]:
-    return [{"name": name, "box": _example(style), "scale": _scale(style)} for name, style in STYLES.items()]
+    return [
+        {"name": name, "box": _example(style), "scale": _scale(style), "absent": style.absent}
+        for name, style in STYLES.items()
+    ]
 
 
 def _published() -> list[Row]:

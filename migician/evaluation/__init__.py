@@ -81,7 +81,7 @@ def prepare(config: EvalConfig) -> Prepared:
     else:
         family = find_family(config.model, config.loading.get("family"), config.loading.get("revision"))
     reading = replace(reading_named(config.protocol, None, config.y_stretch), style=family.style)
-    bench.scoring.check(reading)
+    bench.check(reading)
     longest = config.max_new_tokens or max(bench.max_new_tokens, family.new_tokens)
     plan = Plan(config.wording, config.batch_size, longest, tuple(config.tasks), config.limit)
     for question in choose(bench, plan)[:1]:  # what cannot be asked is said before anything is loaded

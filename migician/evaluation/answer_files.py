@@ -63,7 +63,7 @@ def score_file(
     bench = load_benchmark(benchmark, data)
     if style is not None and not bench.scoring.has_boxes:
         raise UserError(f"--style says how boxes are formatted, and {benchmark} asks for options. Drop it")
-    bench.scoring.check(reading)
+    bench.check(reading)
     path = Path(answers)
     given = read_answers(path, bench)
     digest = hashlib.sha256()

@@ -59,8 +59,9 @@ def _best(candidates: NDArray[np.float64], truths: NDArray[np.float64]) -> Box:
 
 
 def _boxes(bench: Benchmark) -> dict[int, str]:
-    boxes = best_constant_boxes((question.task, question.truth) for question in bench.questions)
-    return {question.index: QWEN.write(boxes[question.task]) for question in bench.questions}
+    boxes = best_constant_boxes((question.task, question.truth) for question in bench.questions if question.truth)
+    written = {task: QWEN.write(box) for task, box in boxes.items()}
+    return {question.index: written.get(question.task, QWEN.absent) for question in bench.questions}
 
 
 def _box_sets(bench: Benchmark) -> dict[int, str]:

@@ -31,28 +31,40 @@ AREA_EDGES = (0.01, 0.03, 0.1, 0.3)
 MANY_IMAGES = 8
 """From this number on, questions share one class."""
 
+_ABSENT = (np.nan,) * 4
 _LETTER = re.compile(r"[^\W\d_]")
 
 
 def breakdowns(records: Sequence[Record], columns: RecordColumns) -> dict[str, dict[str, Figures]]:
-    """All three over records of questions for one box, and their columns: label -> figures."""
+    """All over records of questions for one box, and their columns: label -> figures."""
     return {
+        **by_target(records, columns),
         "by_box_size": by_box_size(records, columns),
         "by_images": by_images(records, columns),
         "image_choice": image_choice(records, columns),
     }
 
 
+def by_target(records: Sequence[Record], columns: RecordColumns) -> dict[str, dict[str, Figures]]:
+    """All metrics where what is asked for is there, and where it is in none of the images; empty where it always is.
+
+    Of those that are not there, each metric is the share of replies that refuse.
+    """
+    absent = np.array([record.truth is None for record in records], dtype=np.intp)
+    return {"by_target": _by_class(columns, ["present", "absent"], absent)} if absent.any() else {}
+
+
 def by_box_size(records: Sequence[Record], columns: RecordColumns) -> dict[str, Figures]:
     """All metrics by the share of its image that the true box covers; impossible boxes stand apart."""
-    x1, y1, x2, y2 = np.array([record.truth for record in records]).reshape(-1, 4).T
+    x1, y1, x2, y2 = np.array([record.truth or _ABSENT for record in records]).reshape(-1, 4).T
     proper = (x1 < x2) & (y1 < y2) & (np.minimum(x1, y1) >= 0) & (np.maximum(x2, y2) <= 1)
     # Rounded, as 0.1 x 0.1 is a little more than 0.01.
     classes = np.searchsorted(AREA_EDGES, np.round((x2 - x1) * (y2 - y1), 9), side="left")
     edges = [f"{edge:.0%}" for edge in AREA_EDGES]
     labels = [f"up to {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges))]
     labels += [f"over {edges[-1]}", "impossible"]
-    return _by_class(columns, labels, np.where(proper, classes, len(AREA_EDGES) + 1))
+    classes = np.where(proper, classes, len(AREA_EDGES) + 1)
+    return _by_class(columns, labels, np.where(np.isnan(x1), -1, classes))
 
 
 def by_images(records: Sequence[Record], columns: RecordColumns) -> dict[str, Figures]:

@@ -87,6 +87,8 @@ def chained(bench: Benchmark) -> Benchmark:
     """`bench`, if it can be asked this way; raises `UserError` where it is not MIG-Bench asked image by image."""
     if bench.name != "mig-bench":
         raise UserError(f"chain of thought is for mig-bench, not for {bench.name}: leave --cot out")
+    if any(question.is_absent for question in bench.questions):
+        raise UserError(f"{bench.path}: chain of thought describes a target, and not all are there: leave --cot out")
     return bench
 
 

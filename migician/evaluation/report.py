@@ -15,7 +15,7 @@ import numpy as np
 from migician.again import first_difference
 from migician.benchmarks import Benchmark
 from migician.benchmarks.scoring.scoring import Answer, Reading, Scoring, scoring_named
-from migician.benchmarks.scoring.values import Value
+from migician.benchmarks.scoring.values import Value, value_of
 from migician.errors import UserError, writing
 from migician.evaluation.breakdowns import breakdowns
 from migician.evaluation.headings import is_released
@@ -218,6 +218,13 @@ def notes(report: Report) -> list[str]:
         lines.append(f"{rows} (kept; average {HEADINGS.get(name, name)} without {without})")
     if report.get("duplicate_rows"):
         lines.append(_counted(len(report["duplicate_rows"]), "row repeats", "rows repeat") + " an earlier one (kept)")
+    if target := report.get("breakdowns", {}).get("by_target"):
+        refused, name = target["absent"], headline_metric(report["average"])
+        lines.append(
+            f"{refused['n']} of {report['n']} questions ask for what is in none of their images: "
+            f"{value_of(refused, name)} of these are refused"
+            + (f", {HEADINGS[name]} on the others {value_of(target['present'], name)}" if "present" in target else "")
+        )
     outcomes: Counter[str] = Counter()
     for figures in report["per_task"].values():
         outcomes.update(figures.get("outcomes", {}))

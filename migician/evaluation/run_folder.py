@@ -97,6 +97,7 @@ def _check_figures(report: Report, form: _Report) -> None:
 
 
 _SHOWN = {
+    "by_target": ("acc@0.5", "mean_iou"),
     "by_box_size": ("acc@0.5", "mean_iou"),
     "by_images": ("acc@0.5", "mean_iou"),
     "image_choice": ("right_image",),
@@ -137,6 +138,7 @@ class _Choice(_Figures, kw_only=True):
 
 
 class _Breakdowns(msgspec.Struct):
+    by_target: dict[str, _Figures] = {}
     by_box_size: dict[str, _Figures] = {}
     by_images: dict[str, _Figures] = {}
     image_choice: dict[str, _Choice] = {}

@@ -63,6 +63,8 @@ class _Asked:
         self.texts: dict[str, dict[str, int]] = {}
         """By task: each text, and how many rows have it."""
         for question in self.questions:
+            if question.is_absent:
+                continue  # the script knows no such row
             text = _bare(question.text)
             self.rows.setdefault((question.task, text, question.truth.as_tuple()), []).append(question.index)
             of_task = self.texts.setdefault(question.task, {})

@@ -42,7 +42,7 @@ class HeldOutRow(msgspec.Struct, frozen=True):
     task: str
     images: list[str]
     question: str
-    answer: tuple[float, ...]
+    answer: tuple[float, ...] | None
     additional_info: str
     need_format: bool = False
     source: str = "miniature world"
@@ -53,24 +53,31 @@ class Asked:
     """A question before its pictures are saved."""
 
     pictures: list[Image.Image]
-    box: PixelBox
+    box: PixelBox | None
+    """None where what is asked for is in none of the pictures."""
     question: str
     info: str = ""
 
 
 def write_bench(folder: Path, count: int, seed: int, style: Style) -> None:
     """Write `folder/MIG-Bench/MIG_data.json` and its images: `count` questions of each task."""
-    rows = []
-    for task, ask in QUESTIONS.items():
-        for position in range(count):
-            asked = ask(stream(seed, TEST, task, position), style)
-            paths = []
-            for number, picture in enumerate(asked.pictures, start=1):
-                paths.append(f"./MIG-Bench/images/{task}/{position:06d}_{number}.jpg")
-                save(picture, folder / paths[-1])
-            answer = tuple(value / 1000 for value in _box(asked.box, style).to_permille())  # MIG-Bench's decimals
-            rows.append(HeldOutRow(task, paths, asked.question, answer, asked.info))
+    rows = [
+        saved(ask(stream(seed, TEST, task, position), style), folder, task, f"{task}/{position:06d}", style)
+        for task, ask in QUESTIONS.items()
+        for position in range(count)
+    ]
     write_json(folder / "MIG-Bench" / "MIG_data.json", rows)
+
+
+def saved(asked: Asked, folder: Path, task: str, name: str, style: Style) -> HeldOutRow:
+    """The row of a question, whose pictures are written below `folder/MIG-Bench/images`, called `name` and a number."""
+    paths = []
+    for number, picture in enumerate(asked.pictures, start=1):
+        paths.append(f"./MIG-Bench/images/{name}_{number}.jpg")
+        save(picture, folder / paths[-1])
+    box = asked.box and _box(asked.box, style)
+    answer = tuple(value / 1000 for value in box.to_permille()) if box else None  # MIG-Bench's decimals
+    return HeldOutRow(task, paths, asked.question, answer, asked.info)
 
 
 def _difference(rng: np.random.Generator, style: Style) -> Asked:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from migician.again import making
-from migician.miniature import held_out, pairs, photos, sequences
+from migician.miniature import held_out, held_out_absent, pairs, photos, sequences
 from migician.miniature.drawing import STYLE, Style
 
 
@@ -44,21 +46,32 @@ QUICKSTART = Amounts(got10k=2200, sa1b=1600, magicbrush=2600, coco=3500, imagene
 
 
 def make_world(
-    out: str | Path, seed: int, amounts: Amounts = QUICKSTART, style: Style = STYLE, *, force: bool = False
+    out: str | Path,
+    seed: int,
+    amounts: Amounts = QUICKSTART,
+    style: Style = STYLE,
+    *,
+    absent: int = 0,
+    force: bool = False,
 ) -> dict[str, Path]:
     """Draw the world into the new folder `out`; gives the root of each source, and of "mig-bench".
 
     `out/sources/<name>` are roots for `migician build`, without those whose amount is 0;
-    `out/MIG-Bench/MIG_data.json` is the held-out set, its image root `out`. Same arguments, same bytes.
+    `out/MIG-Bench/MIG_data.json` is the held-out set, its image root `out`. With `absent` there is
+    `out/MIG-Bench/absent.json` too: of three tasks that many questions whose target is there, and that many whose
+    target is in none of the images. Same arguments, same bytes, and the other files do not depend on `absent`.
     Raises `Done` if `out` is this world already, `UserError` if it holds anything else; another world is replaced with
     `force`. Nothing half-drawn is left behind.
     """
     target = Path(out)
     counts = {name: getattr(amounts, name) for name in WRITERS if getattr(amounts, name)}
-    with making(target, {"world": amounts, "seed": seed, "style": style}, force=force) as partial:
+    world = msgspec.to_builtins(amounts) | ({"absent": absent} if absent else {})
+    with making(target, {"world": world, "seed": seed, "style": style}, force=force) as partial:
         for name, count in counts.items():
             WRITERS[name](partial / "sources" / name, count, seed, style)
         held_out.write_bench(partial, amounts.held_out, seed, style)
+        if absent:
+            held_out_absent.write_absent(partial, absent, seed, style)
     return {name: target / "sources" / name for name in counts} | {"mig-bench": target}
 
 

@@ -81,6 +81,11 @@ class Family:
     """"module:function" that loads a checkpoint: called with its folder or Hub id, the family, and options."""
 
     @property
+    def if_absent(self) -> str:
+        """What follows its format sentence where what is asked for may be in none of the images."""
+        return f"If it is in none of the images, answer: {self.style.absent}"
+
+    @property
     def template_facts(self) -> dict[str, Any]:
         """What a report says of `template_options`: nothing where there are none."""
         return {"template_options": dict(self.template_options)} if self.template_options else {}

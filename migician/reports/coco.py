@@ -30,7 +30,7 @@ from migician.evaluation.report import Report, scoring_of
 from migician.evaluation.run_folder import read_run
 from migician.models.pictures import upright_size
 
-_UNREAD = ("off_scale", "garbled", "failed", "no_box")
+_UNREAD = ("off_scale", "garbled", "failed", "no_box", "refused")
 """Outcomes whose boxes, if a record has any, are not the model's answer."""
 
 

@@ -57,7 +57,11 @@ def tables(reports: Mapping[str, Report], published: Sequence[Published] = ()) -
     return [replace(first, remarks=told), *(replace(one, remarks=[*one.remarks, *marks]) for one in others)]
 
 
-_BREAKDOWNS = {"by_box_size": "Share of the image that the true box covers", "by_images": "Images of a question"}
+_BREAKDOWNS = {
+    "by_target": "Whether what is asked for is there",
+    "by_box_size": "Share of the image that the true box covers",
+    "by_images": "Images of a question",
+}
 
 
 def task_order(reports: Mapping[str, Report]) -> list[str]:

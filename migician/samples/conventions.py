@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from migician.boxes import FARTHEST, Box, Size
-from migician.boxtext import STYLES, BoxStyle
-from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
+from migician.boxtext import QWEN, STYLES, BoxStyle
+from migician.samples.segments import Absent, Boxed, Form, Phrase, Segment, read_tokens, write_tokens
 
 OBJECT = "object"
 """The label of a box where no reference is marked, or several are."""
@@ -51,6 +51,8 @@ class JsonConvention:
         """
         label = _label(question) or _label(answer) or OBJECT
         asked = "".join([self._within(one, None, size_of) for one in question])
+        if list(answer) == [Absent()]:
+            return asked, f"```json\n{self.style.absent}\n```" if self.fenced else self.style.absent
         listed = _listed(answer)
         if listed:
             return asked, self._list(listed, label, size_of)
@@ -62,6 +64,8 @@ class JsonConvention:
         Of a convention in pixels the boxes are in pixels still. Raises ValueError for a box without four numbers.
         """
         asked = self._segments(question)
+        if self.style.is_absent(answer):
+            return _asked_in_quotes(asked), [Absent()]
         answered = self._segments(answer)
         labels = {one.label for one in answered if isinstance(one, Boxed) and one.label is not None}
         label = labels.pop() if len(labels) == 1 else OBJECT
@@ -78,6 +82,8 @@ class JsonConvention:
             return f'"{segment.text}"'
         if isinstance(segment, Form):
             return self._form
+        if isinstance(segment, Absent):
+            return self.style.absent
         called = label if segment.label is None else segment.label
         objects = [self._object(box, called, None, segment.image, size_of) for box in segment.boxes]
         # A question's box as evaluation writes it; an answer's as readers of answers want it, who look for a list.
@@ -222,6 +228,18 @@ def phrase_asked(question: Sequence[Segment], answer: Sequence[Segment]) -> str 
     return asked if answer[0].label in (None, asked) else None
 
 
+_QUOTED = re.compile(r'"([^"\n]+)"')
+
+
+def _asked_in_quotes(asked: list[Segment]) -> list[Segment]:
+    """A question with what it puts in quotes as a marked reference, if it is one: no box has it as its label."""
+    quoted = {text for one in asked if isinstance(one, str) for text in _QUOTED.findall(one)}
+    if len(quoted) != 1:
+        return asked
+    (label,) = quoted
+    return _marked(asked, label, f'"{label}"')
+
+
 def _unlabelled(segment: Segment, label: str) -> Segment:
     is_it = isinstance(segment, Boxed) and segment.label == label
     return Boxed(segment.boxes, None, segment.image) if is_it and isinstance(segment, Boxed) else segment
@@ -261,7 +279,7 @@ class TokenConvention:
 
     def read(self, question: str, answer: str) -> tuple[list[Segment], list[Segment]]:
         """The segments of a question and its answer."""
-        return read_tokens(question), read_tokens(answer)
+        return read_tokens(question), [Absent()] if answer == QWEN.absent else read_tokens(answer)
 
 
 Convention = TokenConvention | JsonConvention

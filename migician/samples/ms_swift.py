@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from migician.boxes import Box
+from migician.boxtext import NOTHING
 from migician.samples.dialogue import Dialogue, Exchange
-from migician.samples.segments import Boxed, Form, Phrase, Segment
+from migician.samples.segments import Absent, Boxed, Form, Phrase, Segment
 
 SOURCE = 'docs of modelscope/ms-swift, "Custom dataset"'
 REF, BBOX = "<ref-object>", "<bbox>"
@@ -80,6 +81,8 @@ def _content(segments: Sequence[Segment], objects: Objects) -> str:
             texts.append(REF)
         elif isinstance(one, Form):
             texts.append(_FORM)
+        elif isinstance(one, Absent):
+            texts.append(NOTHING)
         else:
             if one.label is not None:
                 objects.ref.append(one.label)
@@ -126,6 +129,8 @@ _MARKS = re.compile(rf"(?P<label>{REF})?(?P<boxes>(?:{BBOX})+)|(?P<phrase>{REF})
 
 
 def _segments(content: str, left: _Left) -> list[Segment]:
+    if content == NOTHING:
+        return [Absent()]
     segments: list[Segment] = []
     end = 0
     for match in _MARKS.finditer(content):

@@ -34,7 +34,11 @@ class Form(msgspec.Struct, frozen=True, gc=False):
     """The form of a box with letters for its numbers, as questions show which form they want."""
 
 
-Segment = str | Phrase | Boxed | Form
+class Absent(msgspec.Struct, frozen=True, gc=False):
+    """That nothing is there: the whole of an answer to a question for what is in none of the images."""
+
+
+Segment = str | Phrase | Boxed | Form | Absent
 
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _REST = rf"box_start\|>\({_NUMBER},{_NUMBER}\),\({_NUMBER},{_NUMBER}\)<\|box_end\|>"
@@ -86,4 +90,6 @@ def _written(segment: Segment) -> str:
     if isinstance(segment, Boxed):
         label = "" if segment.label is None else reference(segment.label)
         return label + "".join(QWEN.write(box) for box in segment.boxes)
+    if isinstance(segment, Absent):
+        return QWEN.absent
     return reference(segment.text) if isinstance(segment, Phrase) else _FORM

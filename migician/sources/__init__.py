@@ -50,6 +50,11 @@ class Source:
     """Frames per second of its sequences, unless they say otherwise; 0 for other sources."""
     of_file: bool = False
     """Whether its root is a file of annotations, whose images are in a folder given beside it."""
+    exhaustive: bool = False
+    """Whether all objects of its categories are annotated in every image, so that what has no label there is absent.
+
+    Of one's own annotations that is taken for granted: nothing is asked for as absent unless a build says so.
+    """
 
 
 _OWN = "images and annotations of whoever built it, who may add their terms"
@@ -61,6 +66,7 @@ SOURCES: dict[str, Source] = {
         "COCO",
         Scene,
         "annotations CC BY 4.0 (unverified); each image under its own Flickr licence, whose id the annotations give",
+        exhaustive=True,
     ),
     "got10k": Source(got10k.read, "GOT-10k", Track, "licence unverified", fps=got10k.FPS),
     "imagenet": Source(imagenet.read, "ImageNet", Scene, "non-commercial research (unverified)"),
@@ -71,15 +77,20 @@ SOURCES: dict[str, Source] = {
     ),
     "mot17": Source(mot17.read, "MOT17", Track, "CC BY-NC-SA 3.0 (unverified)", fps=mot17.FPS),
     "objects365": Source(
-        objects365.read, "Objects365", Scene, "annotations CC BY 4.0; images may not be redistributed", withheld=True
+        objects365.read,
+        "Objects365",
+        Scene,
+        "annotations CC BY 4.0; images may not be redistributed",
+        withheld=True,
+        exhaustive=True,
     ),
     "sa1b": Source(sa1b.read, "SA-1B", Scene, "SA-1B Dataset Research License; GranD's phrases: unverified"),
     "spot_the_diff": Source(spot_the_diff.read, "Spot-the-Diff", ImagePair, "its repository states none"),
     "trackingnet": Source(
         trackingnet.read, "TrackingNet", Track, "GPL-3.0, by its card on the Hub", fps=trackingnet.FPS
     ),
-    "coco-json": Source(own.read_coco_json, "COCO-JSON", Scene, _OWN, of_file=True),
-    "jsonl": Source(own.read_json_lines, "JSON-Lines", Scene, _OWN, of_file=True),
+    "coco-json": Source(own.read_coco_json, "COCO-JSON", Scene, _OWN, of_file=True, exhaustive=True),
+    "jsonl": Source(own.read_json_lines, "JSON-Lines", Scene, _OWN, of_file=True, exhaustive=True),
 }
 
 

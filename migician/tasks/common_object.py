@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from migician.sampling import dice, stream
+from migician.sampling import Dice, dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
+from migician.tasks.absent import drawn, instance_where, is_absent, labels_of
 from migician.tasks.draft import (
     AnswerSettings,
     Count,
@@ -51,6 +52,8 @@ class CommonSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Attempts per usable object of the source."""
     turns: Count = 1
     """Questions of one sample, each about another of its images."""
+    absent: Share = 0.0
+    """Samples that ask for what is in none of their images, of sources whose annotations tell."""
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: CommonSettings) -> Iterator[Plan]:
@@ -125,6 +128,9 @@ def _draft(
 ) -> Draft:
     speaker = Speaker(dice(seed, attempt, "words"), settings.manner, settings.reasoning)
     name = named_kind(scenes.label(group[0]))
+    if (rng := drawn(settings.absent, seed, attempt)) and (parted := _parted(scenes, images, group[0], rng, settings)):
+        images, place = parted
+        return speaker.draft([picture(scenes, image) for image in images], [speaker.refusal(QUESTIONS, place, {})])
     turns = []
     for instance in speaker.some(group, settings.turns):
         target = target_in(scenes, images, instance)
@@ -134,6 +140,29 @@ def _draft(
 
         turns.append(speaker.exchange(QUESTIONS, SENTENCES, target, {"object": name}, thought))
     return speaker.draft([picture(scenes, image) for image in images], turns)
+
+
+def _parted(
+    scenes: Scenes, images: list[int], instance: int, rng: Dice, settings: CommonSettings
+) -> tuple[list[int], int] | None:
+    """`images` with one replaced, and its place: it shows nothing of the kind of `instance`, which the others share.
+
+    No label is in all of the images then. None where no such image is found.
+    """
+    place, label = rng.randrange(len(images)), scenes.label_number(instance)
+    others = [image for at, image in enumerate(images) if at != place]
+    shared = set.intersection(*(labels_of(scenes, [image]) for image in others))
+
+    def fits(one: int) -> bool:
+        (image,) = scenes.images_of(np.array([one])).tolist()
+        there = labels_of(scenes, [image])
+        return image not in images and not shared & there and is_absent(scenes, label, there)
+
+    found = instance_where(scenes, settings.area, rng, fits)
+    if found is None:
+        return None
+    (image,) = scenes.images_of(np.array([found])).tolist()
+    return [*others[:place], image, *others[place:]], place
 
 
 QUESTIONS = Wordings(

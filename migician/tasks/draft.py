@@ -71,6 +71,8 @@ class Draft(msgspec.Struct, frozen=True):
     """What the answers point to, as far as they point to anything."""
     reasoned: int = 0
     """Answers that reason before their box."""
+    absent: int = 0
+    """Answers that what is asked for is in none of the images."""
 
     def conversation(self) -> list[tuple[str, str]]:
         """The turns, with one `<image>` mark an image in the first question."""
@@ -135,6 +137,7 @@ class Speaker(msgspec.Struct):
     targets: list[Target] = []
     """What the answers so far point to."""
     reasoned: int = 0
+    absent: int = 0
 
     def chance(self, share: float) -> bool:
         """True with probability `share`."""
@@ -163,12 +166,10 @@ class Speaker(msgspec.Struct):
         """
         self.targets.append(target)
         fields = image_fields(target.image) | (fields or {})
-        as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
-        own = wordings.own if brief else wordings.own + wordings.naming
-        wording = self.pick(wordings.benchmark if as_benchmark else own)
-        question, answer = wording.format(**fields).strip(), QWEN.write(target.box)
+        wording, question, brief = self._asked(wordings, fields)
+        answer = QWEN.write(target.box)
         if brief:
-            return f"{question} {FORMATS[0] if as_benchmark else self.pick(FORMATS)}", answer
+            return question, answer
         if self.chance(self.manner.sentence) or wording in wordings.naming:
             if thought and self.chance(self.reasoning):
                 self.reasoned += 1
@@ -177,10 +178,26 @@ class Speaker(msgspec.Struct):
                 answer = f"{self.pick(sentences).format(**fields)} {answer}"
         return question, answer
 
+    def refusal(self, wordings: Wordings, image: int, fields: dict[str, str]) -> tuple[str, str]:
+        """A question for what is in none of the images, asked as `exchange` asks about one, and the answer to it."""
+        self.absent += 1
+        _, question, _ = self._asked(wordings, image_fields(image) | fields)
+        return question, QWEN.absent
+
+    def _asked(self, wordings: Wordings, fields: dict[str, str]) -> tuple[str, str, bool]:
+        """The wording, the question, and whether it asks for the box alone."""
+        as_benchmark, brief = self.chance(self.manner.benchmark), self.chance(self.manner.brief)
+        own = wordings.own if brief else wordings.own + wordings.naming
+        wording = self.pick(wordings.benchmark if as_benchmark else own)
+        question = wording.format(**fields).strip()
+        if brief:
+            question += f" {FORMATS[0] if as_benchmark else self.pick(FORMATS)}"
+        return wording, question, brief
+
     def draft(self, pictures: Sequence[Picture], turns: Sequence[tuple[str, str]]) -> Draft:
         """The finished draft."""
         labelled = self.chance(self.manner.labelled)
-        return Draft(tuple(pictures), tuple(turns), labelled, tuple(self.targets), self.reasoned)
+        return Draft(tuple(pictures), tuple(turns), labelled, tuple(self.targets), self.reasoned, self.absent)
 
 
 @functools.cache

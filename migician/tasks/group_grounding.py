@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from migician.boxtext import reference
 from migician.sampling import dice
 from migician.sources.index.scenes import Scenes
+from migician.tasks.absent import drawn, instance_where, is_absent, labels_of
 from migician.tasks.draft import Count, Draft, Manner, Plan, Share, Speaker, Wordings, picture
 from migician.tasks.grouping import GroupSettings, named, question_about
 from migician.tasks.grouping import plan as plan
@@ -37,6 +38,8 @@ class GroundingSettings(PhraseSettings, frozen=True, forbid_unknown_fields=True)
     reasoning: Share = 0.2
     """Of the answers with words before the box: those that reason their way to it."""
     manner: Manner = Manner(brief=0.2, sentence=1.0)
+    absent: Share = 0.0
+    """Samples that ask for what is in none of their images, of sources whose annotations tell."""
 
 
 def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: GroundingSettings) -> Iterator[Draft | str]:
@@ -45,7 +48,19 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: Grounding
     def turn(group: list[int], instance: int, speaker: Speaker) -> tuple[str, str]:
         return question_about(scenes, group, instance, called(scenes, instance), speaker, QUESTIONS, SENTENCES)
 
-    return drafts_of_phrases(scenes, plans, seed, settings, settings.manner, turn, settings.reasoning)
+    def refusal(turn: int, start: int, group: list[int], speaker: Speaker) -> tuple[str, str] | None:
+        rng = drawn(settings.absent, seed, turn, start)
+        if rng is None:
+            return None
+        there = labels_of(scenes, group)
+        other = instance_where(
+            scenes, settings.area, rng, lambda one: is_absent(scenes, scenes.label_number(one), there)
+        )
+        if other is None:
+            return None
+        return speaker.refusal(QUESTIONS, 0, {"object": named_kind(scenes.label(other))})
+
+    return drafts_of_phrases(scenes, plans, seed, settings, settings.manner, turn, settings.reasoning, refusal)
 
 
 def drafts_of_phrases(
@@ -56,8 +71,12 @@ def drafts_of_phrases(
     manner: Manner,
     turn_of: Callable[[list[int], int, Speaker], tuple[str, str]],
     reasoning: Share = 0.0,
+    refusal: Callable[[int, int, list[int], Speaker], tuple[str, str] | None] = lambda *_: None,
 ) -> Iterator[Draft | str]:
-    """A draft for each group that has a usable phrase, with a turn about each of some instances of the group."""
+    """A draft for each group that has a usable phrase, with a turn about each of some instances of the group.
+
+    What `refusal` gives for a group stands in place of one of its turns.
+    """
     found = named(scenes, [images for _, _, *images in plans], settings.area)
     for (turn, start, *group), instances in zip(plans, found, strict=True):
         usable = _described(scenes, instances, settings.words)
@@ -66,7 +85,10 @@ def drafts_of_phrases(
             continue
         speaker = Speaker(dice(seed, turn, start, "words"), manner, reasoning)
         asked = speaker.some(usable, speaker.rng.randint(*settings.turns))
-        turns = [turn_of(group, instance, speaker) for instance in asked]
+        refused = refusal(turn, start, group, speaker)
+        turns = [turn_of(group, instance, speaker) for instance in (asked[1:] if refused else asked)]
+        if refused:
+            turns.insert(speaker.rng.randrange(len(turns) + 1), refused)
         yield speaker.draft([picture(scenes, image) for image in group], turns)
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from migician.sampling import dice, stream
+from migician.sampling import Dice, dice, stream
 from migician.sources.index.scenes import ALONE, Scenes
 from migician.sources.scenes import Tally
+from migician.tasks.absent import drawn, instance_where, is_absent, labels_of
 from migician.tasks.draft import AnswerSettings, Count, Draft, Plan, Share, Speaker, Wordings, picture, target_in
 from migician.tasks.naming import named_kind
 from migician.tasks.reasoning import counterpart
@@ -33,6 +34,8 @@ class ExampleSettings(AnswerSettings, frozen=True, forbid_unknown_fields=True):
     """Share of the second image that the object covers. The paper gives no figure."""
     passes: Count = 1
     """Samples one second image may give at most, each with another first image."""
+    absent: Share = 0.0
+    """Samples that ask for what is in none of their images, of sources whose annotations tell."""
 
 
 def plan(scenes: Scenes, seed: int, tally: Tally, settings: ExampleSettings) -> Iterator[Plan]:
@@ -69,10 +72,25 @@ def drafts(scenes: Scenes, plans: Sequence[Plan], seed: int, settings: ExampleSe
 def _draft(scenes: Scenes, plan: Plan, images: list[int], seed: int, settings: ExampleSettings) -> Draft:
     turn, hidden, _ = plan
     speaker = Speaker(dice(seed, turn, hidden, "words"), settings.manner, settings.reasoning)
+    rng = drawn(settings.absent, seed, turn, hidden)
+    if rng and (images_apart := _apart(scenes, images[0], rng, settings)):
+        return speaker.draft([picture(scenes, image) for image in images_apart], [speaker.refusal(QUESTIONS, 1, {})])
     target = target_in(scenes, images, hidden)
     name = named_kind(target.label)
     turns = [speaker.exchange(QUESTIONS, SENTENCES, target, {"object": name}, lambda: counterpart(name, target.box))]
     return speaker.draft([picture(scenes, image) for image in images], turns)
+
+
+def _apart(scenes: Scenes, shown: int, rng: Dice, settings: ExampleSettings) -> list[int]:
+    """The image `shown` and one that shows nothing of any kind that it has; empty where none is found."""
+    kinds = labels_of(scenes, [shown])
+
+    def fits(one: int) -> bool:
+        there = labels_of(scenes, scenes.images_of(np.array([one])).tolist())
+        return all(is_absent(scenes, kind, there) for kind in kinds)
+
+    found = instance_where(scenes, settings.hidden, rng, fits)
+    return [] if found is None else [shown, *scenes.images_of(np.array([found])).tolist()]
 
 
 QUESTIONS = Wordings(

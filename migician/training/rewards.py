@@ -2,8 +2,9 @@
 
 A reply is read as evaluation reads it: strictly, in its family's own style, its final answer only. The presets follow
 published systems; where those read loosely (swapped corners, numbers beyond the scale), a box here counts as not given.
-Two rules are this project's own, because no published reward has them: with no truth at all the right answer gives
-no box, and a box whose image the reply does not say is taken for the one image that all truths are in, if it is one.
+Two rules are this project's own, because no published reward has them: with no truth at all the right answer says
+something and gives no box (any words do, not only the style's `absent`), and a box whose image the reply does not say
+is taken for the one image that all truths are in, if it is one.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Case:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the answer gives no box, and does not try to."""
-        return not self.boxes and self.is_clean
+        """Whether the answer says something, gives no box and does not try to, as evaluation takes it for a refusal."""
+        return not self.boxes and self.is_clean and bool(final_answer(self.reply).strip())
 
 
 Part = Callable[[Case], float]
@@ -115,7 +116,7 @@ def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", siz
         size = sizes[image or 0] if sizes else None
         name = "" if image is None else f"Image-{image + 1}: "
         written.append(name + _style(style).write(Box(*corners), size))
-    answer = "\n".join(written)
+    answer = "\n".join(written) or _style(style).absent
     return f"<think></think><answer>{answer}</answer>" if thinks else answer
 
 

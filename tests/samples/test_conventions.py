@@ -400,3 +400,31 @@ def test_what_the_command_cannot_do_is_one_line(media: Path, more: list[str], sa
     done = command("data convert", "records", "--from", "data.json", *more, "--workers", 1, cwd=media)
     assert done.status == 2 and said in done.error and len(done.error.strip().splitlines()) == 1
     assert not list(media.glob("x*"))
+
+
+@pytest.mark.parametrize("style", [name for name in RECORD_STYLES if name != "qwen2_vl"])
+@pytest.mark.parametrize(
+    ("question", "lost"),
+    [
+        (f"<image><image><image>Where is {DOG}?", 0),
+        ("<image><image><image>What do these images share? Box it in the second.", 0),
+        (f"<image><image><image>Find {DOG} as {box(1, 2, 3, 4)} of Image-1 shows it.", 0),
+        (f"<image><image><image>Is {DOG} beside {CAT}, or {DOG} alone?", 1),  # which marks come back is not known
+        ('<image><image><image>Where is the sign "stop"?', 1),
+    ],
+)
+def test_nothing_there_comes_back(style: str, question: str, lost: int, media: Path) -> None:
+    content = record((question, QWEN.absent), (f"And {CAT}?", f"Image-3: {box(0, 0, 500, 1000)}"))
+    (there,), counts = convert([content], "qwen2_vl", style, media)
+    (back,), _ = convert([there], style, "qwen2_vl", media)
+    assert answers(back)[0] == QWEN.absent and counts[INEXACT] == (lost if style != "ms-swift" else 0)
+    if not counts[INEXACT] and style != "qwen2_5_vl":
+        assert back == content
+
+
+@pytest.mark.parametrize("style", ["qwen3_vl", "fractions"])
+@pytest.mark.parametrize("answer", ["[]", " [ ]\n", "```json\n[]\n```", "```\n[\n]\n```"])
+def test_an_empty_list_says_that_nothing_is_there(style: str, answer: str, media: Path) -> None:
+    assert answers(one(record(('Find "the dog".', answer)), style, "qwen2_vl", media)) == [QWEN.absent]
+    said = one(record(('Find "the dog".', f"Image-1: {answer}")), style, "qwen2_vl", media)
+    assert answers(said) == [f"Image-1: {answer}"]  # within a sentence it stays text

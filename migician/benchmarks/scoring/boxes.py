@@ -25,19 +25,26 @@ from migician.metrics import Measure, metric_columns
 class BoxQuestion(Question):
     """A question for one box."""
 
-    truth: Box
-    """As written in the file, malformed or not."""
+    truth: Box | None
+    """As written in the file, malformed or not; None where what is asked for is in none of the images."""
     target: int | None
     """The image (0-based) that the true box is in; None where the file does not tell."""
     need_format: bool
+    may_be_absent: bool = False
+    """Whether its benchmark also asks for what is not there, so that a reply can refuse."""
 
     @property
     def is_malformed(self) -> bool:
         """Whether the file's own box is impossible."""
-        return not self.truth.is_proper
+        return self.truth is not None and not self.truth.is_proper
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether what it asks for is in none of its images."""
+        return self.truth is None
 
 
-Outcome = Literal["correct", "wrong_box", "wrong_image", "no_box", "garbled", "off_scale", "failed"]
+Outcome = Literal["correct", "wrong_box", "wrong_image", "refused", "no_box", "garbled", "off_scale", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CORRECT_IOU = 0.5
 
@@ -49,7 +56,8 @@ class Record(msgspec.Struct, frozen=True):
     task: str
     question: str
     images: Annotated[tuple[str, ...], Meta(min_length=1)]
-    truth: tuple[float, float, float, float]
+    truth: tuple[float, float, float, float] | None
+    """None where what is asked for is in none of the images: then the IoU is 1 for a reply that refuses, else 0."""
     reply: str | None
     boxes: list[tuple[float, float, float, float]]
     """The boxes read, as fractions; under `strict` the one that was scored comes first."""
@@ -70,19 +78,19 @@ class Record(msgspec.Struct, frozen=True):
 def _score_box(question: BoxQuestion, answer: Answer, reading: Reading, size_of: SizeOf) -> Record:
     if answer.response is None:
         found = _Found([], "failed")
+    elif reading.protocol == "strict" or question.truth is None:
+        parsed = parse_boxes(answer.response, reading.style, partial(_size_at, question, size_of))
+        found = _read_strict(parsed, question)
     elif reading.protocol == "published":
         found = _read_published(answer.response, reading.y_stretch, question.truth)
-    elif reading.protocol == "univg-r1":
-        found = _read_univg_r1(answer.response, reading.y_stretch, question.truth)
     else:
-        parsed = parse_boxes(answer.response, reading.style, partial(_size_at, question, size_of))
-        found = _read_strict(parsed, question.target, len(question.images), question.truth)
+        found = _read_univg_r1(answer.response, reading.y_stretch, question.truth)
     outcome = found.outcome
     if outcome == "correct" and found.iou < CORRECT_IOU:
         outcome = "wrong_box"
     return Record(
         **shared_fields(question, answer),
-        truth=question.truth.as_tuple(),
+        truth=question.truth.as_tuple() if question.truth else None,
         boxes=[box.as_tuple() for box in found.boxes],
         outcome=outcome,
         iou=found.iou,
@@ -136,16 +144,19 @@ def _as_scripts_read(boxes: Sequence[Box], overlap: float) -> _Found:
     return _Found(kept, "correct", iou=overlap)
 
 
-def _read_strict(parsed: Parsed, target: int | None, count: int, truth: Box) -> _Found:
+def _read_strict(parsed: Parsed, question: BoxQuestion) -> _Found:
+    target, truth = question.target, question.truth
     chosen = parsed.pick(target)
     if chosen is None:
+        if parsed.refused and question.may_be_absent:
+            return _Found([], "refused") if truth else _Found([], "correct", iou=1.0)
         return _Found([], "garbled" if parsed.status == "garbled" else "no_box")
     boxes = [chosen.box, *(mention.box for mention in parsed.mentions if mention is not chosen)]
     if chosen.status != "read":
         return _Found(boxes, chosen.status, chosen.image)
-    if target is not None and target not in images_of_box(chosen.image, target, count):
+    if target is not None and target not in images_of_box(chosen.image, target, len(question.images)):
         return _Found(boxes, "wrong_image", chosen.image)
-    return _Found(boxes, "correct", chosen.image, chosen.box.iou(truth))
+    return _Found(boxes, "correct", chosen.image, chosen.box.iou(truth) if truth else 0.0)
 
 
 def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
@@ -153,11 +164,14 @@ def _box_measures(records: Sequence[Record]) -> dict[str, Measure]:
 
 
 def _show_box(record: Record) -> Shown:
-    count, remark = len(record.images), f"IoU {iou_text(record.iou)}"
+    count, remark = len(record.images), f"IoU {iou_text(record.iou)}" if record.truth else ""
     images = images_of_box(record.image, record.target, count)
     if record.image is not None and not images:
-        remark += f", named for Image-{record.image + 1} of {count}, so not drawn"
+        named = f"named for Image-{record.image + 1} of {count}, so not drawn"
+        remark = f"{remark}, {named}" if remark else named
     boxes = [(images, box) for box in record.boxes[:1]]
+    if record.truth is None:
+        return Shown(boxes=boxes, answer="in none of the images", remark=remark)
     return Shown([(images_of_box(None, record.target, count), record.truth)], boxes, remark=remark)
 
 

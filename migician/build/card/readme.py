@@ -179,10 +179,18 @@ def _balance(card: Mapping[str, Any]) -> str:
         "Which image the boxes are in, by the number of images in a sample; how many have their centre in the middle "
         "ninth of their image; the most frequent size and label."
     )
+    text += _absent(balances)
     columns = ("task", "answers", "reasoning", "boxes in Image-1, Image-2, ...", "in the middle", "size", "label")
     nothing = f"Nothing leans to one side, in any task with {MIN_ANSWERS} boxes or more."
     warnings = "\n".join(f"- **{warning}**" for warning in card["warnings"]) or nothing
     return f"{markdown_table(['## Balance of the answers', text], columns, rows)}\n\n{warnings}"
+
+
+def _absent(balances: Mapping[str, Any]) -> str:
+    """How many answers say that nothing is there; nothing where none does."""
+    found = {task: one["absent"] for task, one in balances.items() if one.get("absent")}
+    told = ", ".join(f"{task} {count:,} of {balances[task]['answers']:,}" for task, count in found.items())
+    return f" Answers to questions for what is in none of the images: {told}." if told else ""
 
 
 def _shares(counts: list[int]) -> str:

@@ -28,7 +28,7 @@ from migician.samples.layouts import LayoutReader
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
 from migician.samples.record_file import JsonRecords, lines_of
 from migician.samples.sample import IMAGE_MARK, Sample, Turn
-from migician.samples.segments import Boxed, Phrase, Segment
+from migician.samples.segments import Absent, Boxed, Phrase, Segment
 from migician.workers import Workers, here
 
 _AT_ONCE = 1000
@@ -299,6 +299,8 @@ def _may_lose(turn: Exchange) -> bool:
     if named is not None and not any(isinstance(one, Boxed) for one in turn.answer):
         return True
     text = "\n".join(texts)
+    if turn.answer == [Absent()] and '"' in text:
+        return True
     return any(sign in text for sign in "[{`") or f'"{named or OBJECT}"' in text
 
 

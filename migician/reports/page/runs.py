@@ -64,7 +64,8 @@ def write_page(
     tasks = task_order(reports)
     letters = _LETTERS if len(runs) > 1 else [""]
     seen = [(run, _ious(run)) for run in runs]
-    samples = [_sample(record, seen, tasks.index(record.task), store) for record in runs[0].records.values()]
+    outcomes = _outcomes(runs)
+    samples = [_sample(record, seen, tasks.index(record.task), store, outcomes) for record in runs[0].records.values()]
     with page_in(out):
         shown, faults = store.fill(out / "images", processes)
         if shown and not any(image[0] for image in shown):
@@ -87,10 +88,10 @@ def write_page(
                 ),
             ],
             "tasks": [[task, name_of_task(task)] for task in tasks],
-            "outcomes": list(first.scoring.outcomes),
+            "outcomes": outcomes,
             "scores": _scores(reports, published),
             "cautions": [line for line in (mark(reports), *(caution(reports, one) for one in published)) if line],
-            "counts": _counts(runs, tasks),
+            "counts": _counts(runs, tasks, outcomes),
             "comparisons": [_comparison(runs, names, pair, tasks) for pair in _pairs(len(runs))],
             "tables": [
                 for_page(every_metric({heads[name]: report for name, report in reports.items()})),
@@ -124,7 +125,11 @@ def _pairs(count: int) -> list[tuple[int, int]]:
 
 
 def _sample(
-    record: Any, runs: Sequence[tuple[Run, Mapping[int, float]]], task: int, store: AssetStore
+    record: Any,
+    runs: Sequence[tuple[Run, Mapping[int, float]]],
+    task: int,
+    store: AssetStore,
+    known_outcomes: Sequence[str],
 ) -> dict[str, Any]:
     """A question as the page has it; see `assets/gallery.js`."""
     shown = runs[0][0].scoring.show(record)
@@ -138,7 +143,7 @@ def _sample(
         fit = run.scoring.show(own)
         marks += _marks(1 + place, fit.boxes)
         texts.append([place, own.reply, ", ".join(filter(None, (fit.remark, own.error)))])
-        outcomes.append(run.scoring.outcomes.index(own.outcome))
+        outcomes.append(known_outcomes.index(own.outcome))
         iou = known.get(record.index)
         ious.append(None if iou is None else [iou, iou_text(iou)])
     return {
@@ -175,11 +180,16 @@ def _scores(reports: Mapping[str, Report], published: Sequence[Published]) -> di
     return {"metric": shown.title.removesuffix(" by task"), "published": [one.name for one in published], "rows": rows}
 
 
-def _counts(runs: Sequence[Run], tasks: Sequence[str]) -> list[list[list[int]]]:
+def _outcomes(runs: Sequence[Run]) -> list[str]:
+    """What replies can have become: without a refusal where none is one, because most benchmarks do not know any."""
+    found = {name for run in runs for figures in run.report["per_task"].values() for name in figures["outcomes"]}
+    return [name for name in runs[0].scoring.outcomes if name != "refused" or name in found]
+
+
+def _counts(runs: Sequence[Run], tasks: Sequence[str], outcomes: Sequence[str]) -> list[list[list[int]]]:
     """How often each outcome is, by task, run and outcome."""
     return [
-        [[run.report["per_task"][task]["outcomes"].get(name, 0) for name in run.scoring.outcomes] for run in runs]
-        for task in tasks
+        [[run.report["per_task"][task]["outcomes"].get(name, 0) for name in outcomes] for run in runs] for task in tasks
     ]
 
 
