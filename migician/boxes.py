@@ -81,7 +81,7 @@ class Box(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_inside(self) -> bool:
         """Whether all four coordinates lie within the image."""
-        return all(0.0 <= value <= 1.0 for value in self.as_tuple())
+        return 0.0 <= self.x1 <= 1.0 and 0.0 <= self.y1 <= 1.0 and 0.0 <= self.x2 <= 1.0 and 0.0 <= self.y2 <= 1.0
 
     @property
     def is_proper(self) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from migician.boxes import Box, Size
 from migician.imagenames import ImageName, clear_names
 
@@ -144,8 +146,7 @@ def reference(text: str) -> str:
     return f"{REF_START}{text}{REF_END}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(msgspec.Struct, frozen=True, gc=False):
     """One box in a reply."""
 
     box: Box
@@ -157,8 +158,7 @@ class Mention:
     """Where the box stands in the reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """What became of a reply."""
 
     mentions: tuple[Mention, ...]
@@ -251,12 +251,12 @@ _ATTEMPTS = [
 def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: int | None) -> Mention:
     width, height = style.extent(size)
     written = match.groups()
-    x1, y1, x2, y2 = (float(number) for number in written)
+    x1, y1, x2, y2 = map(float, written)
     if style.y_first:
         x1, y1, x2, y2 = y1, x1, y2, x2
     box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
     status: Literal["read", "garbled", "off_scale"] = "read"
-    if style.decimals == 0 and any("." in number for number in written):
+    if style.decimals == 0 and "." in match[0] and any("." in number for number in written):
         status = "garbled"
     elif not box.is_inside:
         status = "off_scale"

@@ -8,10 +8,13 @@ no box, and a box whose image the reply does not say is taken for the one image 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from migician.boxes import Box, Size
 from migician.boxtext import STYLES, BoxStyle, final_answer, parse_boxes
@@ -22,8 +25,7 @@ Truth = tuple[int | None, tuple[float, float, float, float]]
 Placed = tuple[int | None, Box]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, gc=False):
     """One reply beside its truths, read once for all parts."""
 
     reply: str
@@ -32,6 +34,14 @@ class Case:
     is_clean: bool
     """Whether all boxes that the answer tries to give could be read."""
     truths: list[Placed]
+    _banded: list[float] | None = None
+
+    @property
+    def banded(self) -> list[float]:
+        """The banded IoU of each box that is matched with a truth of its image, matched once for two parts."""
+        if self._banded is None:
+            self._banded = match(self, banded_iou, per_image=1.0)
+        return self._banded
 
     @property
     def is_refusal(self) -> bool:
@@ -122,17 +132,13 @@ def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", siz
 def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[Size] = ()) -> Case:
     """`reply` read beside its truths; raises as `reward` does."""
 
-    def size_at(image: int | None) -> Size | None:
-        return sizes[image if image is not None and image < len(sizes) else 0] if sizes else None
+    def size_at(image: int | None) -> Size:
+        return sizes[image if image is not None and image < len(sizes) else 0]
 
-    parsed = parse_boxes(reply, _style(style), size_at)
+    parsed = parse_boxes(reply, _style(style), size_at if sizes else None)
     boxes = [(one.image, one.box) for one in parsed.mentions if one.status == "read"]
-    return Case(
-        reply=reply,
-        boxes=boxes,
-        is_clean=len(boxes) == len(parsed.mentions) and parsed.status != "garbled",
-        truths=[(image, Box(*corners)) for image, corners in truths],
-    )
+    is_clean = len(boxes) == len(parsed.mentions) and parsed.status != "garbled"
+    return Case(reply, boxes, is_clean, [(image, Box(*corners)) for image, corners in truths])
 
 
 def _preset(name: str) -> Reward:
@@ -210,25 +216,41 @@ def match(case: Case, similarity: Callable[[Box, Box], float] = iou, *, per_imag
     `per_image` is what a pair counts beside its similarity, so that as many truths as possible find a box of their
     image however little they overlap.
     """
-    several = len({image for image, _ in case.truths}) > 1
-    if len(case.truths) == len(case.boxes) == 1:
-        (image, truth), (named, box) = case.truths[0], case.boxes[0]
-        return [similarity(box, truth)] if _agree(image, named, several) else []
-    if not case.truths or not case.boxes:
+    truths, boxes = case.truths, case.boxes
+    several = len(truths) > 1 and len({image for image, _ in truths}) > 1
+    worth = [
+        [similarity(box, truth) + per_image if _agree(image, named, several) else _NO_PAIR for named, box in boxes]
+        for image, truth in truths
+    ]
+    if len(truths) == len(boxes) == 1:
+        found = worth[0]
+    elif truths and boxes:
+        found = _best(worth)
+    else:
         return []
+    return [value - per_image for value in found if value > _NO_PAIR]
+
+
+def _best(worth: list[list[float]]) -> list[float]:
+    """The values of the one-to-one matching of rows with columns that has the greatest sum."""
+    if len(worth) > len(worth[0]):
+        worth = [list(column) for column in zip(*worth, strict=True)]
+    few, many = len(worth), len(worth[0])
+    if math.perm(many, few) <= _TRIED:
+        tried = (
+            [row[at] for row, at in zip(worth, one, strict=True)] for one in itertools.permutations(range(many), few)
+        )
+        return max(tried, key=sum)
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    worth = np.full((len(case.truths), len(case.boxes)), _NO_PAIR)
-    for row, (image, truth) in enumerate(case.truths):
-        for column, (named, box) in enumerate(case.boxes):
-            if _agree(image, named, several):
-                worth[row, column] = similarity(box, truth) + per_image
-    rows, columns = linear_sum_assignment(worth, maximize=True)
-    found = worth[rows, columns]
-    return [float(value) - per_image for value in found if value > _NO_PAIR]
+    table = np.array(worth)
+    found: list[float] = table[linear_sum_assignment(table, maximize=True)].tolist()
+    return found
 
 
+_TRIED = 6
+"""Matchings that are tried one by one: of three boxes and three truths, say. More are left to scipy's method."""
 _NO_PAIR = -100.0
 """Less than any similarity."""
 
@@ -272,14 +294,12 @@ def _block(case: Case) -> float:
 
 
 def _images_right(case: Case) -> float:
-    return float(len(match(case, per_image=1.0))) if case.truths else float(case.is_refusal)
+    return float(len(case.banded)) if case.truths else float(case.is_refusal)
 
 
 def _banded_sum(case: Case) -> float:
     """The banded IoU of each truth; a box of the wrong image has none."""
-    if not case.truths:
-        return float(case.is_refusal)
-    return sum(match(case, banded_iou, per_image=1.0))
+    return sum(case.banded) if case.truths else float(case.is_refusal)
 
 
 def _first(similarity: Callable[[Box, Box], float], *, tagged: bool) -> Part:
