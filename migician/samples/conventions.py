@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from migician.boxes import FARTHEST, Box, Size
-from migician.boxtext import STYLES, BoxStyle
+from migician.boxtext import QWEN, STYLES, BoxStyle
 from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
 
 OBJECT = "object"
@@ -252,6 +252,7 @@ class TokenConvention:
     """Qwen2-VL's tokens."""
 
     name = "qwen2_vl"
+    style = QWEN
     counts_pixels = False
     source = "Michael4933/MGrounding-630k; the chat template of Qwen/Qwen2-VL-7B-Instruct"
 
