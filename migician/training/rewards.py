@@ -111,7 +111,7 @@ def reward(
     ...        [(1, (0.0, 0.0, 0.5, 0.5))])
     {'think': 0.25, 'answer': 0.25, 'block': 0.25, 'image': 1.0, 'iou': 1.0, 'total': 2.75}
     """
-    return _preset(preset)(reply, truths, style, sizes)
+    return preset_named(preset)(reply, truths, style, sizes)
 
 
 def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", sizes: Sequence[Size] = ()) -> str:
@@ -119,14 +119,22 @@ def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", siz
 
     Raises `UserError` for an unknown preset or style, ValueError where sizes are needed and missing.
     """
-    thinks = _preset(preset).thinks
     written = []
     for image, corners in truths:
         size = sizes[image or 0] if sizes else None
         name = "" if image is None else f"Image-{image + 1}: "
         written.append(name + _style(style).write(Box(*corners), size))
-    answer = "\n".join(written)
-    return f"<think></think><answer>{answer}</answer>" if thinks else answer
+    return in_form("\n".join(written), preset)
+
+
+def in_form(answer: str, preset: str) -> str:
+    """An answer as a reply that `preset` asks for: in tags, after an empty thought, where it has none and needs them.
+
+    >>> in_form("(0,0),(9,9)", "mg-thinker"), in_form("(0,0),(9,9)", "leap")
+    ('<think></think><answer>(0,0),(9,9)</answer>', '(0,0),(9,9)')
+    """
+    tagged = preset_named(preset).thinks and "<answer>" not in answer
+    return f"<think></think><answer>{answer}</answer>" if tagged else answer
 
 
 def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[Size] = ()) -> Case:
@@ -141,7 +149,8 @@ def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[S
     return Case(reply, boxes, is_clean, [(image, Box(*corners)) for image, corners in truths])
 
 
-def _preset(name: str) -> Reward:
+def preset_named(name: str) -> Reward:
+    """One of `PRESETS`; raises `UserError` for an unknown name."""
     if name not in PRESETS:
         raise UserError(unknown("preset", name, PRESETS))
     return PRESETS[name]
