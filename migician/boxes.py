@@ -122,7 +122,9 @@ def iou(a: Box, b: Box) -> float:
     intersection = width * height
     if not intersection > 0:  # sides so small that their product is below the smallest float
         return 0.0
-    return intersection / (a.area + b.area - intersection)
+    # Boxes that overlap have their corners in order, so these are their areas.
+    areas = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1)
+    return intersection / (areas - intersection)
 
 
 def is_writable(box: Box) -> bool:

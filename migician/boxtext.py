@@ -199,12 +199,11 @@ def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | SizeAt | None = 
     if not found:
         attempted = any(pattern.search(text, begin, end) for pattern in _ATTEMPTS)
         return Parsed((), "garbled" if attempted else "no_box")
-    images = _tied(text, [match.span() for match in found], clear_names(text, begin, end))
-    mentions = tuple(
-        _mention(match, style, size(image) if callable(size) else size, image)
-        for match, image in zip(found, images, strict=True)
-    )
-    return Parsed(mentions, mentions[0].status)
+    images = _tied(text, found, clear_names(text, begin, end))
+    mentions = []
+    for match, image in zip(found, images, strict=True):
+        mentions.append(_mention(match, style, size(image) if callable(size) else size, image))
+    return Parsed(tuple(mentions), mentions[0].status)
 
 
 def final_answer(text: str) -> str:
@@ -265,8 +264,8 @@ def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: in
     return Mention(box if status == "read" else box.bounded(), status, image, match.span())
 
 
-def _tied(text: str, boxes: list[tuple[int, int]], names: list[ImageName]) -> list[int | None]:
-    """The image each box belongs to, in one walk over both lists (spans and names in order).
+def _tied(text: str, boxes: list[re.Match[str]], names: list[ImageName]) -> list[int | None]:
+    """The image each box belongs to, in one walk over both lists, which are in order.
 
     A reply names the image before its boxes ("Image-2: (..)") or after each ("(..) in the
     second image"); what comes first in it tells which. Before its boxes, a name holds for all
@@ -274,8 +273,11 @@ def _tied(text: str, boxes: list[tuple[int, int]], names: list[ImageName]) -> li
     """
     if not names:
         return [None] * len(boxes)
-    leading = names[0].span[0] < boxes[0][0]
-    stops = [start for start, _ in boxes] if leading else [start for start, _ in boxes[1:]] + [len(text)]
+    if len(boxes) == len(names) == 1:
+        return [names[0].image]
+    starts = [box.start() for box in boxes]
+    leading = names[0].span[0] < starts[0]
+    stops = starts if leading else [*starts[1:], len(text)]
     tied: list[int | None] = []
     position, current = 0, None
     for stop in stops:

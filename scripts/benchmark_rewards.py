@@ -39,7 +39,7 @@ def main() -> None:
     print(f"| replies/s | floor | {' | '.join(PRESETS)} |")
     print("|---" * (len(PRESETS) + 2) + "|")
     for kind, draw in KINDS.items():
-        rng = random.Random(options.seed)  # noqa: S311 - no secret
+        rng = random.Random(options.seed)
         rows = [draw(rng) for _ in range(options.replies)]
         rates = [rate(floor, rows, options.rounds)]
         rates += [rate(_of(preset), rows, options.rounds) for preset in PRESETS]

@@ -210,9 +210,11 @@ def ciou(given: Box, truth: Box) -> float:
         return overlap
     across = (given.x1 + given.x2 - truth.x1 - truth.x2) / 2
     down = (given.y1 + given.y2 - truth.y1 - truth.y2) / 2
+    apart = overlap - (across * across + down * down) / diagonal
+    if overlap < 0.5:
+        return apart
     shape = (4 / math.pi**2) * (_angle(truth) - _angle(given)) ** 2
-    weight = shape / (1 - overlap + shape + 1e-6) if overlap >= 0.5 else 0.0
-    return overlap - (across * across + down * down) / diagonal - weight * shape
+    return apart - shape / (1 - overlap + shape + 1e-6) * shape
 
 
 def _angle(box: Box) -> float:
