@@ -25,8 +25,8 @@ _NAME = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-# In a text of ASCII alone: a sign that a name may begin here, or at the digits right before. One set of letters, which a
-# search skips to; few stand in boxes.
+# In a text of ASCII alone: a sign that a name may begin here, or at the digits right before. It begins with one of a
+# set of letters, which a search skips to; few stand in boxes.
 _SIGN = re.compile(
     r'["EFINPRSTefinprst](?:(?P<nth>(?<=[0-9].)[DHTdht])|(?<!\w.)(?i:mag|mg|ict|hot|ram|irs|eco|hir|our|ift|ixt|eve|igh|int|ent)'
     r'|(?<=")(?i:image"))'
