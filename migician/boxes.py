@@ -81,7 +81,7 @@ class Box(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_inside(self) -> bool:
         """Whether all four coordinates lie within the image."""
-        return all(0.0 <= value <= 1.0 for value in self.as_tuple())
+        return 0.0 <= self.x1 <= 1.0 and 0.0 <= self.y1 <= 1.0 and 0.0 <= self.x2 <= 1.0 and 0.0 <= self.y2 <= 1.0
 
     @property
     def is_proper(self) -> bool:
@@ -122,7 +122,9 @@ def iou(a: Box, b: Box) -> float:
     intersection = width * height
     if not intersection > 0:  # sides so small that their product is below the smallest float
         return 0.0
-    return intersection / (a.area + b.area - intersection)
+    # Boxes that overlap have their corners in order, so these are their areas.
+    areas = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1)
+    return intersection / (areas - intersection)
 
 
 def is_writable(box: Box) -> bool:

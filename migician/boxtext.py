@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from migician.boxes import Box, Size
 from migician.imagenames import ImageName, clear_names
 
@@ -166,8 +168,7 @@ def reference(text: str) -> str:
     return f"{REF_START}{text}{REF_END}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(msgspec.Struct, frozen=True, gc=False):
     """One box in a reply."""
 
     box: Box
@@ -179,8 +180,7 @@ class Mention:
     """Where the box stands in the reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """What became of a reply."""
 
     mentions: tuple[Mention, ...]
@@ -225,12 +225,11 @@ def parse_boxes(text: str, style: BoxStyle = QWEN, size: Size | SizeAt | None = 
         if not style.is_absent(answer) and any(pattern.search(text, begin, end) for pattern in _ATTEMPTS):
             return Parsed((), "garbled")
         return Parsed((), "no_box", refused=bool(answer))
-    images = _tied(text, [match.span() for match in found], clear_names(text, begin, end))
-    mentions = tuple(
-        _mention(match, style, size(image) if callable(size) else size, image)
-        for match, image in zip(found, images, strict=True)
-    )
-    return Parsed(mentions, mentions[0].status)
+    images = _tied(text, found, clear_names(text, begin, end))
+    mentions = []
+    for match, image in zip(found, images, strict=True):
+        mentions.append(_mention(match, style, size(image) if callable(size) else size, image))
+    return Parsed(tuple(mentions), mentions[0].status)
 
 
 def final_answer(text: str) -> str:
@@ -277,12 +276,12 @@ _ATTEMPTS = [
 def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: int | None) -> Mention:
     width, height = style.extent(size)
     written = match.groups()
-    x1, y1, x2, y2 = (float(number) for number in written)
+    x1, y1, x2, y2 = map(float, written)
     if style.y_first:
         x1, y1, x2, y2 = y1, x1, y2, x2
     box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
     status: Literal["read", "garbled", "off_scale"] = "read"
-    if style.decimals == 0 and any("." in number for number in written):
+    if style.decimals == 0 and "." in match[0] and any("." in number for number in written):
         status = "garbled"
     elif not box.is_inside:
         status = "off_scale"
@@ -291,8 +290,8 @@ def _mention(match: re.Match[str], style: BoxStyle, size: Size | None, image: in
     return Mention(box if status == "read" else box.bounded(), status, image, match.span())
 
 
-def _tied(text: str, boxes: list[tuple[int, int]], names: list[ImageName]) -> list[int | None]:
-    """The image each box belongs to, in one walk over both lists (spans and names in order).
+def _tied(text: str, boxes: list[re.Match[str]], names: list[ImageName]) -> list[int | None]:
+    """The image each box belongs to, in one walk over both lists, which are in order.
 
     A reply names the image before its boxes ("Image-2: (..)") or after each ("(..) in the
     second image"); what comes first in it tells which. Before its boxes, a name holds for all
@@ -300,8 +299,11 @@ def _tied(text: str, boxes: list[tuple[int, int]], names: list[ImageName]) -> li
     """
     if not names:
         return [None] * len(boxes)
-    leading = names[0].span[0] < boxes[0][0]
-    stops = [start for start, _ in boxes] if leading else [start for start, _ in boxes[1:]] + [len(text)]
+    if len(boxes) == len(names) == 1:
+        return [names[0].image]
+    starts = [box.start() for box in boxes]
+    leading = names[0].span[0] < starts[0]
+    stops = starts if leading else [*starts[1:], len(text)]
     tied: list[int | None] = []
     position, current = 0, None
     for stop in stops:

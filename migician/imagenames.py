@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+
+import msgspec
 
 _NOUN = r"(?:image|picture|photo|photograph|frame|img)"
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -23,6 +25,12 @@ _NAME = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# In a text of ASCII alone: a sign that a name may begin here, or at the digits right before. It begins with one of a
+# set of letters, which a search skips to; few stand in boxes.
+_SIGN = re.compile(
+    r'["EFINPRSTefinprst](?:(?P<nth>(?<=[0-9].)[DHTdht])|(?<!\w.)(?i:mag|mg|ict|hot|ram|irs|eco|hir|our|ift|ixt|eve|igh|int|ent)'
+    r'|(?<=")(?i:image"))'
+)
 # A name is clear where a clause starts with it ("Image-2: ...", "In the third image, ..."), where
 # it follows a bracket ("(10,20),(30,40) in the second image") or a verb of being leads to it
 # ("It's in the third image"). "the object in the first image" describes the object, as questions
@@ -35,6 +43,8 @@ _LEAD = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_LEADING_SIGNS = frozenset("\n.;:!?,，。；：！？(（[{)）]>")
+"""What `_LEAD` takes right before a name."""
 _COPULA = re.compile(r"[*_\"”]{0,2}[ ](?:is|at)[ ]", re.IGNORECASE)
 _REACH = 48
 # What stands before a name in a question. A box in any family's form, and that it is of this image; that something else
@@ -54,8 +64,7 @@ _TOGETHER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageName:
+class ImageName(msgspec.Struct, frozen=True, gc=False):
     """One place where a text names an image (0-based)."""
 
     image: int
@@ -69,9 +78,7 @@ def image_names(text: str, begin: int = 0, end: int | None = None) -> tuple[Imag
     >>> [name.image for name in image_names("See Image-1. Find it in the 2th image, or the third picture.")]
     [0, 1, 2]
     """
-    limit = len(text) if end is None else end
-    names = (_read(match) for match in _NAME.finditer(text, begin, limit))
-    return tuple(name for name in names if name.image >= 0)
+    return tuple(_names(text, begin, len(text) if end is None else end))
 
 
 def clear_names(text: str, begin: int = 0, end: int | None = None) -> list[ImageName]:
@@ -82,7 +89,8 @@ def clear_names(text: str, begin: int = 0, end: int | None = None) -> list[Image
     >>> clear_names("the object marked with red bounding box in the first image")
     []
     """
-    return [name for name in image_names(text, begin, end) if _is_clear(text, name, begin)]
+    names = _names(text, begin, len(text) if end is None else end)
+    return [name for name in names if _is_clear(text, name, begin)]
 
 
 def images_of_box(tied: int | None, asked: int | None, count: int) -> tuple[int, ...]:
@@ -141,12 +149,32 @@ def ordinal(position: int) -> str:
     return f"{number}{ending}"
 
 
+def _names(text: str, begin: int, limit: int) -> list[ImageName]:
+    return [name for name in map(_read, _matches(text, begin, limit)) if name.image >= 0]
+
+
+def _matches(text: str, begin: int, limit: int) -> Iterator[re.Match[str]]:
+    """What `_NAME.finditer` gives, several times as fast."""
+    if not text.isascii():
+        yield from _NAME.finditer(text, begin, limit)
+        return
+    position = begin
+    while sign := _SIGN.search(text, position, limit):
+        start = sign.start()
+        position = start + 1
+        while sign.lastgroup and start > begin and text[start - 1].isdigit():
+            start -= 1
+        if match := _NAME.match(text, start, limit):
+            yield match
+            begin = position = match.end()
+
+
 def _read(match: re.Match[str]) -> ImageName:
-    word = match["word"]
-    if word:
-        return ImageName(_ORDINALS.index(word.lower()), match.span())
-    digits = match["after"] or match["nth"] or match["key"] or match["zh"] or match["zh2"]
-    number = _CHINESE.index(digits) + 1 if digits in _CHINESE else int(digits)
+    kind = match.lastgroup or ""  # the only one of the groups that is there
+    found = match[kind]
+    if kind == "word":
+        return ImageName(_ORDINALS.index(found.lower()), match.span())
+    number = _CHINESE.index(found) + 1 if found in _CHINESE else int(found)
     return ImageName(number - 1, match.span())
 
 
@@ -159,6 +187,8 @@ def _follows(what: re.Pattern[str], text: str, name: ImageName) -> bool:
 def _is_clear(text: str, name: ImageName, begin: int) -> bool:
     start, stop = name.span
     if text[start] == '"':  # the field of a JSON object, as `samples.conventions` writes it
+        return True
+    if start == begin or text[start - 1] in _LEADING_SIGNS:  # as `_LEAD` says, which takes longer
         return True
     before = text[max(begin, start - _REACH) : start]
     if start - begin > _REACH:

@@ -1,12 +1,12 @@
 """Reading and writing boxes in text: every spelling, every way to go wrong."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migician import STYLES, Box, parse_boxes
 from migician.boxtext import final_answer
-from migician.imagenames import asked_image, ordinal
+from migician.imagenames import _COPULA, _LEAD, _NAME, _REACH, _is_clear, _matches, _read, asked_image, ordinal
 
 permille = st.integers(0, 1000)
 
@@ -258,3 +258,28 @@ def test_final_answer_of_plain_text_is_the_text():
 @given(st.integers(0, 98))
 def test_ordinals_are_read_back(position):
     assert asked_image(f"the {ordinal(position)} image") == position
+
+
+NAMES = st.lists(
+    st.sampled_from(["image", "Image-", "IMG", "picture ", "photo", "Photograph", "frame", "first", "Second ", "third one",
+    "tenth", "eighth ", "ninth", "1", "23", "4567", "st", "nd", "RD", "th", " ", " one", '"image": ', '"', ":", ".", ",", "\n",
+    "(", ")", "第", "二", "张图", "图3", "ſecond", "ımage", "_", "x", "is ", "in the "])
+).map("".join)  # fmt: skip
+
+
+@given(NAMES, st.integers(0, 9), st.integers(0, 9))
+@example('2"image": 3', 0, 0)
+@example("12345th image 2nd", 0, 0)
+def test_names_are_found_as_by_one_expression(text, begin, cut):
+    limit = max(begin, len(text) - cut)
+    found = [match.span() for match in _matches(text, begin, limit)]
+    assert found == [match.span() for match in _NAME.finditer(text, begin, limit)]
+
+
+@given(NAMES)
+def test_signs_before_a_name_say_what_the_expression_says(text):
+    for name in map(_read, _NAME.finditer(text)):
+        start = name.span[0]
+        before = text[max(0, start - _REACH) : start]
+        led = _LEAD.search(before if start <= _REACH else "~" + before)
+        assert _is_clear(text, name, 0) == bool(text[start] == '"' or led or _COPULA.match(text, name.span[1]))

@@ -25,6 +25,7 @@ from migician.cli import (
     mixing,
     presenting,
     publishing,
+    rewarding,
     scoring,
     synthesising,
     training,
@@ -50,6 +51,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "data export": (publishing.export, "data/MGrounding --to data/MGrounding-parquet"),
     "data push": (publishing.push, "data/MGrounding-parquet --repo USER/MGrounding --private"),
     "check": (checking.check, "data/MGrounding --mig-bench MIG_data.json --images . --cutoff-len 6000"),
+    "reward": (rewarding.reward, "--data data/mixtures/stage2.json --answers replies.jsonl --preset mg-thinker"),
     "train resume": (checkpoints.resume, "saves/stage-1 --processes 8"),
     "train progress": (training.progress, "saves/stage-1 --follow 60"),
     "train curves": (training.curves, "saves/stage-1 saves/stage-2 --out saves/loss.png"),
@@ -90,7 +92,7 @@ GROUPS = {
 }
 PANELS = {
     "Data": ("fetch", "build", "data"),
-    "Training": ("check", "train"),
+    "Training": ("check", "reward", "train"),
     "Evaluation": ("eval", "score", "compare", "report", "table", "plot"),
     "Tools": ("ground", "chat", "list"),
 }

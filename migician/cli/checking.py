@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from migician.boxes import TRAINED_PIXELS
-from migician.cli.options import AsJson, MediaDir
+from migician.cli.options import AsJson, MediaDir, PresetName
 from migician.cli.terminal import console, note, say
 from migician.errors import writing
 
@@ -49,6 +49,10 @@ def check(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that decode images; default: one per core.")
     ] = None,
+    rewards: Annotated[
+        bool, typer.Option("--rewards", help="Also whether each record's own answer earns all that --preset gives.")
+    ] = False,
+    preset: PresetName = "mg-thinker",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
@@ -80,6 +84,7 @@ def check(
         cutoff_len=cutoff_len,
         base=base,
         template=base.template,
+        preset=preset if rewards else "",
         resize=Resize(image_max_pixels, image_min_pixels, most, fewest, base.side),
         cluster=cluster,
         overrides=tuple(changed or ()),

@@ -16,6 +16,9 @@ from migician.printable import counted
 from migician.progress import progress_bar
 from migician.samples.conventions import RECORD_STYLES, WORDINGS
 
+ROW_FORMS = ("trl", "verl", "easyr1", "swift-rl")
+"""As `migician.training.reward_rows.FORMS` has them, which only loads where rows are written."""
+
 if TYPE_CHECKING:
     from migician.build.converters.records import Conversion
     from migician.samples.sample import Sample
@@ -28,7 +31,9 @@ def convert(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", help="The .json to write, for records also .jsonl; dataset_info.json is written beside it."
+            "--out",
+            help="The .json to write, for records also .jsonl, for rows also .parquet; samples are entered in the "
+            "dataset_info.json beside it.",
         ),
     ],
     images: Annotated[Path | None, typer.Option(help="The folder its image paths start from.")] = None,
@@ -44,7 +49,13 @@ def convert(
     partition: Annotated[
         list[str] | None, typer.Option(help="refcoco: DATASET=PARTITION, such as refcocog=google; repeatable.")
     ] = None,
-    to: Annotated[str | None, typer.Option(help=f"records: how boxes are written: {', '.join(RECORD_STYLES)}.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help=f"records: how boxes are written: {', '.join(RECORD_STYLES)}; or rows for reinforcement learning with "
+            f"{', '.join(ROW_FORMS)}."
+        ),
+    ] = None,
     style: Annotated[
         str | None,
         typer.Option(help="records: how they are written in --from; default: as its card says."),
@@ -52,6 +63,13 @@ def convert(
     wording: Annotated[
         str, typer.Option(help=f"records: ask for one object in one image as these document: {', '.join(WORDINGS)}.")
     ] = "",
+    keep: Annotated[
+        str | None,
+        typer.Option(help="rows: LOW..HIGH, such as 0.1..0.9: keep turns of whose --answers this share is right."),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="rows: a model's replies to the records, several per turn, for --keep.")
+    ] = None,
     max_pixels: RecordPixels = TRAINED_PIXELS,
     workers: ConvertWorkers = CORES,
     force: Force = False,
@@ -63,6 +81,13 @@ def convert(
 
         if not to:
             raise UserError("records: --to is missing")
+        if to in ROW_FORMS:
+            if style or wording:
+                raise UserError(f"--style and --wording are not for --to {to}: convert the records first")
+            _write_rows(source, out, to, media, max_pixels, keep, answers, force=force)
+            return
+        if keep or answers:
+            raise UserError(f"--keep and --answers are for --to {', '.join(ROW_FORMS)}, not for {to}")
         if out.suffix not in (".json", ".jsonl"):
             raise UserError(f"--out {out}: expected a .json or .jsonl file")
         if wording and wording not in WORDINGS:
@@ -116,6 +141,55 @@ def _convert_records(source: Path, out: Path, conversion: Conversion, *, force: 
         card = convert_file(source, out, conversion, force=force, workers=pool, report=report)
     note(f"{out}: {counted(card.counts[CONVERTED], 'record')} in the convention {card.convention}")
     say_lost(card.counts)
+
+
+def _write_rows(
+    source: Path,
+    out: Path,
+    form: str,
+    media: Path | None,
+    max_pixels: int,
+    keep: str | None,
+    answers: Path | None,
+    *,
+    force: bool,
+) -> None:
+    from migician.training.reward_rows import write_rows
+
+    if out.suffix not in (".json", ".jsonl", ".parquet"):
+        raise UserError(f"--out {out}: expected a .jsonl, .json or .parquet file")
+    if (keep is None) != (answers is None):
+        raise UserError("--keep and --answers go together: which share of a turn's answers must be right")
+    bounds = _bounds(keep) if keep else None
+    with progress_bar(f"converting {source.name}") as report:
+        card = write_rows(
+            source,
+            out,
+            form,
+            media=media,
+            max_pixels=max_pixels,
+            keep=bounds,
+            replies=answers,
+            force=force,
+            report=report,
+        )
+    note(f"{out}: {counted(card.rows, 'row')} for {form}; the reward's style is {card.style}")
+    if card.unplaced:
+        note(f"  {card.unplaced:,} with a true box that may be in any image, because the record does not tell")
+    for reason, number in card.left_out.items():
+        note(f"  {number:,} left out: {reason}")
+
+
+def _bounds(given: str) -> tuple[float, float]:
+    """The two shares of LOW..HIGH."""
+    low, _, high = given.partition("..")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        bounds = (1.0, 0.0)
+    if not 0 <= bounds[0] <= bounds[1] <= 1:
+        raise UserError(f"--keep {given!r}: expected LOW..HIGH between 0 and 1, such as 0.1..0.9")
+    return bounds
 
 
 def say_lost(counts: Mapping[str, int]) -> None:

@@ -131,12 +131,44 @@ def _published() -> list[Row]:
     return [{"name": name, "average": f"{one.average:.2f}", "what": one.describe()} for name, one in PUBLISHED.items()]
 
 
+def _rewards() -> list[Row]:
+    from migician.training.rewards import PRESETS
+
+    return [
+        {
+            "name": name,
+            "parts": ", ".join(f"{part} {one.weight:g}" for part, one in preset.parts.items()),
+            "most": f"{preset.most(1):g}",
+            "tags": "<think> <answer>" if preset.thinks else "",
+            "source": preset.source,
+        }
+        for name, preset in PRESETS.items()
+    ]
+
+
+def _bases() -> list[Row]:
+    from migician.samples.bases import BASES
+
+    return [
+        {
+            "name": base.name,
+            "what": base.title,
+            "templates": ", ".join(base.templates),
+            "convention": base.convention,
+            "pixels": f"{base.side} a side",
+        }
+        for base in BASES.values()
+    ]
+
+
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "models": _models,
     "benchmarks": _benchmarks,
     "tasks": _tasks,
     "sources": _sources,
     "styles": _styles,
+    "bases": _bases,
+    "rewards": _rewards,
     "published": _published,
 }
 """What can be listed, and its rows: from the registries, without loading torch."""
@@ -146,7 +178,7 @@ def show_list(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", autocompletion=lambda: list(KINDS))],
     as_json: AsJson = False,
 ) -> None:
-    """List the models, benchmarks, tasks, sources, box styles or published figures that other verbs take by name."""
+    """List the models, benchmarks, tasks, sources, box styles, bases, rewards or published figures that verbs take."""
     if kind not in KINDS:
         raise UserError(unknown("list", kind, KINDS))
     rows = KINDS[kind]()

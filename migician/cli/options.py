@@ -46,6 +46,14 @@ ProtocolName = Annotated[
     Protocol, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
 ]
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
+PresetName = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="The reward: see migician list rewards.",
+        autocompletion=names_in("migician.training.rewards", "PRESETS"),
+    ),
+]
 YStretch = Annotated[
     bool, typer.Option("--y-stretch", help="Stretch boxes downwards, as published for the Migician weights.")
 ]

@@ -270,6 +270,7 @@ class TokenConvention:
     """Qwen2-VL's tokens."""
 
     name = "qwen2_vl"
+    style = QWEN
     counts_pixels = False
     source = "Michael4933/MGrounding-630k; the chat template of Qwen/Qwen2-VL-7B-Instruct"
 

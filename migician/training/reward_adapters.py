@@ -2,8 +2,9 @@
 
 A row's truths travel as a list of `{"image": 1, "box": [x1, y1, x2, y2]}` (image 0-based or null, corners as
 fractions), which parquet, JSON and `datasets` all hold, or as that list in JSON. Signatures as called by TRL 1.16
-(`GRPOTrainer._calculate_rewards`), verl 0.9 (`NaiveRewardManager`), EasyR1 (`FunctionRewardManager`) and ms-swift 4.6
-(`ORM`).
+(`GRPOTrainer._calculate_rewards`), verl 0.9 (`NaiveRewardManager`), EasyR1 at b44b311 (`AutoRewardManager`) and
+ms-swift 4.6 (`compute_rewards_per_func`). By default TRL, verl and EasyR1 decode a reply without special tokens, so a
+box comes without those around it; it is read all the same.
 """
 
 from __future__ import annotations
@@ -27,19 +28,27 @@ class TrueBox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its corners as fractions of the image."""
 
 
+class RowTruths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The truths of a row with the sizes of its images, for a framework that hands on only one field."""
+
+    truths: list[TrueBox]
+    sizes: list[Size] = []
+    """(width, height) in pixels as the model sees them, for styles that count these."""
+
+
 def truths_of(given: Any) -> list[Truth]:
     """The truths that a row holds: a list of `TrueBox` fields, or that list as JSON.
 
     Raises `UserError` for another form, so that a wrong column stops a training instead of rewarding nothing.
     """
+    return [(one.image, one.box) for one in _read(given, list[TrueBox])]
+
+
+def _read(given: Any, form: type[Any]) -> Any:
     try:
-        if isinstance(given, str | bytes):
-            found = msgspec.json.decode(given, type=list[TrueBox])
-        else:
-            found = msgspec.convert(given, list[TrueBox])
+        return msgspec.json.decode(given, type=form) if isinstance(given, str | bytes) else msgspec.convert(given, form)
     except NOT_JSON as error:
         raise UserError(f"truths {str(given)[:80]!r}: expected a list of an image and a box each: {error}") from None
-    return [(one.image, one.box) for one in found]
 
 
 def text_of(completion: Any) -> str:
@@ -61,7 +70,7 @@ def for_trl(preset: str, *, style: str = "qwen") -> Callable[..., list[float | N
     def total(*, completions: Sequence[Any], truths: Sequence[Any], **columns: Any) -> list[float | None]:
         sizes = columns.get("sizes") or [None] * len(truths)
         return [
-            None if true is None else _total(text_of(one), true, preset, style, size)
+            None if true is None else _parts(text_of(one), truths_of(true), preset, style, size)["total"]
             for one, true, size in zip(completions, truths, sizes, strict=True)
         ]
 
@@ -75,17 +84,27 @@ def for_verl(preset: str, *, style: str = "qwen") -> Callable[..., dict[str, flo
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: Mapping[str, Any] | None = None, **_: Any
     ) -> dict[str, float]:
-        parts = _parts(solution_str, ground_truth, preset, style, (extra_info or {}).get("sizes"))
+        sizes = (extra_info or {}).get("sizes")
+        parts = _parts(solution_str, truths_of(ground_truth), preset, style, sizes)
         return {"score": parts.pop("total"), **parts}
 
     return compute_score
 
 
-def for_easyr1(preset: str, *, style: str = "qwen") -> Callable[[Mapping[str, Any]], dict[str, float]]:
-    """A reward function for EasyR1: it logs "overall", "format" and "accuracy"."""
+def for_easyr1(preset: str, *, style: str = "qwen") -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, float]]]:
+    """A reward function for EasyR1, of a whole batch, as it calls those that say no `REWARD_TYPE`.
 
-    def compute_score(reward_input: Mapping[str, Any]) -> dict[str, float]:
-        parts = _parts(reward_input["response"], reward_input["ground_truth"], preset, style, reward_input.get("sizes"))
+    It hands on nothing but the reply and `ground_truth`, which therefore may be a `RowTruths`. It logs "overall",
+    "format" and "accuracy".
+    """
+
+    def compute_score(reward_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+        return [_scored(one["response"], one["ground_truth"]) for one in reward_inputs]
+
+    def _scored(reply: str, given: Any) -> dict[str, float]:
+        found: list[TrueBox] | RowTruths = _read(given, list[TrueBox] | RowTruths)
+        row = found if isinstance(found, RowTruths) else RowTruths(found)
+        parts = _parts(reply, [(one.image, one.box) for one in row.truths], preset, style, row.sizes)
         accuracy = sum(parts.get(name, 0.0) for name in ("image", "iou", "f1"))
         return {"overall": parts["total"], "format": parts["total"] - accuracy, "accuracy": accuracy}
 
@@ -93,27 +112,25 @@ def for_easyr1(preset: str, *, style: str = "qwen") -> Callable[[Mapping[str, An
 
 
 def for_swift(preset: str, *, style: str = "qwen") -> Callable[..., list[float]]:
-    """What an `ORM` of ms-swift does when it is called: `solution` holds each row's truths.
+    """What an `ORM` of ms-swift does when it is called: `solution` holds each row's truths, a column perhaps `sizes`.
 
     class Grounding(ORM):
         def __call__(self, completions, solution, **columns):
             return for_swift("mg-thinker")(completions, solution, **columns)
+
+    orms["grounding"] = Grounding  # in a file that --external_plugins names, for --reward_funcs grounding
     """
 
     def total(completions: Sequence[Any], solution: Sequence[Any], **columns: Any) -> list[float]:
         sizes = columns.get("sizes") or [None] * len(solution)
         return [
-            _total(text_of(one), true, preset, style, size)
+            _parts(text_of(one), truths_of(true), preset, style, size)["total"]
             for one, true, size in zip(completions, solution, sizes, strict=True)
         ]
 
     return total
 
 
-def _parts(reply: str, truths: Any, preset: str, style: str, sizes: Any) -> dict[str, float]:
-    seen: list[Size] = [(int(width), int(height)) for width, height in sizes or []]
-    return reward(reply, truths_of(truths), preset=preset, style=style, sizes=seen)
-
-
-def _total(reply: str, truths: Any, preset: str, style: str, sizes: Any) -> float:
-    return _parts(reply, truths, preset, style, sizes)["total"]
+def _parts(reply: str, truths: Sequence[Truth], preset: str, style: str, sizes: Any) -> dict[str, float]:
+    seen: list[Size] = [] if sizes is None else [(int(width), int(height)) for width, height in sizes]
+    return reward(reply, truths, preset=preset, style=style, sizes=seen)

@@ -9,10 +9,13 @@ is taken for the one image that all truths are in, if it is one.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from migician.boxes import Box, Size
 from migician.boxtext import STYLES, BoxStyle, final_answer, parse_boxes
@@ -23,8 +26,7 @@ Truth = tuple[int | None, tuple[float, float, float, float]]
 Placed = tuple[int | None, Box]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, gc=False):
     """One reply beside its truths, read once for all parts."""
 
     reply: str
@@ -33,6 +35,14 @@ class Case:
     is_clean: bool
     """Whether all boxes that the answer tries to give could be read."""
     truths: list[Placed]
+    _banded: list[float] | None = None
+
+    @property
+    def banded(self) -> list[float]:
+        """The banded IoU of each box that is matched with a truth of its image, matched once for two parts."""
+        if self._banded is None:
+            self._banded = match(self, banded_iou, per_image=1.0)
+        return self._banded
 
     @property
     def is_refusal(self) -> bool:
@@ -102,7 +112,7 @@ def reward(
     ...        [(1, (0.0, 0.0, 0.5, 0.5))])
     {'think': 0.25, 'answer': 0.25, 'block': 0.25, 'image': 1.0, 'iou': 1.0, 'total': 2.75}
     """
-    return _preset(preset)(reply, truths, style, sizes)
+    return preset_named(preset)(reply, truths, style, sizes)
 
 
 def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", sizes: Sequence[Size] = ()) -> str:
@@ -110,33 +120,38 @@ def best_reply(truths: Sequence[Truth], *, preset: str, style: str = "qwen", siz
 
     Raises `UserError` for an unknown preset or style, ValueError where sizes are needed and missing.
     """
-    thinks = _preset(preset).thinks
     written = []
     for image, corners in truths:
         size = sizes[image or 0] if sizes else None
         name = "" if image is None else f"Image-{image + 1}: "
         written.append(name + _style(style).write(Box(*corners), size))
-    answer = "\n".join(written) or _style(style).absent
-    return f"<think></think><answer>{answer}</answer>" if thinks else answer
+    return in_form("\n".join(written) or _style(style).absent, preset)
+
+
+def in_form(answer: str, preset: str) -> str:
+    """An answer as a reply that `preset` asks for: in tags, after an empty thought, where it has none and needs them.
+
+    >>> in_form("(0,0),(9,9)", "mg-thinker"), in_form("(0,0),(9,9)", "leap")
+    ('<think></think><answer>(0,0),(9,9)</answer>', '(0,0),(9,9)')
+    """
+    tagged = preset_named(preset).thinks and "<answer>" not in answer
+    return f"<think></think><answer>{answer}</answer>" if tagged else answer
 
 
 def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[Size] = ()) -> Case:
     """`reply` read beside its truths; raises as `reward` does."""
 
-    def size_at(image: int | None) -> Size | None:
-        return sizes[image if image is not None and image < len(sizes) else 0] if sizes else None
+    def size_at(image: int | None) -> Size:
+        return sizes[image if image is not None and image < len(sizes) else 0]
 
-    parsed = parse_boxes(reply, _style(style), size_at)
+    parsed = parse_boxes(reply, _style(style), size_at if sizes else None)
     boxes = [(one.image, one.box) for one in parsed.mentions if one.status == "read"]
-    return Case(
-        reply=reply,
-        boxes=boxes,
-        is_clean=len(boxes) == len(parsed.mentions) and parsed.status != "garbled",
-        truths=[(image, Box(*corners)) for image, corners in truths],
-    )
+    is_clean = len(boxes) == len(parsed.mentions) and parsed.status != "garbled"
+    return Case(reply, boxes, is_clean, [(image, Box(*corners)) for image, corners in truths])
 
 
-def _preset(name: str) -> Reward:
+def preset_named(name: str) -> Reward:
+    """One of `PRESETS`; raises `UserError` for an unknown name."""
     if name not in PRESETS:
         raise UserError(unknown("preset", name, PRESETS))
     return PRESETS[name]
@@ -196,9 +211,11 @@ def ciou(given: Box, truth: Box) -> float:
         return overlap
     across = (given.x1 + given.x2 - truth.x1 - truth.x2) / 2
     down = (given.y1 + given.y2 - truth.y1 - truth.y2) / 2
+    apart = overlap - (across * across + down * down) / diagonal
+    if overlap < 0.5:
+        return apart
     shape = (4 / math.pi**2) * (_angle(truth) - _angle(given)) ** 2
-    weight = shape / (1 - overlap + shape + 1e-6) if overlap >= 0.5 else 0.0
-    return overlap - (across * across + down * down) / diagonal - weight * shape
+    return apart - shape / (1 - overlap + shape + 1e-6) * shape
 
 
 def _angle(box: Box) -> float:
@@ -211,25 +228,41 @@ def match(case: Case, similarity: Callable[[Box, Box], float] = iou, *, per_imag
     `per_image` is what a pair counts beside its similarity, so that as many truths as possible find a box of their
     image however little they overlap.
     """
-    several = len({image for image, _ in case.truths}) > 1
-    if len(case.truths) == len(case.boxes) == 1:
-        (image, truth), (named, box) = case.truths[0], case.boxes[0]
-        return [similarity(box, truth)] if _agree(image, named, several) else []
-    if not case.truths or not case.boxes:
+    truths, boxes = case.truths, case.boxes
+    several = len(truths) > 1 and len({image for image, _ in truths}) > 1
+    worth = [
+        [similarity(box, truth) + per_image if _agree(image, named, several) else _NO_PAIR for named, box in boxes]
+        for image, truth in truths
+    ]
+    if len(truths) == len(boxes) == 1:
+        found = worth[0]
+    elif truths and boxes:
+        found = _best(worth)
+    else:
         return []
+    return [value - per_image for value in found if value > _NO_PAIR]
+
+
+def _best(worth: list[list[float]]) -> list[float]:
+    """The values of the one-to-one matching of rows with columns that has the greatest sum."""
+    if len(worth) > len(worth[0]):
+        worth = [list(column) for column in zip(*worth, strict=True)]
+    few, many = len(worth), len(worth[0])
+    if math.perm(many, few) <= _TRIED:
+        tried = (
+            [row[at] for row, at in zip(worth, one, strict=True)] for one in itertools.permutations(range(many), few)
+        )
+        return max(tried, key=sum)
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    worth = np.full((len(case.truths), len(case.boxes)), _NO_PAIR)
-    for row, (image, truth) in enumerate(case.truths):
-        for column, (named, box) in enumerate(case.boxes):
-            if _agree(image, named, several):
-                worth[row, column] = similarity(box, truth) + per_image
-    rows, columns = linear_sum_assignment(worth, maximize=True)
-    found = worth[rows, columns]
-    return [float(value) - per_image for value in found if value > _NO_PAIR]
+    table = np.array(worth)
+    found: list[float] = table[linear_sum_assignment(table, maximize=True)].tolist()
+    return found
 
 
+_TRIED = 6
+"""Matchings that are tried one by one: of three boxes and three truths, say. More are left to scipy's method."""
 _NO_PAIR = -100.0
 """Less than any similarity."""
 
@@ -273,14 +306,12 @@ def _block(case: Case) -> float:
 
 
 def _images_right(case: Case) -> float:
-    return float(len(match(case, per_image=1.0))) if case.truths else float(case.is_refusal)
+    return float(len(case.banded)) if case.truths else float(case.is_refusal)
 
 
 def _banded_sum(case: Case) -> float:
     """The banded IoU of each truth; a box of the wrong image has none."""
-    if not case.truths:
-        return float(case.is_refusal)
-    return sum(match(case, banded_iou, per_image=1.0))
+    return sum(case.banded) if case.truths else float(case.is_refusal)
 
 
 def _first(similarity: Callable[[Box, Box], float], *, tagged: bool) -> Part:

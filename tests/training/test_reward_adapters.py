@@ -29,7 +29,8 @@ def test_each_framework_gets_the_same_number(preset: str) -> None:
         for_verl(preset)(data_source="mg", solution_str=one, ground_truth=written, extra_info={}) for one in REPLIES
     ]
     assert [one["score"] for one in verl] == wanted
-    easy = [for_easyr1(preset)({"response": one, "response_length": 9, "ground_truth": written}) for one in REPLIES]
+    given = [{"response": one, "response_length": 9, "ground_truth": written} for one in REPLIES]
+    easy = for_easyr1(preset)(given)
     assert [one["overall"] for one in easy] == wanted
     assert all(one["format"] + one["accuracy"] == pytest.approx(one["overall"]) for one in easy)
 
@@ -93,3 +94,5 @@ def test_sizes_go_to_styles_that_count_pixels() -> None:
     made = for_trl("leap", style="qwen2.5-vl")(completions=[reply], truths=[truths], sizes=[sizes])
     assert made == [1.1]
     assert for_verl("leap", style="qwen2.5-vl")("", reply, truths, {"sizes": sizes})["score"] == 1.1
+    row = {"response": reply, "ground_truth": json.dumps({"truths": truths, "sizes": sizes})}
+    assert for_easyr1("leap", style="qwen2.5-vl")([row])[0]["overall"] == 1.1

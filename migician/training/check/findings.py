@@ -94,6 +94,10 @@ KINDS: dict[str, Kind] = {
         "box corners swapped (x2 < x1 or y2 < y1)", "write the top left corner first, then the bottom right"
     ),
     "box_area": Kind("box without area", "drop the sample: the object is narrower than 1/1000 of the image"),
+    "reward": Kind(
+        "own answer that does not earn all that the reward gives",
+        "choose another --preset, or change the answers: training would push away from them",
+    ),
     "anchor": Kind(
         "shuffled tracking sample that answers for its first frame in time",
         "give the box of that frame in the question: 'the first image' is the first in time, not in the list",

@@ -47,6 +47,9 @@ class CheckOptions:
     template: Template = QWEN2_VL.template
     training: bool = False
     """Whether the data must be in the convention of the base; else any may be stated beside a file."""
+    preset: str = ""
+    """The reward whose maximum each record's own answer must earn: one of `migician.training.rewards.PRESETS`; "" for
+    none."""
     resize: Resize = field(default_factory=Resize)
     preprocessing_workers: int = 1
     """LLaMA-Factory's `preprocessing_num_workers`: each prepares a part of a file."""

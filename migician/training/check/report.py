@@ -88,6 +88,16 @@ class Lengths(msgspec.Struct):
     mean_images: float = 0.0
 
 
+class OwnRewards(msgspec.Struct):
+    """What the records' own answers earn as a reward."""
+
+    preset: str
+    turns: int
+    """Those that give boxes."""
+    full: int
+    """Those among them whose answer earns all there is."""
+
+
 class Counts(msgspec.Struct, kw_only=True):
     """What a training counts."""
 
@@ -157,6 +167,7 @@ class CheckReport(msgspec.Struct):
     findings: list[Finding]
     seconds: float
     copying: list[SourceCopying] = []
+    rewards: OwnRewards | None = None
     training: TrainingCost | UnsetType = UNSET
     """Of a training YAML."""
 
@@ -262,6 +273,9 @@ def sentences(report: CheckReport) -> Iterator[str]:
         yield "images of MIG-Bench were looked for by name only: add --mig-bench MIG_data.json and its --images"
     else:
         yield _leakage_sentence(report.leakage)
+    if report.rewards:
+        one = report.rewards
+        yield f"{one.full:,} of {one.turns:,} own answers earn all that {one.preset} gives"
     problems, warnings = report.count("problem"), report.count("warning")
     yield f"{report.samples:,} samples in {report.seconds:,.1f} s: problems: {problems:,}, warnings: {warnings:,}"
 

@@ -1,6 +1,7 @@
 """Everything wrong with a dataset.
 
 reading   one pass over the records: structure, repeats, text lengths
+rewards   another, where asked for: whether own answers earn all that a reward gives
 images    each distinct image once, in several processes
 """
 
@@ -23,6 +24,7 @@ from migician.samples.lengths import EstimatedTokens, Resize, TextTokens, Tokeni
 from migician.training.check.data.annotated_sizes import crop_fault, frame_faults
 from migician.training.check.data.images import ImageLook, look_at_all
 from migician.training.check.data.reading import Reader, ReadSamples
+from migician.training.check.data.rewards import own_rewards
 from migician.training.check.findings import Findings
 from migician.training.check.options import CheckOptions
 from migician.training.check.report import (
@@ -68,6 +70,7 @@ def check_inputs(
     read = reader.read
     sizes, images = _images(read, inputs.media_dir, options, leaks, findings)
     totals, lengths = _lengths(read, sizes, text_tokens.exact, options, findings)
+    rewards = own_rewards(inputs, options, findings) if options.preset else None
     files = [FileCount(str(file), *counts) for file, counts in zip(read.files, read.counts, strict=True)]
     leakage = None
     if options.mig_bench:
@@ -85,6 +88,7 @@ def check_inputs(
         findings.listed(),
         round(seconds, 2),
         [SourceCopying(name, *msgspec.structs.astuple(one)) for name, one in sorted(read.copying.items())],
+        rewards,
     )
     return report, list(_by_file(read, totals, lengths))
 
