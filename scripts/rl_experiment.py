@@ -117,7 +117,7 @@ def train(options: argparse.Namespace) -> None:
     out, data = model_of(options, arm, seed), options.quickstart / "data"
     given = {
         "model_name_or_path": options.quickstart / "merged", "output_dir": out, "dataset_dir": data, "media_dir": data,
-        "seed": seed, "max_steps": 100_000, "save_strategy": "no", "logging_steps": 5, **changed,
+        "seed": seed, "max_steps": 100_000, "save_strategy": '"no"', "logging_steps": 5, **changed,
     }  # fmt: skip
     words = [f"{name}={value}" for name, value in given.items()]
     if file == RL:
@@ -164,9 +164,8 @@ def table(folder: Path) -> None:
     for kind in ("try", "hold"):
         runs = sorted(one.parent for one in (folder / kind).glob("*/report.json"))
         start = folder / kind / "merged"
-        print(
-            f"\n| {kind} | n | Acc@0.5 | Acc@0.7 | mean IoU | difference of Acc@0.7 | of mean IoU |\n|---|---|---|---|---|---|---|"
-        )
+        print(f"\n| {kind} | n | Acc@0.5 | Acc@0.7 | mean IoU | difference of Acc@0.7 | of mean IoU |")
+        print("|---|---|---|---|---|---|---|")
         for one in runs:
             average = json.loads((one / "report.json").read_text())["average"]
             paired = compare_folders(start, one)["average"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from migician.training.resume import resume_point
 from migician.training.reward_adapters import for_trl
 from migician.training.rewards import PRESETS
 
+_EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
@@ -63,6 +65,9 @@ def read_stage3(file: Path, overrides: Sequence[str] = ()) -> Stage3:
     given = read_given(file, overrides)
     if given.pop("stage", "grpo") != "grpo":
         raise UserError(f"{file}: stage is not grpo: scripts/stage.sh trains the other stages")
+    for name, value in given.items():
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):  # to YAML 1.1 a text
+            given[name] = float(value)
     own = {name: given.pop(name) for name in Stage3.__struct_fields__ if name in given and name != "trainer"}
     try:
         settings = msgspec.convert(
