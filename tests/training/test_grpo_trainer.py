@@ -33,7 +33,7 @@ except (ImportError, RuntimeError) as error:
 import torch
 
 from migician.training import grpo
-from migician.training.grpo_trainer import merged
+from migician.training.grpo_trainer import GroundingTrainer, merged
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -142,18 +142,24 @@ def test_pairs_of_images_stay_with_their_prompts(
 
 
 @pytest.mark.usefixtures("rewarded")
-def test_equal_replies_are_trained_once_for_the_same_gradient(
+def test_less_is_computed_for_the_same_gradient(
     place: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ["max_steps=1", "save_strategy='no'", "per_device_train_batch_size=24", "temperature=0.3"]
-    grpo.train(settings(place, tiny_folder, tmp_path / "merged", *more))
-    whole = lambda replies, advantages, multiple=1: (list(range(len(replies))), list(advantages))  # noqa: E731
-    monkeypatch.setattr("migician.training.grpo_trainer.merged", whole)
-    grpo.train(settings(place, tiny_folder, tmp_path / "whole", *more))
-    (one,), (other,) = log_of(tmp_path / "merged"), log_of(tmp_path / "whole")
-    assert one["trained_replies"] < other["trained_replies"] == 24
-    assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
-    assert one["loss"] == pytest.approx(other["loss"], abs=1e-6)
+    """Equal replies once, and prompts once, against every reply in a row of its own."""
+    replies = [[70, 71, 72], [80, 81], [70, 71, 72], [90]] * 6
+    monkeypatch.setattr(GroundingTrainer, "_generate_single_turn", lambda *_: (replies, None))
+    found = {}
+    for name in ("shared", "merged", "whole"):
+        if name == "whole":
+            whole = lambda replies, advantages, multiple=1: (list(range(len(replies))), list(advantages))  # noqa: E731
+            monkeypatch.setattr("migician.training.grpo_trainer.merged", whole)
+        more = ["max_steps=1", "save_strategy='no'", "per_device_train_batch_size=24"]
+        grpo.train(settings(place, tiny_folder, tmp_path / name, *more, f"share_prompts={name == 'shared'}"))
+        (found[name],) = log_of(tmp_path / name)
+    assert [line["trained_replies"] for line in found.values()] == [18, 18, 24]
+    for line in found.values():
+        assert line["grad_norm"] == pytest.approx(found["whole"]["grad_norm"], rel=1e-4)
+        assert line["loss"] == pytest.approx(found["whole"]["loss"], abs=1e-6)
 
 
 @given(
@@ -265,3 +271,46 @@ def held(process: Path, lock: Path) -> bool:
         return (process / "fd/0").samefile(lock)
     except OSError:
         return False
+
+
+def test_shared_prompts_give_the_log_probabilities_of_single_rows(place: Path, tiny_folder: Path) -> None:
+    """Against transformers' own forward over each prompt and reply alone, for prompts of different lengths."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from migician.training.shared_prompts import Batch, log_probabilities, sample
+
+    model = AutoModelForImageTextToText.from_pretrained(tiny_folder).eval()
+    processor = AutoProcessor.from_pretrained(tiny_folder, padding_side="left")
+    said, shown = [], []
+    for pair, words in enumerate(["Where?", "Where is it, if it is anywhere at all?", "It?"]):
+        content = [{"type": "image"}] * 2 + [{"type": "text", "text": words}]
+        said.append(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+        shown.append([Image.open(place / f"{pair}-{image}.png").convert("RGB") for image in range(2)])
+    both = processor(images=shown, text=said, padding=True, return_tensors="pt")
+    pictures = {name: both[name] for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
+    batch = Batch(both["input_ids"], both["attention_mask"], pictures)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        drawn = sample(model, batch, 4, longest=5, temperature=1.3, stops=[], never=[model.config.image_token_id])
+        groups = [number // 4 for number in range(12)]
+        order = [5, 0, 11, 4, 3, 8, 1]
+        replies = [drawn[number][: 1 + number % 5] for number in order]
+        logps, entropies = log_probabilities(
+            model, model, batch, [groups[number] for number in order], replies, temperature=1.3
+        )
+        for number, reply, logp, entropy in zip(order, replies, logps, entropies, strict=True):
+            group = groups[number]
+            alone = processor(images=shown[group], text=said[group], return_tensors="pt")
+            ids = torch.cat([alone["input_ids"], torch.tensor([reply])], dim=1)
+            types = torch.cat([alone["mm_token_type_ids"], torch.zeros(1, len(reply), dtype=torch.long)], dim=1)
+            given = {"input_ids": ids, "mm_token_type_ids": types, "attention_mask": torch.ones_like(ids)}
+            given |= {name: alone[name] for name in ("pixel_values", "image_grid_thw")}
+            spread = (model(**given).logits[0, -len(reply) - 1 : -1] / 1.3).log_softmax(-1)
+            assert torch.allclose(logp, spread[range(len(reply)), reply], atol=1e-5)
+            assert torch.allclose(entropy, -(spread.exp() * spread).sum(-1), atol=1e-5)
+            # What was drawn has the probability it was drawn with: greedy sampling meets greedy decoding.
+        greedy = sample(model, batch, 1, longest=5, temperature=1e-6, stops=[], never=[model.config.image_token_id])
+        theirs = model.generate(
+            **both, max_new_tokens=5, min_new_tokens=5, do_sample=False, suppress_tokens=[model.config.image_token_id]
+        )
+    assert len(drawn) == 12 and greedy == theirs[:, both["input_ids"].shape[1] :].tolist()
