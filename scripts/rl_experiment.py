@@ -45,6 +45,11 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "16 replies": (RL, {"reward": "iou", "num_generations": 16}),
     "with answers": (RL, {"reward": "iou", "with_answers": True}),
     "with answers, higher rate": (RL, {"reward": "iou", "with_answers": True, "learning_rate": 3e-4}),
+    "small steps": (RL, {"reward": "iou", "per_device_train_batch_size": 64, "learning_rate": 2e-4}),
+    "with answers, small steps": (
+        RL,
+        {"reward": "iou", "with_answers": True, "per_device_train_batch_size": 64, "learning_rate": 2e-4},
+    ),
     "supervised": (SFT, {}),
     "supervised, lower rate": (SFT, {"learning_rate": 5e-5}),
     "supervised, both sets": (SFT, {"dataset": "stage1,stage2"}),
@@ -117,8 +122,11 @@ def train(options: argparse.Namespace) -> None:
     out, data = model_of(options, arm, seed), options.quickstart / "data"
     given = {
         "model_name_or_path": options.quickstart / "merged", "output_dir": out, "dataset_dir": data, "media_dir": data,
-        "seed": seed, "max_steps": 100_000, "save_strategy": '"no"', "logging_steps": 5, **changed,
+        "seed": seed, "max_steps": 100_000, "save_strategy": '"no"', "logging_steps": 5,
     }  # fmt: skip
+    if file == RL:
+        given |= {"per_device_train_batch_size": 256, "max_minutes": "null"}
+    given |= changed
     words = [f"{name}={value}" for name, value in given.items()]
     if file == RL:
         from migician.training.grpo import read_stage3
@@ -130,7 +138,12 @@ def train(options: argparse.Namespace) -> None:
 
         from migician.training.check.settings.training_yaml import read_given
 
-        own = {"per_device_train_batch_size": 16, "lr_scheduler_type": "constant", "plot_loss": False}
+        own = {
+            "per_device_train_batch_size": 16,
+            "lr_scheduler_type": "constant",
+            "plot_loss": False,
+            "overwrite_cache": False,
+        }
         settings = {**read_given(Path(file), words), **own}
         run_exp({name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
                 callbacks=[core_clock(options.minutes)])  # fmt: skip
