@@ -59,6 +59,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
         training.watch,
         "saves/stage-1 --data MIG-Bench/MIG_data.json --images . --out saves/scores/stage-1",
     ),
+    "train gain": (training.gain, "saves/stage-3"),
     "train merge": (checkpoints.merge, "saves/stage-1 saves/stage-2 --out saves/migician"),
     "train card": (
         publishing.card,
@@ -87,7 +88,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
 
 GROUPS = {
     "data": "Synthesise, convert, mix, export or push a dataset.",
-    "train": "Check, follow, resume or merge a training, and write its model card.",
+    "train": "Check, follow, resume, judge or merge a training, and write its model card.",
     "dev": "Tools for tests and scripts: a drawn world, a tiny model, a baseline, an index, a base model, a setting.",
 }
 PANELS = {
@@ -99,7 +100,7 @@ PANELS = {
 """What --help shows, in this order; `dev` is named below it."""
 ALSO = {"merge": "train merge", "train check": "check"}
 """Second names of verbs, which stay: a training is checked and merged, and other programs call both at the top."""
-_NEW = ("dev base",)
+_NEW = ("dev base", "train gain")
 """Verbs that the last release did not have."""
 MOVED = {verb.split()[1]: verb for verb in VERBS if " " in verb and verb not in (*ALSO.values(), *_NEW)}
 """Names of the last release, which still work and say what they are now. To be removed in the next one."""

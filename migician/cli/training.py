@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from migician.cli.terminal import note
+from migician.cli.options import AsJson
+from migician.cli.terminal import console, note, say
 from migician.errors import check_place, writing
 
 _LOOK_S = 1.0
@@ -77,6 +78,23 @@ def curves(
         if (since := diverged_at(lines)) is not None:
             note(f"{name}: diverged, no valid loss since step {since:,}")
     note(f"written: {out}")
+
+
+def gain(
+    output_dir: Annotated[Path, typer.Argument(help="The output_dir of scripts/stage3.sh.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print greedy accuracy before and after stage 3, task by task, and whether it or only the sampled reward rose."""
+    from migician.reports.tables import differences
+    from migician.reports.writers import for_terminal
+    from migician.training.gain import FILE, gain_of
+
+    found = gain_of(output_dir)
+    if as_json:
+        say((output_dir / FILE).read_text(encoding="utf-8").rstrip())
+    else:
+        console().print(for_terminal(differences(found.comparison, str)))
+    note(f"{output_dir.name}: {found.sentence()}")
 
 
 def watch(

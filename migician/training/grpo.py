@@ -1,6 +1,6 @@
 """Stage 3: reinforcement learning by TRL's own GRPO trainer, with this project's records and rewards.
 
-    python -m migician.training.grpo train/stage-3_grpo.yaml [key=value ...]
+    python -m migician.training.grpo train/stage-3_grpo.yaml [key=value ...] [--check]
 
 A YAML has the keys of `Stage3`, which stages 1 and 2 have too, and any key of TRL's `GRPOConfig`. It needs TRL from
 1.0 on, in an environment of its own: see scripts/stage3.sh, which also checks, resumes and reports.
@@ -9,11 +9,11 @@ A YAML has the keys of `Stage3`, which stages 1 and 2 have too, and any key of T
 from __future__ import annotations
 
 import functools
-import json
+import os
+import random
+import re
 import sys
-import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from migician.boxes import TRAINED_PIXELS
 from migician.errors import UserError, closest
 from migician.samples.sample import IMAGE_MARK, Turn
 from migician.training.check.settings.training_yaml import read_given
-from migician.training.log import LOG
-from migician.training.prompts import Prompt, read_prompts
+from migician.training.prompts import Prompt, Prompts, read_prompts
 from migician.training.resume import resume_point
 from migician.training.reward_adapters import for_trl
 from migician.training.rewards import PRESETS
 
+_EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
@@ -47,6 +47,17 @@ class Stage3(msgspec.Struct, frozen=True, kw_only=True):
     freeze_vision_tower: bool = True
     reward: str = "mg-thinker"
     """One of `migician.training.rewards.PRESETS`."""
+    with_answers: bool = False
+    """Whether the last reply of each prompt is the record's own answer, not sampled (as LUFFY, arXiv 2504.14945)."""
+    share_prompts: bool = False
+    """Whether a prompt is computed once for all its replies (`migician.training.shared_prompts`), without vLLM."""
+    held_out: Path | None = None
+    """MIG-Bench's file, or one in its form: scripts/stage3.sh asks its questions before and after."""
+    held_out_images: Path | None = None
+    held_out_limit: int | None = None
+    """Questions of each task."""
+    max_minutes: float | None = None
+    """After so many of a launch no further step begins."""
     seed: int = 42
     trainer: dict[str, Any] = {}
 
@@ -56,9 +67,14 @@ def read_stage3(file: Path, overrides: Sequence[str] = ()) -> Stage3:
     given = read_given(file, overrides)
     if given.pop("stage", "grpo") != "grpo":
         raise UserError(f"{file}: stage is not grpo: scripts/stage.sh trains the other stages")
+    for name, value in given.items():
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):  # to YAML 1.1 a text
+            given[name] = float(value)
     own = {name: given.pop(name) for name in Stage3.__struct_fields__ if name in given and name != "trainer"}
     try:
-        settings = msgspec.convert({**own, "trainer": given}, Stage3, strict=False, dec_hook=lambda kind, value: kind(value))
+        settings = msgspec.convert(
+            {**own, "trainer": given}, Stage3, strict=False, dec_hook=lambda kind, value: kind(value)
+        )
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: {error}") from None
     if settings.reward not in PRESETS:
@@ -108,76 +124,125 @@ def _opened(media: Path, batch: dict[str, list[str]]) -> dict[str, list[Any]]:
             "images": images,
             "truths": msgspec.to_builtins(one.truths),
             "sizes": one.sizes,
+            "answer": one.answer,
         }
-    return {name: [made[row][name] for row in batch["row"]] for name in ("prompt", "images", "truths", "sizes")}
+    names = ("prompt", "images", "truths", "sizes", "answer")
+    return {name: [made[row][name] for row in batch["row"]] for name in names}
 
 
-def train(settings: Stage3) -> None:
-    """Train, from the last complete checkpoint where there is one.
+def train(settings: Stage3, callbacks: Sequence[Any] = ()) -> None:
+    """Train, from the last complete checkpoint where there is one; `callbacks` are transformers'.
 
-    Raises `UserError` for settings that TRL does not know, a tokenizer that pads on the right, and where TRL is too old.
+    Raises `UserError` for settings that TRL does not know, a tokenizer that pads on the right, a missing image, and
+    where TRL is missing or too old.
     """
-    import random
+    config = _config(settings)
+    from migician.training.grpo_trainer import GroundingTrainer, Limit, Log
 
-    from transformers import AutoProcessor, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    config = {"output_dir": str(settings.output_dir), "seed": settings.seed, "report_to": "none", **settings.trainer}
-    if strange := sorted(config.keys() - GRPOConfig.__dataclass_fields__.keys()):
-        raise UserError(
-            f"{strange[0]}: neither a setting of stage 3 nor of TRL's GRPOConfig."
-            f"{closest(strange[0], [*GRPOConfig.__dataclass_fields__, *Stage3.__struct_fields__])}"
-        )
-    media = settings.media_dir or settings.dataset_dir
-    found = read_prompts(settings.dataset_dir, settings.dataset, media, max_pixels=settings.image_max_pixels)
-    random.Random(settings.seed).shuffle(found.prompts)
-    kept = found.prompts[: settings.max_samples]
-
-    processor = AutoProcessor.from_pretrained(settings.model_name_or_path, padding_side="left")
-    processor.image_processor.size["longest_edge"] = settings.image_max_pixels
-    last = resume_point(settings.output_dir, 1)
-    trainer = GRPOTrainer(
+    found, media = prompts(settings), settings.media_dir or settings.dataset_dir
+    last = resume_point(settings.output_dir, int(os.environ.get("WORLD_SIZE", "1")))
+    trainer = GroundingTrainer(
         model=settings.model_name_or_path,
-        args=GRPOConfig(**config),
-        processing_class=processor,
+        args=config,
+        processing_class=_processor(settings),
         reward_funcs=[for_trl(settings.reward, style=found.style.name)],
-        train_dataset=dataset_of(kept, media),
-        callbacks=[],
+        train_dataset=dataset_of(found.prompts, media),
+        with_answers=settings.with_answers,
+        share_prompts=settings.share_prompts,
+        callbacks=[Log(settings.output_dir), Limit(settings.max_minutes), *callbacks],
     )
     if settings.freeze_vision_tower:
         for name, weights in trainer.model.named_parameters():
             weights.requires_grad_("visual." not in name)
-    began = time.monotonic()
-
-    class Log(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-            if not state.is_world_process_zero or not logs or "loss" not in logs:
-                return
-            line = {
-                "current_steps": state.global_step,
-                "total_steps": state.max_steps,
-                "elapsed_time": str(timedelta(seconds=int(time.monotonic() - began))),
-                **logs,
-            }
-            with (settings.output_dir / LOG).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-
-    trainer.add_callback(Log())
     result = trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
 
 
+def check(settings: Stage3) -> str:
+    """What a training would begin with, in one line; raises `UserError` as `train` does, and for held-out questions.
+
+    No weights are loaded.
+    """
+    _config(settings)
+    _processor(settings)
+    for name in ("held_out", "held_out_images"):
+        given = getattr(settings, name)
+        if given is None or not given.exists():
+            raise UserError(
+                f"{name}: {given}: not there; a stage 3 is judged by greedy accuracy on held-out questions in "
+                "MIG-Bench's form"
+            )
+    found = prompts(settings)
+    left_out = "".join(f", {number:,} left out: {reason}" for reason, number in found.left_out.items())
+    return f"{len(found.prompts):,} prompts of {len({one.type for one in found.prompts})} families{left_out}"
+
+
+def prompts(settings: Stage3) -> Prompts:
+    """The prompts to train on, in the order of the seed; raises `UserError` for data or an image that is not there."""
+    media = settings.media_dir or settings.dataset_dir
+    found = read_prompts(settings.dataset_dir, settings.dataset, media, max_pixels=settings.image_max_pixels)
+    random.Random(settings.seed).shuffle(found.prompts)
+    found.prompts = found.prompts[: settings.max_samples]
+    for name in {name for one in found.prompts for name in one.images}:
+        if not (media / name).exists():
+            raise UserError(f"{media / name}: not there; media_dir is the folder that image names start from")
+    return found
+
+
+def _processor(settings: Stage3) -> Any:
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(settings.model_name_or_path, padding_side="left")
+    check_padding(processor.tokenizer.padding_side)
+    processor.image_processor.size["longest_edge"] = settings.image_max_pixels
+    return processor
+
+
+def _config(settings: Stage3) -> Any:
+    """The settings as TRL takes them."""
+    try:
+        from trl import GRPOConfig
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"stage 3 needs trl 1.16 in an environment of its own: bash scripts/stage3.sh ({error})"
+        ) from None
+    config = {"output_dir": str(settings.output_dir), "seed": settings.seed, "report_to": "none", **settings.trainer}
+    known = GRPOConfig.__dataclass_fields__
+    if strange := sorted(config.keys() - known.keys()):
+        near = closest(strange[0], [*known, *Stage3.__struct_fields__])
+        raise UserError(f"{strange[0]}: neither a setting of stage 3 nor one of TRL's GRPOConfig.{near}")
+    try:
+        return GRPOConfig(**config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"TRL cannot take the settings of stage 3: {error}") from None
+
+
+def check_padding(side: str) -> None:
+    """Raise `UserError` unless prompts are padded on the left.
+
+    TRL 1.16 pads prompts on the left itself, and takes the marks of what is image from the processor: padded on the
+    right these would stand beside other tokens.
+    """
+    if side != "left":
+        raise UserError(f"padding_side is {side!r}: TRL would misplace the images of a batch; it must be 'left'")
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Train by the YAML and the "key=value" arguments that follow it."""
-    if not arguments:
+    """Train by the YAML and the "key=value" arguments that follow it; with `--check` say what would be trained on."""
+    words = [one for one in arguments if one != "--check"]
+    if not words:
         raise UserError("name a training YAML, such as train/stage-3_grpo.yaml")
-    train(read_stage3(Path(arguments[0]), arguments[1:]))
+    settings = read_stage3(Path(words[0]), words[1:])
+    if len(words) < len(arguments):
+        print(f"{words[0]}: {check(settings)}", file=sys.stderr)
+    else:
+        train(settings)
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        sys.exit(f"{error}")
+        sys.exit(f"stage 3: {error}")

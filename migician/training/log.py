@@ -43,6 +43,8 @@ class LoggedStep(msgspec.Struct, frozen=True):
     """Since the launch, [D days, ]H:MM:SS."""
     loss: float | None = None
     lr: float | None = None
+    reward: float | None = None
+    """Mean reward of the sampled replies; of stage 3 only."""
     total_tokens: _Count | None = None
     """Since the first launch, if `include_num_input_tokens_seen` is set."""
     launch: int = 0
@@ -53,9 +55,11 @@ class LoggedStep(msgspec.Struct, frozen=True):
         """Whether the loss is no longer a number.
 
         By default (`logging_nan_inf_filter`) transformers leaves such losses out of the mean that it logs, which is
-        exactly 0 if there are no others.
+        exactly 0 if there are no others. With a reward a loss of 0 is a step whose replies all earned the same.
         """
-        return self.loss is not None and (self.loss == 0 or not math.isfinite(self.loss))
+        if self.loss is None:
+            return False
+        return not math.isfinite(self.loss) or (self.loss == 0 and self.reward is None)
 
     @property
     def elapsed_s(self) -> int:
@@ -188,7 +192,7 @@ def progress_line(lines: list[LoggedStep], training: TrainingCost | None = None)
     last, since = lines[-1], diverged_at(lines)
     parts = [f"step {last.current_steps:,} of {last.total_steps:,}"]
     if since is None:
-        parts.append(f"loss {last.loss:.4f}")
+        parts.append(f"loss {last.loss:.4f}" if last.reward is None else f"reward {last.reward:.3f}")
     else:
         parts.append(f"loss {last.loss:g}: diverged, no loss is a number since step {since:,}; lower the learning rate")
     if now := pace(lines, training):

@@ -92,7 +92,9 @@ def read_prompts(dataset_dir: Path, names: str, media: Path, *, max_pixels: int 
                 except (*NOT_JSON, ValueError) as error:
                     raise UserError(f"{file}: record {number}: {error}") from None
     if not found.prompts:
-        raise UserError(f"{files[0][0]}: no turn gives a box as {convention.name} writes it, so there is nothing to reward")
+        raise UserError(
+            f"{files[0][0]}: no turn gives a box as {convention.name} writes it, so there is nothing to reward"
+        )
     return found
 
 

@@ -380,6 +380,12 @@ PRESETS: dict[str, Reward] = {
             "tulerfeng/OneThinker, EasyR1/verl/reward_function/onethinker_reward.py",
         ),
         Reward(
+            "iou",
+            {"iou": Weighted(1.0, set_f1(iou))},
+            False,
+            "this project: IoU alone, F1 over the matched boxes where there are several",
+        ),
+        Reward(
             "vlm-r1",
             {"format": Weighted(1.0, _boxed_form), "iou": Weighted(1.0, _first(inner_iou, tagged=True))},
             True,
