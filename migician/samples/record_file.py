@@ -15,6 +15,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -105,27 +106,18 @@ class JsonRecords:
         return len(self._starts)
 
     def __getitem__(self, position: int) -> bytes:
-        return self._between(self._starts[position], self._ends[position])
+        return _between(self.file, self._stream.fileno(), self._starts[position], self._ends[position])
 
     def __iter__(self) -> Iterator[bytes]:
-        first = 0
-        while first < len(self):
-            start = self._starts[first]
-            # As many as are whole within a block, or one.
-            after = max(first + 1, bisect.bisect_right(self._ends, start + _BLOCK))
-            content = self._between(start, self._ends[after - 1])
-            for position in range(first, after):
-                yield content[self._starts[position] - start : self._ends[position] - start]
-            first = after
+        return self._part(0, len(self)).read(self._stream.fileno())
 
-    def _between(self, start: int, end: int) -> bytes:
-        try:
-            content = os.pread(self._stream.fileno(), end - start, start)
-        except OSError as error:
-            raise UserError(f"{self.file}: cannot be read: {error.strerror}") from None
-        if len(content) != end - start:
-            raise UserError(f"{self.file}: ends before byte {end}: it was changed while it was read")
-        return content
+    def parts(self, size: int) -> Iterator[tuple[int, Part]]:
+        """All records, `size` at a time, each part with the number of its first."""
+        return ((first, self._part(first, first + size)) for first in range(0, len(self), size))
+
+    def _part(self, first: int, after: int) -> Part:
+        inode = os.fstat(self._stream.fileno()).st_ino
+        return Part(self.file, inode, self._starts[first:after], self._ends[first:after])
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +126,58 @@ class JsonRecords:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some records of a file, by where they are: what another process needs to read them by itself."""
+
+    file: Path
+    inode: int
+    starts: array[int]
+    ends: array[int]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The records; raises `UserError` where the file is another by now."""
+        with _readable(self.file), opened(self.file) as stream:
+            if os.fstat(stream.fileno()).st_ino != self.inode:
+                raise UserError(f"{self.file}: it was replaced while it was read")
+            yield from self.read(stream.fileno())
+
+    def read(self, descriptor: int) -> Iterator[bytes]:
+        """The records, of the file opened as `descriptor`."""
+        starts, ends, first = self.starts, self.ends, 0
+        while first < len(starts):
+            start = starts[first]
+            # As many as are whole within a block, or one.
+            after = max(first + 1, bisect.bisect_right(ends, start + _BLOCK))
+            content = _between(self.file, descriptor, start, ends[after - 1])
+            for position in range(first, after):
+                yield content[starts[position] - start : ends[position] - start]
+            first = after
+
+
+def _between(file: Path, descriptor: int, start: int, end: int) -> bytes:
+    with _readable(file):
+        content = os.pread(descriptor, end - start, start)
+    if len(content) != end - start:
+        raise UserError(f"{file}: ends before byte {end}: it was changed while it was read")
+    return content
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
+def blocks_of(pieces: Iterable[list[bytes]], *, as_list: bool) -> Iterator[bytes]:
+    """As `lines_of`, of records that are one line each already, many at once."""
+    separator = b",\n" if as_list else b"\n"
+    joined = (separator.join(records) for records in pieces if records)
+    return lines_of(joined, as_list=True) if as_list else (block + b"\n" for block in joined)
 
 
 def lines_of(records: Iterable[bytes], *, as_list: bool) -> Iterator[bytes]:
@@ -255,12 +299,9 @@ def _scan(window: _Window, *, strict: bool) -> Iterator[tuple[int, bytes]]:
 
 @contextlib.contextmanager
 def _window(file: Path, offset: int = 0) -> Iterator[_Window]:
-    try:
-        with opened(file) as stream:
-            stream.seek(offset)
-            yield _Window(file, stream)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    with _readable(file), opened(file) as stream:
+        stream.seek(offset)
+        yield _Window(file, stream)
 
 
 class _Window:

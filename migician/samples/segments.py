@@ -38,7 +38,7 @@ Segment = str | Phrase | Boxed | Form
 
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _REST = rf"box_start\|>\({_NUMBER},{_NUMBER}\),\({_NUMBER},{_NUMBER}\)<\|box_end\|>"
-_FORM = f"{BOX_START}(x1,y1),(x2,y2){BOX_END}"
+FORM = f"{BOX_START}(x1,y1),(x2,y2){BOX_END}"
 # Begins with the characters that all tokens begin with: a search skips to them.
 _MARKED = re.compile(
     rf"<\|(?:object_ref_start\|>(?P<label>[^<]*+(?:<(?!\|object_ref_)[^<]*+)*+)<\|object_ref_end\|>"
@@ -86,4 +86,4 @@ def _written(segment: Segment) -> str:
     if isinstance(segment, Boxed):
         label = "" if segment.label is None else reference(segment.label)
         return label + "".join(QWEN.write(box) for box in segment.boxes)
-    return reference(segment.text) if isinstance(segment, Phrase) else _FORM
+    return reference(segment.text) if isinstance(segment, Phrase) else FORM
