@@ -6,12 +6,15 @@ in one pass over the text, several times as fast and with the same result; what 
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
 
 from migician.boxes import Box, Size
-from migician.samples.conventions import NAMED, OBJECT, JsonConvention
+from migician.errors import NOT_JSON
+from migician.samples.conventions import CONVENTIONS, NAMED, OBJECT, JsonConvention, TokenConvention
+from migician.samples.sample import Sample, Turn
 from migician.samples.segments import FORM
 
 # A reference with a box right behind it is not plain.
@@ -64,6 +67,26 @@ class PlainTurns:
                 return None
         return asked, answered, len(names) > 1
 
+    def sample(self, content: bytes) -> tuple[Sample, int] | None:
+        """A record of plain turns in the convention, and how many turns lose marked references; None for any other."""
+        try:
+            given = STRICT.decode(content)
+        except NOT_JSON:
+            return None
+        said = given.conversations
+        turns: list[Turn] = []
+        lossy = 0
+        for asked, answered in zip(said[::2], said[1::2], strict=False):
+            fits = asked.from_ == "human" and answered.from_ == "gpt"
+            written = self.write(asked.value, answered.value) if fits else None
+            if not written:
+                return None
+            turns += (Turn("human", written[0]), Turn("gpt", written[1]))
+            lossy += written[2]
+        if not turns or len(turns) != len(said):
+            return None
+        return Sample(given.id, given.images, turns, given.type), lossy
+
     def _sentence(self, pieces: list[str], end: str, opening: str) -> str:
         """A text with its boxes where they stand; several together are a list, and with an `opening` any are."""
         numbers, key = self._numbers, self._key
@@ -102,3 +125,23 @@ class PlainTurns:
 
 def _no_size(image: int) -> Size:
     raise ValueError(f"asked for the size of image {image}")
+
+
+@functools.cache
+def plain_turns(source: str, target: str) -> PlainTurns | None:
+    """What writes plain turns of one convention in another; None where their text alone does not say how."""
+    into = CONVENTIONS.get(target)
+    is_known = source == TokenConvention.name and isinstance(into, JsonConvention) and not into.counts_pixels
+    return PlainTurns(into) if is_known else None
+
+
+class _StrictTurn(Turn, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class _StrictSample(Sample, frozen=True, forbid_unknown_fields=True):
+    conversations: list[_StrictTurn]  # type: ignore[assignment]  # a list of these is only read
+
+
+STRICT = msgspec.json.Decoder(_StrictSample)
+"""Reads what is a sample in every detail, and refuses a record with any other field."""

@@ -22,22 +22,12 @@ from migician.models.pictures import read_size
 from migician.progress import OnProgress
 from migician.samples import ms_swift
 from migician.samples.convention_card import ConventionCard, refuse_card_of, write_convention
-from migician.samples.conventions import (
-    CONVENTIONS,
-    MS_SWIFT,
-    OBJECT,
-    WORDINGS,
-    Convention,
-    JsonConvention,
-    SizeOf,
-    TokenConvention,
-    phrase_asked,
-)
+from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, WORDINGS, Convention, SizeOf, phrase_asked
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
 from migician.samples.layouts import Layout, LayoutReader, unread
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
-from migician.samples.plain_turns import PlainTurns
+from migician.samples.plain_turns import STRICT, plain_turns
 from migician.samples.record_file import JsonRecords, blocks_of
 from migician.samples.sample import IMAGE_MARK, Sample, Turn
 from migician.samples.segments import Boxed, Phrase, Segment
@@ -204,8 +194,11 @@ class _Converter:
     def convert(self, content: bytes, number: int) -> bytes | None:
         """A record in the other convention; None, counted, for one that has no form there."""
         # Not before a record with boxes is read: the first shows how the file is laid out.
-        if self.boxed and self._plain and (made := self._quick(content, self._plain)):
+        if self.boxed and self._plain and (quick := self._plain.sample(content)):
+            made, lossy = quick
             self.counts[CONVERTED] += 1
+            if lossy:
+                self.counts[INEXACT] += lossy
             return _ENCODER.encode(made)
         try:
             dialogue = self._read(content, number)
@@ -221,29 +214,6 @@ class _Converter:
             self.boxed = True
             self._plain = self._plain if self._reader.layout.is_own else None
         return _ENCODER.encode(written)
-
-    def _quick(self, content: bytes, plain: PlainTurns) -> Sample | None:
-        """A record of plain turns alone; None for any other."""
-        try:
-            sample = _STRICT.decode(content)
-        except NOT_JSON:
-            return None
-        given = sample.conversations
-        turns: list[Turn] = []
-        lost = 0
-        for asked, answered in zip(given[::2], given[1::2], strict=False):
-            if asked.from_ != "human" or answered.from_ != "gpt":
-                return None
-            written = plain.write(asked.value, answered.value)
-            if not written:
-                return None
-            turns += (Turn("human", written[0]), Turn("gpt", written[1]))
-            lost += written[2]
-        if not turns or len(turns) != len(given):
-            return None
-        if lost:
-            self.counts[INEXACT] += lost
-        return Sample(sample.id, sample.images, turns, sample.type)
 
     def _read(self, content: bytes, number: int) -> Dialogue:
         if self._source is None:
@@ -286,7 +256,7 @@ class _Converter:
 
     def _count_unread(self, content: bytes) -> None:
         with contextlib.suppress(*NOT_JSON):
-            _STRICT.decode(content)
+            STRICT.decode(content)
             return
         for name in sorted(unread(content, self._reader.layout) if self._source else unread(content, _SWIFT_LAYOUT)):
             self.counts[UNREAD.format(name if len(self.counts) < _MOST_REASONS else "others")] += 1
@@ -341,14 +311,6 @@ def seen_size(size: Size, resize: Resize, side: int = PIXELS_A_SIDE) -> Size:
     return columns * side, rows * side
 
 
-@functools.cache
-def plain_turns(source: str, target: str) -> PlainTurns | None:
-    """What writes plain turns of one convention in another; None where their text alone does not say how."""
-    into = CONVENTIONS.get(target)
-    is_known = source == TokenConvention.name and isinstance(into, JsonConvention) and not into.counts_pixels
-    return PlainTurns(into) if is_known else None
-
-
 def _is_system(turn: Turn) -> bool:
     return turn.from_ == "system"
 
@@ -389,15 +351,6 @@ def _shape(segment: Segment) -> object:
     return (segment.label, len(segment.boxes)) if isinstance(segment, Boxed) else segment
 
 
-class _StrictTurn(Turn, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class _StrictSample(Sample, frozen=True, forbid_unknown_fields=True):
-    conversations: list[_StrictTurn]  # type: ignore[assignment]  # a list of these is only read
-
-
-_STRICT = msgspec.json.Decoder(_StrictSample)
 _SWIFT_LAYOUT = Layout(messages="messages", system="objects", role_tag="role", content_tag="content")
 _SWIFT = msgspec.json.Decoder(ms_swift.SwiftRecord)
 _ENCODER = msgspec.json.Encoder()
