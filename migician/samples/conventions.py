@@ -81,7 +81,7 @@ class JsonConvention:
         if isinstance(segment, Phrase):
             return f'"{segment.text}"'
         if isinstance(segment, Form):
-            return self._form
+            return self.form
         if isinstance(segment, Absent):
             return self.style.absent
         called = label if segment.label is None else segment.label
@@ -90,17 +90,19 @@ class JsonConvention:
         return objects[0] if len(objects) == 1 and label is None else f"[{', '.join(objects)}]"
 
     @property
-    def _form(self) -> str:
+    def form(self) -> str:
+        """The form of a box with letters for its numbers."""
         return f'{{"{self.key}": [x1, y1, x2, y2]}}'
 
     def _object(self, box: Box, label: str | None, shown: int | None, image: int | None, size_of: SizeOf) -> str:
         fields = [] if shown is None else [f'"image": {shown + 1}']
-        fields.append(f'"{self.key}": [{", ".join(self._numbers(box, image, size_of))}]')
+        fields.append(f'"{self.key}": [{", ".join(self.numbers(box, image, size_of))}]')
         if label is not None:
             fields.append(f'"label": {msgspec.json.encode(label).decode()}')
         return f"{{{', '.join(fields)}}}"
 
-    def _numbers(self, box: Box, image: int | None, size_of: SizeOf) -> list[str]:
+    def numbers(self, box: Box, image: int | None, size_of: SizeOf) -> list[str]:
+        """The four numbers of `box`, which is in `image`; only conventions in pixels ask for a size."""
         if self.style.scale == "permille":
             return [str(number) for number in box.to_permille()]
         if self.style.scale == "fraction":
@@ -148,7 +150,7 @@ class JsonConvention:
 
     def _found(self, written: str) -> list[Segment]:
         """What a JSON list or object says; empty where it is no box."""
-        if written == self._form:
+        if written == self.form:
             return [Form()]
         try:
             decoded: Any = msgspec.json.decode(written)
@@ -190,7 +192,7 @@ _OBJECT = r'\{(?:[^{}"\\]|"(?:[^"\\]|\\.)*+")*+\}'
 _JSON = re.compile(
     rf"(?:```(?:json)?\s*+)?(?P<json>\[\s*+{_OBJECT}(?:\s*+,\s*+{_OBJECT})*+\s*+\]|{_OBJECT})(?:\s*+```)?"
 )
-_NAMED = re.compile(r"Image-([1-9][0-9]{0,5}): ")
+NAMED = re.compile(r"Image-([1-9][0-9]{0,5}): ")
 
 
 def _listed(answer: Sequence[Segment]) -> list[tuple[int | None, Boxed]]:
@@ -202,7 +204,7 @@ def _listed(answer: Sequence[Segment]) -> list[tuple[int | None, Boxed]]:
         name, boxed = answer[number : number + 2]
         if not (isinstance(name, str) and isinstance(boxed, Boxed)):
             return []
-        named = _NAMED.fullmatch(name[1:] if number and name[0] == "\n" else name if not number else "")
+        named = NAMED.fullmatch(name[1:] if number and name[0] == "\n" else name if not number else "")
         if not named:
             return []
         listed.append((int(named[1]) - 1, boxed))

@@ -206,11 +206,7 @@ class LayoutReader:
         return Record(given.conversations, named, given.id, given.type)
 
     def _from_fields(self, content: bytes, number: int) -> Record:
-        try:
-            fields = msgspec.json.decode(content, type=dict[str, Any])
-        except msgspec.DecodeError:
-            self.content = _plain_json(content)
-            fields = msgspec.json.decode(self.content, type=dict[str, Any])
+        self.content, fields = _fields(content)
         layout = self.layout
         for name in {*layout.columns, "id"}:
             self.kinds.setdefault((name, _KINDS[type(fields.get(name, msgspec.UNSET))]), number)
@@ -248,6 +244,32 @@ def _plain_json(content: bytes) -> bytes:
 
 def _finite(number: str) -> float | None:
     return float(number) if math.isfinite(float(number)) else None
+
+
+def unread(content: bytes, layout: Layout) -> set[str]:
+    """The fields of a record and of its turns that hold something, and that a `Sample` has no place for."""
+    _, fields = _fields(content)
+    read = {*layout.columns, layout.system, "images", "id", "type"} - {layout.tools}
+    found = {name for name, value in fields.items() if name not in read and value not in _EMPTY}
+    said = {layout.role_tag, layout.content_tag, "tool_calls" if layout.formatting == "openai" else ""}
+    turns = fields.get(layout.messages or "")
+    for turn in turns if isinstance(turns, list) else []:
+        found |= {
+            f"{layout.messages}[].{name}" for name, value in turn.items() if name not in said and value not in _EMPTY
+        }
+    return found
+
+
+def _fields(content: bytes) -> tuple[bytes, dict[str, Any]]:
+    """A record as JSON proper, and its fields."""
+    try:
+        return content, msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        content = _plain_json(content)
+        return content, msgspec.json.decode(content, type=dict[str, Any])
+
+
+_EMPTY = (None, "", [], {})
 
 
 def recognised(content: bytes) -> Layout:

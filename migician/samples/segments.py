@@ -42,7 +42,7 @@ Segment = str | Phrase | Boxed | Form | Absent
 
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _REST = rf"box_start\|>\({_NUMBER},{_NUMBER}\),\({_NUMBER},{_NUMBER}\)<\|box_end\|>"
-_FORM = f"{BOX_START}(x1,y1),(x2,y2){BOX_END}"
+FORM = f"{BOX_START}(x1,y1),(x2,y2){BOX_END}"
 # Begins with the characters that all tokens begin with: a search skips to them.
 _MARKED = re.compile(
     rf"<\|(?:object_ref_start\|>(?P<label>[^<]*+(?:<(?!\|object_ref_)[^<]*+)*+)<\|object_ref_end\|>"
@@ -92,4 +92,4 @@ def _written(segment: Segment) -> str:
         return label + "".join(QWEN.write(box) for box in segment.boxes)
     if isinstance(segment, Absent):
         return QWEN.absent
-    return reference(segment.text) if isinstance(segment, Phrase) else _FORM
+    return reference(segment.text) if isinstance(segment, Phrase) else FORM

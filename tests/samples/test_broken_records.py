@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician.errors import UserError
-from migician.samples import record_file as module
+from migician.samples import json_window
 from migician.samples.record_file import record_at, records
 
 leaves = st.text(max_size=20) | st.integers() | st.none() | st.sampled_from(["}", '"', "\\", "a\\", "],[{", "\n"])
@@ -40,7 +40,7 @@ def test_records_are_those_of_the_file_whatever_its_shape(
     file = tmp_path_factory.mktemp("records") / "r.json"
     file.write_text(written(shape, content, ascii_only), encoding="utf-8", newline="")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", block)
+        patch.setattr(json_window, "BLOCK", block)
         found = list(records(file))
         assert [json.loads(one) for _, one in found] == content
         for offset, one in found:
@@ -66,7 +66,7 @@ GOOD = '{"id": 1, "x": [{"a": "b"}]}'
 def test_a_broken_record_leaves_the_others_readable(
     tmp_path: Path, broken: str, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LARGEST", 200)
+    monkeypatch.setattr(json_window, "LARGEST", 200)
     rest = [GOOD] * 20
     lines = [GOOD, broken, *rest]
     file = tmp_path / "r.json"

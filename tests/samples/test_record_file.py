@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migician.errors import UserError
-from migician.samples import record_file
+from migician.samples import json_window
 from migician.samples.record_file import JsonRecords
 
 # Text that would mislead a scanner: quotes, backslashes, brackets.
@@ -37,7 +37,7 @@ def test_records_are_those_of_the_decoder_whatever_the_blocks(
     file = tmp_path_factory.mktemp("records") / "r.json"
     file.write_text(dumped(records, form))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(record_file, "_BLOCK", block)
+        patched.setattr(json_window, "BLOCK", block)
         with JsonRecords(file) as found:
             read = [json.loads(record) for record in found]
             assert len(found) == len(read)
@@ -82,7 +82,7 @@ def test_what_is_no_file_of_records(tmp_path: Path, content: bytes, said: str) -
     file.write_bytes(content)
     for block in (1 << 20, 3):
         with pytest.MonkeyPatch.context() as patched, pytest.raises(UserError, match=said) as caught:
-            patched.setattr(record_file, "_BLOCK", block)
+            patched.setattr(json_window, "BLOCK", block)
             JsonRecords(file)
         assert str(file) in str(caught.value)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from migician.boxes import Box
 from migician.errors import UserError
-from migician.samples import record_file
+from migician.samples import json_window, record_file
 from migician.sources import coco, objects365
 from migician.sources.formats import cocojson, reading
 from migician.sources.formats.reading import CLIPPED, CLIPPING
@@ -74,7 +74,7 @@ class TestRealFiles:
     def test_scenes_are_exactly_those_of_plain_json(
         self, shared: Path, name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(record_file, "_BLOCK", chunk)
+        monkeypatch.setattr(json_window, "BLOCK", chunk)
         file = shared / "data/sources" / name
         tally = Tally()
         scenes = list(cocojson.read_instances(file, here, tally))
@@ -157,7 +157,7 @@ class TestStreaming:
         file.write_text(text, encoding="utf-8")
         tally = Tally()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(record_file, "_BLOCK", chunk)
+            patch.setattr(json_window, "BLOCK", chunk)
             patch.setattr(cocojson, "_BLOCK", 5)
             scenes = list(cocojson.read_instances(file, here, tally))
         expected, counts = plain(whole)
@@ -198,7 +198,7 @@ class TestStreaming:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert peak < 100 * count + 8 * record_file._BLOCK < file.stat().st_size
+        assert peak < 100 * count + 8 * json_window.BLOCK < file.stat().st_size
 
     def test_not_a_number_is_counted(self, tmp_path: Path) -> None:
         file = tmp_path / "i.json"
@@ -250,7 +250,7 @@ class TestFaults:
     def test_the_element_is_counted_from_the_beginning(
         self, tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(record_file, "_BLOCK", chunk)
+        monkeypatch.setattr(json_window, "BLOCK", chunk)
         good = {"image_id": 0, "category_id": 3, "bbox": [0, 0, 1, 1]}
         file = tmp_path / "i.json"
         file.write_text(json.dumps(content([good] * 57 + [good | {"image_id": "0"}] + [good] * 9)))
@@ -275,8 +275,8 @@ class TestFaults:
             list(cocojson.read_instances(file, here, Tally()))
 
     def test_broken_content_is_not_read_to_the_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(record_file, "_BLOCK", 100)
-        monkeypatch.setattr(record_file, "_LARGEST_VALUE", 1000)
+        monkeypatch.setattr(json_window, "BLOCK", 100)
+        monkeypatch.setattr(json_window, "_LARGEST_VALUE", 1000)
         file = tmp_path / "i.json"
         file.write_text(f'{{{LISTS}, "annotations": [nonsense {"x" * 100_000}')
         read = 0
@@ -288,7 +288,7 @@ class TestFaults:
                 read += size or 0
                 return size or 0
 
-        window = record_file._Window(file, io.BufferedReader(Counted(file), 100))
+        window = json_window.Window(file, io.BufferedReader(Counted(file), 100))
         with pytest.raises(ValueError, match="Expecting"):
             list(record_file._members(window, {"annotations": object}))
         assert read < 20_000

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from migician.samples.convention_card import ConventionCard, refuse_card_of, wri
 from migician.samples.conventions import CONVENTIONS, MS_SWIFT, OBJECT, WORDINGS, Convention, SizeOf, phrase_asked
 from migician.samples.dataset_info import add_dataset, entries_beside
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
-from migician.samples.layouts import LayoutReader
+from migician.samples.layouts import Layout, LayoutReader, unread
 from migician.samples.lengths import PIXELS_A_SIDE, Resize, cells, prepared
-from migician.samples.record_file import JsonRecords, lines_of
+from migician.samples.plain_turns import STRICT, plain_turns
+from migician.samples.record_file import JsonRecords, blocks_of
 from migician.samples.sample import IMAGE_MARK, Sample, Turn
 from migician.samples.segments import Absent, Boxed, Phrase, Segment
 from migician.workers import Workers, here
@@ -34,6 +36,8 @@ from migician.workers import Workers, here
 _AT_ONCE = 1000
 """Records that one worker takes at a time."""
 
+_MOST_REASONS = 20
+"""Fields beyond these are counted as one."""
 CONVERTED = "converted"
 LEFT_OUT = {
     "image": "left out: the text does not say which image a box is in, and they differ in size",
@@ -41,6 +45,7 @@ LEFT_OUT = {
 }
 INEXACT = "not the same text when converted back: marked references that the convention has no place for"
 REWORDED = "questions in the wording asked for"
+UNREAD = "records without their field {!r}, which has no place in the convention"
 UNKNOWN = "boxes whose image the text does not say"
 NO_BOX = "records, and not one box that is written as {} writes it: see --style of 'migician data convert records'"
 
@@ -81,10 +86,11 @@ def convert_file(
     refuse_card_of([source], out)
     entries_beside(out)
     with JsonRecords(source) as records:
-        made = converted(iter(records), len(records), conversion, str(source), counts, workers=workers, report=report)
+        pieces = records.parts(_AT_ONCE)
+        made = _converted(pieces, len(records), conversion, str(source), counts, workers=workers, report=report)
         try:
             with writing(out, force=force) as target:
-                target.writelines(lines_of(made, as_list=out.suffix != ".jsonl"))
+                target.writelines(blocks_of(made, as_list=out.suffix != ".jsonl"))
         except Done:
             enter(out, conversion, counts)  # it may have been killed in between
             raise
@@ -106,15 +112,30 @@ def converted(
     What is converted, left out and lost is added to `counts`. Raises `UserError` naming the record that is none, or
     whose image cannot be opened, and where not one has a form there.
     """
-    numbered = enumerate(records)
-    pieces = iter(lambda: list(itertools.islice(numbered, _AT_ONCE)), [])
+    listed = iter(lambda: list(itertools.islice(records, _AT_ONCE)), [])
+    pieces = zip(itertools.count(step=_AT_ONCE), listed, strict=False)
+    for made in _converted(pieces, total, conversion, name, counts, workers=workers, report=report):
+        yield from made
+
+
+def _converted(
+    pieces: Iterable[tuple[int, Iterable[bytes]]],
+    total: int,
+    conversion: Conversion,
+    name: str,
+    counts: Counter[str],
+    *,
+    workers: Workers,
+    report: OnProgress | None,
+) -> Iterator[list[bytes]]:
+    """As `converted`, of records in pieces, each with the number of its first."""
     found = False
     for piece in workers(functools.partial(_convert_piece, conversion, name), pieces):
         counts.update(piece.counts)
         found = found or piece.boxed
         if report:
             report(sum(counts[what] for what in (CONVERTED, *LEFT_OUT.values())), total)
-        yield from piece.records
+        yield piece.records
     if not counts[CONVERTED]:
         said = ", ".join(f"{number} {reason}" for reason, number in counts.items()) or "it holds none"
         raise UserError(f"{name}: not one of its {total} records can be converted: {said}")
@@ -141,10 +162,10 @@ class Piece:
     """Whether any record has a box that the convention it is in can read."""
 
 
-def _convert_piece(conversion: Conversion, name: str, numbered: list[tuple[int, bytes]]) -> Piece:
+def _convert_piece(conversion: Conversion, name: str, numbered: tuple[int, Iterable[bytes]]) -> Piece:
     converter = _Converter(conversion, name)
     piece = Piece(counts=converter.counts)
-    for number, content in numbered:
+    for number, content in enumerate(numbered[1], numbered[0]):
         converted = converter.convert(content, number)
         if converted is not None:
             piece.records.append(converted)
@@ -166,21 +187,32 @@ class _Converter:
         self._resize = Resize(image_max_pixels=conversion.max_pixels)
         self._source_resize = Resize(image_max_pixels=conversion.source_pixels or conversion.max_pixels)
         self._reader = LayoutReader(name=name)
+        self._plain = None if self._wording else plain_turns(conversion.source, conversion.target)
         self.counts: Counter[str] = Counter({REWORDED: 0} if conversion.wording else {})
         self.boxed = False
 
     def convert(self, content: bytes, number: int) -> bytes | None:
         """A record in the other convention; None, counted, for one that has no form there."""
+        # Not before a record with boxes is read: the first shows how the file is laid out.
+        if self.boxed and self._plain and (quick := self._plain.sample(content)):
+            made, lossy = quick
+            self.counts[CONVERTED] += 1
+            if lossy:
+                self.counts[INEXACT] += lossy
+            return _ENCODER.encode(made)
         try:
             dialogue = self._read(content, number)
             written = self._write(dialogue)
+            self._count_unread(content)
         except _Left as reason:
             self.counts[str(reason)] += 1
             return None
         except (*NOT_JSON, ValueError, OverflowError) as error:
             raise UserError(f"{self._name}: record {number}: {error}") from None
         self.counts[CONVERTED] += 1
-        self.boxed = self.boxed or next(dialogue.boxed(), None) is not None
+        if not self.boxed and next(dialogue.boxed(), None) is not None:
+            self.boxed = True
+            self._plain = self._plain if self._reader.layout.is_own else None
         return _ENCODER.encode(written)
 
     def _read(self, content: bytes, number: int) -> Dialogue:
@@ -221,6 +253,13 @@ class _Converter:
             if (self._wording or _may_lose(one)) and not _comes_back(one, target, asked, answered):
                 self.counts[INEXACT] += 1
         return Sample(dialogue.id, dialogue.images, turns, dialogue.type)
+
+    def _count_unread(self, content: bytes) -> None:
+        with contextlib.suppress(*NOT_JSON):
+            STRICT.decode(content)
+            return
+        for name in sorted(unread(content, self._reader.layout) if self._source else unread(content, _SWIFT_LAYOUT)):
+            self.counts[UNREAD.format(name if len(self.counts) < _MOST_REASONS else "others")] += 1
 
     def _reworded(self, turn: Exchange, asked: str) -> str:
         phrase = phrase_asked(turn.question, turn.answer)
@@ -314,5 +353,6 @@ def _shape(segment: Segment) -> object:
     return (segment.label, len(segment.boxes)) if isinstance(segment, Boxed) else segment
 
 
+_SWIFT_LAYOUT = Layout(messages="messages", system="objects", role_tag="role", content_tag="content")
 _SWIFT = msgspec.json.Decoder(ms_swift.SwiftRecord)
 _ENCODER = msgspec.json.Encoder()
