@@ -185,7 +185,8 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     except ImportError:
         raise UserError(f"{file}: reading parquet needs pyarrow: pip install 'migician[data]'") from None
     try:
-        with parquet.ParquetFile(file, buffer_size=_BUFFER) as table:
+        # With its default, `pre_buffer`, pyarrow keeps every row group that it has read.
+        with parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
             known = set(table.schema_arrow.names)
             wanted = [name for name in columns if name in known]
             for batch in table.iter_batches(_AT_ONCE, columns=wanted):
