@@ -13,6 +13,7 @@ import binascii
 import csv
 import hashlib
 import importlib
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from migician.benchmarks import Question
+from migician.boxes import Size
 from migician.errors import UserError
 from migician.files import BYTE_ORDER_MARK, decode, is_folder, opened, read_bytes, read_lines
 
@@ -63,21 +65,31 @@ class Rows(Generic[_Row]):
     """For the report: files, splits, revision, and how many different images are inside."""
     pictures: Callable[[], Iterator[tuple[str, bytes]]] | None
     """The images that are inside, as (name, bytes), in the order of the rows; None where there are none."""
+    sizes: dict[str, Size]
+    """(width, height) as stored of each image that is inside, where that was asked for."""
 
 
 def read_rows(
-    path: str | Path, form: type[_Row], what: str, *, split: str | None = None, otherwise: str = ""
+    path: str | Path,
+    form: type[_Row],
+    what: str,
+    *,
+    split: str | None = None,
+    otherwise: str = "",
+    measure: bool = False,
 ) -> Rows[_Row]:
     """The rows of a benchmark as `form`, a struct whose fields name the columns that are read.
 
     An image is a `str` there (or a list of them), whatever the file has: a name, bytes, {"bytes", "path"}, or base64.
     Of a folder only the files of `split` are read, where one is given and files say theirs. Raises `UserError` naming
     the file, and the row where one is at fault, for what is not `what`, and for a shard that is missing.
+    `otherwise` is the command that fetches a file which is not there. With `measure` the sizes of images are read, too.
     """
     given = Path(path)
     files = _files(given, split, what)
     columns = [field.encode_name for field in msgspec.structs.fields(form)]
     names: set[str] = set()
+    sizes: dict[str, Size] = {}
     rows: list[_Row] = []
     splits: list[str] = []
     digest = hashlib.sha256()
@@ -90,6 +102,9 @@ def read_rows(
             raise UserError(f"{file}: cannot be read: {reason}{otherwise and f'. Get it with: {otherwise}'}") from None
         for number, values in enumerate(_values(file, columns, what)):
             named = {column: _named(value, names) for column, value in values.items()}
+            if measure:
+                for content in (one for value in values.values() for one in _contents(value)):
+                    sizes.setdefault(_name(content), _size(content, f"{file}: row {number}"))
             try:
                 rows.append(msgspec.convert(named, form, strict=file.suffix != ".tsv"))  # which has texts only
             except msgspec.ValidationError as error:
@@ -103,7 +118,7 @@ def read_rows(
     if revision := next((part for part in reversed(given.absolute().parts) if _REVISION.fullmatch(part)), None):
         facts["revision"] = revision
     if not names:
-        return Rows(rows, splits, digest.hexdigest(), facts, None)
+        return Rows(rows, splits, digest.hexdigest(), facts, None, sizes)
     facts["images_inside"] = len(names)
 
     def pictures() -> Iterator[tuple[str, bytes]]:
@@ -112,7 +127,7 @@ def read_rows(
                 for value in values.values():
                     yield from ((_name(content), content) for content in _contents(value))
 
-    return Rows(rows, splits, digest.hexdigest(), facts, pictures)
+    return Rows(rows, splits, digest.hexdigest(), facts, pictures, sizes)
 
 
 def against_published(questions: Sequence[Question], published: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,6 +257,17 @@ def _contents(value: Any) -> Iterator[bytes]:
 def _content(value: Any) -> bytes | None:
     found = value.get("bytes") if _is_image(value) else value
     return found if isinstance(found, bytes) else None
+
+
+def _size(content: bytes, place: str) -> Size:
+    """(width, height) as stored, from the header."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError(f"{place}: holds an image that cannot be read") from None
 
 
 def _is_image(value: Any) -> bool:
