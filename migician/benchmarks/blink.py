@@ -15,7 +15,7 @@ import msgspec
 
 from migician.benchmarks import Benchmark
 from migician.benchmarks.rows import against_published, read_rows
-from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
+from migician.benchmarks.scoring.choices import PEER_CHOICES, ChoiceQuestion
 from migician.benchmarks.wordings import LETTER_ONLY, in_place, lettered, place_of
 from migician.boxes import Size
 from migician.errors import UserError
@@ -50,7 +50,7 @@ def load(path: str | Path) -> Benchmark:
     if all(question.is_malformed for question in questions):
         raise UserError(f"{path}: no row has an answer: BLINK's test split hides them, so give the val files")
     facts = {**found.facts, **against_published(questions, PUBLISHED), "prompt": PROMPT}
-    return Benchmark("blink", Path(path), found.sha256, questions, CHOICES, prompt, facts, pictures=found.pictures)
+    return Benchmark("blink", Path(path), found.sha256, questions, PEER_CHOICES, prompt, facts, pictures=found.pictures)
 
 
 def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
@@ -73,4 +73,5 @@ def _question(index: int, row: BlinkRow) -> ChoiceQuestion:
         gold=row.answer,
         answer=place_of(row.answer or "", row.choices),
         context=row.prompt or f"{row.question}\n{lettered(row.choices)}",
+        lmms_eval="blink",
     )

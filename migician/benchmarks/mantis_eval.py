@@ -8,6 +8,7 @@ options are empty and the answer is a text, or several. Source: TIGER-Lab/Mantis
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from migician.samples.sample import IMAGE_MARK
 
 PUBLISHED = {"rows": 217, "figure": "micro"}
 PROMPT = "{question}\n{options}\n" + LETTER_ONLY
+SCORING = replace(CHOICES, protocols=(*CHOICES.protocols, "lmms-eval"))
 SHORT_PROMPT = "{question}\nAnswer with a single word or number, and nothing else."
 
 
@@ -53,7 +55,7 @@ def load(path: str | Path) -> Benchmark:
     questions = [_question(index, row, Path(path)) for index, row in enumerate(found.rows)]
     facts = {**found.facts, **against_published(questions, PUBLISHED), "prompt": PROMPT, "short_prompt": SHORT_PROMPT}
     return Benchmark(
-        "mantis-eval", Path(path), found.sha256, questions, CHOICES, prompt, facts, pictures=found.pictures
+        "mantis-eval", Path(path), found.sha256, questions, SCORING, prompt, facts, pictures=found.pictures
     )
 
 
@@ -78,5 +80,6 @@ def _question(index: int, row: MantisRow, file: Path) -> ChoiceQuestion:
         gold=" | ".join(answers),
         answer=place_of(answers[0], shown) if shown and answers else None,
         context=lettered(shown),
+        lmms_eval="mantis",
         accepted=() if shown else tuple(answer for answer in answers if answer.strip()),
     )

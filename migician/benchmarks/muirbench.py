@@ -15,7 +15,7 @@ import msgspec
 
 from migician.benchmarks import Benchmark, no_official
 from migician.benchmarks.rows import against_published, read_rows
-from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
+from migician.benchmarks.scoring.choices import PEER_CHOICES, ChoiceQuestion
 from migician.benchmarks.wordings import LETTER_ONLY, in_place, lettered, name_images, place_of
 from migician.boxes import Size
 from migician.errors import UserError
@@ -49,7 +49,9 @@ def load(path: str | Path) -> Benchmark:
         one.answer is not None and one.options[one.answer].casefold().startswith(_NONE_FITS) for one in questions
     )
     facts = {**found.facts, **against_published(questions, PUBLISHED), "unanswerable": unanswerable, "prompt": PROMPT}
-    return Benchmark("muirbench", Path(path), found.sha256, questions, CHOICES, prompt, facts, pictures=found.pictures)
+    return Benchmark(
+        "muirbench", Path(path), found.sha256, questions, PEER_CHOICES, prompt, facts, pictures=found.pictures
+    )
 
 
 def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
@@ -70,4 +72,5 @@ def _question(index: int, row: MuirRow, file: Path) -> ChoiceQuestion:
         gold=row.answer,
         answer=place_of(row.answer or "", row.options),
         context=lettered(row.options),
+        lmms_eval="muirbench",
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from migician.models import official_prompt
 from migician.models.family import Family
 from migician.sources.refcoco import PARTITIONS, read_held_out
 
+SCORING = replace(BOXES, protocols=(*BOXES.protocols, "lmms-eval", "vlmevalkit"))
 PROMPT = "Give the bounding box of {phrase}."
 SENTENCE, OBJECT = "a row for each sentence", "a row for each object, asked once for each of its sentences"
 _DATASET = re.compile(r"refcoco(?P<kind>plus|\+|p(?=_|\b)|g)?(?=_|\b)", re.IGNORECASE)
@@ -103,7 +105,7 @@ def load(path: str | Path) -> Benchmark:
         raise UserError(f"{given}: holds no phrase")
     questions = tuple(_question(index, line) for index, line in enumerate(lines))
     facts = {"form": form, "grain": OBJECT if form == "folder" else SENTENCE, "prompt": PROMPT}
-    return Benchmark("refcoco", given, digest.hexdigest(), questions, BOXES, prompt, facts)
+    return Benchmark("refcoco", given, digest.hexdigest(), questions, SCORING, prompt, facts)
 
 
 def _of_table(given: Path) -> Benchmark:
@@ -116,7 +118,7 @@ def _of_table(given: Path) -> Benchmark:
     form = "parquet" if found.sizes and found.rows[0].bbox_x1 is None else "tsv" if given.suffix == ".tsv" else "list"
     grain = OBJECT if found.rows[0].bbox is not None else SENTENCE
     facts = {"form": form, "grain": grain, "rows_of_the_file": len(found.rows), **found.facts, "prompt": PROMPT}
-    return Benchmark("refcoco", given, found.sha256, questions, BOXES, prompt, facts, pictures=found.pictures)
+    return Benchmark("refcoco", given, found.sha256, questions, SCORING, prompt, facts, pictures=found.pictures)
 
 
 def _lines(found: Rows[TableRow], number: int, given: Path) -> Iterator[PhraseRow]:

@@ -16,7 +16,7 @@ import msgspec
 
 from migician.benchmarks import Benchmark, no_official
 from migician.benchmarks.rows import against_published, read_rows
-from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
+from migician.benchmarks.scoring.choices import PEER_CHOICES, ChoiceQuestion
 from migician.benchmarks.wordings import LETTER_ONLY, in_place, lettered, place_of
 from migician.boxes import Size
 from migician.models.family import Family
@@ -44,7 +44,7 @@ def load(path: str | Path) -> Benchmark:
     found = read_rows(path, VStarRow, "a V* file", split="test")
     questions = [_question(index, row) for index, row in enumerate(found.rows)]
     facts = {**found.facts, **against_published(questions, PUBLISHED), "prompt": PROMPT}
-    return Benchmark("vstar", Path(path), found.sha256, questions, CHOICES, prompt, facts, pictures=found.pictures)
+    return Benchmark("vstar", Path(path), found.sha256, questions, PEER_CHOICES, prompt, facts, pictures=found.pictures)
 
 
 def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
@@ -65,4 +65,5 @@ def _question(index: int, row: VStarRow) -> ChoiceQuestion:
         gold=row.label,
         answer=place_of(row.label or "", options),
         context=lettered(options),
+        lmms_eval="vstar_bench",
     )

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from migician.benchmarks import Question
-from migician.benchmarks.scoring import univg_r1
+from migician.benchmarks.scoring import peers, univg_r1
 from migician.benchmarks.scoring.published import find_boxes, stretch_y
 from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf, shared_fields
 from migician.benchmarks.scoring.values import iou_text
@@ -74,6 +74,10 @@ def _score_box(question: BoxQuestion, answer: Answer, reading: Reading, size_of:
         found = _read_published(answer.response, reading.y_stretch, question.truth)
     elif reading.protocol == "univg-r1":
         found = _read_univg_r1(answer.response, reading.y_stretch, question.truth)
+    elif readings := peers.BOX_READINGS.get(reading.protocol):
+        boxes = [box.bounded() for box in readings(answer.response, _size_at(question, size_of, None))]
+        best = max(boxes, key=question.truth.iou, default=None)  # they know the truth
+        found = _as_scripts_read([best] if best else [], best.iou(question.truth) if best else 0.0)
     else:
         parsed = parse_boxes(answer.response, reading.style, partial(_size_at, question, size_of))
         found = _read_strict(parsed, question.target, len(question.images), question.truth)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 import numpy as np
 
 from migician.benchmarks import Question
+from migician.benchmarks.scoring import peers
 from migician.benchmarks.scoring.option_mentions import clean
 from migician.benchmarks.scoring.option_text import read_option
 from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf, shared_fields
+from migician.benchmarks.wordings import place_of
 from migician.boxtext import final_answer
 from migician.metrics import Measure
 
@@ -42,6 +44,8 @@ class ChoiceQuestion(Question):
     """What the file gives beside the question."""
     accepted: tuple[str, ...] = ()
     """Of a question without options: the texts of which each is right."""
+    lmms_eval: str = ""
+    """The task of lmms-eval whose rule reads its answers, in `peers`; empty where it has none."""
 
     @property
     def is_malformed(self) -> bool:
@@ -86,6 +90,8 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
         outcome = "failed"
     elif reading.protocol == "published":
         outcome = "correct" if is_published_match(answer.response, question.gold) else "wrong_choice"
+    elif reading.protocol in ("lmms-eval", "vlmevalkit"):
+        settled, outcome = _as_peers_read(question, answer.response, reading.protocol)
     elif question.accepted:
         outcome = "correct" if is_accepted(answer.response, question.accepted) else "wrong_choice"
     else:
@@ -99,6 +105,17 @@ def _score_choice(question: ChoiceQuestion, answer: Answer, reading: Reading, si
         settled=list(settled),
         outcome=outcome,
     )
+
+
+def _as_peers_read(question: ChoiceQuestion, reply: str, protocol: str) -> tuple[tuple[int, ...], ChoiceOutcome]:
+    if protocol == "vlmevalkit":
+        said = peers.vlmevalkit_option(reply, question.options)
+        is_right = said is not None and place_of(said, question.options) == question.answer
+    else:
+        said, is_right = peers.lmms_eval_option(question.lmms_eval, reply, question.options, question.gold or "")
+    place = place_of(said or "", question.options)
+    outcome: ChoiceOutcome = "correct" if is_right else "undecided" if said is None else "wrong_choice"
+    return (() if place is None else (place,)), outcome
 
 
 def is_published_match(reply: str, gold: str | None) -> bool:
@@ -151,6 +168,9 @@ CHOICES = Scoring(
     measures=_measures,
     show=_show,
     has_boxes=False,
+    protocols=("strict", "published"),
     chance=_chance,
 )
 """Of questions with options: accuracy, beside what guessing would give."""
+PEER_CHOICES = replace(CHOICES, protocols=(*CHOICES.protocols, "lmms-eval", "vlmevalkit"))
+"""The same, for benchmarks that lmms-eval and VLMEvalKit have, too."""
