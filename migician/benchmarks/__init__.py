@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,10 @@ BENCHMARKS: dict[str, str] = {
     "mmiu": "migician.benchmarks.mmiu",
     "mibench": "migician.benchmarks.mibench",
     "refcoco": "migician.benchmarks.refcoco",
+    "muirbench": "migician.benchmarks.muirbench",
+    "blink": "migician.benchmarks.blink",
+    "mantis-eval": "migician.benchmarks.mantis_eval",
+    "vstar": "migician.benchmarks.vstar",
 }
 """Name -> the module whose `load(path)` gives the `Benchmark`; imported when it is named."""
 
@@ -70,6 +74,8 @@ class Benchmark:
     """Images are shrunk to fit a square of this side before they are asked about; None to leave them."""
     max_new_tokens: int = 128
     """The longest reply it needs."""
+    pictures: Callable[[], Iterator[tuple[str, bytes]]] | None = None
+    """The images that are inside the file, as (name, bytes), read when called; None where images are files."""
 
     @property
     def malformed(self) -> list[int]:

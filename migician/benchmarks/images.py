@@ -1,13 +1,35 @@
-"""Where a benchmark's images lie, and whether they are all there before a model is asked."""
+"""Where a benchmark's images lie, and whether they are all there before a model is asked; those inside its file are
+made files first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from migician.benchmarks import Question
-from migician.errors import UserError
+from migician.benchmarks import Benchmark, Question
+from migician.errors import UserError, writing
 from migician.files import is_file
+
+
+def unpack_images(bench: Benchmark, questions: Sequence[Question], root: Path) -> int:
+    """Write the images of `questions` that are inside the benchmark's file into `root`; gives how many were written.
+
+    What is there already stays: a name says the content. Memory holds a few rows at a time. Each file appears whole or
+    not at all, so that several processes may do this at once.
+    """
+    if bench.pictures is None:
+        return 0
+    missing = {name for question in questions for name in question.images if not is_file(root / name)}
+    count = 0
+    for name, content in bench.pictures() if missing else ():
+        if name in missing:
+            with writing(root / name, durable=False) as stream:
+                stream.write(content)
+            missing.remove(name)
+            count += 1
+            if not missing:
+                break
+    return count
 
 
 def resolve_images(question: Question, root: Path) -> list[Path]:

@@ -9,22 +9,19 @@ the Hub (all.parquet), and the test.json that eval/MIG_bench_eval.py of thunlp/M
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
 
 import msgspec
 
-from migician.benchmarks import Benchmark, no_official
+from migician.benchmarks import Benchmark
+from migician.benchmarks.rows import against_published, read_rows
 from migician.benchmarks.scoring.choices import CHOICES, ChoiceQuestion
 from migician.boxes import Size
 from migician.boxtext import plain
 from migician.errors import UserError
-from migician.files import conform, decode, read_bytes
 from migician.models.family import Family
 
 MAX_SIDE_PX = 800
@@ -32,7 +29,17 @@ MAX_SIDE_PX = 800
 
 PROMPT = "Question:\n{question}\nSpecifically:\n{context}"
 
-_PARQUET = b"PAR1"
+OFFICIAL_END = "Please answer the option directly like A,B,C,D..."
+PUBLISHED = {"rows": 11698, "tasks": 52, "figure": "average"}
+QUESTION_FIRST = {
+    "person_reid", "multiple_image_captioning", "spot_the_similarity", "face_retrieval", "sketch2image_retrieval",
+    "handwritten_retrieval", "spot_the_diff", "image2image_retrieval", "vehicle_retrieval", "text2image_retrieval",
+    "general_action_recognition", "video_captioning", "next_img_prediction", "temporal_ordering",
+    "meme_vedio_understanding", "action_quality_assessment", "temporal_localization", "mevis",
+    "ravens_progressive_matrices", "threed_indoor_recognition", "point_tracking", "threed_cad_recognition",
+    "single_object_tracking",
+}  # fmt: skip
+"""The tasks in whose official prompt the context follows the question."""
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[ \t]*[:.)][ \t]*", re.MULTILINE)
 
 
@@ -48,50 +55,30 @@ class MmiuRow(msgspec.Struct, frozen=True):
 
 
 def load(path: str | Path) -> Benchmark:
-    """The benchmark in a JSON list or a parquet file, recognised by its first bytes.
+    """The benchmark in a JSON list or a parquet file, recognised by its first bytes, or in a folder of parquet files.
 
     Rows whose `output` is null or no letter of theirs are kept and listed as malformed. Raises `UserError`
     naming the file and the row of what is not a question.
     """
-    file = Path(path)
-    content = read_bytes(file, "Get it with: migician fetch mmiu")
-    is_parquet = content.startswith(_PARQUET)
-    what = "an MMIU file (questions with options)"
-    rows = (
-        conform(_parquet_rows(file), list[MmiuRow], file, what)
-        if is_parquet
-        else decode(content, list[MmiuRow], file, what)
+    found = read_rows(path, MmiuRow, "an MMIU file (questions with options)", otherwise="migician fetch mmiu")
+    questions = [_question(index, row, Path(path)) for index, row in enumerate(found.rows)]
+    facts = {**found.facts, **against_published(questions, PUBLISHED), "prompt": PROMPT}
+    return Benchmark(
+        "mmiu", Path(path), found.sha256, questions, CHOICES, prompt, facts, MAX_SIDE_PX, pictures=found.pictures
     )
-    if not rows:
-        raise UserError(f"{file}: holds no question")
-    questions = [_question(index, row, file) for index, row in enumerate(rows)]
-    facts = {"file_form": "parquet" if is_parquet else "json", "prompt": PROMPT}
-    return Benchmark("mmiu", file, hashlib.sha256(content).hexdigest(), questions, CHOICES, prompt, facts, MAX_SIDE_PX)
 
 
 def prompt(question: ChoiceQuestion, wording: str, family: Family, sizes: Sequence[Size] | None) -> str:
-    """The published prompt, in either wording: the question, then the context with the lettered options.
+    """The published prompt of Migician's script: the question, then the context with the lettered options.
 
-    "published" adds what the published script adds for some families.
+    "published" adds what that script adds for some families. "official" is the prompt of the benchmark's authors: the
+    question comes first in 23 tasks and last in the others, and a sentence asks for the letter.
     """
-    no_official("mmiu", wording)
+    if wording == "official":
+        parts = [plain(question.text), plain(question.context)]
+        return "\n".join([*(parts if question.task in QUESTION_FIRST else reversed(parts)), OFFICIAL_END])
     end = family.published_choice_ends.get("mmiu", "") if wording == "published" else ""
     return PROMPT.format(question=plain(question.text), context=plain(question.context)) + end
-
-
-def _parquet_rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-        arrow_error: type[Exception] = importlib.import_module("pyarrow").ArrowException
-    except ImportError:
-        raise UserError(f"{file}: reading parquet needs pyarrow: pip install 'migician[data]'") from None
-    try:
-        known = set(parquet.read_schema(file).names)
-        wanted = [field.name for field in msgspec.structs.fields(MmiuRow) if field.name in known]
-        rows: list[dict[str, Any]] = parquet.read_table(file, columns=wanted).to_pylist()
-    except (arrow_error, OSError) as error:
-        raise UserError(f"{file}: a damaged parquet file ({str(error).splitlines()[0]:.120}); fetch it again") from None
-    return rows
 
 
 def _question(index: int, row: MmiuRow, file: Path) -> ChoiceQuestion:

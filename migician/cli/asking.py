@@ -41,7 +41,12 @@ def evaluate(
         ),
     ],
     data: DataFile,
-    images: Annotated[Path, typer.Option(help="The folder that the file's image paths start from, or its parent.")],
+    images: Annotated[
+        Path,
+        typer.Option(
+            help="The folder that image paths start from, or its parent; images inside the data are written here."
+        ),
+    ],
     out: OutFolder,
     protocol: ProtocolName = "strict",
     y_stretch: YStretch = False,

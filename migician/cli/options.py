@@ -43,7 +43,8 @@ OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write into
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 ProtocolName = Annotated[
-    Protocol, typer.Option(help="How replies are read: this project's way, the paper's, or UniVG-R1's.")
+    Protocol,
+    typer.Option(help="How replies are read: this project's way, the paper's, UniVG-R1's, or another harness's."),
 ]
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
 PresetName = Annotated[

@@ -28,7 +28,7 @@ class EvalConfig:
     """A model, or what `load_model` loads it by."""
     data: str | Path
     images: str | Path
-    """The folder that the benchmark's image names start from, or its parent."""
+    """The folder that the benchmark's image names start from, or its parent; those inside its file are written here."""
     out: str | Path
     """The run's folder."""
     protocol: str = "strict"
@@ -97,7 +97,7 @@ def run(config: EvalConfig) -> Report:
     The same config again resumes where the last run stopped. All that can be checked without the model is, before it is
     loaded. Raises what `prepare`, `load_model` and `migician.evaluation.ask.evaluate` raise.
     """
-    from migician.benchmarks.images import check_readable
+    from migician.benchmarks.images import check_readable, unpack_images
     from migician.evaluation.ask import Asking, choose, evaluate
     from migician.evaluation.chain_of_thought import evaluate_chain
     from migician.evaluation.ranks import Ranks
@@ -107,7 +107,10 @@ def run(config: EvalConfig) -> Report:
     from migician.progress import progress_bar
 
     ready, images = prepare(config), Path(config.images)
-    check_readable(choose(ready.bench, ready.plan), images)
+    questions = choose(ready.bench, ready.plan)
+    if count := unpack_images(ready.bench, questions, images):
+        config.note(f"{images}: {count:,} images of {ready.bench.path} written")
+    check_readable(questions, images)
     model = config.model if isinstance(config.model, Model) else load_model(config.model, **config.loading)
     for line in getattr(model, "notes", ()):
         config.note(f"{model.name}: {line}")

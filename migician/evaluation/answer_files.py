@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from migician.benchmarks import Benchmark, load_benchmark
+from migician.benchmarks.images import unpack_images
 from migician.benchmarks.scoring.scoring import Answer, reading_named
 from migician.boxes import Size
 from migician.errors import UserError
@@ -70,6 +71,8 @@ def score_file(
     for file in _files(path):
         digest.update(file.read_bytes())
     spec = {"answers": path.name or path.resolve().name, "answers_sha256": digest.hexdigest()}
+    if images is not None:
+        unpack_images(bench, bench.questions, images)
     return score_answers(
         bench,
         given,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from migician.benchmarks import Benchmark
 from migician.benchmarks.images import resolve_images
+from migician.benchmarks.scoring.peers import BOX_READINGS
 from migician.benchmarks.scoring.scoring import Answer, Reading, SizeOf
 from migician.boxes import Size
 from migician.errors import UserError
@@ -29,18 +30,24 @@ def sizes_for(
 
     A style of pixels of the file asks the file below `images`, upright. One of pixels of a resized image needs
     `max_pixels` too, the model's setting, from which its own rule gives the size. Raises `UserError` where what is
-    needed is missing, and for a `max_pixels` that nothing asks for.
+    needed is missing, and for a `max_pixels` that nothing asks for. Protocols that try several scales (see
+    `scoring.peers`) ask the file too; `oracle` leaves pixels out where `images` is None.
     """
     style = reading.style
+    guesses = bench.scoring.has_boxes and reading.protocol in BOX_READINGS
     counts = bench.scoring.has_boxes and reading.protocol == "strict" and style.scale == "pixel"
     if max_pixels is not None and not (counts and style.resized_to):
         raise UserError(
             "--max-pixels says how images were resized, for styles that count those pixels, such as qwen2.5-vl"
         )
     silent = [answer.index for answer in answers.values() if answer.response is not None and answer.sizes is None]
-    if not counts or not silent:
+    if guesses and images is None and reading.protocol != "oracle":
+        raise UserError(
+            f"--protocol {reading.protocol} takes boxes for pixels, too: say where the images are with --images"
+        )
+    if (images is None and guesses) or not (guesses or (counts and silent)):
         return lambda question, image: None
-    if style.resized_to and max_pixels is None:
+    if counts and style.resized_to and max_pixels is None:
         raise UserError(
             f"box style {style.name} counts pixels of the image as the model resized it, and {len(silent)} answers do "
             f"not say that size (first: index {silent[0]}). Add `sizes` to them, or --max-pixels N (as the model had "
@@ -48,7 +55,7 @@ def sizes_for(
         )
     if images is None:
         raise UserError(f"box style {style.name} counts pixels: say where the images are with --images")
-    root, side = images, style.resized_to
+    root, side = images, style.resized_to if counts else None
 
     @functools.cache
     def size_in(path: Path, row: int) -> Size:

@@ -31,14 +31,14 @@ def score(
 
     Questions without an answer count as failed, so that leaving out the hard ones gains nothing;
     with `partial` they are left out. For styles that count pixels, sizes are those that an answer
-    gives, else what `size_of` gives.
+    gives, else what `size_of` gives; other harnesses' protocols count those of the file.
     """
     bench.scoring.check(reading)
     missing = Answer(-1, error=NO_ANSWER)
 
     def seen(question: Any, image: int) -> Size | None:
         sizes = answers[question.index].sizes
-        return size_of(question, image) if sizes is None else sizes[image]
+        return size_of(question, image) if sizes is None or reading.protocol != "strict" else sizes[image]
 
     return [
         bench.scoring.score_one(question, answers.get(question.index, missing), reading, seen)

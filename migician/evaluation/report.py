@@ -202,6 +202,12 @@ def notes(report: Report) -> list[str]:
         lines.append(f"{report['data']}{own} is not a released MIG-Bench file: compare only with runs on the same file")
     if report["protocol"] == "univg-r1" and report.get("file_kind") != "revised":
         lines.append("UniVG-R1's script knows the revised form of MIG-Bench only: here its rules stand on other truths")
+    if counts := report.get("published_counts"):
+        if not report["is_whole"]:
+            whole = " in ".join(f"{count:,} {name}" for name, count in counts.items())
+            lines.append(f"the file is not the whole benchmark, which has {whole}")
+        mean = {"micro": "rows", "average": "tasks"}[report["published_figure"]]
+        lines.append(f"papers quote the mean over {mean} of this benchmark")
     if report.get("unanswered"):
         lines.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:

@@ -47,6 +47,7 @@ replies = st.lists(pieced | anything, min_size=3, max_size=6)
 
 ANY_BOX = [("strict", style, False) for style in ("qwen", "list-fraction", "minicpm", "qwen2.5-vl", "pairs-pixel")]
 BY_SCRIPT = [(protocol, None, stretch) for protocol in ("published", "univg-r1") for stretch in (False, True)]
+BY_SCRIPT += [("oracle", None, False)]
 WAYS = {
     "mig-bench": [*ANY_BOX, *BY_SCRIPT],
     "mig-bench-one-shot": ANY_BOX,

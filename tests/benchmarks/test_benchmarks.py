@@ -9,6 +9,7 @@ import sys
 
 import msgspec
 import pytest
+from benchmarks.released_forms import blink_row, inside, mantis_row, muir_row, short_row, vstar_row, write_parquet
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -85,7 +86,7 @@ class TestMmiu:
         parquet.write_table(table, tmp_path / "all.parquet")
         forms = [load_benchmark("mmiu", file) for file in (write(tmp_path / "a.json", rows), tmp_path / "all.parquet")]
         assert list(forms[0].questions) == list(forms[1].questions) and len(forms[0].questions) == 3
-        assert [form.facts["file_form"] for form in forms] == ["json", "parquet"]
+        assert [form.facts["files"] for form in forms] == [["a.json"], ["all.parquet"]]
         assert forms[0].questions[1].options == ("x", "y")  # a field of options goes before the context's
 
     @pytest.mark.parametrize("output", [None, "", "D", "AB", "the second"])
@@ -202,13 +203,14 @@ class TestRefCoco:
     [
         ("mmiu", "[", "not an MMIU file"),
         ("mmiu", "[]", "no question"),
-        ("mmiu", json.dumps([{"task": "x"}]), r"missing required field `question` - at `\$\[0\]"),
+        ("mmiu", json.dumps([{"task": "x"}]), "row 0: not an MMIU file.*missing required field `question`"),
         ("mmiu", json.dumps([mmiu_row(input_image_path=[])]), "row 0 has no images"),
         ("mmiu", "PAR1 and no more", "damaged parquet"),
         ("mibench", "{}", "not a MIBench file"),
         ("mibench", "[]", "no question"),
         ("mibench", json.dumps([mibench_row(image=[])]), "row 0 has no images"),
-        ("refcoco", "[]", ":1:.*on one line"),
+        ("refcoco", "[]", "holds no question"),
+        ("refcoco", "{}", ":1:.*on one line"),
         ("refcoco", "", "no phrase"),
         ("refcoco", json.dumps(phrase() | {"width": 0}), ":1: an image of 0 x 80"),
         ("mmui", "[]", "unknown benchmark 'mmui'.*Did you mean 'mmiu'"),
@@ -248,6 +250,10 @@ def worlds(tmp_path):
         "mmiu": write(tmp_path / "mmiu.json", [mmiu_row(), mmiu_row("ordering", "C"), mmiu_row("ordering", None)]),
         "mibench": write(tmp_path / "mi.json", [mibench_row(), mibench_row("text_rich_images", "blue")]),
         "refcoco": lines,
+        "muirbench": write_parquet(tmp_path / "muir.parquet", [muir_row(), muir_row("Ordering", "C")]),
+        "blink": write_parquet(tmp_path / "blink.parquet", [blink_row(), blink_row(2, "Jigsaw", "(B)")]),
+        "mantis-eval": write_parquet(tmp_path / "mantis.parquet", [mantis_row(), short_row()]),
+        "vstar": write_parquet(tmp_path / "vstar.parquet", [vstar_row(image=inside(1))]),
     }
     assert files.keys() == BENCHMARKS.keys()
     return {name: (file, tmp_path) for name, file in files.items()}

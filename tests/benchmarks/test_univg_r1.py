@@ -135,7 +135,7 @@ def test_it_says_where_it_stands_on_another_form(bench, tmp_path):
 
 
 def test_a_style_and_options_do_not_go_with_it(bench):
-    with pytest.raises(UserError, match="--style is for --protocol strict: univg-r1 tries six formats"):
+    with pytest.raises(UserError, match="--style is for --protocol strict: univg-r1 reads every reply by rules"):
         reading_named("univg-r1", "qwen")
     with pytest.raises(UserError, match=r"unknown protocol 'univg_r1'.*Did you mean 'univg-r1'"):
         reading_named("univg_r1")

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from migician.benchmarks import Question
-from migician.benchmarks.scoring import univg_r1
+from migician.benchmarks.scoring import peers, univg_r1
 from migician.benchmarks.scoring.published import find_boxes, stretch_y
 from migician.benchmarks.scoring.scoring import Answer, Count, Reading, Scoring, Shown, SizeOf, shared_fields
 from migician.benchmarks.scoring.values import iou_text
@@ -83,6 +83,10 @@ def _score_box(question: BoxQuestion, answer: Answer, reading: Reading, size_of:
         found = _read_strict(parsed, question)
     elif reading.protocol == "published":
         found = _read_published(answer.response, reading.y_stretch, question.truth)
+    elif readings := peers.BOX_READINGS.get(reading.protocol):
+        boxes = [box.bounded() for box in readings(answer.response, _size_at(question, size_of, None))]
+        best = max(boxes, key=question.truth.iou, default=None)  # they know the truth
+        found = _as_scripts_read([best] if best else [], best.iou(question.truth) if best else 0.0)
     else:
         found = _read_univg_r1(answer.response, reading.y_stretch, question.truth)
     outcome = found.outcome

@@ -2,7 +2,8 @@
 
 `strict` is how this project reads a reply: the declared box style, the final answer only,
 nothing repaired, and every way to miss counted apart. `published` is the rule set of the published
-script, `univg-r1` that of UniVG-R1's, for comparison with papers. A question's `Scoring` says how: `boxes` has
+script, `univg-r1` that of UniVG-R1's, for comparison with papers; `lmms-eval`, `vlmevalkit` and `oracle` are how other
+harnesses read (see `peers`). A question's `Scoring` says how: `boxes` has
 the one for a single box, `choices` the one for options, `matching` the one for several boxes.
 """
 
@@ -21,7 +22,7 @@ from migician.boxtext import STYLES, BoxStyle
 from migician.errors import UserError, closest, unknown
 from migician.metrics import Measure
 
-Protocol = Literal["strict", "published", "univg-r1"]
+Protocol = Literal["strict", "published", "univg-r1", "oracle", "lmms-eval", "vlmevalkit"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -68,9 +69,9 @@ class Reading:
     y_stretch: bool = False
 
     def __post_init__(self) -> None:
-        if self.y_stretch and self.protocol == "strict":
+        if self.y_stretch and self.protocol not in ("published", "univg-r1"):
             raise UserError(
-                "--y-stretch belongs to --protocol published or univg-r1: strict moves no model's boxes. "
+                f"--y-stretch belongs to --protocol published or univg-r1: {self.protocol} moves no model's boxes. "
                 "Drop it, or add one of them"
             )
 
@@ -80,7 +81,7 @@ def reading_named(protocol: str, style: str | None = None, y_stretch: bool = Fal
     if protocol not in PROTOCOLS:
         raise UserError(unknown("protocol", protocol, PROTOCOLS))
     if style is not None and protocol != "strict":
-        raise UserError(f"--style is for --protocol strict: {protocol} tries six formats on every reply. Drop one")
+        raise UserError(f"--style is for --protocol strict: {protocol} reads every reply by rules of its own. Drop one")
     name = style or "qwen"
     if name not in STYLES:
         raise UserError(f"--style {name!r} is not known. Known: {', '.join(STYLES)}.{closest(name, STYLES)}")
@@ -119,7 +120,7 @@ class Scoring:
     """Of some records: each metric's values and sizes, row by row, as fractions."""
     show: Callable[[Any], Shown]
     """Of one record."""
-    protocols: tuple[Protocol, ...] = PROTOCOLS
+    protocols: tuple[Protocol, ...] = ("strict", "published", "univg-r1", "oracle")
     has_boxes: bool = True
     """Whether replies hold boxes, so that a box style says how to read them."""
     counts: Callable[[Sequence[Any]], dict[str, int]] = lambda records: {}
@@ -130,7 +131,10 @@ class Scoring:
     def check(self, reading: Reading) -> None:
         """Raise `UserError` for a reading that does not apply to this kind of question."""
         if reading.protocol not in self.protocols:
-            raise UserError(f"--protocol {reading.protocol}: nothing is published for it; use {self.protocols[0]}")
+            raise UserError(
+                f"--protocol {reading.protocol} does not read answers to this benchmark. Known: "
+                f"{', '.join(self.protocols)}"
+            )
         if reading.y_stretch and not self.has_boxes:
             raise UserError("--y-stretch moves boxes, and the answers here are options. Drop it")
 
