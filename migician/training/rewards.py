@@ -141,7 +141,9 @@ def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[S
     """`reply` read beside its truths; raises as `reward` does."""
 
     def size_at(image: int | None) -> Size:
-        return sizes[image if image is not None and image < len(sizes) else 0]
+        # As evaluation does: pixels are those of the image that the reply names, else of the true one.
+        named = image if image is not None and image < len(sizes) else truths[0][0] if truths else 0
+        return sizes[named or 0]
 
     parsed = parse_boxes(reply, _style(style), size_at if sizes else None)
     boxes = [(one.image, one.box) for one in parsed.mentions if one.status == "read"]
