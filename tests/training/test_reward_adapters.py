@@ -117,7 +117,9 @@ def _totals(preset: str) -> list[float]:
 @pytest.mark.parametrize("preset", ["mg-thinker", "univg-r1", "leap"])
 def test_verl_itself_calls_it(preset: str) -> None:
     torch = pytest.importorskip("torch")
-    naive = pytest.importorskip("verl.workers.reward_manager.naive", reason="verl is not installed")
+    naive = pytest.importorskip(
+        "verl.workers.reward_manager.naive", reason="verl is not installed", exc_type=ImportError
+    )
     import numpy as np
     from verl import DataProto
 
@@ -142,7 +144,9 @@ def test_verl_itself_calls_it(preset: str) -> None:
 @pytest.mark.parametrize("preset", ["mg-thinker", "univg-r1", "leap"])
 def test_ms_swift_itself_calls_it(preset: str) -> None:
     torch = pytest.importorskip("torch")
-    algorithm = pytest.importorskip("swift.rl_core.grpo_algorithm", reason="ms-swift is not installed")
+    algorithm = pytest.importorskip(
+        "swift.rl_core.grpo_algorithm", reason="ms-swift is not installed", exc_type=ImportError
+    )
     from swift.rewards import ORM, orms
     from swift.rl_core.data import GRPOSample
 
@@ -163,7 +167,9 @@ def test_ms_swift_itself_calls_it(preset: str) -> None:
 
 
 def test_ms_swift_itself_loads_its_rows(tmp_path: Path) -> None:
-    core = pytest.importorskip("swift.dataset.preprocessor.core", reason="ms-swift is not installed")
+    core = pytest.importorskip(
+        "swift.dataset.preprocessor.core", reason="ms-swift is not installed", exc_type=ImportError
+    )
     import datasets
 
     row = {"messages": [{"role": "user", "content": "<image>?"}], "images": ["/a.png"], "solution": json.dumps(TRUTHS)}
@@ -187,7 +193,7 @@ def test_easyr1_itself_calls_it(preset: str, tmp_path: Path) -> None:
     )
     sys.path.insert(0, checkout)
     try:
-        function = pytest.importorskip("verl.workers.reward.function")
+        function = pytest.importorskip("verl.workers.reward.function", exc_type=ImportError)
         config = SimpleNamespace(
             reward_function=str(script), reward_function_name="compute_score", reward_function_kwargs={},
             skip_special_tokens=True,
