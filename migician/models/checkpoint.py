@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def locate(reference: str | Path, revision: str | None = None, wanted: Sequence[
             raise UserError(f"{folder}: a folder has no revision {revision!r}; leave it out or name a Hub id")
         if not is_file(folder / "config.json"):
             adapter = is_file(folder / "adapter_config.json")
-            merge = f"; it is an adapter: migician merge {folder} --out DIR makes the model" if adapter else ""
+            merging = shlex.join(["migician", "merge", str(folder), "--out", "DIR"])
+            merge = f"; it is an adapter: {merging} makes the model" if adapter else ""
             raise UserError(f"{folder}: not a model: it holds no config.json{merge}")
         return folder
     # A path such as out/stage-1 looks like a Hub id; the Hub is not asked about those.

@@ -142,7 +142,9 @@ def read_case(reply: str, truths: Sequence[Truth], style: str, sizes: Sequence[S
     """`reply` read beside its truths; raises as `reward` does."""
 
     def size_at(image: int | None) -> Size:
-        return sizes[image if image is not None and image < len(sizes) else 0]
+        # As evaluation does: pixels are those of the image that the reply names, else of the true one.
+        named = image if image is not None and image < len(sizes) else truths[0][0] if truths else 0
+        return sizes[named or 0]
 
     parsed = parse_boxes(reply, _style(style), size_at if sizes else None)
     boxes = [(one.image, one.box) for one in parsed.mentions if one.status == "read"]
@@ -229,17 +231,18 @@ def match(case: Case, similarity: Callable[[Box, Box], float] = iou, *, per_imag
     image however little they overlap.
     """
     truths, boxes = case.truths, case.boxes
-    several = len(truths) > 1 and len({image for image, _ in truths}) > 1
-    worth = [
-        [similarity(box, truth) + per_image if _agree(image, named, several) else _NO_PAIR for named, box in boxes]
-        for image, truth in truths
-    ]
     if len(truths) == len(boxes) == 1:
-        found = worth[0]
-    elif truths and boxes:
-        found = _best(worth)
-    else:
+        (image, truth), (named, box) = truths[0], boxes[0]
+        return [similarity(box, truth)] if _agree(image, named, several=False) else []
+    if not truths or not boxes:
         return []
+    several = len({image for image, _ in truths}) > 1
+    found = _best(
+        [
+            [similarity(box, truth) + per_image if _agree(image, named, several) else _NO_PAIR for named, box in boxes]
+            for image, truth in truths
+        ]
+    )
     return [value - per_image for value in found if value > _NO_PAIR]
 
 
@@ -277,8 +280,10 @@ def _pair_of(tag: str) -> Part:
     opening, closing = f"<{tag}>", f"</{tag}>"
 
     def value(case: Case) -> float:
-        once = case.reply.count(opening) == case.reply.count(closing) == 1
-        return float(once and case.reply.index(opening) < case.reply.index(closing))
+        reply = case.reply
+        opened, closed = reply.find(opening), reply.find(closing)
+        once = reply.find(opening, opened + 1) < 0 and reply.find(closing, closed + 1) < 0
+        return float(0 <= opened < closed and once)
 
     return value
 

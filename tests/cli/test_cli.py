@@ -17,8 +17,10 @@ from migician.boxtext import STYLES
 from migician.cli import ALSO, GROUPS, MOVED, PANELS, VERBS, app, main
 from migician.cli.listing import _FAMILY_OF, KINDS
 from migician.models import CHECKPOINTS, FAMILIES, MODELS
+from migician.samples.bases import BASES
 from migician.sources import SOURCES
 from migician.tasks import TASKS
+from migician.training.rewards import PRESETS
 
 FIRM = ("fetch", "build", "check", "eval", "score", "compare", "report", "merge", "chat")
 """What other programs call, so it stays as it is and says nothing new."""
@@ -135,6 +137,8 @@ REGISTRIES = {
     "tasks": list(TASKS),
     "sources": list(SOURCES),
     "styles": list(STYLES),
+    "bases": list(BASES),
+    "rewards": list(PRESETS),
     "published": list(PUBLISHED),
 }
 

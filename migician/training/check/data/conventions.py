@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,12 +46,15 @@ def check_convention(data: Path, media: Path, base: Base, names: Sequence[str]) 
     home = data if data.name else data.resolve()
     new = home.parent / f"{home.name}-{base.convention}"
     commands = [
-        f"migician data convert records --from {file} --media {media} --to {base.convention} --out {new / file.name}"
+        shlex.join(
+            ["migician", "data", "convert", "records", "--from", str(file), "--media", str(media)]
+            + ["--to", base.convention, "--out", str(new / file.name)]
+        )
         for file, _ in wrong
     ]
     raise UserError(
         f"{wrong[0][0]}: its boxes are written as {wrong[0][1]}, and {base.title} learns {base.convention}; convert it "
-        f"first: {'; '.join(commands)}; then set --data {new}"
+        f"first: {'; '.join(commands)}; then set --data {shlex.quote(str(new))}"
     )
 
 
