@@ -214,9 +214,17 @@ def _config(settings: Stage3) -> Any:
         near = closest(strange[0], [*known, *Stage3.__struct_fields__])
         raise UserError(f"{strange[0]}: neither a setting of stage 3 nor one of TRL's GRPOConfig.{near}")
     try:
-        return GRPOConfig(**config)
+        made = GRPOConfig(**config)
     except (TypeError, ValueError) as error:
         raise UserError(f"TRL cannot take the settings of stage 3: {error}") from None
+    if made.use_vllm and (settings.with_answers or settings.share_prompts):
+        raise UserError("use_vllm: vLLM samples every reply itself: not with with_answers or share_prompts")
+    plain = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+    if settings.share_prompts and (other := [name for name, value in plain.items() if getattr(made, name) != value]):
+        raise UserError(
+            f"{other[0]}: share_prompts samples by temperature alone; leave it out, or set share_prompts=false"
+        )
+    return made
 
 
 def check_padding(side: str) -> None:

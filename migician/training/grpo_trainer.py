@@ -61,7 +61,8 @@ class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _group(self, place: int, count: int) -> int:
         """The prompt that the reply at `place` of this process's `count` belongs to."""
-        return int(self.accelerator.process_index * count + place) // self.num_generations
+        first: int = self.accelerator.process_index * count
+        return (first + place) // int(self.num_generations)
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, fields: dict[str, Any], count: int, *given: Any

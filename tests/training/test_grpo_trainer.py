@@ -202,6 +202,8 @@ def test_answers_stand_among_the_replies(
     [
         (["learning_rat=1e-5"], "learning_rat: neither a setting of stage 3 nor one of TRL's GRPOConfig. Did you mean"),
         (["num_generations=5"], "TRL cannot take the settings of stage 3"),
+        (["use_vllm=true"], "vLLM samples every reply itself"),
+        (["top_p=0.9"], "share_prompts samples by temperature alone"),
         (["media_dir=nowhere"], "not there; media_dir is the folder"),
         (["held_out=nowhere.json"], "held_out: nowhere.json: not there"),
     ],
