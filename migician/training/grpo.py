@@ -49,6 +49,8 @@ class Stage3(msgspec.Struct, frozen=True, kw_only=True):
     """One of `migician.training.rewards.PRESETS`."""
     with_answers: bool = False
     """Whether the last reply of each prompt is the record's own answer, not sampled (as LUFFY, arXiv 2504.14945)."""
+    only_better: bool = False
+    """Whether replies that earn less than the mean of their prompt teach nothing, instead of what to avoid."""
     share_prompts: bool = False
     """Whether a prompt is computed once for all its replies (`migician.training.shared_prompts`), without vLLM."""
     held_out: Path | None = None
@@ -148,6 +150,7 @@ def train(settings: Stage3, callbacks: Sequence[Any] = ()) -> None:
         reward_funcs=[for_trl(settings.reward, style=found.style.name)],
         train_dataset=dataset_of(found.prompts, media),
         with_answers=settings.with_answers,
+        only_better=settings.only_better,
         share_prompts=settings.share_prompts,
         callbacks=[Log(settings.output_dir), Limit(settings.max_minutes), *callbacks],
     )

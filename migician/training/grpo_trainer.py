@@ -47,13 +47,15 @@ def merged(
 class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO on rows of `prompt`, `images`, `truths` and `answer`."""
 
-    def __init__(self, *given: Any, with_answers: bool, share_prompts: bool, **named: Any) -> None:
+    def __init__(self, *given: Any, with_answers: bool, only_better: bool, share_prompts: bool, **named: Any) -> None:
         """With `with_answers` the last reply of each prompt is the record's own answer, and not sampled.
 
-        With `share_prompts` a prompt is computed once for all its replies: see `migician.training.shared_prompts`.
+        With `only_better` replies that earn less than the mean of their prompt teach nothing. With `share_prompts` a
+        prompt is computed once for all its replies: see `migician.training.shared_prompts`.
         """
         super().__init__(*given, **named)
         self._with_answers = with_answers
+        self._only_better = only_better
         self._share_prompts = share_prompts
         self._answers: list[str] = []
         self._groups: list[int] | None = None
@@ -165,6 +167,8 @@ class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
         self._answers = [row["answer"] for row in inputs]
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         count = len(inputs)
+        if self._only_better:
+            batch["advantages"] = batch["advantages"].clamp(min=0)
         batch["group"] = torch.tensor([self._group(place, count) for place in range(count)])
         if self.beta or not self.model.training:  # the distance to the start counts every reply
             return batch
