@@ -12,6 +12,7 @@ import functools
 import os
 import random
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,8 +160,21 @@ def train(settings: Stage3, callbacks: Sequence[Any] = ()) -> None:
             weights.requires_grad_("visual." not in name)
     result = trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
     trainer.save_model()
+    if trainer.is_world_process_zero():
+        keep_own_files(Path(settings.model_name_or_path), settings.output_dir)
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
+
+
+def keep_own_files(start: Path, out: Path) -> None:
+    """Put the files beside the weights back as they were in `start`, where that is a folder: only weights changed.
+
+    Newer transformers write a newer config.json, which does not fit those of the stages before when all are averaged;
+    and the processor was changed to pad on the left and to the training's pixels.
+    """
+    for file in out.iterdir():
+        if file.suffix in (".json", ".jinja") and "index" not in file.name and (start / file.name).is_file():
+            shutil.copyfile(start / file.name, file)
 
 
 def check(settings: Stage3) -> str:
