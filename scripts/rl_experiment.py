@@ -162,7 +162,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def core_clock(minutes: float) -> Any:
-    """A callback that ends a training after so many minutes on a core, and lowers the rate to 0 until then."""
+    """A callback that ends a training after N minutes on a core, and lowers the rate to 0 until then."""
     from transformers import TrainerCallback
 
     class CoreClock(TrainerCallback):

@@ -60,7 +60,7 @@ class Stage3(msgspec.Struct, frozen=True, kw_only=True):
     held_out_limit: int | None = None
     """Questions of each task."""
     max_minutes: float | None = None
-    """After so many of a launch no further step begins."""
+    """Of a launch; after them no further step begins."""
     seed: int = 42
     trainer: dict[str, Any] = {}
 
@@ -255,7 +255,10 @@ def check_padding(side: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train by the YAML and the "key=value" arguments that follow it; with `--check` say what would be trained on."""
+    """Train by the YAML and the "key=value" arguments that follow it; with `--check` say what would be trained on.
+
+    Raises `UserError` where no YAML is named, and as `read_stage3`, `check` and `train` do.
+    """
     words = [one for one in arguments if one != "--check"]
     if not words:
         raise UserError("name a training YAML, such as train/stage-3_grpo.yaml")
