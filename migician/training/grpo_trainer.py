@@ -61,6 +61,15 @@ class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
         self._groups: list[int] | None = None
         """Of the rows that are trained on: which of them have their prompt in common."""
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights as `from_pretrained` does; without DeepSpeed only, which loads its own.
+
+        transformers 5.24 looks for the modules' names, finds the released ones that Qwen2-VL is saved with, warns of
+        missing keys, and trains the weights of the start.
+        """
+        own = self.model if model is None else model
+        own.load_state_dict(type(own).from_pretrained(resume_from_checkpoint, dtype=own.dtype).state_dict())
+
     def _group(self, place: int, count: int) -> int:
         """The prompt that the reply at `place` of this process's `count` belongs to."""
         first: int = self.accelerator.process_index * count
