@@ -50,6 +50,18 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
         RL,
         {"reward": "iou", "with_answers": True, "per_device_train_batch_size": 64, "learning_rate": 2e-4},
     ),
+    "lowest rate": (RL, {"reward": "iou", "learning_rate": 2e-5}),
+    "with answers, only better": (
+        RL,
+        {
+            "reward": "iou",
+            "with_answers": True,
+            "only_better": True,
+            "num_generations": 4,
+            "per_device_train_batch_size": 64,
+            "learning_rate": 1.5e-4,
+        },
+    ),
     "supervised": (SFT, {}),
     "supervised, lower rate": (SFT, {"learning_rate": 5e-5}),
     "supervised, both sets": (SFT, {"dataset": "stage1,stage2"}),
@@ -150,7 +162,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def core_clock(minutes: float) -> Any:
-    """A callback that ends a training after so many minutes on a core, and lowers the rate to 0 until then."""
+    """A callback that ends a training after N minutes on a core, and lowers the rate to 0 until then."""
     from transformers import TrainerCallback
 
     class CoreClock(TrainerCallback):

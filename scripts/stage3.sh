@@ -5,7 +5,7 @@
 #
 # Any setting of the YAML can be given as key=value. Run it again: a finished stage is skipped, and an unfinished one resumes
 # from its last complete checkpoint. It ends its trainers when it ends. In the output_dir: trainer_log.jsonl, scores/before,
-# scores/after, and gain.json, which says whether greedy accuracy rose or only the sampled reward did. It makes and uses
+# scores/after, reward.png, and gain.json, which says whether greedy accuracy rose or only the sampled reward did. It makes and uses
 # .venv-rl (scripts/rl_environment.sh). Variables:
 #   NPROC_PER_NODE   processes on this machine (its GPUs)      PROGRESS_SECONDS   between two lines (60)
 #   RL_VENV          an environment of your own with trl
@@ -51,4 +51,5 @@ if [ ! -f "$out/train_results.json" ]; then
   wait "$trainer" || { tail -n 15 "$out/train.log" >&2; echo "stage3.sh: training failed; the full log is $out/train.log" >&2; exit 1; }
 fi
 ask after "$out"
+run migician train curves "$out" --out "$out/reward.png"
 run migician train gain "$out"

@@ -61,8 +61,15 @@ def gain_of(output_dir: Path) -> Gain:
     sampled = sampled_reward(lines)
     if sampled is None:
         raise UserError(f"{output_dir}: no reward is logged there; it is the output_dir of a stage 3 that is expected")
-    averages = [_averages(folder, comparison["average"]) for folder in (before, after)]
-    gain = Gain(verdict(sampled, comparison["average"]), sampled, lines[-1].current_steps, *averages, comparison)
+    average = comparison["average"]
+    gain = Gain(
+        verdict(sampled, average),
+        sampled,
+        lines[-1].current_steps,
+        before=_averages(before, average),
+        after=_averages(after, average),
+        comparison=comparison,
+    )
     write_json(output_dir / FILE, gain)
     return gain
 
@@ -91,5 +98,5 @@ def _averages(folder: Path, compared: dict[str, Any]) -> dict[str, float]:
 
 
 def _judged(average: dict[str, Any]) -> list[str]:
-    known = [name for name in ("acc@0.5", "acc@0.7", "mean_iou") if name in average]
+    known: list[str] = [name for name in ("acc@0.5", "acc@0.7", "mean_iou") if name in average]
     return known or [headline_metric(average)]

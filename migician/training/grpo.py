@@ -12,6 +12,7 @@ import functools
 import os
 import random
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ class Stage3(msgspec.Struct, frozen=True, kw_only=True):
     """One of `migician.training.rewards.PRESETS`."""
     with_answers: bool = False
     """Whether the last reply of each prompt is the record's own answer, not sampled (as LUFFY, arXiv 2504.14945)."""
+    only_better: bool = False
+    """Whether replies that earn less than the mean of their prompt teach nothing, instead of what to avoid."""
     share_prompts: bool = False
     """Whether a prompt is computed once for all its replies (`migician.training.shared_prompts`), without vLLM."""
     held_out: Path | None = None
@@ -57,7 +60,7 @@ class Stage3(msgspec.Struct, frozen=True, kw_only=True):
     held_out_limit: int | None = None
     """Questions of each task."""
     max_minutes: float | None = None
-    """After so many of a launch no further step begins."""
+    """Of a launch; after them no further step begins."""
     seed: int = 42
     trainer: dict[str, Any] = {}
 
@@ -148,6 +151,7 @@ def train(settings: Stage3, callbacks: Sequence[Any] = ()) -> None:
         reward_funcs=[for_trl(settings.reward, style=found.style.name)],
         train_dataset=dataset_of(found.prompts, media),
         with_answers=settings.with_answers,
+        only_better=settings.only_better,
         share_prompts=settings.share_prompts,
         callbacks=[Log(settings.output_dir), Limit(settings.max_minutes), *callbacks],
     )
@@ -156,8 +160,21 @@ def train(settings: Stage3, callbacks: Sequence[Any] = ()) -> None:
             weights.requires_grad_("visual." not in name)
     result = trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
     trainer.save_model()
+    if trainer.is_world_process_zero():
+        keep_own_files(Path(settings.model_name_or_path), settings.output_dir)
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
+
+
+def keep_own_files(start: Path, out: Path) -> None:
+    """Put the files beside the weights back as they were in `start`, where that is a folder: only weights changed.
+
+    Newer transformers write a newer config.json, which does not fit those of the stages before when all are averaged;
+    and the processor was changed to pad on the left and to the training's pixels.
+    """
+    for file in out.iterdir():
+        if file.suffix in (".json", ".jinja") and "index" not in file.name and (start / file.name).is_file():
+            shutil.copyfile(start / file.name, file)
 
 
 def check(settings: Stage3) -> str:
@@ -214,9 +231,17 @@ def _config(settings: Stage3) -> Any:
         near = closest(strange[0], [*known, *Stage3.__struct_fields__])
         raise UserError(f"{strange[0]}: neither a setting of stage 3 nor one of TRL's GRPOConfig.{near}")
     try:
-        return GRPOConfig(**config)
+        made = GRPOConfig(**config)
     except (TypeError, ValueError) as error:
         raise UserError(f"TRL cannot take the settings of stage 3: {error}") from None
+    if made.use_vllm and (settings.with_answers or settings.share_prompts):
+        raise UserError("use_vllm: vLLM samples every reply itself: not with with_answers or share_prompts")
+    plain = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+    if settings.share_prompts and (other := [name for name, value in plain.items() if getattr(made, name) != value]):
+        raise UserError(
+            f"{other[0]}: share_prompts samples by temperature alone; leave it out, or set share_prompts=false"
+        )
+    return made
 
 
 def check_padding(side: str) -> None:
@@ -230,7 +255,10 @@ def check_padding(side: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train by the YAML and the "key=value" arguments that follow it; with `--check` say what would be trained on."""
+    """Train by the YAML and the "key=value" arguments that follow it; with `--check` say what would be trained on.
+
+    Raises `UserError` where no YAML is named, and as `read_stage3`, `check` and `train` do.
+    """
     words = [one for one in arguments if one != "--check"]
     if not words:
         raise UserError("name a training YAML, such as train/stage-3_grpo.yaml")

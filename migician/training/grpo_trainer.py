@@ -47,21 +47,33 @@ def merged(
 class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO on rows of `prompt`, `images`, `truths` and `answer`."""
 
-    def __init__(self, *given: Any, with_answers: bool, share_prompts: bool, **named: Any) -> None:
+    def __init__(self, *given: Any, with_answers: bool, only_better: bool, share_prompts: bool, **named: Any) -> None:
         """With `with_answers` the last reply of each prompt is the record's own answer, and not sampled.
 
-        With `share_prompts` a prompt is computed once for all its replies: see `migician.training.shared_prompts`.
+        With `only_better` replies that earn less than the mean of their prompt teach nothing. With `share_prompts` a
+        prompt is computed once for all its replies: see `migician.training.shared_prompts`.
         """
         super().__init__(*given, **named)
         self._with_answers = with_answers
+        self._only_better = only_better
         self._share_prompts = share_prompts
         self._answers: list[str] = []
         self._groups: list[int] | None = None
         """Of the rows that are trained on: which of them have their prompt in common."""
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights as `from_pretrained` does; without DeepSpeed only, which loads its own.
+
+        transformers 5.24 looks for the modules' names, finds the released ones that Qwen2-VL is saved with, warns of
+        missing keys, and trains the weights of the start.
+        """
+        own = self.model if model is None else model
+        own.load_state_dict(type(own).from_pretrained(resume_from_checkpoint, dtype=own.dtype).state_dict())
+
     def _group(self, place: int, count: int) -> int:
         """The prompt that the reply at `place` of this process's `count` belongs to."""
-        return int(self.accelerator.process_index * count + place) // self.num_generations
+        first: int = self.accelerator.process_index * count
+        return (first + place) // int(self.num_generations)
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, fields: dict[str, Any], count: int, *given: Any
@@ -164,6 +176,8 @@ class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
         self._answers = [row["answer"] for row in inputs]
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         count = len(inputs)
+        if self._only_better:
+            batch["advantages"] = batch["advantages"].clamp(min=0)
         batch["group"] = torch.tensor([self._group(place, count) for place in range(count)])
         if self.beta or not self.model.training:  # the distance to the start counts every reply
             return batch

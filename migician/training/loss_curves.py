@@ -1,4 +1,4 @@
-"""The losses of trainings as a picture: as logged and smoothed, one panel per training."""
+"""The losses of trainings as a picture, of stage 3 the rewards: as logged and smoothed, one panel per training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def smoothed(steps: Sequence[int], values: Sequence[float], span: float) -> list
 
 
 def loss_curves(logs: Mapping[str, Sequence[LoggedStep]]) -> bytes:
-    """A PNG: the loss of each training over its steps, faint as logged, strong smoothed, in the given order.
+    """A PNG: the loss, or of stage 3 the sampled reward, over the steps, faint as logged, strong smoothed.
 
     A thin line marks where a training resumed; after a divergence the panel is shaded and says so. Raises `UserError`
     for a log without a loss.
@@ -47,18 +47,18 @@ def loss_curves(logs: Mapping[str, Sequence[LoggedStep]]) -> bytes:
         if not lines:
             raise UserError(f"{name}: no loss is logged there yet")
     with canvas(1.0 + 6.0 * len(logs), 4.4) as figure:
-        panels = figure.subplots(1, len(logs), squeeze=False, sharey=True)[0]
+        shared = len({_drawn(lines) for lines in logs.values()}) == 1
+        panels = figure.subplots(1, len(logs), squeeze=False, sharey=shared)[0]
         figure.subplots_adjust(left=0.9 / figure.get_figwidth(), right=0.98, bottom=0.13, top=0.88, wspace=0.06)
         for place, (axes, (name, lines)) in enumerate(zip(panels, logs.items(), strict=True)):
             _panel(axes, name, lines, PALETTE[place % len(PALETTE)])
-        panels[0].set_ylabel("loss")
         return png(figure, colours=_COLOURS)
 
 
 def _panel(axes: Axes, name: str, lines: Sequence[LoggedStep], colour: str) -> None:
     sound = [line for line in lines if not line.diverged]
     steps = [line.current_steps for line in sound]
-    losses = [line.loss for line in sound if line.loss is not None]
+    losses = [value for line in sound if (value := getattr(line, _drawn(lines))) is not None]
     few = {"marker": ".", "markersize": 4} if len(steps) < 60 else {}
     axes.plot(steps, losses, color=colour, alpha=0.35, linewidth=1, label="as logged", **few)  # type: ignore[arg-type]
     since = diverged_at(lines)
@@ -71,7 +71,14 @@ def _panel(axes: Axes, name: str, lines: Sequence[LoggedStep], colour: str) -> N
             axes.axvline((before.current_steps + after.current_steps) / 2, color=FAINT, linewidth=0.8, linestyle=":")
     if since is not None:
         axes.axvspan(since, lines[-1].total_steps, color=GRID, label=f"diverged: no loss since step {since:,}")
+    if axes.get_subplotspec().is_first_col() or _drawn(lines) == "reward":  # type: ignore[union-attr]
+        axes.set_ylabel(_drawn(lines))
     axes.set_title(name if since is None else f"{name}: diverged")
     axes.set_xlim(0, lines[-1].total_steps)
     over_steps(axes)
     axes.legend(loc="upper right", frameon=False)
+
+
+def _drawn(lines: Sequence[LoggedStep]) -> str:
+    """What is drawn of a training."""
+    return "loss" if lines[-1].reward is None else "reward"

@@ -98,6 +98,12 @@ def test_same_seed_same_log_and_frozen_vision(place: Path, tiny_folder: Path, tm
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_folder, tmp_path / "one"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and not any("visual." in name for name in changed)
+    for name in (
+        "config.json",
+        "processor_config.json",
+        "tokenizer_config.json",
+    ):  # so it can be averaged with the start
+        assert (tiny_folder / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert {"loss", "lr", "reward", "current_steps", "total_steps"} <= first[0].keys()
 
 
@@ -202,6 +208,8 @@ def test_answers_stand_among_the_replies(
     [
         (["learning_rat=1e-5"], "learning_rat: neither a setting of stage 3 nor one of TRL's GRPOConfig. Did you mean"),
         (["num_generations=5"], "TRL cannot take the settings of stage 3"),
+        (["use_vllm=true"], "vLLM samples every reply itself"),
+        (["top_p=0.9"], "share_prompts samples by temperature alone"),
         (["media_dir=nowhere"], "not there; media_dir is the folder"),
         (["held_out=nowhere.json"], "held_out: nowhere.json: not there"),
     ],
