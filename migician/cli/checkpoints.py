@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,27 +10,41 @@ import typer
 
 from migician.cli.options import Force, OutFolder
 from migician.cli.terminal import note, say
-from migician.errors import UserError
+from migician.errors import NOT_JSON, UserError
 from migician.progress import progress_bar
 from migician.samples.bases import BASES
 
 
 def tiny(
     out: OutFolder,
-    texts: Annotated[list[Path], typer.Option(help="JSON lists of samples, whose text the tokenizer is trained on.")],
+    texts: Annotated[list[Path], typer.Option(help="Files of samples, whose text the tokenizer is trained on.")],
     base: Annotated[str, typer.Option(help=f"What it is in small: {', '.join(BASES)}.")] = "qwen2_vl",
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     force: Force = False,
 ) -> None:
     """Make a tiny model with random weights, for training without a download."""
     from migician.models.stand_ins.tiny import make_tiny
-    from migician.samples.sample import read_samples
 
-    words = [turn.value for file in texts for one in read_samples(file) for turn in one.conversations]
+    words = [text for file in texts for text in _texts(file)]
     if not words:
         raise UserError(f"{texts[0]}: no samples, so the tokenizer has no text to learn from")
     make_tiny(out, seed=seed, base=base, texts=words, force=force)
     note(f"written: {out}")
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """All that is said in a file of samples."""
+    from migician.samples.layouts import LayoutReader
+    from migician.samples.record_file import JsonRecords
+
+    reader = LayoutReader(name=file.name)
+    with JsonRecords(file) as records:
+        for number, content in enumerate(records):
+            try:
+                sample = reader.sample(content, number)
+            except NOT_JSON as error:
+                raise UserError(f"{file}: record {number}: {error}") from None
+            yield from (turn.value for turn in sample.conversations)
 
 
 def merge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +82,8 @@ def convert(
 
         if not to:
             raise UserError("records: --to is missing")
+        if images or split or partition:
+            raise UserError("--images, --split and --partition are for other datasets, not for records")
         if to in ROW_FORMS:
             if style or wording:
                 raise UserError(f"--style and --wording are not for --to {to}: convert the records first")
@@ -106,6 +109,11 @@ def convert(
 
     if dataset not in CONVERTERS:
         raise UserError(unknown("dataset", dataset, [*CONVERTERS, "records"]))
+    if to or style or wording:
+        raise UserError(
+            f"--to, --style and --wording are for records, not for {dataset}, which is written for qwen2_vl: "
+            f"leave them out, then: {shlex.join(['migician', 'data', 'convert', 'records', '--from', str(out)])} --to ..."
+        )
     if images is None:
         raise UserError(f"{dataset}: --images is missing: the folder that its image paths start from")
     if (split or partition) and dataset != "refcoco":
@@ -130,7 +138,7 @@ def convert(
     add_dataset(out)
     note(f"{out}: {counted(count, 'sample')}")
     for reason, number in sorted(tally.counts.items(), key=lambda item: -item[1]):
-        note(f"  {number} {reason}")
+        note(f"  {reason}: {number}")
 
 
 def _convert_records(source: Path, out: Path, conversion: Conversion, *, force: bool, workers: int) -> None:
@@ -208,5 +216,5 @@ def _some(samples: Iterator[Sample], source: Path, tally: Tally) -> Iterator[Sam
         empty = False
         yield sample
     if empty:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(tally.counts.items()))
+        reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(tally.counts.items()))
         raise UserError(f"{source}: no samples could be made: {reasons or 'it has no records'}")

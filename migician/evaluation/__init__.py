@@ -72,7 +72,7 @@ def prepare(config: EvalConfig) -> Prepared:
     from migician.benchmarks.scoring.scoring import reading_named
     from migician.evaluation.ask import Plan, choose
     from migician.evaluation.chain_of_thought import rehearse
-    from migician.models import find_family
+    from migician.models import check_positions, find_family
     from migician.models.protocol import Model
 
     bench = load_benchmark(config.benchmark, config.data)
@@ -80,6 +80,8 @@ def prepare(config: EvalConfig) -> Prepared:
         family = config.model.family
     else:
         family = find_family(config.model, config.loading.get("family"), config.loading.get("revision"))
+        if config.loading.get("positions"):
+            check_positions(config.model, family)
     reading = replace(reading_named(config.protocol, None, config.y_stretch), style=family.style)
     bench.check(reading)
     longest = config.max_new_tokens or max(bench.max_new_tokens, family.new_tokens)

@@ -19,7 +19,7 @@ from migician.boxes import Size
 from migician.errors import UserError, closest, unknown
 from migician.files import status
 from migician.models.checkpoint import locate, read_config
-from migician.models.family import ANY, Family, OfficialPrompt
+from migician.models.family import ANY, QWEN2_VL, Family, OfficialPrompt
 from migician.models.pictures import ImageInput
 from migician.models.protocol import Model
 
@@ -143,6 +143,16 @@ def load_model(name_or_path: str | Path, **options: Any) -> Model:
     refuse_unknown(given, loader, options)
     model: Model = loader(reference, family, **options)
     return model
+
+
+def check_positions(name_or_path: str | Path, family: Family) -> None:
+    """Raise `UserError` where a model takes no positions other than those of its makers; nothing is loaded."""
+    given = str(name_or_path)
+    name = given.partition(":")[0]
+    if name in MODELS or name in ENGINES or family.loader != QWEN2_VL.loader:
+        raise UserError(
+            f"{given} takes no positions: leave out --positions, which is for a Qwen2-VL, 2.5 or 3"
+        )
 
 
 def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:

@@ -269,7 +269,7 @@ def _fields(content: bytes) -> tuple[bytes, dict[str, Any]]:
         return content, msgspec.json.decode(content, type=dict[str, Any])
 
 
-_EMPTY = (None, "", [], {})
+_EMPTY: tuple[object, ...] = (None, "", [], {})
 
 
 def recognised(content: bytes) -> Layout:

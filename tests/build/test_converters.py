@@ -308,7 +308,7 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
     dump(tmp_path / "m4.json", records)
     words = ["data", "convert", "llava", "--from", "m4.json", "--images", "images"]
     status, _, error = command(*words, "--out", "converted/m4.json", "--media", ".", cwd=tmp_path)
-    assert status == 0 and "converted/m4.json: 1 sample\n  1 record with a video\n" in error
+    assert status == 0 and "converted/m4.json: 1 sample\n  record with a video: 1\n" in error
     (made,) = read_samples(tmp_path / "converted/m4.json")
     assert made.images == ["images/a.jpg"]
     info = json.loads((tmp_path / "converted/dataset_info.json").read_text())
@@ -318,6 +318,8 @@ def test_the_command_writes_samples_and_says_what_it_left_out(tmp_path: Path, im
     for args, told in (
         (["data", "convert", "lava", *words[3:]], "Did you mean 'llava'"),
         ([*words, "--split", "val"], "are for refcoco"),
+        ([*words, "--to", "qwen3_vl"], "then: migician data convert records --from x.json --to ..."),
+        ([*words, "--wording", "qwen3_vl"], "--wording are for records, not for llava"),
         (["data", "convert", "refcoco", "--from", "gone", "--images", "images"], "gone: no such file"),
         (["data", "convert", "groma", "--from", "m4.json", "--images", "images"], "none of its 2 records"),
         (["data", "convert", "llava", "--from", "m4.json", "--images", "gone"], "gone is not a folder"),
@@ -332,5 +334,5 @@ def test_counts_of_a_conversion_add_up(tmp_path: Path, images: ImageFolder) -> N
     status, _, error = command(
         "data", "convert", "llava", "--from", file, "--images", "images", "--out", "x.json", cwd=tmp_path
     )
-    assert status == 2 and "no samples could be made: 3 record with a video" in error
+    assert status == 2 and "no samples could be made: record with a video: 3" in error
     assert Counter(path.name for path in tmp_path.iterdir())["x.json"] == 0

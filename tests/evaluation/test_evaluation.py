@@ -283,6 +283,10 @@ def test_a_dry_run_prints_the_prompts_and_writes_nothing(world, tmp_path):
     assert status == 0
     assert "row 0, diff, 2 images" in printed and "Don't generate addtional words." in printed
     assert "image1:<image>\nimage2:<image>\n" in printed
+    refused = command("eval", "mig-bench", *words, "--positions", "sequential")
+    assert refused.status == 2 and "nowhere/nothing takes no positions" in refused.error
+    placed = command("eval", "mig-bench", *words, "--positions", "sequential", "--family", "qwen2_vl")
+    assert placed.status == 0 and "row 0, diff, 2 images" in placed.output
     assert not (tmp_path / "out").exists()
 
 

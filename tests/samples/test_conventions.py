@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
-from command_line import command
+from converted_records import CAT, DOG, SIZES, THREE, answers, box, convert, one, record
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import QWEN, STYLES, parse_boxes, reference
+from migician.boxtext import STYLES, parse_boxes, reference
 from migician.build.converters.records import INEXACT, Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES
@@ -24,51 +23,12 @@ from migician.samples.dialogue import Dialogue, Exchange, placed
 from migician.samples.lengths import Resize
 from migician.samples.segments import Boxed, Form, Phrase, Segment, read_tokens, write_tokens
 
-SIZES = [(640, 480), (333, 500), (1920, 1080)]
-DOG, CAT = reference("the dog"), reference("a cat")
-
-
-def box(*numbers: int) -> str:
-    return QWEN.write(Box.from_permille(*numbers))
-
 
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
     for number, size in enumerate(SIZES):
         Image.new("RGB", size).save(tmp_path / f"{number}.png")
     return tmp_path
-
-
-def record(*turns: tuple[str, str], images: int = 3) -> bytes:
-    said = [{"from": who, "value": text} for turn in turns for who, text in zip(("human", "gpt"), turn, strict=True)]
-    names = [f"{number}.png" for number in range(images)]
-    return msgspec.json.encode({"id": "a", "images": names, "conversations": said, "type": "ff_train"})
-
-
-def convert(contents: list[bytes], source: str, target: str, media: Path) -> tuple[list[bytes], Counter[str]]:
-    """Records in another convention, and what was counted."""
-    counts: Counter[str] = Counter()
-    conversion = Conversion(source, target, media)
-    return list(converted(iter(contents), len(contents), conversion, "file.json", counts)), counts
-
-
-def one(content: bytes, source: str, target: str, media: Path) -> bytes:
-    (made,), _ = convert([content], source, target, media)
-    return made
-
-
-def answers(content: bytes) -> list[str]:
-    return [turn["value"] for turn in json.loads(content)["conversations"] if turn["from"] == "gpt"]
-
-
-# Three images and four boxes: one given, an answer of two images, one within a sentence.
-THREE = record(
-    (
-        f"<image><image><image>Find {DOG} of Image-1 {box(100, 200, 300, 400)} in the others.",
-        f"Image-2: {box(0, 0, 500, 1000)}\nImage-3: {box(250, 250, 750, 999)}",
-    ),
-    (f"And {CAT}?", f"It is in the third image. {box(1, 2, 3, 1000)}"),
-)
 
 
 @pytest.mark.parametrize("style", RECORD_STYLES)
@@ -237,6 +197,19 @@ def test_a_box_of_no_known_image_is_left_out_where_it_matters(style: str, media:
     assert len(made) == 1 and counts["boxes whose image the text does not say"] == 1
 
 
+def test_fields_without_a_place_are_counted(media: Path) -> None:
+    fields = json.loads(THREE)
+    fields["conversations"][0]["weight"] = 0
+    more = [fields | {"tools": "[]", "seed": 3}, fields | {"tools": "", "seed": None}]
+    for source, target in (("qwen2_vl", "qwen3_vl"), ("qwen2_vl", "ms-swift")):
+        made, counts = convert([THREE, *map(msgspec.json.encode, more)], source, target, media)
+        told = {what.split("'")[1]: number for what, number in counts.items() if "has no place" in what}
+        assert told == {"conversations[].weight": 2, "seed": 1, "tools": 1} and len(set(made)) == 1
+    swift = json.loads(one(THREE, "qwen2_vl", "ms-swift", media)) | {"tools": "[]"}
+    _, counts = convert([msgspec.json.encode(swift)], "ms-swift", "qwen2_vl", media)
+    assert counts == {"converted": 1, "records without their field 'tools', which has no place in the convention": 1}
+
+
 def test_what_does_not_come_back_is_counted(media: Path) -> None:
     two = record((f"<image>Find {DOG} beside {CAT}.", box(0, 0, 500, 500)), images=1)
     like_a_box = reference('{"bbox_2d": [1, 2, 3, 4]}')
@@ -315,91 +288,6 @@ def test_records_without_a_box_of_the_stated_convention_are_reported(source: str
     _, counts = convert([elsewhere], "qwen2_vl", "qwen3_vl", media)
     assert [number for what, number in counts.items() if "not one box that is written as qwen2_vl" in what] == [1]
     assert convert([elsewhere], source, "qwen3_vl", media)[1] == {"converted": 1}
-
-
-def test_the_command_converts_a_file_and_back(media: Path) -> None:
-    (media / "data.json").write_bytes(
-        b"[\n" + THREE + b",\n" + record(("<image>Where?", box(1, 2, 3, 4)), images=1) + b"\n]\n"
-    )
-    words = ["records", "--from", "data.json", "--media", "."]
-    for style, name in (("qwen3_vl", "q/there.json"), ("ms-swift", "q/swift.jsonl")):
-        done = command("data convert", *words, "--to", style, "--out", name, "--workers", 1, cwd=media)
-        assert done.status == 0 and f"{name}: 2 records in the convention {style}" in done.error
-        card = json.loads((media / name).with_suffix(".convention.json").read_text())
-        assert (card["convention"], card["max_pixels"], card["counts"]["converted"]) == (style, None, 2)
-    assert len((media / "q/swift.jsonl").read_text().splitlines()) == 2
-    assert list(json.loads((media / "q/dataset_info.json").read_text())) == ["there"]
-    again = command("data convert", *words, "--to", "qwen3_vl", "--out", "q/there.json", "--workers", 2, cwd=media)
-    assert again.status == 0 and "done already" in again.error
-    copied = command("data convert", *words, "--to", "qwen2_vl", "--out", "copy.jsonl", cwd=media)
-    assert copied.status == 0 and "copy.jsonl: 2 records in the convention qwen2_vl" in copied.error
-    assert not (media / "copy.convention.json").exists()
-    back = ["records", "--from", "q/there.json", "--to", "qwen2_vl", "--out", "back.json"]
-    assert command("data convert", *back, cwd=media).status == 0
-    assert (media / "back.json").read_bytes() == (media / "data.json").read_bytes()
-    same = command("data convert", *words, "--to", "qwen2_vl", "--out", "same.json", cwd=media)
-    assert same.status == 0 and "same.json: 2 records in the convention qwen2_vl" in same.error
-    assert not (media / "same.convention.json").exists()
-    pixels = command("data convert", *words, "--to", "qwen2_5_vl", "--max-pixels", 12544, "--out", "p.json", cwd=media)
-    assert pixels.status == 0 and json.loads((media / "p.convention.json").read_text())["max_pixels"] == 12544
-
-
-def test_the_pixels_of_a_source_are_those_that_its_card_says(media: Path) -> None:
-    wide = record(("<image>Where?", box(100, 200, 300, 400)), images=1)
-    (media / "data.json").write_bytes(b"[\n" + wide + b"\n]\n")
-    for source, style, name, more in [
-        ("data.json", "qwen2_5_vl", "small.json", ["--max-pixels", 12544]),
-        ("small.json", "qwen2_5_vl", "large.json", []),
-        ("small.json", "qwen3_vl", "there.json", []),
-    ]:
-        words = ["records", "--from", source, "--to", style, "--out", name, "--workers", 1, *more]
-        assert command("data convert", *words, cwd=media).status == 0
-    mixed = ["--part", "small.json=1", "--count", 1, "--style", "qwen3_vl", "--out", "mixed.json", "--workers", 1]
-    assert command("data mix", *mixed, cwd=media).status == 0
-    near = pytest.approx((0.1, 0.2, 0.3, 0.4), abs=0.006)  # half a pixel of the smaller side, 84
-    for name, size in (("large.json", (644, 476)), ("there.json", (1000, 1000)), ("mixed.json", (1000, 1000))):
-        (found,) = json.loads((media / name).read_text())
-        (boxed,) = json.loads(found["conversations"][1]["value"].strip("`json\n"))
-        assert tuple(number / size[axis % 2] for axis, number in enumerate(boxed["bbox_2d"])) == near
-
-
-@pytest.mark.parametrize("out", ["data.json", "./data.jsonl"])
-def test_a_file_never_gets_the_card_of_another(out: str, media: Path) -> None:
-    (media / "data.json").write_bytes(b"[" + THREE + b"]")
-    before = sorted(media.iterdir())
-    words = ["--out", out, "--workers", 1, "--force"]
-    convert = command("data convert", "records", "--from", "data.json", "--to", "qwen3_vl", *words, cwd=media)
-    mix = command("data mix", "--part", "data.json=1", "--count", 1, "--style", "qwen3_vl", *words, cwd=media)
-    for done in (convert, mix):
-        assert done.status == 2 and "data.convention.json would be the card of data.json too" in done.error
-    assert sorted(media.iterdir()) == before and (media / "data.json").read_bytes() == b"[" + THREE + b"]"
-
-
-def test_an_image_that_is_a_pipe_is_named(media: Path) -> None:
-    (media / "0.png").unlink()
-    os.mkfifo(media / "0.png")
-    with pytest.raises(UserError, match=r"0\.png: not an image .*not a regular file"):
-        convert([THREE], "qwen2_vl", "qwen2_5_vl", media)
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--out", "x.json"], "--to is missing"),
-        (["--to", "qwen3", "--out", "x.json"], "Did you mean 'qwen3_vl'?"),
-        (["--to", "qwen3_vl", "--style", "qwen", "--out", "x.json"], "unknown style of boxes 'qwen'"),
-        (["--to", "qwen3_vl", "--wording", "qwen3", "--out", "x.json"], "unknown wording 'qwen3'"),
-        (["--from", "strange.json", "--to", "qwen3_vl", "--out", "x.json"], "strange.convention.json: unknown style"),
-        (["--to", "qwen3_vl", "--out", "x.parquet"], "expected a .json or .jsonl file"),
-        (["--to", "qwen2_5_vl", "--media", "nowhere", "--out", "x.json"], "check --media"),
-    ],
-)
-def test_what_the_command_cannot_do_is_one_line(media: Path, more: list[str], said: str) -> None:
-    (media / "data.json").write_bytes(b"[" + THREE + b"]")
-    (media / "strange.convention.json").write_text('{"convention": "qwen9_vl"}')
-    done = command("data convert", "records", "--from", "data.json", *more, "--workers", 1, cwd=media)
-    assert done.status == 2 and said in done.error and len(done.error.strip().splitlines()) == 1
-    assert not list(media.glob("x*"))
 
 
 @pytest.mark.parametrize("style", [name for name in RECORD_STYLES if name != "qwen2_vl"])

@@ -200,6 +200,22 @@ def test_the_folder_that_one_is_in_can_be_converted(work: Path, monkeypatch: pyt
         check_convention(Path(), Path("media"), BASES["qwen3_vl"], ["stage1"])
 
 
+def test_the_commands_that_convert_can_be_pasted(work: Path) -> None:
+    split = work / "my data/stage1"  # two files in one folder
+    split.mkdir(parents=True)
+    for name in ("a.json", "b.json"):
+        shutil.copy(work / "data/mixtures/stage1.json", split / name)
+    (work / "my data/dataset_info.json").write_text(json.dumps({"stage1": dataset_entry("stage1")}))
+    with pytest.raises(UserError) as refused:
+        check_convention(Path("my data"), Path("the media"), BASES["qwen3_vl"], ["stage1", "gone"])
+    words = [word.rstrip(";") for word in shlex.split(str(refused.value).partition("first: ")[2])]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--from"] == [
+        "my data/stage1/a.json",
+        "my data/stage1/b.json",
+    ]
+    assert words.count("the media") == 2 and words[-1] == "my data-qwen3_vl"
+
+
 class TestCheck:
     @pytest.mark.parametrize("base", BASES)
     def test_data_in_its_convention_is_sound(self, base: str, work: Path, tiny_of: Callable[[str], Path]) -> None:

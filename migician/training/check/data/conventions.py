@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from migician.files import is_file
 from migician.samples.bases import QWEN2_VL, Base
 from migician.samples.convention_card import ConventionCard, read_convention
 from migician.samples.conventions import CONVENTIONS, JsonConvention
-from migician.samples.dataset_info import INFO, read_info
+from migician.samples.dataset_info import INFO, NotRead, files_of, read_info
 from migician.samples.segments import Boxed
 from migician.training.check.data.samples import box_faults
 
@@ -39,17 +40,18 @@ def check_convention(data: Path, media: Path, base: Base, names: Sequence[str]) 
     """
     info = data / INFO
     entries = read_info(info) if is_file(info) else {}
-    files = [data / str(entries[name]["file_name"]) for name in names if "file_name" in entries.get(name, {})]
+    files: list[Path] = []
+    for name in names:
+        with contextlib.suppress(UserError, NotRead):
+            files += files_of(info, entries[name]) if "file_name" in entries.get(name, {}) else []
     wrong = [(file, one) for file in files if (one := read_convention(file).convention) != base.convention]
     if not wrong:
         return
     home = data if data.name else data.resolve()
     new = home.parent / f"{home.name}-{base.convention}"
+    into = ["--media", str(media), "--to", base.convention, "--out"]
     commands = [
-        shlex.join(
-            ["migician", "data", "convert", "records", "--from", str(file), "--media", str(media)]
-            + ["--to", base.convention, "--out", str(new / file.name)]
-        )
+        shlex.join(["migician", "data", "convert", "records", "--from", str(file), *into, str(new / file.name)])
         for file, _ in wrong
     ]
     raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ Fault = tuple[str, str]
 """(kind in `findings.KINDS`, value)."""
 
 
-class TrainingSettings(msgspec.Struct, frozen=True):
+class TrainingSettings(msgspec.Struct, frozen=True, dict=True):
     """The settings of one run; the parser's process sends them as JSON, without the file."""
 
     file: Path = Path()
@@ -103,13 +104,14 @@ class TrainingSettings(msgspec.Struct, frozen=True):
         """The base model: by the checkpoint, else by the template; Qwen2-VL where neither says."""
         template = self.text("template")
         by_template = (one for one in BASES.values() if template in one.templates)
-        return self._base_of_model() or next(by_template, QWEN2_VL)
+        return self._base_of_model or next(by_template, QWEN2_VL)
 
     @property
     def base_known(self) -> bool:
         """Whether the checkpoint itself says which base it is."""
-        return self._base_of_model() is not None
+        return self._base_of_model is not None
 
+    @functools.cached_property  # it reads a file
     def _base_of_model(self) -> Base | None:
         try:
             return base_of(self.text("model_name_or_path"))
