@@ -3,8 +3,8 @@
 The file, mc-bench_v0.2_val.json, is COCO's with descriptions: {"descriptions": [{"id": 0, "images_id": [0, 1], "text":
 "The man who has already swung a golf club", "positive_sample": true, "text_style": "Reasoning"}], "images": [{"id": 0,
 "file_name": "D3/018.jpg", "width": 800, "height": 531}], "annotations": [{"image_id": 1, "text_id": 0,
-"category_id": 1, "bbox": [236, 210, 74, 193]}]}. Where a text asks for groups ("people with the same role"), category_id is the group.
-Source: XuYunqiu/MC-Bench; arXiv 2410.12332.
+"category_id": 1, "bbox": [236, 210, 74, 193]}]}. Where a text asks for groups ("people with the same role"),
+category_id is the group. Source: XuYunqiu/MC-Bench; arXiv 2410.12332.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 AP is computed as MC-Bench's own script does: each image of each question is an image of its own, a category is a group
 of the question, the mean is weighted by the true boxes of each category. A reply gives no scores, so that all boxes
 count alike (score 1; among these AP depends on the order of the file), and no groups: its boxes stand for the group of
-the question that they fit best. Two slips of that script are not repeated: it numbers annotations from 0, which COCOeval
-takes for "unmatched", and it reads the file again for each question with groups, so that only the last assignment stays.
+the question that they fit best. Two slips of that script are not repeated. It numbers annotations from 0, which
+COCOeval takes for "unmatched"; and it reads the file again for each question with groups, so that only the last
+assignment stays.
 """
 
 from __future__ import annotations
