@@ -86,8 +86,8 @@ def _evaluated(records: Sequence[SetRecord]) -> Any:
         group = _fitting(record, groups)
         placed = [box for box in record.boxes if box.image is not None and box.image < len(record.images)]
         for box in placed:
-            where = {"image_id": first + (box.image or 0), "category_id": group, "iscrowd": 0, "score": 1.0}
-            given.append({"id": len(given) + 1, **where, **_corner(box.box)})
+            where = {"image_id": first + (box.image or 0), "category_id": group, "iscrowd": 0}
+            given.append({"id": len(given) + 1, "score": 1.0, **where, **_corner(box.box)})
     categories = [{"id": group} for group in sorted({box["category_id"] for box in (*truths, *given)})]
     with contextlib.redirect_stdout(io.StringIO()):
         sides = []
