@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, str] = {
     "blink": "migician.benchmarks.blink",
     "mantis-eval": "migician.benchmarks.mantis_eval",
     "vstar": "migician.benchmarks.vstar",
+    "mc-bench": "migician.benchmarks.mc_bench",
 }
 """Name -> the module whose `load(path)` gives the `Benchmark`; imported when it is named."""
 

@@ -265,7 +265,8 @@ def _size(content: bytes, place: str) -> Size:
 
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.size
+            width, height = image.size
+            return width, height
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError(f"{place}: holds an image that cannot be read") from None
 

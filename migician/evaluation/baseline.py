@@ -90,5 +90,10 @@ def _options(bench: Benchmark) -> dict[int, str]:
     return replies
 
 
-_CONSTANT: dict[str, Callable[[Any], dict[int, str]]] = {"boxes": _boxes, "matching": _box_sets, "choices": _options}
+_CONSTANT: dict[str, Callable[[Any], dict[int, str]]] = {
+    "boxes": _boxes,
+    "matching": _box_sets,
+    "choices": _options,
+    "detection": _box_sets,
+}
 """Name of a scoring -> the reply to each question."""

@@ -135,6 +135,7 @@ def build_report(bench: Benchmark, records: Sequence[Any], *, protocol: dict[str
         **({"breakdowns": breakdowns(records, rows)} if scoring.name == "boxes" else {}),
         "average": {"tasks": len(per_task), **rows.figures(everything, macro=True)},
         "micro": rows.figures(everything),
+        **scoring.whole(records),
         "without_malformed": {
             "average": rows.figures(sound, macro=True),
             "micro": rows.figures(sound),
@@ -191,6 +192,7 @@ HEADINGS = {
     "precision@0.5": "Precision@0.5",
     "recall@0.5": "Recall@0.5",
     "f1@0.5": "F1@0.5",
+    "image_accuracy": "Image accuracy",
 }
 
 
@@ -208,6 +210,8 @@ def notes(report: Report) -> list[str]:
             lines.append(f"the file is not the whole benchmark, which has {whole}")
         mean = {"micro": "rows", "average": "tasks"}[report["published_figure"]]
         lines.append(f"papers quote the mean over {mean} of this benchmark")
+    if ap := report.get("ap50"):
+        lines.append(f"AP50 {Value(ap['value'], tuple(ap['interval']))} over {ap['n']:,} true boxes")
     if report.get("unanswered"):
         lines.append(f"{report['unanswered']} of {report['rows_in_file']} rows have no answer and count as failed")
     elif report["n"] < report["rows_in_file"]:

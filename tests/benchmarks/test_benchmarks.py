@@ -255,6 +255,11 @@ def worlds(tmp_path):
         "mantis-eval": write_parquet(tmp_path / "mantis.parquet", [mantis_row(), short_row()]),
         "vstar": write_parquet(tmp_path / "vstar.parquet", [vstar_row(image=inside(1))]),
     }
+    described = {"id": 0, "images_id": [0, 1], "text": "the dog", "text_style": "Referring"}
+    shown = [{"id": at, "file_name": f"image/{name}.png", "width": 100, "height": 80} for at, name in enumerate("ab")]
+    drawn = {"image_id": 1, "text_id": 0, "category_id": 1, "bbox": [10, 10, 40, 30]}
+    content = {"descriptions": [described], "images": shown, "annotations": [drawn]}
+    files["mc-bench"] = write(tmp_path / "mc.json", content)
     assert files.keys() == BENCHMARKS.keys()
     return {name: (file, tmp_path) for name, file in files.items()}
 

@@ -213,6 +213,10 @@ class TestMmiu:
         assert asked(bench, 1, "official") == f"{context}\nWhich one?\n{self.END}"
         assert asked(bench) == f"Question:\nWhich one?\nSpecifically:\n{context}"
 
+    def test_the_whole_file_has_60_names_for_52_tasks(self, load):
+        rows = [self.ROW | {"task": f"task {number % 60}"} for number in range(11_698)]
+        assert load("mmiu", rows).facts["is_whole"] and not load("mmiu", rows[1:]).facts["is_whole"]
+
     def test_images_may_be_inside(self, load):
         bench = load("mmiu", [self.ROW | {"task": "t", "input_image_path": [inside(1), inside(2)]}])
         assert len(bench.questions[0].images) == 2 == len(list(bench.pictures()))

@@ -40,6 +40,8 @@ class SetQuestion(Question):
     truths: tuple[Placed, ...]
     rows: tuple[int, ...]
     """The rows of the file that it was made of."""
+    groups: tuple[int, ...] = ()
+    """The group of each true box, where the question asks for groups; empty where it does not."""
 
     @property
     def is_malformed(self) -> bool:
@@ -79,6 +81,8 @@ class SetRecord(msgspec.Struct, frozen=True):
     error: str | None = None
     seconds: float | None = None
     reasoning: str | None = None
+    groups: tuple[int, ...] = ()
+    """As in `SetQuestion`."""
 
     def __post_init__(self) -> None:
         if any(truth.image is None or truth.image >= len(self.images) for truth in self.truths):
@@ -129,6 +133,8 @@ def _score_set(question: SetQuestion, answer: Answer, reading: Reading, size_of:
     if mentions:
         hits = sum(pair.iou >= CORRECT_IOU for pair in pairs)
         outcome = "correct" if hits == len(truths) == len(mentions) else "partly" if hits else "missed"
+    elif outcome == "no_box" and not truths:
+        outcome = "correct"
     return SetRecord(
         **shared_fields(question, answer),
         rows=question.rows,
@@ -136,6 +142,7 @@ def _score_set(question: SetQuestion, answer: Answer, reading: Reading, size_of:
         boxes=[BoxIn(one.image, one.box.as_tuple()) for one in mentions],
         pairs=pairs,
         outcome=outcome,
+        groups=question.groups,
     )
 
 

@@ -3,8 +3,8 @@
 `lmms-eval` (0.7.3) and `vlmevalkit` (e8e78f05) have a rule of their own for options, `lmms-eval` another for each
 benchmark. For boxes `lmms-eval` (`refcoco_grounding`) reads each box as pixels and as 0..1000 and takes whichever fits
 the truth best; `vlmevalkit` (`RefCOCO`) tells the scale by the largest number. `oracle` is this guessing in full:
-every box of a reply, on every scale, corners in any order, and of all the best. None of them is `strict`; each is told
-what strict is not: the truth, before it reads.
+every box of a reply, on every scale, corners in any order, and of all the best. None of them is `strict`, which
+never looks at the truth before it reads.
 """
 
 from __future__ import annotations

@@ -125,6 +125,8 @@ class Scoring:
     """Whether replies hold boxes, so that a box style says how to read them."""
     counts: Callable[[Sequence[Any]], dict[str, int]] = lambda records: {}
     """What else is counted in a task."""
+    whole: Callable[[Sequence[Any]], dict[str, Any]] = lambda records: {}
+    """Figures that are of all records together, each {"n", "value", "interval"} in percent, for the report."""
     chance: Callable[[Any], float] | None = None
     """A record's chance to be right by guessing, where that is known."""
 
@@ -132,8 +134,8 @@ class Scoring:
         """Raise `UserError` for a reading that does not apply to this kind of question."""
         if reading.protocol not in self.protocols:
             raise UserError(
-                f"--protocol {reading.protocol} does not read answers to this benchmark. Known: "
-                f"{', '.join(self.protocols)}"
+                f"--protocol {reading.protocol}: nothing is published of it for this benchmark; use "
+                f"{' or '.join(self.protocols)}"
             )
         if reading.y_stretch and not self.has_boxes:
             raise UserError("--y-stretch moves boxes, and the answers here are options. Drop it")
@@ -166,5 +168,6 @@ SCORINGS: dict[str, str] = {
     "boxes": "migician.benchmarks.scoring.boxes:BOXES",
     "choices": "migician.benchmarks.scoring.choices:CHOICES",
     "matching": "migician.benchmarks.scoring.matching:MATCHING",
+    "detection": "migician.benchmarks.scoring.average_precision:DETECTION",
 }
 """Name, as reports hold it -> "module:constant", imported when it is needed."""
