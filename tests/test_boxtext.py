@@ -261,9 +261,11 @@ def test_ordinals_are_read_back(position):
 
 
 NAMES = st.lists(
-    st.sampled_from(["image", "Image-", "IMG", "picture ", "photo", "Photograph", "frame", "first", "Second ", "third one",
-    "tenth", "eighth ", "ninth", "1", "23", "4567", "st", "nd", "RD", "th", " ", " one", '"image": ', '"', ":", ".", ",", "\n",
-    "(", ")", "第", "二", "张图", "图3", "ſecond", "ımage", "_", "x", "is ", "in the "])
+    st.sampled_from([
+        "image", "Image-", "IMG", "picture ", "photo", "Photograph", "frame", "first", "Second ", "third one", "tenth",
+        "eighth ", "ninth", "1", "23", "4567", "st", "nd", "RD", "th", " ", " one", '"image": ', '"', ":", ".", ",",
+        "\n", "(", ")", "第", "二", "张图", "图3", "ſecond", "ımage", "_", "x", "is ", "in the ",
+    ])
 ).map("".join)  # fmt: skip
 
 

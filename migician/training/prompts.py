@@ -24,7 +24,7 @@ from migician.samples.layouts import LayoutReader
 from migician.samples.lengths import Resize
 from migician.samples.record_file import JsonRecords
 from migician.samples.sample import Sample, Turn
-from migician.samples.segments import Boxed
+from migician.samples.segments import Absent, Boxed
 from migician.training.reward_adapters import TrueBox
 
 
@@ -122,7 +122,7 @@ def prompts_of(
         truths = [
             TrueBox(one.image, box.as_tuple()) for one in exchange.answer if isinstance(one, Boxed) for box in one.boxes
         ]
-        if not truths:
+        if not truths and exchange.answer != [Absent()]:
             left_out["answers without a box"] += 1
             continue
         before = turns[: len(system) + 2 * number + 1]

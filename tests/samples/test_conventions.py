@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from migician.boxes import Box
-from migician.boxtext import STYLES, parse_boxes, reference
+from migician.boxtext import QWEN, STYLES, parse_boxes, reference
 from migician.build.converters.records import INEXACT, Conversion, converted, seen_size
 from migician.errors import UserError
 from migician.samples.conventions import CONVENTIONS, RECORD_STYLES

@@ -218,8 +218,8 @@ def test_an_always_zero_part_is_seen_before(records: Path) -> None:
 def test_rewards_of_a_benchmarks_answers(tmp_path: Path) -> None:
     rows = [
         {
-            "task": "diff", "images": ["a.jpg", "b.jpg"], "question": f"Which? {n}", "answer": [n / 1000, 0.002, 0.3, 0.4],
-            "need_format": True, "additional_info": "",
+            "task": "diff", "images": ["a.jpg", "b.jpg"], "question": f"Which? {n}",
+            "answer": [n / 1000, 0.002, 0.3, 0.4], "need_format": True, "additional_info": "",
         }
         for n in (1, 5)
     ]  # fmt: skip
