@@ -91,6 +91,9 @@ def for_verl(preset: str, *, style: str = "qwen") -> Callable[..., dict[str, flo
     return compute_score
 
 
+_EITHER: Any = list[TrueBox] | RowTruths
+
+
 def for_easyr1(preset: str, *, style: str = "qwen") -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, float]]]:
     """A reward function for EasyR1, of a whole batch, as it calls those that say no `REWARD_TYPE`.
 
@@ -102,7 +105,7 @@ def for_easyr1(preset: str, *, style: str = "qwen") -> Callable[[Sequence[Mappin
         return [_scored(one["response"], one["ground_truth"]) for one in reward_inputs]
 
     def _scored(reply: str, given: Any) -> dict[str, float]:
-        found: list[TrueBox] | RowTruths = _read(given, list[TrueBox] | RowTruths)
+        found: list[TrueBox] | RowTruths = _read(given, _EITHER)
         row = found if isinstance(found, RowTruths) else RowTruths(found)
         parts = _parts(reply, [(one.image, one.box) for one in row.truths], preset, style, row.sizes)
         accuracy = sum(parts.get(name, 0.0) for name in ("image", "iou", "f1"))

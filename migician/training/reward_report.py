@@ -143,4 +143,5 @@ def of_benchmark(name: str, data: Path, answers: Path) -> Iterator[Asked]:
         answer = given.get(question.index)
         replies = [answer.response] if answer and answer.response is not None else []
         sizes = answer.sizes if answer and answer.sizes else ()
-        yield Asked(question.index, 0, [(question.target, question.truth.as_tuple())], replies, sizes)
+        truths = [(question.target, question.truth.as_tuple())] if question.truth else []
+        yield Asked(question.index, 0, truths, replies, sizes)
