@@ -69,7 +69,7 @@ def _table(title: str, columns: list[str]) -> Table:
 
 def _rows(report: RewardReport) -> Table:
     shown = report.rows[:_SHOWN]
-    more = f", the first {_SHOWN} of {len(report.rows):,} questions" if len(report.rows) > _SHOWN else ""
+    more = f", the first {_SHOWN} of {counted(len(report.rows), 'question')}" if len(report.rows) > _SHOWN else ""
     parts = [one.part for one in report.spread]
     table = _table(f"{report.preset}: the mean of each question's replies{more}", _HEADINGS + parts + ["of"])
     for row in shown:

@@ -44,7 +44,7 @@ def truths_of(given: Any) -> list[Truth]:
     return [(one.image, one.box) for one in _read(given, list[TrueBox])]
 
 
-def _read(given: Any, form: type[Any]) -> Any:
+def _read(given: Any, form: Any) -> Any:
     try:
         return msgspec.json.decode(given, type=form) if isinstance(given, str | bytes) else msgspec.convert(given, form)
     except NOT_JSON as error:
