@@ -137,7 +137,12 @@ def train(options: argparse.Namespace) -> None:
         "seed": seed, "max_steps": 100_000, "save_strategy": '"no"', "logging_steps": 5,
     }  # fmt: skip
     if file == RL:
-        given |= {"per_device_train_batch_size": 256, "max_minutes": "null"}
+        given |= {
+            "per_device_train_batch_size": 256,
+            "max_minutes": "null",
+            "with_answers": False,
+            "only_better": False,
+        }
     given |= changed
     words = [f"{name}={value}" for name, value in given.items()]
     if file == RL:

@@ -22,13 +22,11 @@ from migician.training.log import LOG
 from migician.training.shared_prompts import Batch, log_probabilities, sample
 
 
-def merged(
-    replies: Sequence[Hashable], advantages: Sequence[float], multiple: int = 1
-) -> tuple[list[int], list[float]]:
+def merged(replies: Sequence[Hashable], advantages: Sequence[float], least: int = 1) -> tuple[list[int], list[float]]:
     """Which replies to train on for the gradient of all of them: their places, and their advantages.
 
     Equal ones are trained once, with the sum of their advantages; those without any are left out, but for as many as
-    make the number of places a `multiple` of that.
+    make up the `least` number of places.
 
     >>> merged(["a", "b", "a", "c", "d"], [1.0, 0.0, 1.0, -2.0, 0.0], 3)
     ([0, 3, 1], [2.0, -2.0, 0.0])
@@ -38,9 +36,8 @@ def merged(
     for place, (reply, advantage) in enumerate(zip(replies, advantages, strict=True)):
         sums[first.setdefault(reply, place)] += advantage
     kept = [place for place in first.values() if sums[place]]
-    missing = -len(kept) % multiple if kept else multiple
-    idle = (place for place in range(len(replies)) if not sums[place])
-    kept += [place for place, _ in zip(idle, range(missing), strict=False)]
+    idle = [place for place in range(len(replies)) if not sums[place]]
+    kept += idle[: max(0, least - len(kept))]
     return kept, [sums[place] for place in kept]
 
 
@@ -183,7 +180,10 @@ class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
             return batch
         written = (batch["completion_ids"] * batch["completion_mask"] - (1 - batch["completion_mask"])).tolist()
         replies = [(self._group(place, count), *reply) for place, reply in enumerate(written)]
-        kept, advantages = merged(replies, batch["advantages"].tolist(), self.args.steps_per_generation)
+        # As many in each process, whose metrics are gathered row by row, and in each of the steps that share a batch.
+        own = torch.tensor(len(merged(replies, batch["advantages"].tolist())[0]), device=batch["advantages"].device)
+        most, steps = int(self.accelerator.gather(own).max()), self.args.steps_per_generation
+        kept, advantages = merged(replies, batch["advantages"].tolist(), -(-most // steps) * steps)
         parts = {name: _rows(value, kept, count) for name, value in split_pixel_values_by_grid(batch).items()}
         parts["advantages"] = batch["advantages"].new_tensor(advantages)
         self._metrics["train"]["trained_replies"].append(float(len(kept)))

@@ -38,24 +38,24 @@ from migician.training.grpo_trainer import GroundingTrainer, merged
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "num_generations=4", "per_device_train_batch_size=12", "max_completion_length=6", "logging_steps=1", "save_steps=2",
-    "learning_rate=1e-3", "temperature=1.0", "scale_rewards=none",
+    "learning_rate=1e-3", "temperature=1.0", "scale_rewards=none", "with_answers=false", "only_better=false",
 ]  # fmt: skip
 
 
-def size_of(pair: int, image: int) -> tuple[int, int]:
-    """An own size for each image: (width, height), multiples of 28 within the pixels allowed."""
-    return 28 * (2 + pair % 3), 28 * (2 + 2 * image + pair // 3)
+SIZES = [(28 * width, 28 * height) for width in range(1, 17) for height in range(1, 17) if 4 <= width * height <= 16]
+"""Of images that the processor leaves as they are: 16 cells of 28 x 28 pixels at most, and 4 at least."""
+PAIRS = 12
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pairs of images, of which no two have the same size and colour, and a question about each."""
+    """Pairs of images, no two of the same size or colour, and a question about each pair."""
     place = tmp_path_factory.mktemp("stage3")
     records = []
-    for pair in range(6):
+    for pair in range(PAIRS):
         names = [f"{pair}-{image}.png" for image in range(2)]
         for image, name in enumerate(names):
-            Image.new("RGB", size_of(pair, image), (40 * pair, 120 * image, 99)).save(place / name)
+            Image.new("RGB", SIZES[2 * pair + image], (20 * pair, 120 * image, 99)).save(place / name)
         said = [f"<image><image>Question {pair}?", "<|box_start|>(0,0),(500,500)<|box_end|>"]
         turns = [{"from": ("human", "gpt")[number], "value": text} for number, text in enumerate(said)]
         records.append({"id": pair, "images": names, "conversations": turns, "type": "diff_train"})
@@ -108,6 +108,18 @@ def test_same_seed_same_log_and_frozen_vision(place: Path, tiny_folder: Path, tm
 
 
 @pytest.mark.usefixtures("rewarded")
+def test_resumed_it_is_as_if_never_stopped(place: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Weights, optimizer, order of prompts and chance: the log of the steps after a checkpoint is the same."""
+    more = ["max_steps=4", "with_answers=true"]
+    grpo.train(settings(place, tiny_folder, tmp_path / "whole", *more))
+    shutil.copytree(tmp_path / "whole/checkpoint-2", tmp_path / "again/checkpoint-2")
+    grpo.train(settings(place, tiny_folder, tmp_path / "again", *more))
+    whole, again = log_of(tmp_path / "whole"), log_of(tmp_path / "again")
+    assert [line["current_steps"] for line in again] == [3, 4]
+    assert again == [pytest.approx(line, abs=1e-6) for line in whole[2:]]
+
+
+@pytest.mark.usefixtures("rewarded")
 @pytest.mark.parametrize("steps_per_generation", [1, 3])
 def test_pairs_of_images_stay_with_their_prompts(
     place: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps_per_generation: int
@@ -157,7 +169,7 @@ def test_less_is_computed_for_the_same_gradient(
     found = {}
     for name in ("shared", "merged", "whole"):
         if name == "whole":
-            whole = lambda replies, advantages, multiple=1: (list(range(len(replies))), list(advantages))  # noqa: E731
+            whole = lambda replies, advantages, least=1: (list(range(len(replies))), list(advantages))  # noqa: E731
             monkeypatch.setattr("migician.training.grpo_trainer.merged", whole)
         more = ["max_steps=1", "save_strategy='no'", "per_device_train_batch_size=24"]
         grpo.train(settings(place, tiny_folder, tmp_path / name, *more, f"share_prompts={name == 'shared'}"))
@@ -172,10 +184,10 @@ def test_less_is_computed_for_the_same_gradient(
     st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from([-1.0, -0.5, 0.0, 0.5])), min_size=6),
     st.integers(1, 6),
 )
-def test_merging_keeps_the_sum_of_each_reply(rows: list[tuple[str, float]], multiple: int) -> None:
+def test_merging_keeps_the_sum_of_each_reply(rows: list[tuple[str, float]], least: int) -> None:
     replies, advantages = [reply for reply, _ in rows], [advantage for _, advantage in rows]
-    kept, sums = merged(replies, advantages, multiple)
-    assert len(kept) == len(set(kept)) >= multiple
+    kept, sums = merged(replies, advantages, least)
+    assert len(kept) == len(set(kept)) >= least
     for reply in set(replies):
         left = sum(value for place, value in zip(kept, sums, strict=True) if replies[place] == reply)
         assert left == sum(value for one, value in rows if one == reply)
@@ -220,7 +232,7 @@ def test_what_cannot_be_trained_is_named(
     held_out = [f"held_out={place / 'mine.json'}", f"held_out_images={place}"]
     with pytest.raises(UserError, match=says):
         grpo.check(settings(place, tiny_folder, tmp_path, *held_out, *more))
-    assert "6 prompts of 1 families" in grpo.check(settings(place, tiny_folder, tmp_path, *held_out))
+    assert f"{PAIRS} prompts of 1 families" in grpo.check(settings(place, tiny_folder, tmp_path, *held_out))
 
 
 @pytest.fixture
@@ -316,9 +328,11 @@ def test_shared_prompts_give_the_log_probabilities_of_single_rows(place: Path, t
             spread = (model(**given).logits[0, -len(reply) - 1 : -1] / 1.3).log_softmax(-1)
             assert torch.allclose(logp, spread[range(len(reply)), reply], atol=1e-5)
             assert torch.allclose(entropy, -(spread.exp() * spread).sum(-1), atol=1e-5)
-            # What was drawn has the probability it was drawn with: greedy sampling meets greedy decoding.
-        greedy = sample(model, batch, 1, longest=5, temperature=1e-6, stops=[], never=[model.config.image_token_id])
-        theirs = model.generate(
-            **both, max_new_tokens=5, min_new_tokens=5, do_sample=False, suppress_tokens=[model.config.image_token_id]
-        )
-    assert len(drawn) == 12 and greedy == theirs[:, both["input_ids"].shape[1] :].tolist()
+        # At no temperature it is greedy decoding: transformers' own, up to the first stop.
+        stops, never = model.generation_config.eos_token_id, [model.config.image_token_id]
+        greedy = sample(model, batch, 1, longest=5, temperature=1e-6, stops=stops, never=never)
+        theirs = model.generate(**both, max_new_tokens=5, do_sample=False, suppress_tokens=never)
+    for reply, row in zip(greedy, theirs[:, both["input_ids"].shape[1] :].tolist(), strict=True):
+        end = next((place + 1 for place, token in enumerate(row) if token in stops), len(row))
+        assert reply == row[:end]
+    assert len(drawn) == 12 and {len(reply) for reply in drawn} == {5}
