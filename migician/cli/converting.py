@@ -85,9 +85,10 @@ def convert(
     if dataset not in CONVERTERS:
         raise UserError(unknown("dataset", dataset, [*CONVERTERS, "records"]))
     if to or style or wording:
+        then = shlex.join(["migician", "data", "convert", "records", "--from", str(out)])
         raise UserError(
             f"--to, --style and --wording are for records, not for {dataset}, which is written for qwen2_vl: "
-            f"leave them out, then: {shlex.join(['migician', 'data', 'convert', 'records', '--from', str(out)])} --to ..."
+            f"leave them out, then: {then} --to ..."
         )
     if images is None:
         raise UserError(f"{dataset}: --images is missing: the folder that its image paths start from")

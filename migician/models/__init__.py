@@ -150,9 +150,7 @@ def check_positions(name_or_path: str | Path, family: Family) -> None:
     given = str(name_or_path)
     name = given.partition(":")[0]
     if name in MODELS or name in ENGINES or family.loader != QWEN2_VL.loader:
-        raise UserError(
-            f"{given} takes no positions: leave out --positions, which is for a Qwen2-VL, 2.5 or 3"
-        )
+        raise UserError(f"{given} takes no positions: leave out --positions, which is for a Qwen2-VL, 2.5 or 3")
 
 
 def find_family(name_or_path: str | Path, declared: str | None = None, revision: str | None = None) -> Family:
