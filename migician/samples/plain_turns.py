@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Any
 
 import msgspec
 
@@ -87,10 +88,10 @@ class PlainTurns:
             return None
         return Sample(given.id, given.images, turns, given.type), lossy
 
-    def _sentence(self, pieces: list[str], end: str, opening: str) -> str:
+    def _sentence(self, pieces: list[Any], end: str, opening: str) -> str:
         """A text with its boxes where they stand; several together are a list, and with an `opening` any are."""
         numbers, key = self._numbers, self._key
-        made, objects = pieces[0], []
+        made, objects = str(pieces[0]), list[str]()
         for at in range(1, len(pieces), 6):
             name, x1, y1, x2, y2, text = pieces[at : at + 6]
             if name is not None:
@@ -103,12 +104,13 @@ class PlainTurns:
                 objects.clear()
         return made
 
-    def _listed(self, pieces: list[str], end: str) -> str:
+    def _listed(self, pieces: list[Any], end: str) -> str:
         """An answer of nothing but boxes, or of the images that are named and their boxes; empty for others."""
         if pieces[-1] or len(pieces) == 1:
             return ""
         numbers, key = self._numbers, self._key
-        objects, shown = [], ""
+        objects: list[str] = []
+        shown = ""
         for at in range(0, len(pieces) - 1, 6):
             text, name, x1, y1, x2, y2 = pieces[at : at + 6]
             if name is not None:
@@ -131,8 +133,9 @@ def _no_size(image: int) -> Size:
 def plain_turns(source: str, target: str) -> PlainTurns | None:
     """What writes plain turns of one convention in another; None where their text alone does not say how."""
     into = CONVENTIONS.get(target)
-    is_known = source == TokenConvention.name and isinstance(into, JsonConvention) and not into.counts_pixels
-    return PlainTurns(into) if is_known else None
+    if source != TokenConvention.name or not isinstance(into, JsonConvention) or into.counts_pixels:
+        return None
+    return PlainTurns(into)
 
 
 class _StrictTurn(Turn, frozen=True, forbid_unknown_fields=True):
