@@ -278,7 +278,8 @@ def _places(text: bytes, at: int, elements: Sequence[Sized]) -> list[int]:
         signs = np.frombuffer(text, np.uint8)
         before = [signs[places[1:] - len(gap) + number] == sign for number, sign in enumerate(gap)]
         if (signs[places] == ord("{")).all() and all(map(np.all, before)):
-            return list(map(int, places))  # the same bytes are between any two, and an object begins behind these
+            found: list[int] = places.tolist()  # the same bytes are between any two, and an object begins behind them
+            return found
     listed = []
     for one in elements:
         at = ends(text, at).end()  # type: ignore[union-attr]
