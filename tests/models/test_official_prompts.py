@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migician.benchmarks import mibench, mig_bench, mig_bench_one_shot, mmiu, refcoco
+from migician.benchmarks import mibench, mig_bench, mig_bench_one_shot, muirbench, refcoco
 from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.boxes import Box
 from migician.errors import UserError
@@ -48,6 +48,6 @@ def test_who_has_no_official_prompt_is_told_who_has() -> None:
     for name in ("qwen2_vl", "smolvlm", "onethinker"):
         with pytest.raises(UserError, match=f"makers of {name} document no prompt.*corrected. Known: glm46v, glm4v,"):
             mig_bench.prompt(question("?"), "official", find_family("", name))
-    for module in (mmiu, mibench, mig_bench_one_shot):
+    for module in (muirbench, mibench, mig_bench_one_shot):
         with pytest.raises(UserError, match="asks otherwise: leave it out"):
             module.prompt(question("?"), "official", find_family("", "qwen3_vl"), None)  # type: ignore[arg-type, unused-ignore]
