@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from migician.boxes import Box
 from migician.boxtext import STYLES
 from migician.errors import UserError
-from migician.training.rewards import PRESETS, Truth, banded_iou, best_reply, ciou, giou, reward
+from migician.training.overlaps import banded_iou, ciou, giou
+from migician.training.rewards import PRESETS, Truth, best_reply, reward
 
 HALF: Truth = (0, (0.0, 0.0, 0.5, 0.5))
 RIGHT: Truth = (1, (0.5, 0.0, 1.0, 1.0))
