@@ -45,7 +45,7 @@ if [ ! -f "$out/train_results.json" ]; then
   echo "stage3.sh: $config on $processes processes, into $out" >&2
   launch=(python)
   [ "$processes" = 1 ] || launch=(torchrun --nproc_per_node "$processes")
-  "${launch[@]}" -m migician.training.grpo "$config" "$@" > "$out/train.log" 2>&1 <&0 & # else bash gives it /dev/null
+  "${launch[@]}" -m migician.training.grpo "$config" "$@" >> "$out/train.log" 2>&1 <&0 & # else bash gives it /dev/null
   trainer=$!
   migician train progress "$out" --follow "${PROGRESS_SECONDS:-60}" --parent $$ &
   wait "$trainer" || { tail -n 15 "$out/train.log" >&2; echo "stage3.sh: training failed; the full log is $out/train.log" >&2; exit 1; }

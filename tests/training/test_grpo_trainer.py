@@ -1,6 +1,6 @@
 """Stage 3 by TRL's own trainer, on the CPU with a tiny Qwen2-VL; skipped where TRL cannot do it: beside LLaMA-Factory.
 
-RL_VENV=.venv-newest NEWEST=.venv-rl bash scripts/test_newest.sh tests/training/test_grpo_trainer.py
+.venv-rl/bin/python -m pytest tests/training/test_grpo_trainer.py
 """
 
 from __future__ import annotations
