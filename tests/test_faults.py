@@ -128,6 +128,11 @@ LINES: dict[str, tuple[Line, ...]] = {
         ),
     ),
     "train curves": (Line("{saves} --out {out.png}", {"saves": ("trainer_log.jsonl",)}),),
+    "train reward": (
+        Line("--benchmark mig-bench --data {bench} --answers {answers}"),
+        Line("--data {samples} --answers {answers}", sound=2),  # replies to other questions
+    ),
+    "train gain": (Line("{saves}", sound=2),),  # no stage 3
     "train watch": (
         Line(
             "{saves} --data {bench} --images {images} --out {out} --once",
@@ -181,6 +186,7 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "table": (Line("{run}", {"run": RUN[:1]}),),
     "plot": (Line("{run} {run} --out {out}", {"run": RUN[:1]}),),
+    "ground": (Line("{image} Where? --model constant:1,1,2,2 --save {out.png}"),),
     "chat": (
         Line("--model {model} --terminal", {"model": WEIGHTS}, sound=2),  # four weights are no model
         Line("{image} --model constant:1,1,2,2 --terminal"),

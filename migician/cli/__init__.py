@@ -51,7 +51,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "data export": (publishing.export, "data/MGrounding --to data/MGrounding-parquet"),
     "data push": (publishing.push, "data/MGrounding-parquet --repo USER/MGrounding --private"),
     "check": (checking.check, "data/MGrounding --mig-bench MIG_data.json --images . --cutoff-len 6000"),
-    "reward": (rewarding.reward, "--data data/mixtures/stage2.json --answers replies.jsonl --preset mg-thinker"),
+    "train reward": (rewarding.reward, "--data data/mixtures/stage2.json --answers replies.jsonl --preset mg-thinker"),
     "train resume": (checkpoints.resume, "saves/stage-1 --processes 8"),
     "train progress": (training.progress, "saves/stage-1 --follow 60"),
     "train curves": (training.curves, "saves/stage-1 saves/stage-2 --out saves/loss.png"),
@@ -93,13 +93,13 @@ GROUPS = {
 }
 PANELS = {
     "Data": ("fetch", "build", "data"),
-    "Training": ("check", "reward", "train"),
+    "Training": ("check", "train"),
     "Evaluation": ("eval", "score", "compare", "report", "table", "plot"),
     "Tools": ("ground", "chat", "list"),
 }
 """What --help shows, in this order; `dev` is named below it."""
-ALSO = {"merge": "train merge", "train check": "check"}
-"""Second names of verbs, which stay: a training is checked and merged, and other programs call both at the top."""
+ALSO = {"merge": "train merge", "reward": "train reward", "train check": "check"}
+"""Second names of verbs, which stay: what people and other programs call at the top."""
 _NEW = ("dev base", "train gain")
 """Verbs that the last release did not have."""
 MOVED = {verb.split()[1]: verb for verb in VERBS if " " in verb and verb not in (*ALSO.values(), *_NEW)}
@@ -112,7 +112,8 @@ class _Verbs(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         train: Any = self.commands["train"]
-        self.commands["merge"] = train.commands["merge"]
+        for name in ("merge", "reward"):
+            self.commands[name] = train.commands[name]
         train.commands = {"check": self.commands["check"], **train.commands}
 
     def list_commands(self, ctx: Any) -> list[str]:

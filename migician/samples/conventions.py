@@ -102,7 +102,10 @@ class JsonConvention:
         return f"{{{', '.join(fields)}}}"
 
     def numbers(self, box: Box, image: int | None, size_of: SizeOf) -> list[str]:
-        """The four numbers of `box`, which is in `image`; only conventions in pixels ask for a size."""
+        """The four numbers of `box`, which is in `image`; only conventions in pixels ask for a size.
+
+        These raise ValueError where the image is not known.
+        """
         if self.style.scale == "permille":
             return [str(number) for number in box.to_permille()]
         if self.style.scale == "fraction":

@@ -42,7 +42,7 @@ def test_the_help_has_at_most_14_verbs_in_four_groups():
     assert len(shown) <= 14 and shown == [name for names in PANELS.values() for name in names]
     assert re.findall(r"^╭─ ([^─]+) ─", invoke("--help").stdout, flags=re.MULTILINE) == ["Options", *PANELS]
     homes = {verb.split()[0] for verb in [*VERBS, *ALSO]}
-    assert homes <= {*shown, "merge", "dev"} and set(GROUPS) <= {*shown, "dev"}
+    assert homes <= {*shown, "merge", "reward", "dev"} and set(GROUPS) <= {*shown, "dev"}
     assert "migician dev" in " ".join(invoke("--help").stdout.split("╭")[0].split())
     assert {"check", "progress", "curves", "watch", "resume", "merge"} <= {
         verb.split()[1] for verb in [*VERBS, *ALSO] if verb.startswith("train ")
