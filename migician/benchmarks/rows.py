@@ -206,7 +206,7 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
             wanted = [name for name in columns if name in known]
             for batch in table.iter_batches(_AT_ONCE, columns=wanted):
                 yield from batch.to_pylist()
-    except (arrow_error, OSError) as error:
+    except (arrow_error, OSError, ValueError, OverflowError) as error:  # text that is no UTF-8, a date beyond all
         raise UserError(f"{file}: a damaged parquet file ({str(error).splitlines()[0]:.120}); fetch it again") from None
 
 

@@ -59,7 +59,9 @@ def by_box_size(records: Sequence[Record], columns: RecordColumns) -> dict[str, 
     x1, y1, x2, y2 = np.array([record.truth or _ABSENT for record in records]).reshape(-1, 4).T
     proper = (x1 < x2) & (y1 < y2) & (np.minimum(x1, y1) >= 0) & (np.maximum(x2, y2) <= 1)
     # Rounded, as 0.1 x 0.1 is a little more than 0.01.
-    classes = np.searchsorted(AREA_EDGES, np.round((x2 - x1) * (y2 - y1), 9), side="left")
+    with np.errstate(over="ignore"):  # of an impossible box
+        areas = np.round((x2 - x1) * (y2 - y1), 9)
+    classes = np.searchsorted(AREA_EDGES, areas, side="left")
     edges = [f"{edge:.0%}" for edge in AREA_EDGES]
     labels = [f"up to {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges))]
     labels += [f"over {edges[-1]}", "impossible"]

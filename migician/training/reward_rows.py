@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from migician.boxes import TRAINED_PIXELS
-from migician.errors import UserError, writing
+from migician.errors import Done, UserError, writing
 from migician.files import write_json
 from migician.progress import OnProgress
 from migician.samples.record_file import lines_of
@@ -129,8 +129,13 @@ def write_rows(
     The name of `out` says the kind of file: .jsonl, .json or .parquet. Images are named by their whole paths. With
     `keep` only turns remain of whose `replies` this share is right, both ends included. Same files, same bytes. Raises
     `Done` where `out` is that already, and `UserError` naming the record or the reply that cannot be read, an image
-    that is not there, and where not one row is left.
+    that is not there, and where not one row is left; also where `out` or its card would take the place of what is read.
     """
+    beside = out.parent / f"{out.stem}.rows.json"
+    for read in (source, replies):
+        for made in (out, beside):
+            if read and made.exists() and read.exists() and made.samefile(read):
+                raise UserError(f"--out {out}: {made} would take the place of what is read: choose another name")
     reader = PromptReader(source, media, max_pixels)
     given = Replies.read(replies) if replies else None
     counts: Counter[str] = Counter()
@@ -164,14 +169,20 @@ def write_rows(
             reasons = ", ".join(f"{count} {why}" for why, count in (counts + reader.left_out).items()) or "no records"
             raise UserError(f"{source}: not one row for {form}: {reasons}")
 
-    with writing(out, force=force) as stream:
-        _write(rows(), stream, out.suffix)
-    made, unplaced = counts.pop("rows"), counts.pop("unplaced")
+    done = None
+    try:
+        with writing(out, force=force) as stream:
+            _write(rows(), stream, out.suffix)
+    except Done as there:  # killed before the card, perhaps
+        done = there
+    count, unplaced = counts.pop("rows"), counts.pop("unplaced")
     left_out = dict(sorted((counts + reader.left_out).items()))
     pixels = reader.max_pixels if reader.convention.counts_pixels else None
     kept, named = (f"{keep[0]:g}..{keep[1]:g}", replies.name) if keep and replies else ("", "")
-    card = RowCard(form, source.name, reader.style, pixels, made, unplaced, left_out, kept, named)
-    write_json(out.parent / f"{out.stem}.rows.json", card)
+    card = RowCard(form, source.name, reader.style, pixels, count, unplaced, left_out, kept, named)
+    write_json(beside, card)
+    if done:
+        raise done
     return card
 
 
@@ -210,6 +221,8 @@ def _write(rows: Iterable[dict[str, Any]], stream: BinaryIO, suffix: str) -> Non
         raise UserError("parquet needs pyarrow: pip install 'migician[data]', or name a .jsonl file") from None
     remaining = iter(rows)
     table = arrow.Table.from_pylist(list(itertools.islice(remaining, _ROWS_AT_ONCE)))
+    images = table.schema.get_field_index("images")  # the first rows may all be without any
+    table = table.cast(table.schema.set(images, arrow.field("images", arrow.list_(arrow.string()))))
     with parquet.ParquetWriter(stream, table.schema) as writer:
         while table.num_rows:
             writer.write_table(table)

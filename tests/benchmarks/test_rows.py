@@ -126,6 +126,17 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, says):
         read_rows(tmp_path / name, Row, "a file")
 
 
+@pytest.mark.parametrize("kind", ["text that is no UTF-8", "a date beyond all"])
+def test_a_value_that_python_cannot_hold(tmp_path, kind):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    offsets = arrow.array([0, 2], arrow.int32()).buffers()[1]
+    broken = arrow.StringArray.from_buffers(1, offsets, arrow.py_buffer(b"\xff\xfe"))
+    text = broken if kind.startswith("text") else arrow.array([2**62], arrow.timestamp("us"))
+    parquet.write_table(arrow.table({"image": ["a.png"], "text": text}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: a damaged parquet file"):
+        read_rows(tmp_path / "a.parquet", Row, "a file")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read: No such file or directory\. Get it with: migician fetch x"):
         read_rows(tmp_path / "none.parquet", Row, "a file", otherwise="migician fetch x")

@@ -15,7 +15,7 @@ from PIL import Image
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES
 from migician.cli.converting import ROW_FORMS
-from migician.errors import UserError
+from migician.errors import Done, UserError
 from migician.training.prompt_reader import PromptReader
 from migician.training.reward_adapters import for_easyr1, for_swift, for_trl, for_verl
 from migician.training.reward_replies import Replies
@@ -106,6 +106,42 @@ def test_what_stands_before_a_question_is_its_context(records: Path) -> None:
     assert first["content"] == [{"type": "image"}] * 3 + [{"type": "text", "text": "Where is the dog in Image-2?"}]
     assert [one["role"] for one in others] == ["assistant", "user", "assistant", "user"]
     assert rows["easyr1"][0]["prompt"] == TURNS[0][0] and tuple(FORMS) == ROW_FORMS
+
+
+def test_what_is_read_is_not_written_over(records: Path) -> None:
+    replies = records.with_name("a.rows.json")
+    replies.write_text(json.dumps([ONE] * 3))
+    before = {file: file.read_bytes() for file in (records, replies)}
+    for out in (records, records.with_name("a.rows.json"), records.with_name("a.jsonl")):
+        words = ["--from", records, "--to", "trl", "--keep", "0..1", "--answers", replies, "--out", out, "--force"]
+        ended = command("data", "convert", "records", *words)
+        assert ended.status == 2 and "would take the place of what is read" in ended.error
+        assert {file: file.read_bytes() for file in before} == before
+        assert out in before or not out.exists()
+
+
+def test_a_card_lost_to_a_kill_is_written_by_the_same_command(records: Path) -> None:
+    out = records.with_name("rows.jsonl")
+    card = write_rows(records, out, "trl")
+    written = out.with_name("rows.rows.json").read_bytes()
+    out.with_name("rows.rows.json").unlink()
+    with pytest.raises(Done):
+        write_rows(records, out, "trl")
+    assert out.with_name("rows.rows.json").read_bytes() == written and card.rows == 3
+
+
+def test_rows_with_images_after_a_thousand_without(records: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    texts = [record(number, [("Where?", ONE)], 0) for number in range(1000)]
+    records.write_text(json.dumps([*texts, record(1000, TURNS[:1])]))
+    write_rows(records, records.with_name("rows.parquet"), "trl")
+    lengths = [len(row) for row in parquet.read_table(records.with_name("rows.parquet"))["images"].to_pylist()]
+    assert lengths == [0] * 1000 + [3]
+
+
+def test_an_unknown_form_names_those_of_rows_too(records: Path) -> None:
+    ended = command("data", "convert", "records", "--from", records, "--to", "verll", "--out", records)
+    assert ended.status == 2 and "Did you mean 'verl'?" in ended.error
 
 
 def test_turns_are_kept_by_how_often_they_are_answered(records: Path) -> None:
