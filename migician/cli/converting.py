@@ -75,7 +75,7 @@ def convert(
     workers: ConvertWorkers = CORES,
     force: Force = False,
 ) -> None:
-    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples, or samples to other box formats."""
+    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples, or samples to other box formats or rows for RL."""
     if dataset == "records":
         from migician.build.converters.records import Conversion
         from migician.samples.convention_card import read_convention
@@ -89,6 +89,8 @@ def convert(
                 raise UserError(f"--style and --wording are not for --to {to}: convert the records first")
             _write_rows(source, out, to, media, max_pixels, keep, answers, force=force)
             return
+        if to not in RECORD_STYLES:
+            raise UserError(unknown("--to", to, [*RECORD_STYLES, *ROW_FORMS]))
         if keep or answers:
             raise UserError(f"--keep and --answers are for --to {', '.join(ROW_FORMS)}, not for {to}")
         if out.suffix not in (".json", ".jsonl"):
@@ -98,7 +100,7 @@ def convert(
         card = read_convention(source)
         written = record_style(style or card.convention)
         known = card.max_pixels if written == card.convention else None
-        conversion = Conversion(written, record_style(to), media or source.parent, max_pixels, known, wording)
+        conversion = Conversion(written, to, media or source.parent, max_pixels, known, wording)
         _convert_records(source, out, conversion, force=force, workers=workers)
         return
     from migician.build.converters import CONVERTERS, refcoco
