@@ -44,7 +44,10 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there alre
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 ProtocolName = Annotated[
     Protocol,
-    typer.Option(help="How replies are read: this project's way, the paper's, UniVG-R1's, or another harness's."),
+    typer.Option(
+        help="How replies are read: this project's way, the paper's, UniVG-R1's, the best that guessing could do, or "
+        "another harness's."
+    ),
 ]
 Style = Annotated[str | None, typer.Option(help=f"How the boxes are formatted, under strict: {', '.join(STYLES)}.")]
 PresetName = Annotated[

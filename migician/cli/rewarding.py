@@ -27,7 +27,7 @@ def reward(
     answers: Annotated[Path, typer.Option("--answers", help="The replies, several per question allowed: docs/rl.md.")],
     preset: PresetName = "mg-thinker",
     style: Annotated[
-        str | None, typer.Option(help=f"How the boxes are formatted: {', '.join(STYLES)}; default: as the card says.")
+        str | None, typer.Option(help=f"How the boxes are formatted: {', '.join(STYLES)}; default: as the card of --data says, else qwen.")
     ] = None,
     benchmark: Annotated[str | None, typer.Option(help="The benchmark that --data is of, such as mig-bench.")] = None,
     media: Annotated[
@@ -71,7 +71,7 @@ def _rows(report: RewardReport) -> Table:
     shown = report.rows[:_SHOWN]
     more = f", the first {_SHOWN} of {counted(len(report.rows), 'question')}" if len(report.rows) > _SHOWN else ""
     parts = [one.part for one in report.spread]
-    table = _table(f"{report.preset}: the mean of each question's replies{more}", _HEADINGS + parts + ["of"])
+    table = _table(f"{report.preset}: the mean of each question's n replies{more}", _HEADINGS + parts + ["of"])
     for row in shown:
         means = [sum(one[part] for one in row.replies) / len(row.replies) for part in parts]
         numbers = [f"{mean:.3f}" for mean in means]
@@ -79,7 +79,7 @@ def _rows(report: RewardReport) -> Table:
     return table
 
 
-_HEADINGS = ["record", "turn", "replies"]
+_HEADINGS = ["record", "turn", "n"]
 
 
 def _spread(report: RewardReport) -> Table:

@@ -57,10 +57,13 @@ def gain_of(output_dir: Path) -> Gain:
     """
     lines = read_log(output_dir)
     before, after = (output_dir / "scores" / name for name in ("before", "after"))
-    comparison = compare_folders(before, after)
     sampled = sampled_reward(lines)
     if sampled is None:
-        raise UserError(f"{output_dir}: no reward is logged there; it is the output_dir of a stage 3 that is expected")
+        raise UserError(f"{output_dir}: no reward is logged there: expected the output_dir of scripts/stage3.sh")
+    for folder in (before, after):
+        if not (folder / "report.json").exists():
+            raise UserError(f"{folder}: no report there: run scripts/stage3.sh again, it asks the held-out questions")
+    comparison = compare_folders(before, after)
     average = comparison["average"]
     gain = Gain(
         verdict(sampled, average),

@@ -157,8 +157,8 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("name", "protocol", "says"),
         [
-            ("vstar", "oracle", "nothing is published of it for this benchmark; use strict or published or lmms-eval"),
-            ("vstar", "univg-r1", "nothing is published of it"),
+            ("vstar", "oracle", "oracle does not read this benchmark: use strict, published, lmms-eval or vlmevalkit"),
+            ("vstar", "univg-r1", "univg-r1 does not read this benchmark"),
         ],
     )
     def test_a_protocol_that_does_not_apply(self, tmp_path, name, protocol, says):

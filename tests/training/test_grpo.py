@@ -16,7 +16,7 @@ from migician.cli import app
 from migician.errors import UserError
 from migician.samples.convention_card import write_convention
 from migician.samples.dataset_info import write_dataset_info
-from migician.training.gain import NOTHING, ROSE, SHARPENED, sampled_reward, verdict
+from migician.training.gain import NOTHING, ROSE, SHARPENED, gain_of, sampled_reward, verdict
 from migician.training.grpo import check_padding, messages, read_stage3
 from migician.training.log import LoggedStep, diverged_at, progress_line, read_log
 from migician.training.prompts import Prompt, read_prompts
@@ -210,6 +210,14 @@ def test_gain_shows_greedy_accuracy_before_and_after(tmp_path: Path) -> None:
     assert "acc@0.5 50.00 to 50.00 (+0.00, 95% interval +0.00 to +0.00)" in done.output
     kept = json.loads((tmp_path / "gain.json").read_text())
     assert kept["verdict"] == SHARPENED and kept["before"]["mean_iou"] == kept["after"]["mean_iou"] == 50.0
+
+
+def test_gain_of_what_is_no_stage_3_or_not_asked_yet(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no reward is logged there: expected the output_dir of scripts/stage3\.sh"):
+        gain_of(tmp_path)
+    (tmp_path / "trainer_log.jsonl").write_text(logged(0.4, 0.5))
+    with pytest.raises(UserError, match=r"before: no report there: run scripts/stage3\.sh again"):
+        gain_of(tmp_path)
 
 
 def make_bench(folder: Path, questions: list[dict[str, Any]]) -> Path:

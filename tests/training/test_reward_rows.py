@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -11,9 +12,11 @@ import msgspec
 import pytest
 from command_line import command
 from PIL import Image
+from rich.console import Console
 
 from migician.boxes import Box
 from migician.boxtext import QWEN, STYLES
+from migician.cli import rewarding
 from migician.cli.converting import ROW_FORMS
 from migician.errors import Done, UserError
 from migician.training.prompt_reader import PromptReader
@@ -225,6 +228,7 @@ def test_replies_alone_are_those_to_each_turn(tmp_path: Path) -> None:
         (["--to", "trl", "--style", "qwen3_vl"], "convert the records first"),
         (["--to", "qwen3_vl", "--keep", "0..1", "--answers", "a"], "are for --to trl"),
         (["--to", "trl", "--media", "nowhere"], "not there"),
+        (["--to", "verll"], "easyr1, swift-rl. Did you mean 'verl'?"),
     ],
 )
 def test_what_cannot_be_asked_for(words: list[str], said: str, records: Path) -> None:
@@ -249,6 +253,15 @@ def test_an_always_zero_part_is_seen_before(records: Path) -> None:
     image = [1, 1, 2, 2, 1]
     assert spread["image"]["mean"] == pytest.approx(sum(image) / 5) and spread["think"]["zero"] == 1
     assert spread["image"]["deviation"] == pytest.approx(math.sqrt(sum((one - 1.4) ** 2 for one in image) / 5))
+
+
+def test_the_rows_of_the_preset_with_most_parts_fit_80_columns() -> None:
+    truth = [(0, (0.1, 0.2, 0.5, 0.6))]
+    report = reward_report([Asked(100_000, 10, truth, [ONE] * 16)] * 11, "mg-thinker", "qwen")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(rewarding._rows(report))
+    shown = console.export_text()
+    assert "answer" in shown and "100000" in shown and "…" not in shown
 
 
 def test_rewards_of_a_benchmarks_answers(tmp_path: Path) -> None:

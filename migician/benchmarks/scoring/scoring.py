@@ -133,9 +133,9 @@ class Scoring:
     def check(self, reading: Reading) -> None:
         """Raise `UserError` for a reading that does not apply to this kind of question."""
         if reading.protocol not in self.protocols:
+            *others, last = self.protocols
             raise UserError(
-                f"--protocol {reading.protocol}: nothing is published of it for this benchmark; use "
-                f"{' or '.join(self.protocols)}"
+                f"--protocol {reading.protocol} does not read this benchmark: use {', '.join(others)} or {last}"
             )
         if reading.y_stretch and not self.has_boxes:
             raise UserError("--y-stretch moves boxes, and the answers here are options. Drop it")
