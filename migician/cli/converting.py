@@ -75,7 +75,7 @@ def convert(
     workers: ConvertWorkers = CORES,
     force: Force = False,
 ) -> None:
-    """Convert LLaVA-style data, RefCOCO/+/g or Groma-Instruct to training samples, or samples to other box formats or rows for RL."""
+    """Convert LLaVA-style data, RefCOCO/+/g or Groma to training samples, or samples to other boxes or rows for RL."""
     if dataset == "records":
         from migician.build.converters.records import Conversion
         from migician.samples.convention_card import read_convention

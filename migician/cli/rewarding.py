@@ -27,7 +27,10 @@ def reward(
     answers: Annotated[Path, typer.Option("--answers", help="The replies, several per question allowed: docs/rl.md.")],
     preset: PresetName = "mg-thinker",
     style: Annotated[
-        str | None, typer.Option(help=f"How the boxes are formatted: {', '.join(STYLES)}; default: as the card of --data says, else qwen.")
+        str | None,
+        typer.Option(
+            help=f"How the boxes are formatted: {', '.join(STYLES)}; default: as the card of --data says, else qwen."
+        ),
     ] = None,
     benchmark: Annotated[str | None, typer.Option(help="The benchmark that --data is of, such as mig-bench.")] = None,
     media: Annotated[

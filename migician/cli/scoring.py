@@ -34,7 +34,10 @@ def score(
     protocol: ProtocolName = "strict",
     style: Style = None,
     y_stretch: YStretch = False,
-    images: Annotated[Path | None, typer.Option(help="The image folder; needed for boxes in pixels, or read by another harness's rules.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The image folder; needed for boxes in pixels, or read by another harness's rules."),
+    ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=784, help="The model's setting; for styles in pixels of a resized image.")
     ] = None,

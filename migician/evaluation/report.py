@@ -232,7 +232,7 @@ def notes(report: Report) -> list[str]:
         refused, name = target["absent"], headline_metric(report["average"])
         lines.append(
             f"{refused['n']} of {report['n']} questions ask for what is in none of their images: "
-            f"{value_of(refused, name)} of these are refused"
+            f"percent of these refused {value_of(refused, name)}"
             + (f", {HEADINGS[name]} on the others {value_of(target['present'], name)}" if "present" in target else "")
         )
     outcomes: Counter[str] = Counter()

@@ -140,7 +140,7 @@ class TestTheReport:
         rows = [row([0.1, 0.1, 0.5, 0.5], f"p{at}") for at in range(4)] + [row(None, f"a{at}") for at in range(6)]
         bench = written(tmp_path, rows)
         done = scored(bench, [BOX, BOX, BOX, NONE, NONE, NONE, BOX, BOX, BOX, BOX], tmp_path / "run")
-        assert "6 of 10 questions ask for what is in none of their images: 33.33" in done.error
+        assert "6 of 10 questions ask for what is in none of their images: percent of these refused 33.33" in done.error
         assert "Acc@0.5 on the others 75.00" in done.error
         report = json.loads((tmp_path / "run/report.json").read_text())
         found = report["breakdowns"]["by_target"]
