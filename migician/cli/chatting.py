@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,17 @@ def ground(
     if questions is None and len(given) < 2:
         raise UserError(f"{given[0]}: only this was given; the images come first, then the question")
     asked = [line.strip() for line in read_text(questions).splitlines()] if questions else [given[-1]]
-    asked = [line for line in asked if line]
+    asked = [line for line in asked if line.strip()]
     if not asked:
-        raise UserError(f"{questions}: holds no question; write one a line")
+        raise UserError(f"{questions}: holds no question; write one a line" if questions else "the question is empty")
     images = [Path(name) for name in (given if questions else given[:-1])]
     for image in images:
         if not image.is_file():
             raise UserError(f"{image}: no such image; the images come first, then the question in quotes")
+    pictures: Sequence[Path | None] = _pictures(save, len(asked)) if save else [None] * len(asked)
+    for picture in pictures:
+        if picture and picture.exists() and any(picture.samefile(image) for image in images):
+            raise UserError(f"--save {picture}: is one of the images, and would take its place: choose another name")
     if save:
         picture_format(save)
     options = {
@@ -65,13 +70,18 @@ def ground(
     }
     loaded = load_model(model, **{name: value for name, value in options.items() if value is not None})
     all_found = True
-    for number, question in enumerate(asked, 1):
+    for question, picture in zip(asked, pictures, strict=True):
         found = found_by(loaded, images, question, max_new_tokens=max_new_tokens)
-        drawn = save and found.save(save if len(asked) == 1 else save.with_stem(f"{save.stem}-{number}"))
+        drawn = picture and found.save(picture)
         all_found &= bool(found.boxes)
         say(shown(found, drawn, as_json))
     if not all_found:
         raise typer.Exit(1)
+
+
+def _pictures(save: Path, count: int) -> list[Path]:
+    """The picture of each question."""
+    return [save] if count == 1 else [save.with_stem(f"{save.stem}-{number}") for number in range(1, count + 1)]
 
 
 def chat(

@@ -80,6 +80,10 @@ def read_stage3(file: Path, overrides: Sequence[str] = ()) -> Stage3:
         )
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: {error}") from None
+    for name in ("max_samples", "image_max_pixels", "held_out_limit", "max_minutes"):
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{file}: {name} is {value}; it must be more than 0, or left out")
     if settings.reward not in PRESETS:
         raise UserError(f"{file}: reward {settings.reward!r} is none of {', '.join(PRESETS)}")
     return settings
@@ -211,7 +215,11 @@ def prompts(settings: Stage3) -> Prompts:
 def _processor(settings: Stage3) -> Any:
     from transformers import AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(settings.model_name_or_path, padding_side="left")
+    try:
+        processor = AutoProcessor.from_pretrained(settings.model_name_or_path, padding_side="left")
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"model_name_or_path: {settings.model_name_or_path}: cannot be loaded: {reason}") from None
     check_padding(processor.tokenizer.padding_side)
     processor.image_processor.size["longest_edge"] = settings.image_max_pixels
     return processor

@@ -70,6 +70,8 @@ def test_what_is_missing_is_said_before_a_model_is_loaded(two: list[Path], tmp_p
         ([two[0], tmp_path / "gone.jpg", "where?"], "gone.jpg: no such image"),
         ([*two, "--questions", tmp_path / "empty.txt"], "empty.txt: holds no question"),
         ([*two, "where?", "--save", tmp_path / "found.tiff"], "found.tiff: unknown picture format"),
+        ([*two, "where?", "--save", two[1]], "b.png: is one of the images, and would take its place"),
+        ([*two, " "], "migician: the question is empty"),
     ]:
         refused = command("ground", *words, "--model", "no such model")
         assert refused.status == 2 and said in refused.error and len(refused.error.splitlines()) == 1

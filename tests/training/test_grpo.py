@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,7 +19,7 @@ from migician.errors import UserError
 from migician.samples.convention_card import write_convention
 from migician.samples.dataset_info import write_dataset_info
 from migician.training.gain import NOTHING, ROSE, SHARPENED, gain_of, sampled_reward, verdict
-from migician.training.grpo import check_padding, messages, read_stage3
+from migician.training.grpo import _processor, check_padding, messages, read_stage3
 from migician.training.log import LoggedStep, diverged_at, progress_line, read_log
 from migician.training.prompts import Prompt, read_prompts
 from migician.training.reward_adapters import for_trl
@@ -224,3 +226,20 @@ def make_bench(folder: Path, questions: list[dict[str, Any]]) -> Path:
     file = folder / "bench.json"
     file.write_text(json.dumps(questions))
     return file
+
+
+@pytest.mark.parametrize("given", ["max_samples=0", "max_samples=-1", "image_max_pixels=0", "max_minutes=nan"])
+def test_a_limit_that_leaves_nothing_is_refused(given: str) -> None:
+    with pytest.raises(UserError, match=rf"stage-3_grpo\.yaml: {given.partition('=')[0]} is .*more than 0"):
+        read_stage3(ROOT / "train/stage-3_grpo.yaml", [given])
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, **_: Any) -> None:
+        raise OSError(f"Can't load {name}.\nIf you were trying to load it from the Hub, ...")
+
+    stand_in = SimpleNamespace(AutoProcessor=SimpleNamespace(from_pretrained=refuse))
+    monkeypatch.setitem(sys.modules, "transformers", stand_in)  # loading the real one takes seconds
+    settings = read_stage3(ROOT / "train/stage-3_grpo.yaml", [f"model_name_or_path={tmp_path}"])
+    with pytest.raises(UserError, match=r"model_name_or_path: .*: cannot be loaded: Can't load [^\n]+\Z"):
+        _processor(settings)
