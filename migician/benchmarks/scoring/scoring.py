@@ -134,9 +134,8 @@ class Scoring:
         """Raise `UserError` for a reading that does not apply to this kind of question."""
         if reading.protocol not in self.protocols:
             *others, last = self.protocols
-            raise UserError(
-                f"--protocol {reading.protocol} does not read this benchmark: use {', '.join(others)} or {last}"
-            )
+            known = f"{', '.join(others)} or {last}" if others else last
+            raise UserError(f"--protocol {reading.protocol} does not read this benchmark: use {known}")
         if reading.y_stretch and not self.has_boxes:
             raise UserError("--y-stretch moves boxes, and the answers here are options. Drop it")
 
