@@ -30,7 +30,8 @@ from migician.training.reward_adapters import for_trl
 from migician.training.rewards import PRESETS
 
 _EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
-_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+"""What chat templates call those who speak in records."""
 
 
 class Stage3(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,7 @@ def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
         parts: list[dict[str, str]] = []
         for number, text in enumerate(turn.value.split(IMAGE_MARK)):
             parts += [{"type": "image"}] * (number > 0) + [{"type": "text", "text": text}] * bool(text)
-        said.append({"role": _ROLES[turn.from_], "content": parts})
+        said.append({"role": ROLES[turn.from_], "content": parts})
     return said
 
 

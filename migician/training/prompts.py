@@ -16,11 +16,12 @@ from migician.boxes import TRAINED_PIXELS, Size
 from migician.boxtext import BoxStyle
 from migician.build.converters.records import file_size, seen_size
 from migician.errors import NOT_JSON, UserError, unknown
-from migician.samples.convention_card import shared_convention
-from migician.samples.conventions import CONVENTIONS, Convention
-from migician.samples.dataset_info import INFO, NotRead, files_of, layout_of, read_info
+from migician.progress import OnProgress
+from migician.samples.convention_card import read_convention, shared_convention
+from migician.samples.conventions import CONVENTIONS, MS_SWIFT, Convention
+from migician.samples.dataset_info import INFO, NotRead, files_of, layout_beside, layout_of, read_info
 from migician.samples.dialogue import Dialogue, Exchange, placed, scaled
-from migician.samples.layouts import LayoutReader
+from migician.samples.layouts import Layout, LayoutReader
 from migician.samples.lengths import Resize
 from migician.samples.record_file import JsonRecords
 from migician.samples.sample import Sample, Turn
@@ -81,21 +82,58 @@ def read_prompts(dataset_dir: Path, names: str, media: Path, *, max_pixels: int 
             f"set image_max_pixels to that instead of {max_pixels}"
         )
     found = Prompts(convention.style)
-    resize = Resize(image_max_pixels=max_pixels)
     for file, layout in files:
-        reader = LayoutReader(layout, file.name)
-        with JsonRecords(file) as records:
-            for number, content in enumerate(records):
-                try:
-                    sample = reader.sample(content, number)
-                    found.prompts += prompts_of(sample, convention, media, resize, found.left_out)
-                except (*NOT_JSON, ValueError) as error:
-                    raise UserError(f"{file}: record {number}: {error}") from None
+        reader = PromptReader(file, media, max_pixels, layout)
+        found.prompts += [prompt for _, prompt in reader.all()]
+        found.left_out += reader.left_out
     if not found.prompts:
         raise UserError(
             f"{files[0][0]}: no turn gives a box as {convention.name} writes it, so there is nothing to reward"
         )
     return found
+
+
+class PromptReader:
+    """Reads the prompts of single records of one file."""
+
+    def __init__(
+        self, file: Path, media: Path | None = None, max_pixels: int | None = None, layout: Layout | None = None
+    ) -> None:
+        """Boxes are read in the convention that the file's card says; only those in pixels open images below `media`.
+
+        Raises `UserError` for a card that cannot be read, and for records of ms-swift.
+        """
+        card = read_convention(file)
+        if card.convention == MS_SWIFT:
+            raise UserError(f"{file}: records of ms-swift have their boxes beside the text; convert them first")
+        self.file, self.media = file, media or file.parent
+        self.convention = CONVENTIONS[card.convention]
+        self.max_pixels = card.max_pixels or max_pixels or TRAINED_PIXELS
+        self.left_out: Counter[str] = Counter()
+        self._reader = LayoutReader(layout or layout_beside(file), file.name)
+
+    @property
+    def style(self) -> str:
+        """How its boxes are written: one of `migician.boxtext.STYLES`."""
+        return self.convention.style.name
+
+    def of(self, content: bytes, number: int) -> list[Prompt]:
+        """The prompts of the `number`th record; what is none is counted. Raises `UserError` naming the record."""
+        try:
+            sample = self._reader.sample(content, number)
+            resize = Resize(image_max_pixels=self.max_pixels)
+            return list(prompts_of(sample, self.convention, self.media, resize, self.left_out))
+        except (*NOT_JSON, ValueError) as error:
+            raise UserError(f"{self.file}: record {number}: {error}") from None
+
+    def all(self, report: OnProgress | None = None) -> Iterator[tuple[int, Prompt]]:
+        """Every prompt with the number of its record; raises `UserError` also for a file that is none of records."""
+        with JsonRecords(self.file) as records:
+            for number, content in enumerate(records):
+                if report:
+                    report(number + 1, len(records))
+                for prompt in self.of(content, number):
+                    yield number, prompt
 
 
 def prompts_of(

@@ -16,7 +16,7 @@ from migician.benchmarks.scoring.boxes import BoxQuestion
 from migician.boxes import Size
 from migician.errors import UserError
 from migician.evaluation.answer_files import read_answers
-from migician.training.prompt_reader import PromptReader
+from migician.training.prompts import PromptReader
 from migician.training.reward_replies import Replies
 from migician.training.rewards import Truth, preset_named, reward
 

@@ -22,9 +22,8 @@ from migician.files import write_json
 from migician.progress import OnProgress
 from migician.samples.record_file import lines_of
 from migician.samples.sample import IMAGE_MARK, Turn
-from migician.training.grpo import messages
-from migician.training.prompt_reader import PromptReader
-from migician.training.prompts import Prompt
+from migician.training.grpo import ROLES, messages
+from migician.training.prompts import Prompt, PromptReader
 from migician.training.reward_adapters import RowTruths
 from migician.training.reward_replies import Replies
 from migician.training.rewards import match, read_case
@@ -104,12 +103,9 @@ def _sizes(prompt: Prompt) -> dict[str, Any]:
     return {"sizes": prompt.sizes} if prompt.sizes else {}
 
 
-_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
-
-
 def _spoken(turns: Sequence[Turn]) -> list[dict[str, str]]:
     """Turns with their image marks in the text, where verl and ms-swift look for them."""
-    return [{"role": _ROLES[turn.from_], "content": turn.value} for turn in turns]
+    return [{"role": ROLES[turn.from_], "content": turn.value} for turn in turns]
 
 
 def write_rows(

@@ -19,7 +19,7 @@ from migician.boxtext import QWEN, STYLES
 from migician.cli import rewarding
 from migician.cli.converting import ROW_FORMS
 from migician.errors import Done, UserError
-from migician.training.prompt_reader import PromptReader
+from migician.training.prompts import PromptReader
 from migician.training.reward_adapters import for_easyr1, for_swift, for_trl, for_verl
 from migician.training.reward_replies import Replies
 from migician.training.reward_report import Asked, reward_report, warnings

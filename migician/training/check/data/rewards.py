@@ -12,8 +12,7 @@ from migician.samples.record_file import records
 from migician.training.check.findings import Findings, Place
 from migician.training.check.options import CheckOptions
 from migician.training.check.report import OwnRewards
-from migician.training.prompt_reader import PromptReader
-from migician.training.prompts import Prompt
+from migician.training.prompts import Prompt, PromptReader
 from migician.training.rewards import in_form, preset_named
 
 _NEARLY = 1e-9
