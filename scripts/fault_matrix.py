@@ -39,7 +39,6 @@ from command_line import Ended, command  # noqa: E402
 from fault_world import make_world  # noqa: E402
 from spoiled_runs import sweep  # noqa: E402
 from test_faults import LINES, every_try  # noqa: E402
-from typer.main import get_command  # noqa: E402
 
 from migician import cli, errors  # noqa: E402
 from migician.miniature import Amounts  # noqa: E402
@@ -66,7 +65,6 @@ MAKERS: dict[str, str] = {
 }
 """Verbs that make something, by name: what they are given. {out} is where it appears."""
 
-APP = cli.app
 _ONE_LINE = "one line with the file and what is wrong with it, or what it means without; nothing is left"
 _TIMES = re.compile(rb'"(date|[a-z_]*seconds)": ?("[^"]*"|[0-9.e-]+)')
 _WRITES = os.O_WRONLY | os.O_RDWR
@@ -115,7 +113,6 @@ def main() -> int:
     print("| fault | tries | held | holding means |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="fault-matrix-") as home:
         os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
-        cli.app = get_command(APP)  # made once instead of at each call
         world = whole_world(Path(home) / "world")
         for name in options.only or KINDS:
             make, tries = KINDS[name]
@@ -234,7 +231,6 @@ def annotations(world: dict[str, Path], home: Path, rng: random.Random, tries: i
 def folders(world: dict[str, Path], home: Path, rng: random.Random, tries: int) -> Kind:
     """Files of run folders; see `tests/spoiled_runs.py`."""
     kind = Kind("a run folder: a field missing or of another kind, a file cut, empty or marked", _ONE_LINE)
-    cli.app = APP  # the sweep makes it itself
     return _count(kind, ((one.what, one.wrong) for one in sweep(home / "runs", rng.randrange(1 << 30), tries)))
 
 
@@ -289,7 +285,7 @@ def end(child: Child) -> Ended:
     _, state = os.waitpid(child.process, 0)
     error = child.said.read_text() if child.said.exists() else ""
     child.said.unlink(missing_ok=True)
-    return Ended(os.waitstatus_to_exitcode(state), error)
+    return Ended(os.waitstatus_to_exitcode(state), "", error)
 
 
 def run(verb: Verb, place: Path, at: Callable[[int, str], None] | None, most: int | None = None) -> Ended:
